@@ -1,0 +1,2 @@
+//! The hostport program.
+fn main() {}
