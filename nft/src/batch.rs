@@ -1,0 +1,100 @@
+//! A transaction: messages that the kernel takes all or none.
+
+use rustix::io::Errno;
+
+use crate::Error;
+use crate::message::Message;
+use crate::socket::{Socket, refusal};
+
+/// Messages of one transaction. `T` is what the caller wants to know of a message that fails.
+#[derive(Debug)]
+pub(crate) struct Batch<T> {
+    generation: Option<u32>,
+    messages: Vec<(Message, T)>,
+}
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    /// All of it is in the kernel.
+    Committed,
+    /// The ruleset is not of the generation that the batch was made for (ERESTART), or somebody
+    /// changed it while the kernel was at work (EAGAIN).
+    Stale,
+    /// These messages failed, and nothing was changed.
+    Failed(Vec<(T, Errno)>),
+}
+
+impl Outcome<&'static str> {
+    /// Whether the transaction was made; false if it was stale.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] or [`Error::NotPermitted`] for the first message that failed.
+    pub(crate) fn committed(self) -> Result<bool, Error> {
+        match self {
+            Outcome::Committed => Ok(true),
+            Outcome::Stale => Ok(false),
+            Outcome::Failed(failures) => match failures.first() {
+                Some((what, error)) => Err(refusal(what, *error)),
+                None => Ok(true),
+            },
+        }
+    }
+}
+
+impl<T: Clone> Batch<T> {
+    /// An empty transaction; with a generation, it is made only on the ruleset of that generation.
+    pub(crate) fn new(generation: Option<u32>) -> Self {
+        Batch { generation, messages: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, message: Message, label: T) {
+        self.messages.push((message, label));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The bytes to send: a beginning with sequence number 0, the messages counted from 1, an end.
+    ///
+    /// Only the last message asks for an acknowledgement, lest many of them overflow the socket's
+    /// receive buffer; errors are reported in any case.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Message::batch_begin(self.generation).encode(0);
+        for (index, (message, _)) in self.messages.iter().enumerate() {
+            let sequence = index as u32 + 1;
+            if index + 1 == self.messages.len() {
+                bytes.extend(message.clone().acknowledged().encode(sequence));
+            } else {
+                bytes.extend(message.encode(sequence));
+            }
+        }
+        bytes.extend(Message::batch_end().encode(self.messages.len() as u32 + 1));
+        bytes
+    }
+
+    /// Sends it. An empty transaction is committed by doing nothing.
+    pub(crate) fn commit(&self, socket: &mut Socket) -> Result<Outcome<T>, Error> {
+        if self.is_empty() {
+            return Ok(Outcome::Committed);
+        }
+        let failures = socket.commit(&self.encode(), self.messages.len() as u32)?;
+        if failures.is_empty() {
+            return Ok(Outcome::Committed);
+        }
+        let mut labelled = Vec::with_capacity(failures.len());
+        for (sequence, error) in failures {
+            if matches!(error, Errno::RESTART | Errno::AGAIN | Errno::INTR) {
+                return Ok(Outcome::Stale);
+            }
+            let label = (sequence as usize).checked_sub(1).and_then(|i| self.messages.get(i));
+            match label {
+                Some((_, label)) => labelled.push((label.clone(), error)),
+                None if error == Errno::OPNOTSUPP => return Err(Error::NoNfTables),
+                None => return Err(refusal("the transaction", error)),
+            }
+        }
+        Ok(Outcome::Failed(labelled))
+    }
+}

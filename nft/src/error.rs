@@ -1,0 +1,83 @@
+//! What can go wrong, said so that an operator knows what to do.
+
+use std::io;
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::reply::Malformed;
+use crate::{Endpoint, Family, HostPort, OwnerId, TableName};
+
+/// Why an operation on the ruleset failed. Whatever failed, the ruleset is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no netfilter netlink on this kernel, or no more file descriptors.
+    #[error("cannot open a netfilter netlink socket: {0}; does this kernel have CONFIG_NETFILTER_NETLINK?")]
+    Open(#[source] io::Error),
+    /// The kernel could not be talked to.
+    #[error("cannot talk to the kernel over netlink: {0}")]
+    Transport(#[source] io::Error),
+    /// The caller may not change the ruleset (EPERM).
+    #[error("not permitted to use nftables: run as root, with CAP_NET_ADMIN in this network namespace")]
+    NotPermitted,
+    /// The kernel has no nf_tables (EOPNOTSUPP, or EINVAL for any request to it).
+    #[error("this kernel has no nf_tables: load the module nf_tables, or build CONFIG_NF_TABLES")]
+    NoNfTables,
+    /// The kernel refused a part of the ruleset.
+    #[error("the kernel refused {what}: {error}{}", hint(*error))]
+    Refused {
+        /// The part, in words.
+        what: String,
+        /// The kernel's error.
+        error: Errno,
+    },
+    /// There is a table of our name that is not ours.
+    #[error(
+        "the table {family} {table} exists and was not made by hostport: remove it \
+         (nft delete table {family} {table}), or choose another name with --table"
+    )]
+    ForeignTable {
+        /// The family of the table.
+        family: Family,
+        /// Its name.
+        table: TableName,
+    },
+    /// A host port has another owner.
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    /// Others changed the ruleset at each attempt.
+    #[error("others kept changing the nftables ruleset during {attempts} attempts: try again")]
+    Contention {
+        /// The attempts made.
+        attempts: u32,
+    },
+    /// A reply was not what the kernel's protocol says.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// A host port that another owner has.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "host port {host} is taken by {} (endpoint {endpoint}): stop that one, or choose another host port",
+    owner.as_ref().map_or("an element without an owner", OwnerId::as_str)
+)]
+pub struct Taken {
+    /// The host port that was asked for.
+    pub host: HostPort,
+    /// Its present owner; none if the element has no owner's comment.
+    pub owner: Option<OwnerId>,
+    /// The endpoint that it leads to.
+    pub endpoint: Endpoint,
+}
+
+/// What the kernel's error most likely means for the ruleset.
+fn hint(error: Errno) -> &'static str {
+    match error {
+        Errno::NOENT => "; a module is missing: nft_nat, nft_masq, nft_fib_ipv4, nft_fib_ipv6, nft_ct or nf_nat",
+        Errno::OPNOTSUPP => "; this kernel lacks a feature: Linux 5.7 or later is needed",
+        Errno::NOMEM | Errno::NOBUFS => "; the kernel is short of memory",
+        _ => "",
+    }
+}

@@ -1,0 +1,202 @@
+//! The ruleset in the kernel: what is in it, and small reads of it.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::message::Message;
+use crate::reply;
+use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
+use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::socket::Socket;
+use crate::{Error, Family, HostPort, Settings};
+
+/// The host ports of a network namespace: the tables in its kernel, and a socket to them.
+///
+/// Publishing is in [`HostPorts::publish`], withdrawing in [`HostPorts::withdraw`].
+#[derive(Debug)]
+pub struct HostPorts {
+    pub(crate) socket: Socket,
+    pub(crate) settings: Settings,
+}
+
+/// A family's table, as its comment tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableState {
+    Missing,
+    /// Ours, of this schema and with these settings.
+    Current,
+    /// Ours, of another schema or with other settings.
+    Outdated,
+}
+
+impl HostPorts {
+    /// Opens the ruleset of the network namespace that the calling thread is in. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Open`] if there is no netfilter netlink.
+    pub fn open(settings: Settings) -> Result<Self, Error> {
+        Ok(HostPorts { socket: Socket::open()?, settings })
+    }
+
+    /// What is published, in the order of <hostIP, hostPort, protocol>, IPv4 first.
+    ///
+    /// Elements that somebody else's hand put into the map and that are no mappings are left out. The
+    /// kernel restarts its walk for every 32 KiB of a list: for very many ports this takes long.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`], or [`Error::Contention`] if the list kept
+    /// changing while it was read.
+    pub fn list(&mut self) -> Result<Vec<Published>, Error> {
+        let mut published = Vec::new();
+        for family in Family::ALL {
+            published.extend(self.ports(family)?);
+        }
+        published.sort_unstable_by_key(|published| published.mapping);
+        Ok(published)
+    }
+
+    /// What is published at one host port, without reading any other.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] or [`Error::Transport`].
+    pub fn get(&mut self, host: HostPort) -> Result<Option<Published>, Error> {
+        let family = host.family();
+        let request =
+            Message::get_element(family, &self.settings.table, PORTS, &port_key(host));
+        let elements = self.socket.get("to read an element", &request, reply::elements)?;
+        let element = elements.unwrap_or_default().pop();
+        Ok(element.and_then(|element| Published::from_element(family, &element)))
+    }
+
+    /// The tables as they are in the kernel, but for the settings: those are this object's own.
+    ///
+    /// A table that is not there is shown as it would be made.
+    ///
+    /// # Errors
+    /// As [`HostPorts::list`].
+    pub fn tables(&mut self) -> Result<Vec<Table>, Error> {
+        let mut tables = Vec::new();
+        for family in Family::ALL {
+            let mut elements = self.elements(family)?;
+            elements.ports.sort_unstable_by_key(|published| published.mapping);
+            elements.hairpin.sort_unstable_by_key(|hairpin| hairpin.pod);
+            tables.push(Table::with(family, &self.settings, elements));
+        }
+        Ok(tables)
+    }
+
+    /// Whether the tables that exist were made with this object's settings.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`] or [`Error::ForeignTable`].
+    pub fn is_current(&mut self) -> Result<bool, Error> {
+        for family in Family::ALL {
+            if self.table_state(family)? == TableState::Outdated {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes both tables with all that is published, in one transaction. True if there was one.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or
+    /// [`Error::Contention`] if others kept changing the ruleset.
+    pub fn remove(&mut self) -> Result<bool, Error> {
+        for attempt in 0..ATTEMPTS {
+            back_off(attempt);
+            let mut batch = Batch::new(Some(self.generation()?));
+            for family in Family::ALL {
+                if self.table_state(family)? != TableState::Missing {
+                    batch.push(Message::delete_table(family, &self.settings.table), "the table");
+                }
+            }
+            if batch.commit(&mut self.socket)?.committed()? {
+                return Ok(!batch.is_empty());
+            }
+        }
+        Err(Error::Contention { attempts: ATTEMPTS })
+    }
+
+    /// The ruleset's generation: it changes with every transaction of anybody.
+    pub(crate) fn generation(&mut self) -> Result<u32, Error> {
+        self.socket
+            .get("to tell the ruleset's generation", &Message::get_generation(), reply::generation)?
+            .ok_or(Error::NoNfTables)
+    }
+
+    pub(crate) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {
+        let request = Message::get_table(family, &self.settings.table);
+        let comment = match self.socket.get("to read the table", &request, reply::table_comment)? {
+            None => return Ok(TableState::Missing),
+            Some(comment) => comment.unwrap_or_default(),
+        };
+        if comment == self.settings.comment(family) {
+            Ok(TableState::Current)
+        } else if comment.starts_with("hostport schema ") {
+            Ok(TableState::Outdated)
+        } else {
+            Err(Error::ForeignTable { family, table: self.settings.table.clone() })
+        }
+    }
+
+    pub(crate) fn hairpin(&mut self, pod: std::net::IpAddr) -> Result<Option<Hairpin>, Error> {
+        let family = Family::of(pod);
+        let request =
+            Message::get_element(family, &self.settings.table, HAIRPIN, &hairpin_key(pod));
+        let elements = self.socket.get("to read an element", &request, reply::elements)?;
+        let element = elements.unwrap_or_default().pop();
+        Ok(element.and_then(|element| Hairpin::from_element(family, &element)))
+    }
+
+    pub(crate) fn has_same_link(&mut self, family: Family, link: SameLink) -> Result<bool, Error> {
+        let key = link.element().key;
+        let request = Message::get_element(family, &self.settings.table, SAME_LINK, &key);
+        let elements = self.socket.get("to read an element", &request, reply::elements)?;
+        Ok(elements.is_some_and(|elements| !elements.is_empty()))
+    }
+
+    pub(crate) fn ports(&mut self, family: Family) -> Result<Vec<Published>, Error> {
+        self.dump(family, PORTS, |element| Published::from_element(family, element))
+    }
+
+    /// All elements of a family's table but those that the settings give.
+    pub(crate) fn elements(&mut self, family: Family) -> Result<Elements, Error> {
+        Ok(Elements {
+            ports: self.ports(family)?,
+            hairpin: self.dump(family, HAIRPIN, |e| Hairpin::from_element(family, e))?,
+            same_link: self.dump(family, SAME_LINK, SameLink::from_element)?,
+        })
+    }
+
+    fn dump<T>(
+        &mut self,
+        family: Family,
+        set: &str,
+        read: impl Fn(&crate::element::Element) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let request = Message::dump_elements(family, &self.settings.table, set);
+        let items = self.socket.dump(&request, |attributes, items| {
+            items.extend(reply::elements(attributes)?.iter().filter_map(&read));
+            Ok(())
+        })?;
+        Ok(items.unwrap_or_default())
+    }
+}
+
+/// How often a compare-and-swap is tried. Each attempt fails only because somebody else's
+/// transaction succeeded meanwhile.
+pub(crate) const ATTEMPTS: u32 = 200;
+
+/// Waits before another attempt: longer each time up to 20 ms, and never as long as the neighbour.
+pub(crate) fn back_off(attempt: u32) {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+
+    if attempt > 0 {
+        let most = (100u64 << attempt.min(8)).min(20_000);
+        let random = RandomState::new().build_hasher().finish();
+        thread::sleep(Duration::from_micros(random % most));
+    }
+}

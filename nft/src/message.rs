@@ -1,0 +1,275 @@
+//! Single nf_tables messages: what is sent, as values that become bytes.
+//!
+//! A message is a netlink header (16 bytes), an `nfgenmsg` (family, version 0, resource ID 0; 4 bytes)
+//! and attributes. Names and numbers are those of `linux/netfilter/nf_tables.h` and `nfnetlink.h`.
+
+use netlink_packet_core::{
+    DefaultNla, NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::conntrack::ConntrackMessage;
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, GenMessage, Hook as HookAttribute,
+    HookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
+    SetElementAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
+    TableMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+
+use crate::Family;
+use crate::element::{Element, encode_comment};
+use crate::expression::{self, counter_value};
+use crate::set::{DataType, Set};
+use crate::settings::TableName;
+use crate::skeleton::{Chain, Hook, Table};
+
+/// One message to the kernel, without the sequence number that it gets when it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    family: NetfilterProtoFamily,
+    resource: u16,
+    flags: u16,
+    body: NetfilterMessageInner,
+}
+
+/// The family in an `nfgenmsg` (NFPROTO_IPV4, NFPROTO_IPV6).
+pub(crate) fn protocol_family(family: Family) -> NetfilterProtoFamily {
+    match family {
+        Family::Ip => NetfilterProtoFamily::IPv4,
+        Family::Ip6 => NetfilterProtoFamily::IPv6,
+    }
+}
+
+/// NFNL_SUBSYS_NFTABLES: the resource ID of a batch for nf_tables.
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+/// The type of NFNL_MSG_BATCH_BEGIN.
+const NFNL_MSG_BATCH_BEGIN: u8 = 16;
+/// The attribute of a batch's beginning that makes it a compare-and-swap: a generation, 32 bits in
+/// network byte order.
+const NFNL_BATCH_GENID: u16 = 1;
+/// The expression that each new element of a set gets.
+const NFTA_SET_EXPR: u16 = 17;
+/// NF_ACCEPT of `linux/netfilter.h`.
+const NF_ACCEPT: u32 = 1;
+
+impl Message {
+    fn nftables(family: Family, flags: u16, body: NfTablesMessage) -> Self {
+        Message {
+            family: protocol_family(family),
+            resource: 0,
+            flags: NLM_F_REQUEST | flags,
+            body: body.into(),
+        }
+    }
+
+    /// A request to the connection tracking (ctnetlink).
+    pub(crate) fn conntrack(family: Family, flags: u16, body: ConntrackMessage) -> Self {
+        Message {
+            family: protocol_family(family),
+            resource: 0,
+            flags: NLM_F_REQUEST | flags,
+            body: body.into(),
+        }
+    }
+
+    /// The beginning of a batch; with a generation it fails with ERESTART if the ruleset is of another.
+    pub(crate) fn batch_begin(generation: Option<u32>) -> Self {
+        let body = match generation {
+            None => ControlMessage::BatchBegin,
+            Some(generation) => ControlMessage::Other {
+                message_type: NFNL_MSG_BATCH_BEGIN,
+                attributes: vec![DefaultNla::new(
+                    NFNL_BATCH_GENID,
+                    generation.to_be_bytes().to_vec(),
+                )],
+            },
+        };
+        Message::batch_edge(body)
+    }
+
+    /// The end of a batch, at which the kernel commits it.
+    pub(crate) fn batch_end() -> Self {
+        Message::batch_edge(ControlMessage::BatchEnd)
+    }
+
+    fn batch_edge(body: ControlMessage) -> Self {
+        Message {
+            family: NetfilterProtoFamily::Unspec,
+            resource: NFNL_SUBSYS_NFTABLES,
+            flags: NLM_F_REQUEST,
+            body: body.into(),
+        }
+    }
+
+    pub(crate) fn new_table(table: &Table) -> Self {
+        let attributes = vec![
+            TableAttribute::Name(table.name.to_string()),
+            TableAttribute::UserData(encode_comment(&table.comment)),
+        ];
+        // Exclusive: two hooks at once must not both append rules to one table.
+        Message::nftables(
+            table.family,
+            NLM_F_CREATE | NLM_F_EXCL,
+            NfTablesMessage::NewTable(TableMessage { attributes }),
+        )
+    }
+
+    pub(crate) fn delete_table(family: Family, table: &TableName) -> Self {
+        let attributes = vec![TableAttribute::Name(table.to_string())];
+        let body = NfTablesMessage::DeleteTable(TableMessage { attributes });
+        Message::nftables(family, 0, body)
+    }
+
+    pub(crate) fn get_table(family: Family, table: &TableName) -> Self {
+        let attributes = vec![TableAttribute::Name(table.to_string())];
+        Message::nftables(family, 0, NfTablesMessage::GetTable(TableMessage { attributes }))
+    }
+
+    /// `id` tells the sets of one transaction apart.
+    pub(crate) fn new_set(table: &Table, set: &Set, id: u32) -> Self {
+        let mut flags = SetFlags::empty();
+        flags.set(SetFlags::Interval, set.interval);
+        flags.set(SetFlags::Map, !set.data.is_empty());
+        let mut attributes = vec![
+            SetAttribute::Table(table.name.to_string()),
+            SetAttribute::Name(set.name.to_owned()),
+            SetAttribute::Flags(flags),
+            SetAttribute::KeyType(DataType::joined(&set.key)),
+            SetAttribute::KeyLen(DataType::joined_length(&set.key)),
+        ];
+        if !set.data.is_empty() {
+            attributes.push(SetAttribute::DataType(DataType::joined(&set.data)));
+            attributes.push(SetAttribute::DataLen(DataType::joined_length(&set.data)));
+        }
+        attributes.push(SetAttribute::Id(id));
+        if set.counter {
+            let kind = NFTA_SET_EXPR | NLA_F_NESTED;
+            attributes.push(SetAttribute::Other(DefaultNla::new(kind, counter_value(None))));
+        }
+        Message::nftables(
+            table.family,
+            NLM_F_CREATE,
+            NfTablesMessage::NewSet(SetMessage { attributes }),
+        )
+    }
+
+    pub(crate) fn new_chain(table: &Table, chain: &Chain) -> Self {
+        let mut attributes = vec![
+            ChainAttribute::Table(table.name.to_string()),
+            ChainAttribute::Name(chain.name.to_owned()),
+        ];
+        if let Some(base) = &chain.base {
+            attributes.push(ChainAttribute::Type(base.kind.to_owned()));
+            attributes.push(ChainAttribute::Policy(NF_ACCEPT));
+            attributes.push(ChainAttribute::Hook(vec![
+                HookAttribute::Number(HookNumber::Other(hook_number(base.hook))),
+                HookAttribute::Priority(base.priority as u32),
+            ]));
+        }
+        Message::nftables(
+            table.family,
+            NLM_F_CREATE,
+            NfTablesMessage::NewChain(ChainMessage { attributes }),
+        )
+    }
+
+    pub(crate) fn new_rule(table: &Table, chain: &Chain, rule: &crate::statement::Rule) -> Self {
+        let attributes = vec![
+            RuleAttribute::Table(table.name.to_string()),
+            RuleAttribute::Chain(chain.name.to_owned()),
+            RuleAttribute::Expressions(expression::of_rule(rule)),
+        ];
+        Message::nftables(
+            table.family,
+            NLM_F_CREATE | NLM_F_APPEND,
+            NfTablesMessage::NewRule(RuleMessage { attributes }),
+        )
+    }
+
+    /// Adds an element; one with the same key and data may be there already.
+    pub(crate) fn new_element(
+        family: Family,
+        table: &TableName,
+        set: &str,
+        element: &Element,
+    ) -> Self {
+        let body = element_list(table, set, vec![element.attribute()]);
+        Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
+    }
+
+    /// The same message, which fails with EEXIST where the key is taken.
+    pub(crate) fn exclusive(mut self) -> Self {
+        self.flags |= NLM_F_EXCL;
+        self
+    }
+
+    /// The same message, to be acknowledged by the kernel.
+    pub(crate) fn acknowledged(mut self) -> Self {
+        self.flags |= NLM_F_ACK;
+        self
+    }
+
+    pub(crate) fn delete_element(family: Family, table: &TableName, set: &str, key: &[u8]) -> Self {
+        let body = element_list(table, set, vec![key_alone(key)]);
+        Message::nftables(family, 0, NfTablesMessage::DeleteSetElement(body))
+    }
+
+    pub(crate) fn get_element(family: Family, table: &TableName, set: &str, key: &[u8]) -> Self {
+        let body = element_list(table, set, vec![key_alone(key)]);
+        Message::nftables(family, 0, NfTablesMessage::GetSetElement(body))
+    }
+
+    pub(crate) fn dump_elements(family: Family, table: &TableName, set: &str) -> Self {
+        let body = element_list(table, set, vec![]);
+        Message::nftables(family, NLM_F_DUMP, NfTablesMessage::GetSetElement(body))
+    }
+
+    pub(crate) fn get_generation() -> Self {
+        let body = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
+        Message { family: NetfilterProtoFamily::Unspec, ..Message::nftables(Family::Ip, 0, body) }
+    }
+
+    /// The bytes to send.
+    pub fn encode(&self, sequence: u32) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        header.flags = self.flags;
+        header.sequence_number = sequence;
+        let body = NetfilterMessage::new(
+            NetfilterHeader::new(self.family, 0, self.resource),
+            self.body.clone(),
+        );
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(body));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+}
+
+fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => 0,
+        Hook::Output => 3,
+        Hook::Postrouting => 4,
+    }
+}
+
+fn key_alone(key: &[u8]) -> ListAttribute<SetElementAttribute> {
+    ListAttribute::Element(vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))])
+}
+
+fn element_list(
+    table: &TableName,
+    set: &str,
+    elements: Vec<ListAttribute<SetElementAttribute>>,
+) -> SetElementMessage {
+    let mut attributes =
+        vec![SetElementList::Table(table.to_string()), SetElementList::Set(set.to_owned())];
+    if !elements.is_empty() {
+        attributes.push(SetElementList::Elements(elements));
+    }
+    SetElementMessage { attributes }
+}

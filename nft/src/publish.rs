@@ -1,0 +1,242 @@
+//! Publishing: all of a container's host ports in one transaction, or none.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use crate::batch::{Batch, Outcome};
+use crate::host_ports::{ATTEMPTS, HostPorts, TableState, back_off};
+use crate::message::Message;
+use crate::set::{Hairpin, HairpinOwner, Published, SameLink, hairpin_key, port_key};
+use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::{Error, Family, HostPort, Mapping, OwnerId, Taken};
+
+/// A mapping that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who asks.
+    pub owner: OwnerId,
+    /// What for.
+    pub mapping: Mapping,
+}
+
+/// The link by which the node reaches the endpoints of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The family of the endpoints.
+    pub family: Family,
+    /// The link's index.
+    pub index: u32,
+    /// Whether two endpoints on this link reach each other without passing the node's connection
+    /// tracking: a bridge whose traffic is not given to netfilter (bridge-nf-call-iptables off).
+    pub bypasses: bool,
+}
+
+/// What one container asks to have published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Publication {
+    /// The mappings; no host port twice.
+    pub claims: Vec<Claim>,
+    /// The pod that the container belongs to. A host port that the pod owns with the claimed
+    /// endpoint satisfies the claim.
+    pub pod: Option<OwnerId>,
+    /// The links towards the endpoints.
+    pub links: Vec<Link>,
+}
+
+impl Publication {
+    fn families(&self) -> BTreeSet<Family> {
+        self.claims.iter().map(|claim| claim.mapping.family()).collect()
+    }
+
+    /// Each endpoint's address, with who needs its hairpin element.
+    fn pods(&self) -> BTreeMap<IpAddr, HairpinOwner> {
+        let mut pods = BTreeMap::new();
+        for claim in &self.claims {
+            pods.entry(claim.mapping.endpoint().ip)
+                .and_modify(|owner| {
+                    if *owner != HairpinOwner::One(claim.owner.clone()) {
+                        *owner = HairpinOwner::Several;
+                    }
+                })
+                .or_insert_with(|| HairpinOwner::One(claim.owner.clone()));
+        }
+        pods
+    }
+}
+
+/// What a message of the transaction is for, to name it in an error.
+type Label = &'static str;
+const A_TABLE: Label = "the table and its rules";
+const A_PORT: Label = "a host port";
+const A_HAIRPIN: Label = "a hairpin element";
+const A_LINK: Label = "a link element";
+
+impl HostPorts {
+    /// Publishes mappings, and returns those that were not there before.
+    ///
+    /// The tables are made where they are missing, and replaced, with what they hold, where they
+    /// are of another schema or of other settings; all in the one transaction. A mapping that its
+    /// owner already has is left as it is, and one that leads elsewhere is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] if another owner has one of the host ports; [`Error::NotPermitted`],
+    /// [`Error::NoNfTables`], [`Error::ForeignTable`], [`Error::Refused`], [`Error::Transport`];
+    /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was.
+    pub fn publish(&mut self, publication: &Publication) -> Result<Vec<Mapping>, Error> {
+        if publication.claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.publish_new(publication)? {
+            return Ok(publication.claims.iter().map(|claim| claim.mapping).collect());
+        }
+        for attempt in 0..ATTEMPTS {
+            back_off(attempt);
+            if let Some(added) = self.publish_carefully(publication)? {
+                return Ok(added);
+            }
+        }
+        Err(Error::Contention { attempts: ATTEMPTS })
+    }
+
+    /// The usual case: nothing that is asked for is there. False if it is not that case.
+    fn publish_new(&mut self, publication: &Publication) -> Result<bool, Error> {
+        let mut batch = Batch::new(None);
+        for family in publication.families() {
+            match self.table_state(family)? {
+                TableState::Current => {}
+                TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
+                TableState::Outdated => return Ok(false),
+            }
+        }
+        self.push_links(&mut batch, publication)?;
+        for (pod, owner) in publication.pods() {
+            self.push_hairpin(&mut batch, Hairpin { pod, owner });
+        }
+        for claim in &publication.claims {
+            self.push_port(&mut batch, claim);
+        }
+        match batch.commit(&mut self.socket)? {
+            Outcome::Committed => Ok(true),
+            Outcome::Stale => Ok(false),
+            // Taken, or the table came or went between the look and the transaction.
+            Outcome::Failed(failures)
+                if failures.iter().all(|(_, e)| matches!(*e, Errno::EXIST | Errno::NOENT)) =>
+            {
+                Ok(false)
+            }
+            failed => failed.committed(),
+        }
+    }
+
+    /// One compare-and-swap: what is there is read first, and nothing is changed unless it is still
+    /// there when the kernel commits. None if it was not.
+    fn publish_carefully(
+        &mut self,
+        publication: &Publication,
+    ) -> Result<Option<Vec<Mapping>>, Error> {
+        let mut batch = Batch::new(Some(self.generation()?));
+        for family in publication.families() {
+            match self.table_state(family)? {
+                TableState::Current => {}
+                TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
+                TableState::Outdated => {
+                    let elements = self.elements(family)?;
+                    batch.push(Message::delete_table(family, &self.settings.table), A_TABLE);
+                    self.push_table(&mut batch, family, elements);
+                }
+            }
+        }
+        self.push_links(&mut batch, publication)?;
+        for (pod, owner) in publication.pods() {
+            match self.hairpin(pod)? {
+                None => self.push_hairpin(&mut batch, Hairpin { pod, owner }),
+                Some(present) if present.owner == owner => {}
+                Some(Hairpin { owner: HairpinOwner::Several, .. }) => {}
+                Some(_) => {
+                    self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
+                    self.push_hairpin(&mut batch, Hairpin { pod, owner: HairpinOwner::Several });
+                }
+            }
+        }
+        let mut added = Vec::new();
+        for claim in &publication.claims {
+            let host = claim.mapping.host();
+            match self.get(host)? {
+                None => {}
+                Some(present) if present.satisfies(claim, publication.pod.as_ref()) => continue,
+                Some(present) if present.owner.as_ref() == Some(&claim.owner) => {
+                    self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
+                }
+                Some(present) => return Err(present.taken(host).into()),
+            }
+            self.push_port(&mut batch, claim);
+            added.push(claim.mapping);
+        }
+        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(added))
+    }
+
+    fn push_table(&self, batch: &mut Batch<Label>, family: Family, elements: Elements) {
+        for message in Table::with(family, &self.settings, elements).messages() {
+            batch.push(message, A_TABLE);
+        }
+    }
+
+    fn push_port(&self, batch: &mut Batch<Label>, claim: &Claim) {
+        let published = Published {
+            mapping: claim.mapping,
+            owner: Some(claim.owner.clone()),
+            counter: Default::default(),
+        };
+        let element = published.element();
+        let family = claim.mapping.family();
+        let message = Message::new_element(family, &self.settings.table, PORTS, &element);
+        batch.push(message.exclusive(), A_PORT);
+    }
+
+    fn push_hairpin(&self, batch: &mut Batch<Label>, hairpin: Hairpin) {
+        let family = Family::of(hairpin.pod);
+        let element = hairpin.element();
+        let message = Message::new_element(family, &self.settings.table, HAIRPIN, &element);
+        batch.push(message.exclusive(), A_HAIRPIN);
+    }
+
+    fn push_delete(&self, batch: &mut Batch<Label>, family: Family, set: &'static str, key: &[u8]) {
+        batch.push(Message::delete_element(family, &self.settings.table, set, key), A_PORT);
+    }
+
+    /// Brings the set `same_link` to what is true of the links now.
+    fn push_links(
+        &mut self,
+        batch: &mut Batch<Label>,
+        publication: &Publication,
+    ) -> Result<(), Error> {
+        let families = publication.families();
+        for link in publication.links.iter().filter(|link| families.contains(&link.family)) {
+            let pair = SameLink { iif: link.index, oif: link.index };
+            if link.bypasses {
+                // Not exclusive: every pod on the link has the same element.
+                let (table, element) = (&self.settings.table, pair.element());
+                let message = Message::new_element(link.family, table, SAME_LINK, &element);
+                batch.push(message, A_LINK);
+            } else if self.has_same_link(link.family, pair)? {
+                self.push_delete(batch, link.family, SAME_LINK, &pair.element().key);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Published {
+    /// Whether a claim has what it asks for.
+    fn satisfies(&self, claim: &Claim, pod: Option<&OwnerId>) -> bool {
+        let own = self.owner.as_ref() == Some(&claim.owner);
+        let pods = self.owner.is_some() && self.owner.as_ref() == pod;
+        self.mapping == claim.mapping && (own || pods)
+    }
+
+    fn taken(self, host: HostPort) -> Taken {
+        Taken { host, owner: self.owner, endpoint: self.mapping.endpoint() }
+    }
+}

@@ -1,0 +1,344 @@
+//! The sets and the map of a table, and what they hold.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_core::NlasIterator;
+
+use crate::element::{self, Element, push_address, push_port};
+use crate::{Endpoint, Family, HostPort, Mapping, OwnerId, Protocol};
+
+/// A type of nft's own list (`enum datatypes` in nft's `datatype.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataType {
+    Ipv4Addr = 7,
+    Ipv6Addr = 8,
+    InetProto = 12,
+    InetService = 13,
+    IfaceIndex = 20,
+}
+
+impl DataType {
+    /// The type of an address of the family.
+    pub(crate) fn address(family: Family) -> Self {
+        match family {
+            Family::Ip => DataType::Ipv4Addr,
+            Family::Ip6 => DataType::Ipv6Addr,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            DataType::Ipv4Addr => "ipv4_addr",
+            DataType::Ipv6Addr => "ipv6_addr",
+            DataType::InetProto => "inet_proto",
+            DataType::InetService => "inet_service",
+            DataType::IfaceIndex => "iface_index",
+        }
+    }
+
+    /// The length in a joined key, in bytes, with its padding.
+    fn length(self) -> u32 {
+        match self {
+            DataType::Ipv6Addr => 16,
+            _ => 4,
+        }
+    }
+
+    /// The number of a joined type: 6 bits for each, the first one highest.
+    pub(crate) fn joined(types: &[DataType]) -> u32 {
+        types.iter().fold(0, |joined, part| joined << 6 | *part as u32)
+    }
+
+    /// The length of a joined value, in bytes.
+    pub(crate) fn joined_length(types: &[DataType]) -> u32 {
+        types.iter().map(|part| part.length()).sum()
+    }
+
+    fn joined_name(types: &[DataType]) -> String {
+        types.iter().map(|part| part.name()).collect::<Vec<_>>().join(" . ")
+    }
+}
+
+/// A set, or with data a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) key: Vec<DataType>,
+    /// Empty for a set.
+    pub(crate) data: Vec<DataType>,
+    pub(crate) interval: bool,
+    pub(crate) counter: bool,
+    pub(crate) contents: Contents,
+}
+
+/// What a set holds, as values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Ports(Vec<Published>),
+    Excluded(Vec<IpNet>),
+    Hairpin(Vec<Hairpin>),
+    SameLink(Vec<SameLink>),
+}
+
+impl Contents {
+    /// The elements, as the kernel takes them.
+    pub(crate) fn elements(&self) -> Vec<Element> {
+        match self {
+            Contents::Ports(ports) => ports.iter().map(Published::element).collect(),
+            Contents::Excluded(prefixes) => prefixes.iter().flat_map(|net| interval(*net)).collect(),
+            Contents::Hairpin(pods) => pods.iter().map(Hairpin::element).collect(),
+            Contents::SameLink(links) => links.iter().map(|link| link.element()).collect(),
+        }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        match self {
+            Contents::Ports(ports) => ports.iter().map(Published::to_string).collect(),
+            Contents::Excluded(prefixes) => prefixes.iter().map(prefix_text).collect(),
+            Contents::Hairpin(pods) => pods.iter().map(Hairpin::to_string).collect(),
+            Contents::SameLink(links) => links.iter().map(SameLink::to_string).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.data.is_empty() { "set" } else { "map" };
+        writeln!(f, "\t{kind} {} {{", self.name)?;
+        write!(f, "\t\ttype {}", DataType::joined_name(&self.key))?;
+        if !self.data.is_empty() {
+            write!(f, " : {}", DataType::joined_name(&self.data))?;
+        }
+        writeln!(f)?;
+        if self.interval {
+            writeln!(f, "\t\tflags interval")?;
+        }
+        if self.counter {
+            writeln!(f, "\t\tcounter")?;
+        }
+        let elements = self.contents.texts();
+        if !elements.is_empty() {
+            writeln!(f, "\t\telements = {{ {} }}", elements.join(",\n\t\t\t     "))?;
+        }
+        writeln!(f, "\t}}")
+    }
+}
+
+/// nft writes a prefix that is a single address without its length.
+fn prefix_text(prefix: &IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+/// A prefix as the kernel keeps intervals: its first address, and the first one behind it.
+fn interval(prefix: IpNet) -> Vec<Element> {
+    let edge = |address: IpAddr, interval_end| {
+        let mut key = Vec::new();
+        push_address(&mut key, address);
+        Element { key, interval_end, ..Element::default() }
+    };
+    let behind = match prefix.broadcast() {
+        IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| IpAddr::V4(next.into())),
+        IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| IpAddr::V6(next.into())),
+    };
+    // An interval that reaches the last address is open at its end.
+    [Some(edge(prefix.network(), false)), behind.map(|address| edge(address, true))]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The values of a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counter {
+    /// Packets seen; in a NAT rule that is the first packet of each connection.
+    pub packets: u64,
+    /// Bytes in these packets.
+    pub bytes: u64,
+}
+
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_COUNTER_BYTES: u16 = 1;
+const NFTA_COUNTER_PACKETS: u16 = 2;
+
+impl Counter {
+    /// Reads an expression's attributes; none if it is not a counter.
+    pub(crate) fn decode(expression: &[u8]) -> Option<Self> {
+        let data = NlasIterator::new(expression).flatten().find(|a| a.kind() == NFTA_EXPR_DATA)?;
+        let mut counter = Counter::default();
+        for attribute in NlasIterator::new(data.value()).flatten() {
+            let number = || attribute.value().try_into().ok().map(u64::from_be_bytes);
+            match attribute.kind() {
+                NFTA_COUNTER_BYTES => counter.bytes = number()?,
+                NFTA_COUNTER_PACKETS => counter.packets = number()?,
+                _ => {}
+            }
+        }
+        Some(counter)
+    }
+}
+
+/// A mapping that is published: an element of the map `ports`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The host port and its endpoint.
+    pub mapping: Mapping,
+    /// The owner in the element's comment; none if somebody else's hand put the element there.
+    pub owner: Option<OwnerId>,
+    /// The connections that came for the host port, and the bytes of their first packets.
+    pub counter: Counter,
+}
+
+impl Published {
+    /// The element that stands for this mapping.
+    pub(crate) fn element(&self) -> Element {
+        let mut data = Vec::with_capacity(20);
+        push_address(&mut data, self.mapping.endpoint().ip);
+        push_port(&mut data, self.mapping.endpoint().port);
+        Element {
+            key: port_key(self.mapping.host()),
+            data: Some(data),
+            comment: self.owner.as_ref().map(OwnerId::to_string),
+            counter: (self.counter != Counter::default()).then_some(self.counter),
+            interval_end: false,
+        }
+    }
+
+    /// The mapping that an element stands for; none if its bytes are not a mapping.
+    pub(crate) fn from_element(family: Family, element: &Element) -> Option<Self> {
+        let mut key = element.key.as_slice();
+        let host_ip = element::take_address(&mut key, family)?;
+        let port = element::take_port(&mut key)?;
+        let [number, _, _, _] = element::take::<4>(&mut key)?;
+        let host = HostPort { host_ip, port, protocol: Protocol::from_number(number)? };
+        let mut data = element.data.as_deref()?;
+        let endpoint = Endpoint {
+            ip: element::take_address(&mut data, family)?,
+            port: element::take_port(&mut data)?,
+        };
+        Some(Published {
+            mapping: Mapping::new(host, endpoint).ok()?,
+            owner: element.comment.as_deref().and_then(|comment| comment.parse().ok()),
+            counter: element.counter.unwrap_or_default(),
+        })
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, endpoint) = (self.mapping.host(), self.mapping.endpoint());
+        write!(f, "{} . {} . {}", host.host_ip, host.port, host.protocol)?;
+        if self.counter != Counter::default() {
+            write!(f, " counter packets {} bytes {}", self.counter.packets, self.counter.bytes)?;
+        }
+        if let Some(owner) = &self.owner {
+            write!(f, " comment \"{owner}\"")?;
+        }
+        write!(f, " : {} . {}", endpoint.ip, endpoint.port)
+    }
+}
+
+/// The key of a host port in the map `ports`.
+pub(crate) fn port_key(host: HostPort) -> Vec<u8> {
+    let mut key = Vec::with_capacity(24);
+    push_address(&mut key, host.host_ip);
+    push_port(&mut key, host.port);
+    key.extend([host.protocol.number(), 0, 0, 0]);
+    key
+}
+
+/// A pod whose connections to itself are masqueraded: an element of the set `hairpin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hairpin {
+    pub(crate) pod: IpAddr,
+    pub(crate) owner: HairpinOwner,
+}
+
+/// Who needs a hairpin element. The containers of one pod share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HairpinOwner {
+    /// One container, whose ID is the comment.
+    One(OwnerId),
+    /// More than one, now or at some time: the last one to leave takes the element with it.
+    Several,
+    /// Somebody else's hand.
+    Nobody,
+}
+
+/// Holds a space, so that it cannot be an owner's ID.
+const SEVERAL: &str = "several containers";
+
+impl Hairpin {
+    pub(crate) fn element(&self) -> Element {
+        Element {
+            key: hairpin_key(self.pod),
+            comment: match &self.owner {
+                HairpinOwner::One(owner) => Some(owner.to_string()),
+                HairpinOwner::Several => Some(SEVERAL.to_owned()),
+                HairpinOwner::Nobody => None,
+            },
+            ..Element::default()
+        }
+    }
+
+    pub(crate) fn from_element(family: Family, element: &Element) -> Option<Self> {
+        let pod = element::take_address(&mut element.key.as_slice(), family)?;
+        let owner = match element.comment.as_deref() {
+            Some(SEVERAL) => HairpinOwner::Several,
+            Some(comment) => comment.parse().map_or(HairpinOwner::Nobody, HairpinOwner::One),
+            None => HairpinOwner::Nobody,
+        };
+        // An element that joins two different addresses is not ours.
+        (element.key == hairpin_key(pod)).then_some(Hairpin { pod, owner })
+    }
+}
+
+impl fmt::Display for Hairpin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} . {}", self.pod, self.pod)?;
+        self.element().comment.map_or(Ok(()), |comment| write!(f, " comment \"{comment}\""))
+    }
+}
+
+/// The key of a pod in the set `hairpin`: its address, twice.
+pub(crate) fn hairpin_key(pod: IpAddr) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32);
+    push_address(&mut key, pod);
+    push_address(&mut key, pod);
+    key
+}
+
+/// A link on which replies would bypass the host: an element of the set `same_link`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SameLink {
+    pub(crate) iif: u32,
+    pub(crate) oif: u32,
+}
+
+impl SameLink {
+    pub(crate) fn element(self) -> Element {
+        let key = [self.iif.to_ne_bytes(), self.oif.to_ne_bytes()].concat();
+        Element { key, ..Element::default() }
+    }
+
+    pub(crate) fn from_element(element: &Element) -> Option<Self> {
+        let mut key = element.key.as_slice();
+        let mut index = || element::take::<4>(&mut key).map(u32::from_ne_bytes);
+        Some(SameLink { iif: index()?, oif: index()? })
+    }
+}
+
+impl fmt::Display for SameLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} . {}", self.iif, self.oif)
+    }
+}
+
+#[cfg(test)]
+#[path = "set_tests.rs"]
+mod tests;

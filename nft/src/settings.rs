@@ -1,0 +1,194 @@
+//! What an operator can choose about the ruleset.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use thiserror::Error;
+
+use crate::Family;
+
+/// The name of both tables: a letter, then letters, digits, `_` or `-`; at most 64 characters.
+///
+/// The kernel takes nearly anything (NFT_TABLE_MAXNAMELEN is 256); this is what nft's own grammar
+/// takes without quotes, so that an operator can type it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName(String);
+
+impl TableName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for TableName {
+    fn default() -> Self {
+        TableName("hostport".to_owned())
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TableName {
+    type Err = InvalidTableName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let valid = text.len() <= 64
+            && text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if valid { Ok(TableName(text.to_owned())) } else { Err(InvalidTableName) }
+    }
+}
+
+/// Text that cannot name a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a table name is a letter, then letters, digits, _ or -, at most 64 characters")]
+pub struct InvalidTableName;
+
+/// The settings of a ruleset. Two rulesets with equal settings are equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The name of the table, in both families.
+    pub table: TableName,
+    /// Destinations that keep their own service although they are local: Kubernetes' service ranges
+    /// where kube-proxy runs in IPVS mode.
+    pub exclude: Vec<IpNet>,
+    /// Whether 127.0.0.0/8 on the node leads to host ports too.
+    pub localhost: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { table: TableName::default(), exclude: Vec::new(), localhost: true }
+    }
+}
+
+impl Settings {
+    /// The prefixes of the set `excluded`, sorted, none inside another.
+    ///
+    /// Besides the operator's these are the destinations that translation cannot serve: ::1 always,
+    /// since IPv6 has no `route_localnet`, and 127.0.0.0/8 where localhost is switched off. A
+    /// connection to them is refused at once instead of hanging.
+    pub(crate) fn excluded(&self, family: Family) -> Vec<IpNet> {
+        let own = self.exclude.iter().copied().chain(unreachable(family, self.localhost));
+        match family {
+            Family::Ip => {
+                let nets: Vec<Ipv4Net> = own
+                    .filter_map(|net| match net {
+                        IpNet::V4(net) => Some(net.trunc()),
+                        IpNet::V6(_) => None,
+                    })
+                    .collect();
+                Ipv4Net::aggregate(&nets).into_iter().map(IpNet::V4).collect()
+            }
+            Family::Ip6 => {
+                let nets: Vec<Ipv6Net> = own
+                    .filter_map(|net| match net {
+                        IpNet::V6(net) => Some(net.trunc()),
+                        IpNet::V4(_) => None,
+                    })
+                    .collect();
+                Ipv6Net::aggregate(&nets).into_iter().map(IpNet::V6).collect()
+            }
+        }
+    }
+
+    /// The comment that marks a table as ours, of this schema and with these settings.
+    ///
+    /// `hostport schema 1` for the default settings; others add a fingerprint of what they change.
+    pub(crate) fn comment(&self, family: Family) -> String {
+        let excluded = self.excluded(family);
+        let localhost = self.localhost || family == Family::Ip6;
+        if localhost && excluded == Settings::default().excluded(family) {
+            return format!("hostport schema {SCHEMA}");
+        }
+        let mut hash = Fnv1a::new();
+        for prefix in &excluded {
+            hash.write(prefix.to_string().as_bytes());
+            hash.write(b",");
+        }
+        hash.write(&[u8::from(localhost)]);
+        format!("hostport schema {SCHEMA} settings {:016x}", hash.0)
+    }
+}
+
+/// The version of the ruleset's form. A table of another version is replaced.
+const SCHEMA: u32 = 1;
+
+fn unreachable(family: Family, localhost: bool) -> Option<IpNet> {
+    match family {
+        Family::Ip6 => Some(IpNet::from(std::net::IpAddr::from(Ipv6Addr::LOCALHOST))),
+        Family::Ip if localhost => None,
+        Family::Ip => Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4),
+    }
+}
+
+/// The 64-bit FNV-1a hash: the fingerprint must be the same in every build, which the standard
+/// library's hashers do not promise.
+struct Fnv1a(u64);
+
+impl Fnv1a {
+    fn new() -> Self {
+        Fnv1a(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excluding(prefixes: &[&str]) -> Settings {
+        Settings {
+            exclude: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn the_default_comment_is_the_schema_alone() {
+        for family in Family::ALL {
+            assert_eq!(Settings::default().comment(family), "hostport schema 1");
+        }
+    }
+
+    #[test]
+    fn the_comment_changes_with_the_settings_of_its_own_family_only() {
+        let settings = excluding(&["10.96.0.0/12"]);
+        assert_ne!(settings.comment(Family::Ip), "hostport schema 1");
+        assert_eq!(settings.comment(Family::Ip6), "hostport schema 1");
+        let silent = Settings { localhost: false, ..Settings::default() };
+        assert_ne!(silent.comment(Family::Ip), "hostport schema 1");
+        assert_ne!(silent.comment(Family::Ip), settings.comment(Family::Ip));
+    }
+
+    #[test]
+    fn order_and_overlap_of_excluded_prefixes_do_not_matter() {
+        let one = excluding(&["10.96.0.0/12", "192.0.2.7/24"]);
+        let other = excluding(&["192.0.2.0/25", "192.0.2.128/25", "10.96.0.0/12", "10.97.0.0/16"]);
+        assert_eq!(one.excluded(Family::Ip), other.excluded(Family::Ip));
+        assert_eq!(one.comment(Family::Ip), other.comment(Family::Ip));
+    }
+
+    #[test]
+    fn a_table_name_is_what_nft_takes_without_quotes() {
+        for good in ["hostport", "a", "A-b_9"] {
+            assert!(good.parse::<TableName>().is_ok(), "{good}");
+        }
+        let long = "x".repeat(65);
+        for bad in ["", "9a", "a b", "a;b", "a\n", "-a", "é", long.as_str()] {
+            assert!(bad.parse::<TableName>().is_err(), "{bad}");
+        }
+    }
+}

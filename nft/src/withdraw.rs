@@ -1,0 +1,89 @@
+//! Withdrawing: an owner's host ports, if they are still that owner's.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::batch::Batch;
+use crate::host_ports::{ATTEMPTS, HostPorts, back_off};
+use crate::message::Message;
+use crate::set::{HairpinOwner, Published, hairpin_key, port_key};
+use crate::skeleton::{HAIRPIN, PORTS};
+use crate::{Error, Family, HostPort, OwnerId};
+
+impl HostPorts {
+    /// Withdraws what an owner has of some host ports, in one transaction, and returns it.
+    ///
+    /// Name all the host ports of the owner: what belongs to its endpoint besides goes too. A host
+    /// port that is not published, or that another owner has by now, is none of its business and left
+    /// alone; so it is no error to withdraw twice, or after the table was deleted.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Refused`], or [`Error::Contention`] if
+    /// others kept changing the ruleset.
+    pub fn withdraw(
+        &mut self,
+        owner: &OwnerId,
+        hosts: &[HostPort],
+    ) -> Result<Vec<Published>, Error> {
+        for attempt in 0..ATTEMPTS {
+            back_off(attempt);
+            if let Some(withdrawn) = self.withdraw_once(owner, hosts)? {
+                return Ok(withdrawn);
+            }
+        }
+        Err(Error::Contention { attempts: ATTEMPTS })
+    }
+
+    /// One compare-and-swap; none if the ruleset changed meanwhile.
+    fn withdraw_once(
+        &mut self,
+        owner: &OwnerId,
+        hosts: &[HostPort],
+    ) -> Result<Option<Vec<Published>>, Error> {
+        let mut batch = Batch::new(Some(self.generation()?));
+        let mut withdrawn = Vec::new();
+        for host in hosts {
+            match self.get(*host)? {
+                Some(published) if published.owner.as_ref() == Some(owner) => {
+                    let (family, key) = (host.family(), port_key(*host));
+                    let table = &self.settings.table;
+                    batch.push(Message::delete_element(family, table, PORTS, &key), "a host port");
+                    withdrawn.push(published);
+                }
+                _ => {}
+            }
+        }
+        let pods: BTreeSet<IpAddr> =
+            withdrawn.iter().map(|published| published.mapping.endpoint().ip).collect();
+        for pod in pods {
+            if self.hairpin_ends(pod, owner, &withdrawn)? {
+                let (family, key) = (Family::of(pod), hairpin_key(pod));
+                let table = &self.settings.table;
+                let message = Message::delete_element(family, table, HAIRPIN, &key);
+                batch.push(message, "a hairpin element");
+            }
+        }
+        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(withdrawn))
+    }
+
+    /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.
+    ///
+    /// Only for a pod of which several containers had host ports is the whole map read.
+    fn hairpin_ends(
+        &mut self,
+        pod: IpAddr,
+        owner: &OwnerId,
+        withdrawn: &[Published],
+    ) -> Result<bool, Error> {
+        Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
+            Some(HairpinOwner::One(only)) => only == *owner,
+            Some(HairpinOwner::Several) => {
+                let left = self.ports(Family::of(pod))?;
+                left.iter().filter(|published| published.mapping.endpoint().ip == pod).all(
+                    |published| withdrawn.iter().any(|gone| gone.mapping == published.mapping),
+                )
+            }
+            Some(HairpinOwner::Nobody) | None => false,
+        })
+    }
+}
