@@ -1,11 +1,14 @@
 //! Kubernetes host ports on nftables: one atomic ruleset, built and applied over netlink.
 mod batch;
+mod conntrack;
 mod element;
 mod error;
 mod expression;
 mod host_ports;
 mod mapping;
 mod message;
+#[cfg(feature = "nftnl")]
+mod nlmsg;
 mod publish;
 mod reply;
 mod set;

@@ -232,6 +232,24 @@ impl Message {
         Message { family: NetfilterProtoFamily::Unspec, ..Message::nftables(Family::Ip, 0, body) }
     }
 
+    /// The message that removes what this one makes.
+    #[cfg(feature = "nftnl")]
+    pub(crate) fn deleting(&self) -> Self {
+        use NfTablesMessage::*;
+        let body = match self.body.clone() {
+            NetfilterMessageInner::NfTables(body) => NetfilterMessageInner::NfTables(match body {
+                NewTable(table) => DeleteTable(table),
+                NewChain(chain) => DeleteChain(chain),
+                NewRule(rule) => DeleteRule(rule),
+                NewSet(set) => DeleteSet(set),
+                NewSetElement(elements) => DeleteSetElement(elements),
+                other => other,
+            }),
+            other => other,
+        };
+        Message { flags: NLM_F_REQUEST, body, ..self.clone() }
+    }
+
     /// The bytes to send.
     pub fn encode(&self, sequence: u32) -> Vec<u8> {
         let mut header = NetlinkHeader::default();
