@@ -1,2 +1,28 @@
-//! The hostport program.
-fn main() {}
+//! `hostport`: publishes the host ports that containers ask for, as an OCI hook, and shows them.
+//!
+//! Data goes one way: the runtime's state and config.json ([`state`], [`bundle`]) tell what is wanted
+//! ([`annotations`], [`policy`]); the container's network namespace tells the endpoint ([`network`]);
+//! the library `hostport-nft` makes it one transaction.
+
+mod annotations;
+mod bundle;
+mod cli;
+mod commands;
+mod network;
+mod pod;
+mod policy;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hostport: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

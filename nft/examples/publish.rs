@@ -3,6 +3,8 @@
 //! Try it in a network namespace of its own:
 //! `ip netns add demo; ip netns exec demo cargo run --example publish`.
 
+use std::collections::BTreeSet;
+
 use hostport_nft::{
     Claim, Endpoint, HostPort, HostPorts, Mapping, Port, Protocol, Publication, Settings,
 };
@@ -18,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut host_ports = HostPorts::open(Settings::default())?;
     if std::env::args().any(|argument| argument == "--withdraw") {
-        for gone in host_ports.withdraw(&owner, &[host])? {
+        for gone in host_ports.withdraw(&owner, &BTreeSet::from([host]))? {
             println!("withdrawn: {}", gone.mapping);
         }
     } else {

@@ -11,9 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_DUMP, Parseable,
-};
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_DUMP, Parseable};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use rustix::io::Errno;
 
@@ -85,7 +83,9 @@ impl HostPorts {
                 _ => continue,
             };
             let leads_elsewhere = flow.answers != *endpoint;
-            if leads_elsewhere && !self.is_excluded(flow.host.host_ip) && is_local(flow.host.host_ip)
+            if leads_elsewhere
+                && !self.is_excluded(flow.host.host_ip)
+                && is_local(flow.host.host_ip)
             {
                 forgotten += usize::from(self.forget(&flow)?);
             }
@@ -119,10 +119,7 @@ impl HostPorts {
     }
 
     /// The tracked flows towards the ports of some host ports, whatever their address.
-    fn flows<'a>(
-        &mut self,
-        hosts: impl Iterator<Item = &'a HostPort>,
-    ) -> Result<Vec<Flow>, Error> {
+    fn flows<'a>(&mut self, hosts: impl Iterator<Item = &'a HostPort>) -> Result<Vec<Flow>, Error> {
         let mut ports: BTreeMap<(Family, Protocol), BTreeSet<Port>> = BTreeMap::new();
         for host in hosts.filter(|host| host.protocol != Protocol::Tcp) {
             ports.entry((host.family(), host.protocol)).or_default().insert(host.port);
@@ -185,7 +182,8 @@ impl Flow {
         let tuple = |kind| -> Result<Option<Tuple>, Malformed> {
             find(attributes, kind)?.map_or(Ok(None), |tuple| Tuple::decode(family, tuple.value()))
         };
-        let (Some(original), Some(reply)) = (tuple(CTA_TUPLE_ORIG)?, tuple(CTA_TUPLE_REPLY)?) else {
+        let (Some(original), Some(reply)) = (tuple(CTA_TUPLE_ORIG)?, tuple(CTA_TUPLE_REPLY)?)
+        else {
             return Ok(None);
         };
         let mut name = Vec::new();
@@ -253,17 +251,26 @@ mod tests {
 
     fn tuple(kind: u16, source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> DefaultNla {
         let port = |kind, port: u16| DefaultNla::new(kind, port.to_be_bytes().to_vec());
-        nest(kind, &[
-            nest(CTA_TUPLE_IP, &[
-                DefaultNla::new(CTA_IP_V4_SRC, source.0.to_vec()),
-                DefaultNla::new(CTA_IP_V4_DST, destination.0.to_vec()),
-            ]),
-            nest(CTA_TUPLE_PROTO, &[
-                DefaultNla::new(CTA_PROTO_NUM, vec![17]),
-                port(CTA_PROTO_SRC_PORT, source.1),
-                port(CTA_PROTO_DST_PORT, destination.1),
-            ]),
-        ])
+        nest(
+            kind,
+            &[
+                nest(
+                    CTA_TUPLE_IP,
+                    &[
+                        DefaultNla::new(CTA_IP_V4_SRC, source.0.to_vec()),
+                        DefaultNla::new(CTA_IP_V4_DST, destination.0.to_vec()),
+                    ],
+                ),
+                nest(
+                    CTA_TUPLE_PROTO,
+                    &[
+                        DefaultNla::new(CTA_PROTO_NUM, vec![17]),
+                        port(CTA_PROTO_SRC_PORT, source.1),
+                        port(CTA_PROTO_DST_PORT, destination.1),
+                    ],
+                ),
+            ],
+        )
     }
 
     fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {

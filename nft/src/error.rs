@@ -13,13 +13,17 @@ use crate::{Endpoint, Family, HostPort, OwnerId, TableName};
 #[non_exhaustive]
 pub enum Error {
     /// There is no netfilter netlink on this kernel, or no more file descriptors.
-    #[error("cannot open a netfilter netlink socket: {0}; does this kernel have CONFIG_NETFILTER_NETLINK?")]
+    #[error(
+        "cannot open a netfilter netlink socket: {0}; does this kernel have CONFIG_NETFILTER_NETLINK?"
+    )]
     Open(#[source] io::Error),
     /// The kernel could not be talked to.
     #[error("cannot talk to the kernel over netlink: {0}")]
     Transport(#[source] io::Error),
     /// The caller may not change the ruleset (EPERM).
-    #[error("not permitted to use nftables: run as root, with CAP_NET_ADMIN in this network namespace")]
+    #[error(
+        "not permitted to use nftables: run as root, with CAP_NET_ADMIN in this network namespace"
+    )]
     NotPermitted,
     /// The kernel has no nf_tables (EOPNOTSUPP, or EINVAL for any request to it).
     #[error("this kernel has no nf_tables: load the module nf_tables, or build CONFIG_NF_TABLES")]
@@ -75,7 +79,9 @@ pub struct Taken {
 /// What the kernel's error most likely means for the ruleset.
 fn hint(error: Errno) -> &'static str {
     match error {
-        Errno::NOENT => "; a module is missing: nft_nat, nft_masq, nft_fib_ipv4, nft_fib_ipv6, nft_ct or nf_nat",
+        Errno::NOENT => {
+            "; a module is missing: nft_nat, nft_masq, nft_fib_ipv4, nft_fib_ipv6, nft_ct or nf_nat"
+        }
         Errno::OPNOTSUPP => "; this kernel lacks a feature: Linux 5.7 or later is needed",
         Errno::NOMEM | Errno::NOBUFS => "; the kernel is short of memory",
         _ => "",

@@ -5,8 +5,8 @@
 
 use netlink_packet_core::{DefaultNla, Emitable};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup,
-    Meta, MetaKey, Operator, Payload, Register, Verdict, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
+    Lookup, Meta, MetaKey, Operator, Payload, Register, Verdict, VerdictAttribute,
 };
 
 use crate::Family;
@@ -78,10 +78,7 @@ fn append(program: &mut Vec<Expression>, statement: &Statement) {
         Statement::OnlyDestinationTranslated => {
             program.push(other(
                 "ct",
-                vec![
-                    number(NFTA_CT_DREG, register(0).into()),
-                    number(NFTA_CT_KEY, NFT_CT_STATUS),
-                ],
+                vec![number(NFTA_CT_DREG, register(0).into()), number(NFTA_CT_KEY, NFT_CT_STATUS)],
             ));
             program.push(mask(&(IPS_SRC_NAT | IPS_DST_NAT).to_ne_bytes()));
             program.push(compare(Operator::Equal, &IPS_DST_NAT.to_ne_bytes()));

@@ -62,8 +62,7 @@ impl HostPorts {
     /// [`Error::NotPermitted`] or [`Error::Transport`].
     pub fn get(&mut self, host: HostPort) -> Result<Option<Published>, Error> {
         let family = host.family();
-        let request =
-            Message::get_element(family, &self.settings.table, PORTS, &port_key(host));
+        let request = Message::get_element(family, &self.settings.table, PORTS, &port_key(host));
         let elements = self.socket.get("to read an element", &request, reply::elements)?;
         let element = elements.unwrap_or_default().pop();
         Ok(element.and_then(|element| Published::from_element(family, &element)))

@@ -21,8 +21,8 @@ mod withdraw;
 pub use error::{Error, Taken};
 pub use host_ports::HostPorts;
 pub use mapping::{
-    Endpoint, Family, FamilyMismatch, HostPort, InvalidOwner, InvalidPort, InvalidProtocol, Mapping,
-    OwnerId, Port, Protocol,
+    Endpoint, Family, FamilyMismatch, HostPort, InvalidOwner, InvalidPort, InvalidProtocol,
+    Mapping, OwnerId, Port, Protocol,
 };
 pub use message::Message;
 pub use publish::{Claim, Link, Publication};

@@ -77,7 +77,11 @@ fn error_of(code: i32) -> Option<Errno> {
     match code {
         0 => None,
         // A code out of range does not come from a kernel; it must not read as success.
-        _ => Some(code.checked_neg().filter(|errno| (1..4096).contains(errno)).map_or(Errno::IO, Errno::from_raw_os_error)),
+        _ => Some(
+            code.checked_neg()
+                .filter(|errno| (1..4096).contains(errno))
+                .map_or(Errno::IO, Errno::from_raw_os_error),
+        ),
     }
 }
 

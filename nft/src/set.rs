@@ -87,7 +87,9 @@ impl Contents {
     pub(crate) fn elements(&self) -> Vec<Element> {
         match self {
             Contents::Ports(ports) => ports.iter().map(Published::element).collect(),
-            Contents::Excluded(prefixes) => prefixes.iter().flat_map(|net| interval(*net)).collect(),
+            Contents::Excluded(prefixes) => {
+                prefixes.iter().flat_map(|net| interval(*net)).collect()
+            }
             Contents::Hairpin(pods) => pods.iter().map(Hairpin::element).collect(),
             Contents::SameLink(links) => links.iter().map(|link| link.element()).collect(),
         }

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
+use crate::Family;
 use crate::message::Message;
 use crate::set::{Contents, DataType, Hairpin, Published, SameLink, Set};
 use crate::settings::{Settings, TableName};
 use crate::statement::{Field, Rule, Statement};
-use crate::Family;
 
 /// The table of one family, with everything in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +152,8 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
 
     let key = |address: Field| vec![address, Field::Dport, Field::L4proto];
     let dnat = |address| Rule(vec![Dnat { family, fields: key(address), map: PORTS }]);
-    let base = |kind, hook, priority, priority_name| Some(Base { kind, hook, priority, priority_name });
+    let base =
+        |kind, hook, priority, priority_name| Some(Base { kind, hook, priority, priority_name });
     // Without the gate, a mapping could capture traffic that the host only forwards.
     let local_only = || vec![Rule(vec![LocalDestination, Goto(PUBLISH)])];
     let masquerade = |matches: Vec<Statement>| {

@@ -73,7 +73,9 @@ impl fmt::Display for Statement {
         match self {
             Statement::LocalDestination => f.write_str("fib daddr type local"),
             Statement::Lookup { fields, set } => write!(f, "{} @{set}", joined(fields)),
-            Statement::OnlyDestinationTranslated => f.write_str("ct status & (snat | dnat) == dnat"),
+            Statement::OnlyDestinationTranslated => {
+                f.write_str("ct status & (snat | dnat) == dnat")
+            }
             Statement::NotLoopbackLink(link) => write!(f, "{link} != \"lo\""),
             Statement::LoopbackAddress(address) => write!(f, "{address} 127.0.0.0/8"),
             Statement::Dnat { family, fields, map } => {

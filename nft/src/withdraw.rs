@@ -23,7 +23,7 @@ impl HostPorts {
     pub fn withdraw(
         &mut self,
         owner: &OwnerId,
-        hosts: &[HostPort],
+        hosts: &BTreeSet<HostPort>,
     ) -> Result<Vec<Published>, Error> {
         for attempt in 0..ATTEMPTS {
             back_off(attempt);
@@ -38,7 +38,7 @@ impl HostPorts {
     fn withdraw_once(
         &mut self,
         owner: &OwnerId,
-        hosts: &[HostPort],
+        hosts: &BTreeSet<HostPort>,
     ) -> Result<Option<Vec<Published>>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut withdrawn = Vec::new();
@@ -79,9 +79,9 @@ impl HostPorts {
             Some(HairpinOwner::One(only)) => only == *owner,
             Some(HairpinOwner::Several) => {
                 let left = self.ports(Family::of(pod))?;
-                left.iter().filter(|published| published.mapping.endpoint().ip == pod).all(
-                    |published| withdrawn.iter().any(|gone| gone.mapping == published.mapping),
-                )
+                left.iter()
+                    .filter(|published| published.mapping.endpoint().ip == pod)
+                    .all(|published| withdrawn.iter().any(|gone| gone.mapping == published.mapping))
             }
             Some(HairpinOwner::Nobody) | None => false,
         })

@@ -1,1 +1,3 @@
-//! The network lab.
+//! What the tests of hostport stand on: the network lab.
+
+pub mod lab;

@@ -1,0 +1,99 @@
+//! A request for one host port, and what becomes of it once the pod's addresses are known.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hostport_nft::{Endpoint, Family, FamilyMismatch, HostPort, Mapping, Port, Protocol};
+use thiserror::Error;
+
+/// One host port that a container asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRequest {
+    /// The node's address; none asks for the wildcard of each family that the pod has.
+    pub host_ip: Option<IpAddr>,
+    /// The port on the node.
+    pub host_port: Port,
+    /// The port that the container listens on.
+    pub container_port: Port,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+impl PortRequest {
+    /// The host ports that this may take: one, or without a host IP the wildcard of each family.
+    pub fn host_ports(&self) -> impl Iterator<Item = HostPort> + use<> {
+        let PortRequest { host_ip, host_port: port, protocol, .. } = *self;
+        let ips = match host_ip {
+            Some(ip) => [Some(ip), None],
+            None => Family::ALL.map(|family| Some(family.wildcard())),
+        };
+        ips.into_iter().flatten().map(move |host_ip| HostPort { host_ip, port, protocol })
+    }
+}
+
+/// As the text form of an annotation has it: `[2001:db8::1]:9000:8080/tcp`.
+impl fmt::Display for PortRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            None => {}
+        }
+        write!(f, "{}:{}/{}", self.host_port, self.container_port, self.protocol)
+    }
+}
+
+/// Turns requests into mappings to a pod's addresses.
+///
+/// # Errors
+/// [`ResolveError`] for a request that the pod's addresses cannot serve. No request needs no
+/// address.
+pub fn resolve(
+    requests: &[PortRequest],
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+) -> Result<Vec<Mapping>, ResolveError> {
+    let address = |family| match family {
+        Family::Ip => v4.map(IpAddr::V4),
+        Family::Ip6 => v6.map(IpAddr::V6),
+    };
+    let mut mappings = Vec::with_capacity(requests.len());
+    for request in requests {
+        if v4.is_none() && v6.is_none() {
+            return Err(ResolveError::NoAddress(*request));
+        }
+        for host in request.host_ports() {
+            match address(host.family()) {
+                Some(ip) => {
+                    let endpoint = Endpoint { ip, port: request.container_port };
+                    mappings.push(Mapping::new(host, endpoint)?);
+                }
+                // The wildcard of a family that the pod lacks: nobody asked for it by name.
+                None if request.host_ip.is_none() => {}
+                None => return Err(ResolveError::FamilyMissing(host)),
+            }
+        }
+    }
+    Ok(mappings)
+}
+
+/// A request that the pod's addresses cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ResolveError {
+    /// The pod has no address at all.
+    #[error(
+        "port {0} cannot be published: the container has no global address; \
+         give its network namespace one before it starts, or take the port out"
+    )]
+    NoAddress(PortRequest),
+    /// A host IP of a family that the pod has no address of.
+    #[error(
+        "host port {0} cannot be published: the container has no {name} address; \
+         use a host IP of its family, or none",
+        name = match .0.family() { Family::Ip => "IPv4", Family::Ip6 => "IPv6" }
+    )]
+    FamilyMissing(HostPort),
+    /// Cannot happen, since an address is chosen by the host port's family.
+    #[error(transparent)]
+    FamilyMismatch(#[from] FamilyMismatch),
+}

@@ -1,0 +1,299 @@
+//! What annotations mean, and what is said about those that mean nothing.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hostport_nft::{Port, Protocol};
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY: &str = "io.hostport.ports";
+
+fn ports(text: &str) -> Vec<String> {
+    parse(KEY, text).unwrap().requests.iter().map(PortRequest::to_string).collect()
+}
+
+/// The error, which must be one line that begins with the annotation's name. It is short but for
+/// escapes, of up to ten characters each.
+fn error(text: &str) -> String {
+    let error = parse(KEY, text).unwrap_err().to_string();
+    assert!(error.starts_with("annotation io.hostport.ports: \""), "{error}");
+    assert!(!error.chars().any(char::is_control) && error.len() < 1200, "{error:?}");
+    error
+}
+
+/// Any JSON, with what is odd about it: deep, long, of every type.
+pub(crate) fn any_json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        any::<i64>().prop_map(|value| value.to_string()),
+        Just("-1.5e300".to_owned()),
+        "\\PC{0,12}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+    ];
+    leaf.prop_recursive(4, 16, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(|v| format!("[{}]", v.join(","))),
+            inner.prop_map(|value| format!(r#"{{"hostPort":{value}}}"#)),
+        ]
+    })
+}
+
+#[test]
+fn the_text_form_names_host_ip_host_port_container_port_and_protocol() {
+    assert_eq!(ports("9000:8080"), ["9000:8080/tcp"]);
+    assert_eq!(
+        ports(" 192.0.2.1:53:53/UDP ,\t9000:80/sctp\n"),
+        ["192.0.2.1:53:53/udp", "9000:80/sctp"]
+    );
+    assert_eq!(ports("[2001:db8::1]:9000:8080"), ["[2001:db8::1]:9000:8080/tcp"]);
+    assert_eq!(ports("8000-8002:9000-9002"), ["8000:9000/tcp", "8001:9001/tcp", "8002:9002/tcp"]);
+    assert_eq!(ports("65535:1-1"), ["65535:1/tcp"]);
+}
+
+#[test]
+fn the_json_of_cni_kubelet_and_crio_is_read_alike() {
+    for json in [
+        r#"[{"hostPort":9000,"containerPort":8080,"protocol":"tcp","hostIP":"192.0.2.1"}]"#,
+        r#"[{"name":"web","hostPort":9000,"containerPort":8080,"protocol":"TCP","hostIP":"192.0.2.1"}]"#,
+        r#"[{"HostPort":9000,"ContainerPort":8080,"Protocol":"TCP","HostIP":"192.0.2.1"}]"#,
+        r#" [ {"hostPort":9000,"containerPort":8080,"hostIP":"::ffff:192.0.2.1","x":[{}]}]"#,
+    ] {
+        assert_eq!(ports(json), ["192.0.2.1:9000:8080/tcp"], "{json}");
+    }
+    assert_eq!(
+        ports(r#"[{"hostPort":9,"containerPort":8,"hostIP":"","protocol":""}]"#),
+        ["9:8/tcp"]
+    );
+}
+
+#[test]
+fn no_ports_at_all_are_no_error() {
+    for nothing in ["", "  ", "null", "[]", "[ ]"] {
+        assert_eq!(parse(KEY, nothing).unwrap(), Parsed::default(), "{nothing:?}");
+    }
+}
+
+#[test]
+fn what_has_no_host_port_is_not_published() {
+    let parsed = parse(KEY, "8080, 9000-9010/udp, 80:80").unwrap();
+    assert_eq!(parsed.requests.len(), 1);
+    assert_eq!(parsed.notes.len(), 1);
+    assert!(parsed.notes[0].contains("\"8080\" and others without a hostPort"), "{parsed:?}");
+
+    // Kubernetes lists such ports as a matter of course: not worth a note, whatever is in them.
+    let json = r#"[{"containerPort":8080},{"hostPort":0,"containerPort":"x"},{"hostPort":null}]"#;
+    assert_eq!(parse(KEY, json).unwrap(), Parsed::default());
+}
+
+#[test]
+fn an_item_that_is_not_a_mapping_is_quoted_with_the_remedy() {
+    for (text, expected) in [
+        ("0:80", "\"0\" is not a port"),
+        ("80:0", "\"0\" is not a port"),
+        ("65536:80", "\"65536\" is not a port: use a number from 1 to 65535"),
+        ("abc", "\"abc\" is not a port"),
+        ("+80:80", "\"+80\" is not a port"),
+        (":80", "\"\" is not a port"),
+        ("80 : 80", "\"80 \" is not a port"),
+        ("80:80:80:80", "not a port mapping: use [["),
+        ("80:80/icmp", "\"icmp\" is not a protocol: use tcp, udp or sctp"),
+        ("80:80/", "\"\" is not a protocol"),
+        ("80:80/tcp/udp", "\"tcp/udp\" is not a protocol"),
+        ("80:80,,81:81", "nothing between two commas"),
+        ("80:80,", "nothing between two commas"),
+        ("9010-9000:1-11", "the range 9010-9000 runs backwards"),
+        ("9000-9010:8000-8005", "11 host ports for 6 container ports"),
+        ("9000-9010:8000", "11 host ports for 1 container ports"),
+        ("1-70000:1-70000", "\"70000\" is not a port"),
+        ("1-2-3:1-3", "\"2-3\" is not a port"),
+        ("node1:80:80", "\"node1\" is not an IP address"),
+        (":80:80", "\"\" is not an IP address"),
+        ("[]:80:80", "\"\" is not an IP address"),
+        ("[2001:db8::1]:80", "not a port mapping"),
+        ("[2001:db8::1:80:80", "not a port mapping"),
+        ("2001:db8::1:80:80", "write an IPv6 address in brackets"),
+        ("[fe80::1%eth0]:80:80", "is not an IP address"),
+        ("[::1]:80:80", "::1 cannot be published"),
+        ("[{\"hostPort\":80}", "not a JSON list of port mappings"),
+        ("{}", "not a JSON list of port mappings"),
+        ("[{\"hostPort\":80}]", "containerPort is missing"),
+        ("[{\"hostPort\":65536,\"containerPort\":1}]", "hostPort is 65536: use a number"),
+        ("[{\"hostPort\":\"80\",\"containerPort\":1}]", "hostPort is \\\"80\\\""),
+        ("[{\"hostPort\":80.5,\"containerPort\":1}]", "hostPort is 80.5"),
+        ("[{\"hostPort\":80,\"containerPort\":-1}]", "containerPort is -1"),
+        ("[{\"hostPort\":80,\"containerPort\":1,\"protocol\":6}]", "protocol is 6"),
+        ("[{\"hostPort\":80,\"containerPort\":1,\"protocol\":\"x\"}]", "\"x\" is not a protocol"),
+        ("[{\"hostPort\":80,\"containerPort\":1,\"hostIP\":\"x\"}]", "\"x\" is not an IP"),
+        ("[{\"hostPort\":80,\"containerPort\":1,\"hostIP\":\"::1\"}]", "::1 cannot be published"),
+        ("[{\"hostPort\":80,\"HostPort\":81}]", "duplicate field"),
+    ] {
+        let error = error(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn an_error_escapes_and_shortens_what_it_quotes() {
+    let error = error(&format!("80:80,\u{1b}[31m\n{}", "x".repeat(10_000)));
+    assert!(error.contains("\"\\u{1b}[31m\\n"), "{error}");
+}
+
+#[test]
+fn the_same_host_port_twice_is_an_error_that_names_it() {
+    for (text, expected) in [
+        ("80:80,80:81", "host port 0.0.0.0:80/tcp is asked for twice"),
+        ("80:80,80:80", "host port 0.0.0.0:80/tcp is asked for twice"),
+        ("80:80,0.0.0.0:80:80", "host port 0.0.0.0:80/tcp is asked for twice"),
+        ("[::]:80:80,80:80", "host port [::]:80/tcp is asked for twice"),
+        ("[::ffff:192.0.2.1]:80:80,192.0.2.1:80:81", "host port 192.0.2.1:80/tcp is asked for"),
+        ("80-90:80-90,85:1", "host port 0.0.0.0:85/tcp is asked for twice"),
+    ] {
+        assert!(error(text).contains(expected), "{text}");
+    }
+    let apart = "80:80,80:80/udp,192.0.2.1:80:80,192.0.2.2:80:80,[2001:db8::1]:80:80";
+    assert_eq!(ports(apart).len(), 5);
+    assert_eq!(ports("0.0.0.0:80:80,[::]:80:80").len(), 2);
+}
+
+#[test]
+fn a_container_has_at_most_max_ports() {
+    let most = format!("1-{MAX_PORTS}:1-{MAX_PORTS}");
+    assert_eq!(ports(&most).len(), MAX_PORTS);
+    assert!(error(&format!("{most},60000:1")).contains("more than 16384 ports"));
+    assert!(error("1-65535:1-65535").contains("more than 16384 ports"));
+    let entries: Vec<_> = (1..=MAX_PORTS + 1).map(|n| json_entry(n as u16)).collect();
+    let json = format!("[{}]", entries.join(","));
+    let error = parse(KEY, &json).unwrap_err();
+    assert!(matches!(error.problem, Problem::TooManyPorts | Problem::TooLong(_)), "{error}");
+}
+
+fn json_entry(port: u16) -> String {
+    format!(r#"{{"hostPort":{port},"containerPort":1}}"#)
+}
+
+#[test]
+fn an_annotation_of_a_megabyte_is_not_read() {
+    assert!(error(&",".repeat(1 << 20)).contains("1048576 bytes of text: use at most"));
+}
+
+#[test]
+fn a_request_without_a_host_ip_is_for_each_family_that_the_pod_has() {
+    let requests = parse(KEY, "9000:8080").unwrap().requests;
+    let v4 = Ipv4Addr::new(10, 85, 0, 11);
+    let v6: Ipv6Addr = "2001:db8::11".parse().unwrap();
+    let resolved = |v4, v6| -> Vec<String> {
+        resolve(&requests, v4, v6).unwrap().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(resolved(Some(v4), None), ["0.0.0.0:9000/tcp -> 10.85.0.11:8080"]);
+    assert_eq!(resolved(None, Some(v6)), ["[::]:9000/tcp -> [2001:db8::11]:8080"]);
+    assert_eq!(resolved(Some(v4), Some(v6)).len(), 2);
+}
+
+#[test]
+fn a_host_ip_of_a_family_that_the_pod_lacks_is_an_error() {
+    let requests = parse(KEY, "80:80,[2001:db8::1]:9000:8080").unwrap().requests;
+    let error = resolve(&requests, Some(Ipv4Addr::LOCALHOST), None).unwrap_err().to_string();
+    assert!(error.contains("host port [2001:db8::1]:9000/tcp cannot be published"), "{error}");
+    assert!(error.contains("no IPv6 address"), "{error}");
+}
+
+#[test]
+fn a_pod_without_addresses_is_an_error_only_if_it_wants_ports() {
+    let requests = parse(KEY, "9000:8080").unwrap().requests;
+    let error = resolve(&requests, None, None).unwrap_err().to_string();
+    assert!(error.contains("port 9000:8080/tcp") && error.contains("no global address"), "{error}");
+    assert_eq!(resolve(&[], None, None), Ok(vec![]));
+}
+
+/// Requests that do not ask for one host port twice.
+fn any_requests() -> impl Strategy<Value = Vec<PortRequest>> {
+    let ip = prop_oneof![
+        Just(None),
+        any::<Ipv4Addr>().prop_map(|ip| Some(IpAddr::V4(ip))),
+        any::<Ipv6Addr>().prop_map(|ip| Some(IpAddr::V6(ip))),
+    ]
+    .prop_filter("canonical, and not ::1", |ip| {
+        ip.is_none_or(|ip| ip == ip.to_canonical() && ip != IpAddr::V6(Ipv6Addr::LOCALHOST))
+    });
+    let port = || (1..=u16::MAX).prop_map(|port| Port::new(port).unwrap());
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+    let request = (ip, port(), port(), protocol).prop_map(
+        |(host_ip, host_port, container_port, protocol)| PortRequest {
+            host_ip,
+            host_port,
+            container_port,
+            protocol,
+        },
+    );
+    prop::collection::vec(request, 0..20).prop_map(|requests| {
+        let mut taken = Taken::default();
+        requests.into_iter().filter(|request| taken.insert(KEY, *request).is_none()).collect()
+    })
+}
+
+fn as_json(request: &PortRequest, names: [&str; 4]) -> String {
+    let [host_port, container_port, protocol, host_ip] = names;
+    let ip = request.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
+    format!(
+        r#"{{"{host_port}":{},"{container_port}":{},"{protocol}":"{}","{host_ip}":"{ip}"}}"#,
+        request.host_port, request.container_port, request.protocol
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*|[0-9:/,\\-\\[\\]. tcpud]{0,40}") {
+        let _ = parse(KEY, &text);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        let _ = parse(KEY, &String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn no_json_makes_it_panic(json in any_json()) {
+        let _ = parse(KEY, &json);
+        let _ = parse(KEY, &format!("[{json}]"));
+        let _ = parse(KEY, &format!(r#"[{{"hostPort":{json},"hostIP":{json}}}]"#));
+    }
+
+    #[test]
+    fn every_error_is_one_short_line(text in "(?s).{0,80}") {
+        if parse(KEY, &text).is_err() {
+            error(&text);
+        }
+    }
+
+    #[test]
+    fn a_list_printed_and_read_again_is_the_same(requests in any_requests()) {
+        let text: Vec<_> = requests.iter().map(PortRequest::to_string).collect();
+        prop_assert_eq!(parse(KEY, &text.join(" , ")).unwrap().requests, requests);
+    }
+
+    #[test]
+    fn the_json_forms_agree_with_the_text(requests in any_requests()) {
+        for names in [
+            ["hostPort", "containerPort", "protocol", "hostIP"],
+            ["HostPort", "ContainerPort", "Protocol", "HostIP"],
+        ] {
+            let json: Vec<_> = requests.iter().map(|request| as_json(request, names)).collect();
+            let parsed = parse(KEY, &format!("[{}]", json.join(","))).unwrap();
+            prop_assert_eq!(&parsed.requests, &requests);
+        }
+    }
+
+    #[test]
+    fn fields_that_are_not_used_are_skipped(value in any_json()) {
+        let json = format!(r#"[{{"name":{value},"hostPort":9,"containerPort":8,"x":{value}}}]"#);
+        prop_assert_eq!(ports(&json), ["9:8/tcp"]);
+    }
+
+    #[test]
+    fn a_range_is_its_ports_one_by_one(first in 1..60_000u16, to in 1..60_000u16, count in 1..100u16) {
+        let range = format!("{first}-{}:{to}-{}", first + count - 1, to + count - 1);
+        let single: Vec<_> = (0..count).map(|n| format!("{}:{}", first + n, to + n)).collect();
+        prop_assert_eq!(ports(&range), ports(&single.join(",")));
+    }
+}

@@ -1,0 +1,151 @@
+//! The command line. Wrong usage ends with exit status 2, by clap.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hostport_nft::{Settings, TableName};
+use ipnet::IpNet;
+use tracing::level_filters::LevelFilter;
+
+/// Kubernetes host ports on plain nftables, without a daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hostport",
+    version,
+    after_help = "Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Name of the nftables tables, in the families ip and ip6
+    #[arg(long, global = true, value_name = "NAME", default_value_t)]
+    pub table: TableName,
+
+    /// What to log on stderr: off, error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LevelFilter,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish or withdraw a container's host ports; called by the container runtime
+    ///
+    /// Reads the OCI state on standard input and config.json in the bundle that it names. At
+    /// prestart, createRuntime and poststart the ports are published, at poststop withdrawn.
+    #[command(after_help = "Example, in a hook configuration:\n  \
+        \"hook\": { \"path\": \"/usr/local/bin/hostport\", \
+        \"args\": [\"hostport\", \"hook\", \"--exclude\", \"10.96.0.0/12\"] }")]
+    Hook(HookArguments),
+
+    /// List the published host ports, with their endpoints, connections and owners
+    #[command(
+        after_help = "Example:\n  hostport list --json | jq '.[] | select(.host_port == 9000)'"
+    )]
+    List {
+        /// Print an array of objects instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Print the ruleset as nft text: what the hook would apply, with what is published now
+    #[command(
+        after_help = "Example:\n  hostport show --exclude 10.96.0.0/12 | nft --check --file -"
+    )]
+    Show {
+        #[command(flatten)]
+        ruleset: RulesetArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct HookArguments {
+    /// The hook's stage; without it, the state's status decides
+    #[arg(value_enum)]
+    pub stage: Option<Stage>,
+
+    #[command(flatten)]
+    pub ruleset: RulesetArguments,
+
+    /// Leave the hairpin mode of the pods' bridge ports alone
+    ///
+    /// With br_netfilter, a pod reaches itself through a host port only if its bridge port is in
+    /// hairpin mode, so the hook turns it on there.
+    #[arg(long)]
+    pub no_hairpin_mode: bool,
+
+    /// Under Kubernetes, obey io.hostport.* annotations too
+    ///
+    /// Whoever may create pods can then take any host port, past the scheduler and Pod Security.
+    #[arg(long)]
+    pub allow_pod_annotation: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RulesetArguments {
+    /// Destinations that keep their own service although they are local (repeatable)
+    ///
+    /// Name Kubernetes' service ranges here where kube-proxy runs in IPVS mode.
+    #[arg(long, value_name = "CIDR")]
+    pub exclude: Vec<IpNet>,
+
+    /// Do not publish on 127.0.0.0/8
+    #[arg(long)]
+    pub no_localhost: bool,
+}
+
+impl RulesetArguments {
+    /// The library's settings for these options.
+    pub fn settings(&self, table: TableName) -> Settings {
+        Settings { table, exclude: self.exclude.clone(), localhost: !self.no_localhost }
+    }
+}
+
+/// A hook's stage, as the OCI runtime specification names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    Prestart,
+    #[value(name = "createRuntime", alias = "createruntime")]
+    CreateRuntime,
+    Poststart,
+    Poststop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_hook_is_taken_behind_the_stage() {
+        let arguments = Arguments::try_parse_from([
+            "hostport",
+            "hook",
+            "createRuntime",
+            "--exclude",
+            "10.96.0.0/12",
+            "--exclude",
+            "fd00::/108",
+            "--no-localhost",
+            "--no-hairpin-mode",
+            "--allow-pod-annotation",
+            "--log-level",
+            "debug",
+            "--table",
+            "other",
+        ])
+        .unwrap();
+        let Command::Hook(hook) = arguments.command else { panic!() };
+        assert_eq!(hook.stage, Some(Stage::CreateRuntime));
+        assert_eq!(hook.ruleset.settings(arguments.table).exclude.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_stage_is_wrong_usage() {
+        let error = Arguments::try_parse_from(["hostport", "hook", "startContainer"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

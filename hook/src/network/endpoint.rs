@@ -1,0 +1,243 @@
+//! Where a container is reached: the addresses of its network namespace, and where its links end.
+//!
+//! In each family it is the first global unicast address on the link that has the default route
+//! (main table, lowest metric); without a default route, on the first link that is up. Links
+//! without such an address do not compete. So where only one has any, as in nearly every pod, one
+//! request is enough. (Each request may wait for the kernel's RTNL lock, which a node that starts
+//! or stops many containers holds for milliseconds at a time.)
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::namespace::NetworkNamespace;
+use super::object::{Address, Kind};
+use super::rtnetlink::{Error, Socket};
+
+/// The addresses at which a container is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// The one for IPv4.
+    pub ipv4: Option<Attached<Ipv4Addr>>,
+    /// The one for IPv6, perhaps on another link.
+    pub ipv6: Option<Attached<Ipv6Addr>>,
+}
+
+/// An address on a link of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached<A> {
+    /// The address.
+    pub address: A,
+    /// The link, by its index in the container's namespace.
+    pub link: u32,
+}
+
+/// Finds the addresses. The socket is inside the container's namespace.
+pub fn find(socket: &mut Socket) -> Result<Addresses, Error> {
+    let mut addresses = Addresses::default();
+    for candidate in chosen(socket)?.into_iter().flatten() {
+        let link = candidate.link;
+        match candidate.ip {
+            IpAddr::V4(address) => addresses.ipv4 = Some(Attached { address, link }),
+            IpAddr::V6(address) => addresses.ipv6 = Some(Attached { address, link }),
+        }
+    }
+    Ok(addresses)
+}
+
+/// Finds the link of an address that is known from elsewhere. None if the container does not have
+/// the address. The socket is inside the container's namespace.
+pub fn link_of(socket: &mut Socket, address: IpAddr) -> Result<Option<u32>, Error> {
+    let addresses = socket.addresses()?;
+    Ok(addresses.iter().find(|candidate| candidate.ip == address).map(|found| found.link))
+}
+
+/// The other end of the pair (veth, netkit) that a container's link is one end of, by its index in
+/// the host's namespace. None for a link of another kind, and if the other end is elsewhere.
+///
+/// The socket is inside the container's namespace. That the other end is in `host` has to be
+/// checked: an index from another namespace would name some other link of the host's.
+pub fn peer(socket: &mut Socket, host: &NetworkNamespace, link: u32) -> Result<Option<u32>, Error> {
+    let Some(link) = socket.link(link)?.filter(|link| link.kind == Kind::Pair) else {
+        return Ok(None);
+    };
+    let (Some(peer), Some(namespace)) = (link.other, link.other_namespace) else {
+        return Ok(None);
+    };
+    // After the link, since the kernel may give the number out only when it first names it.
+    Ok((socket.namespace_id(host)? == Some(namespace)).then_some(peer))
+}
+
+/// An address that can be an endpoint. The lower rank is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Candidate {
+    rank: u8,
+    ip: IpAddr,
+    link: u32,
+}
+
+/// `IFA_F_*` in `linux/if_addr.h`.
+mod ifa_f {
+    /// Also IFA_F_SECONDARY: of IPv4, not the first address of its network.
+    pub const TEMPORARY: u32 = 0x01;
+    pub const DADFAILED: u32 = 0x08;
+    pub const DEPRECATED: u32 = 0x20;
+    pub const TENTATIVE: u32 = 0x40;
+}
+
+/// RT_SCOPE_LINK; host and nowhere are above it.
+const RT_SCOPE_LINK: u8 = 253;
+
+/// LOOPBACK_IFINDEX: the index of lo in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// The addresses that can be an endpoint, the best first, else as the kernel lists them.
+fn candidates(addresses: &[Address]) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = addresses
+        .iter()
+        .filter(|address| address.link != LOOPBACK && is_global_unicast(address))
+        .map(|address| Candidate { rank: rank(address.flags), ip: address.ip, link: address.link })
+        .collect();
+    found.sort_by_key(|candidate| candidate.rank);
+    found
+}
+
+fn is_global_unicast(address: &Address) -> bool {
+    address.scope < RT_SCOPE_LINK
+        && address.flags & ifa_f::DADFAILED == 0
+        && match address.ip {
+            IpAddr::V4(ip) => {
+                !(ip.is_unspecified()
+                    || ip.is_loopback()
+                    || ip.is_link_local()
+                    || ip.is_multicast()
+                    || ip.is_broadcast())
+            }
+            IpAddr::V6(ip) => {
+                !(ip.is_unspecified()
+                    || ip.is_loopback()
+                    || ip.is_unicast_link_local()
+                    || ip.is_multicast()
+                    || ip.to_ipv4_mapped().is_some())
+            }
+        }
+}
+
+/// A tentative address becomes usable a second or two after it was set, which may be after the
+/// container started: it is better than none, and worse than another. A deprecated one is on its
+/// way out.
+fn rank(flags: u32) -> u8 {
+    let worth = |flag, rank| if flags & flag != 0 { rank } else { 0 };
+    worth(ifa_f::DEPRECATED, 4) + worth(ifa_f::TENTATIVE, 2) + worth(ifa_f::TEMPORARY, 1)
+}
+
+/// The best candidate of each family.
+fn chosen(socket: &mut Socket) -> Result<[Option<Candidate>; 2], Error> {
+    let (ipv4, ipv6): (Vec<_>, Vec<_>) =
+        candidates(&socket.addresses()?).into_iter().partition(|candidate| candidate.ip.is_ipv4());
+    Ok([choose(socket, &ipv4, false)?, choose(socket, &ipv6, true)?])
+}
+
+/// The best of one family's candidates.
+fn choose(
+    socket: &mut Socket,
+    candidates: &[Candidate],
+    ipv6: bool,
+) -> Result<Option<Candidate>, Error> {
+    let Some(first) = candidates.first() else { return Ok(None) };
+    if candidates.iter().all(|candidate| candidate.link == first.link) {
+        return Ok(Some(*first));
+    }
+    let mut routes = socket.default_routes(ipv6)?;
+    routes.sort_by_key(|route| route.metric);
+    let order: Vec<u32> = routes.into_iter().flat_map(|route| route.links).collect();
+    for index in in_order_of(candidates, &order) {
+        if socket.link(index)?.is_some_and(|link| link.up && !link.loopback) {
+            return Ok(candidates.iter().find(|candidate| candidate.link == index).copied());
+        }
+    }
+    Ok(None)
+}
+
+/// The links of the candidates: those with a default route in the order of the routes, then the
+/// others by index.
+fn in_order_of(candidates: &[Candidate], default_routes: &[u32]) -> Vec<u32> {
+    let mut links: Vec<u32> = candidates.iter().map(|candidate| candidate.link).collect();
+    links.sort_unstable();
+    links.dedup();
+    links.sort_by_key(|link| {
+        default_routes.iter().position(|other| other == link).unwrap_or(usize::MAX)
+    });
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(ip: &str, flags: u32) -> Address {
+        Address { ip: ip.parse().unwrap(), link: 2, scope: 0, flags }
+    }
+
+    fn in_order(addresses: &[Address]) -> Vec<String> {
+        candidates(addresses).iter().map(|candidate| candidate.ip.to_string()).collect()
+    }
+
+    #[test]
+    fn addresses_that_nobody_else_can_reach_are_passed_over() {
+        let unusable = [
+            "0.0.0.0",
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+        ];
+        assert!(in_order(&unusable.map(|ip| address(ip, 0))).is_empty());
+        let usable =
+            ["10.85.0.11", "192.0.2.1", "100.64.0.1", "240.0.0.1", "2001:db8::1", "fd00::1"];
+        assert_eq!(in_order(&usable.map(|ip| address(ip, 0x80))), usable);
+    }
+
+    #[test]
+    fn an_address_of_lo_or_of_link_scope_is_passed_over() {
+        let on_lo = Address { link: LOOPBACK, ..address("192.0.2.1", 0) };
+        let on_link = Address { scope: RT_SCOPE_LINK, ..address("192.0.2.2", 0) };
+        assert!(in_order(&[on_lo, on_link]).is_empty());
+    }
+
+    #[test]
+    fn a_duplicate_address_is_passed_over() {
+        // The kernel leaves IFA_F_TENTATIVE set beside it.
+        assert!(
+            in_order(&[address("2001:db8::1", ifa_f::DADFAILED | ifa_f::TENTATIVE)]).is_empty()
+        );
+    }
+
+    #[test]
+    fn permanent_comes_before_temporary_before_tentative_before_deprecated() {
+        let addresses = [
+            address("2001:db8::d", ifa_f::DEPRECATED),
+            address("2001:db8::c", ifa_f::TENTATIVE),
+            address("2001:db8::b", ifa_f::TEMPORARY),
+            address("2001:db8::a", 0x80),
+            address("2001:db8::e", 0x80),
+        ];
+        assert_eq!(
+            in_order(&addresses),
+            ["2001:db8::a", "2001:db8::e", "2001:db8::b", "2001:db8::c", "2001:db8::d"]
+        );
+    }
+
+    #[test]
+    fn links_with_a_default_route_come_first_and_the_others_by_index() {
+        let candidates: Vec<Candidate> = [7, 3, 5, 7, 4]
+            .map(|link| Candidate { rank: 0, ip: Ipv4Addr::LOCALHOST.into(), link })
+            .to_vec();
+        assert_eq!(in_order_of(&candidates, &[]), [3, 4, 5, 7]);
+        // 9 has a default route, but no address.
+        assert_eq!(in_order_of(&candidates, &[9, 7, 4, 7]), [7, 4, 3, 5]);
+    }
+}

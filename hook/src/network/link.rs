@@ -1,0 +1,190 @@
+//! The host's side: which link leads to a container, and what has to be set on it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::object::{Kind, RTN_LOCAL, RTN_UNICAST};
+use super::rtnetlink::{self, Socket};
+
+/// Where a packet to an address goes from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Out of a link.
+    Link(OutLink),
+    /// The address is the host's own.
+    Local,
+    /// Nowhere: no route, one that refuses, or an address that is not unicast.
+    NoRoute,
+}
+
+/// The link that a packet leaves by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutLink {
+    /// Its index.
+    pub index: u32,
+    /// Its name, which need not be UTF-8.
+    pub name: OsString,
+    /// It is a bridge, so two of its ports reach each other without being routed.
+    pub is_bridge: bool,
+    /// It is a bridge whose bridged packets pass the hooks of this address's family as well
+    /// (br_netfilter), so they are translated like routed ones.
+    pub bridge_nf: bool,
+}
+
+/// Finds the way to an address.
+pub fn towards(socket: &mut Socket, ip: IpAddr) -> Result<Way, rtnetlink::Error> {
+    let Some(route) = socket.route_to(ip)? else { return Ok(Way::NoRoute) };
+    match (route.kind, route.links.first()) {
+        (RTN_LOCAL, _) => Ok(Way::Local),
+        (RTN_UNICAST, Some(index)) => match socket.link(*index)? {
+            Some(link) => {
+                let is_bridge = link.kind == Kind::Bridge;
+                let (sysctl, bridge_nf) = match ip {
+                    IpAddr::V4(_) => (BRIDGE_NF_CALL_IPTABLES, link.nf_call_iptables),
+                    IpAddr::V6(_) => (BRIDGE_NF_CALL_IP6TABLES, link.nf_call_ip6tables),
+                };
+                let bridge_nf = is_bridge && calls_iptables(Path::new(sysctl), bridge_nf);
+                Ok(Way::Link(OutLink { index: *index, name: link.name, is_bridge, bridge_nf }))
+            }
+            None => Ok(Way::NoRoute), // it went just now
+        },
+        _ => Ok(Way::NoRoute),
+    }
+}
+
+/// Whether an address is one of the host's own, as `fib daddr type local` has it. The wildcard is
+/// not.
+pub fn is_local(socket: &mut Socket, ip: IpAddr) -> Result<bool, rtnetlink::Error> {
+    // The kernel takes 0.0.0.0 as a destination for 127.0.0.1.
+    if ip.is_unspecified() {
+        return Ok(false);
+    }
+    Ok(socket.route_to(ip)?.is_some_and(|route| route.kind == RTN_LOCAL))
+}
+
+const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+const BRIDGE_NF_CALL_IP6TABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+
+/// br_nf_pre_routing: the namespace's sysctl or the bridge's own setting. Without the module, which
+/// brings the sysctl, the bridge's setting does nothing.
+fn calls_iptables(sysctl: &Path, own_setting: bool) -> bool {
+    read_flag(sysctl).is_ok_and(|on| on || own_setting)
+}
+
+/// What a port's hairpin mode was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HairpinMode {
+    /// The link is no port of a bridge, or no link any more.
+    NotABridgePort,
+    /// It was on already.
+    AlreadyOn,
+    /// It was off and is on now.
+    TurnedOn,
+}
+
+/// Lets a bridge send a packet out of the port that it came in by, which is what a pod's call to
+/// itself needs where br_netfilter keeps such a packet on the bridge.
+pub fn enable_hairpin_mode(
+    socket: &mut Socket,
+    port: u32,
+) -> Result<HairpinMode, rtnetlink::Error> {
+    match socket.link(port)?.and_then(|link| link.master.and(link.hairpin_mode)) {
+        None => Ok(HairpinMode::NotABridgePort),
+        Some(true) => Ok(HairpinMode::AlreadyOn),
+        Some(false) => socket.set_hairpin_mode(port).map(|()| HairpinMode::TurnedOn),
+    }
+}
+
+/// Lets packets with a source in 127.0.0.0/8 leave by a link: `route_localnet` in
+/// Documentation/networking/ip-sysctl.rst. Returns whether it was off.
+///
+/// This opens 127.0.0.0/8 to that link's neighbours unless something drops what they send there.
+pub fn enable_route_localnet(link: &OsStr) -> Result<bool, RouteLocalnetError> {
+    let failed = |source| RouteLocalnetError { link: link.into(), source };
+    let path = route_localnet_path(link)
+        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidInput, "no link's name")))?;
+    if read_flag(&path).map_err(failed)? {
+        return Ok(false);
+    }
+    // Not fs::write, which would create what is missing.
+    let mut file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+    file.write_all(b"1").map_err(failed)?;
+    Ok(true)
+}
+
+/// A link's name is any text without `/` and white space, so it may have dots, which
+/// sysctl(8) would take for separators but a path does not. `all` and `default` are no links there.
+fn route_localnet_path(link: &OsStr) -> Option<PathBuf> {
+    let bytes = link.as_encoded_bytes();
+    let reserved: [&[u8]; 5] = [b"", b".", b"..", b"all", b"default"];
+    if reserved.contains(&bytes) || bytes.contains(&b'/') || bytes.contains(&0) {
+        return None;
+    }
+    Some(Path::new("/proc/sys/net/ipv4/conf").join(link).join("route_localnet"))
+}
+
+/// A sysctl that is 0 or not.
+fn read_flag(path: &Path) -> io::Result<bool> {
+    let mut byte = [0];
+    File::open(path)?.read_exact(&mut byte)?;
+    Ok(byte != *b"0")
+}
+
+/// `route_localnet` could not be read or set.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot set net.ipv4.conf.{link}.route_localnet, without which 127.0.0.0/8 does not reach the \
+     container: {source}; make /proc/sys writable here, set it beforehand, or use --no-localhost",
+    link = link.display()
+)]
+pub struct RouteLocalnetError {
+    /// The link.
+    pub link: OsString,
+    /// The reason.
+    pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_in_a_links_name_stay_part_of_the_name() {
+        let path = route_localnet_path(OsStr::new("br.0.100")).unwrap();
+        assert_eq!(path, Path::new("/proc/sys/net/ipv4/conf/br.0.100/route_localnet"));
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_links_own_folder() {
+        for name in ["", ".", "..", "a/b", "/", "../../kernel", "all", "default", "a\0b"] {
+            assert_eq!(route_localnet_path(OsStr::new(name)), None, "{name}");
+            let error = enable_route_localnet(OsStr::new(name)).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_gone_is_named() {
+        let error = enable_route_localnet(OsStr::new("nosuchlink.0")).unwrap_err();
+        assert!(error.to_string().contains("net.ipv4.conf.nosuchlink.0.route_localnet"), "{error}");
+    }
+
+    #[test]
+    fn a_bridges_own_setting_counts_only_where_br_netfilter_is_loaded() {
+        let file = |text: &str| {
+            let name = format!("hostport-sysctl-{}-{}", std::process::id(), text.trim());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (on, off) = (file("1\n"), file("0\n"));
+        assert!(calls_iptables(&on, false) && calls_iptables(&on, true));
+        assert!(!calls_iptables(&off, false) && calls_iptables(&off, true));
+        let absent = Path::new("/nonexistent/bridge-nf-call-iptables");
+        assert!(!calls_iptables(absent, true));
+        std::fs::remove_file(on).and(std::fs::remove_file(off)).unwrap();
+    }
+}

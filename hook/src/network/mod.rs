@@ -1,0 +1,22 @@
+//! What the kernel knows of links, addresses and routes: read through rtnetlink, in the
+//! container's network namespace (where is it reached?) and in the host's own (which way?).
+//!
+//! ```text
+//! namespace   a network namespace: open it, tell it from our own, open a socket inside
+//! wire        netlink messages and attributes as bytes                        (no I/O)
+//! object      links, addresses and routes out of those bytes                  (no I/O)
+//! rtnetlink   one socket: requests, replies, dumps
+//! endpoint    in the container: its address in each family, and its link's other end
+//! link        on the host: the link towards that address, and what to set on it
+//! ```
+//!
+//! A call of the hook makes two sockets and about ten system calls here. Attributes are read one
+//! by one rather than through typed messages, since a newer kernel may send what an older parser
+//! does not expect; the few that are needed have not changed in a decade.
+
+pub mod endpoint;
+pub mod link;
+pub mod namespace;
+mod object;
+pub mod rtnetlink;
+mod wire;

@@ -1,0 +1,371 @@
+//! Links, addresses and routes out of the bytes of a reply: `linux/rtnetlink.h`,
+//! `linux/if_link.h`, `linux/if_addr.h`, rtnetlink(7). Unknown attributes are passed over.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStringExt;
+
+use super::wire::{Malformed, attributes, bool_of, split, text_of, u32_of};
+
+/// AF_INET
+pub const AF_INET: u8 = 2;
+/// AF_BRIDGE
+pub const AF_BRIDGE: u8 = 7;
+/// AF_INET6
+pub const AF_INET6: u8 = 10;
+
+/// `IFLA_*` in `linux/if_link.h`.
+pub mod ifla {
+    #![allow(missing_docs)]
+    pub const IFNAME: u16 = 3;
+    pub const LINK: u16 = 5;
+    pub const MASTER: u16 = 10;
+    pub const PROTINFO: u16 = 12;
+    pub const LINKINFO: u16 = 18;
+    pub const EXT_MASK: u16 = 29;
+    pub const LINK_NETNSID: u16 = 37;
+    pub const INFO_KIND: u16 = 1;
+    pub const INFO_DATA: u16 = 2;
+    pub const INFO_SLAVE_KIND: u16 = 4;
+    pub const INFO_SLAVE_DATA: u16 = 5;
+    pub const BR_NF_CALL_IPTABLES: u16 = 36;
+    pub const BR_NF_CALL_IP6TABLES: u16 = 37;
+    pub const BRPORT_MODE: u16 = 4;
+}
+
+const IFF_UP: u32 = 1;
+const IFF_LOOPBACK: u32 = 8;
+
+/// What a link is, as far as it matters here: IFLA_INFO_KIND.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// A bridge.
+    Bridge,
+    /// One end of a pair, whose IFLA_LINK is the other end: veth, netkit. (IFLA_LINK of a VLAN or
+    /// a macvlan is the link below it.)
+    Pair,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+/// A link: RTM_NEWLINK.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Link {
+    /// ifi_index
+    pub index: u32,
+    /// IFF_UP
+    pub up: bool,
+    /// IFF_LOOPBACK
+    pub loopback: bool,
+    /// IFLA_IFNAME: any bytes but `/`, `:` and white space.
+    pub name: OsString,
+    /// IFLA_INFO_KIND
+    pub kind: Kind,
+    /// IFLA_LINK, and the namespace it is in (IFLA_LINK_NETNSID) when it is not this link's own.
+    pub other: Option<u32>,
+    /// IFLA_LINK_NETNSID, a number that holds within the link's own namespace.
+    pub other_namespace: Option<u32>,
+    /// IFLA_MASTER
+    pub master: Option<u32>,
+    /// IFLA_BR_NF_CALL_IPTABLES of a bridge.
+    pub nf_call_iptables: bool,
+    /// IFLA_BR_NF_CALL_IP6TABLES of a bridge.
+    pub nf_call_ip6tables: bool,
+    /// IFLA_BRPORT_MODE (hairpin mode) of a bridge's port; None for what is no such port.
+    pub hairpin_mode: Option<bool>,
+}
+
+impl Link {
+    /// Reads what follows the netlink header.
+    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change (4).
+        let ([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], rest) =
+            split::<16>(payload, "ifinfomsg")?;
+        let flags = u32::from_ne_bytes([*f0, *f1, *f2, *f3]);
+        let mut link = Self {
+            index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
+            up: flags & IFF_UP != 0,
+            loopback: flags & IFF_LOOPBACK != 0,
+            ..Self::default()
+        };
+        for attribute in attributes(rest) {
+            let (kind, value) = attribute?;
+            match kind {
+                ifla::IFNAME => link.name = OsString::from_vec(text_of(value).to_vec()),
+                ifla::LINK => link.other = Some(u32_of(value, "IFLA_LINK")?),
+                ifla::MASTER => link.master = Some(u32_of(value, "IFLA_MASTER")?),
+                ifla::LINK_NETNSID => {
+                    link.other_namespace = Some(u32_of(value, "IFLA_LINK_NETNSID")?);
+                }
+                ifla::LINKINFO => link.parse_info(value)?,
+                _ => {}
+            }
+        }
+        Ok(link)
+    }
+
+    /// IFLA_LINKINFO. The data of a kind is read after the kind, whichever comes first.
+    fn parse_info(&mut self, info: &[u8]) -> Result<(), Malformed> {
+        let (mut data, mut port, mut is_port) = (None, None, false);
+        for attribute in attributes(info) {
+            match attribute? {
+                (ifla::INFO_KIND, value) => {
+                    self.kind = match text_of(value) {
+                        b"bridge" => Kind::Bridge,
+                        b"veth" | b"netkit" => Kind::Pair,
+                        _ => Kind::Other,
+                    }
+                }
+                (ifla::INFO_DATA, value) => data = Some(value),
+                (ifla::INFO_SLAVE_KIND, value) => is_port = text_of(value) == b"bridge",
+                (ifla::INFO_SLAVE_DATA, value) => port = Some(value),
+                _ => {}
+            }
+        }
+        if self.kind == Kind::Bridge {
+            for attribute in attributes(data.unwrap_or_default()) {
+                match attribute? {
+                    (ifla::BR_NF_CALL_IPTABLES, value) => {
+                        self.nf_call_iptables = bool_of(value, "IFLA_BR_NF_CALL_IPTABLES")?;
+                    }
+                    (ifla::BR_NF_CALL_IP6TABLES, value) => {
+                        self.nf_call_ip6tables = bool_of(value, "IFLA_BR_NF_CALL_IP6TABLES")?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if is_port {
+            for attribute in attributes(port.unwrap_or_default()) {
+                if let (ifla::BRPORT_MODE, value) = attribute? {
+                    self.hairpin_mode = Some(bool_of(value, "IFLA_BRPORT_MODE")?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `IFA_*` in `linux/if_addr.h`.
+mod ifa {
+    pub const ADDRESS: u16 = 1;
+    pub const LOCAL: u16 = 2;
+    pub const FLAGS: u16 = 8;
+}
+
+/// An address of a link: RTM_NEWADDR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The address itself; on a point-to-point link not the other side's.
+    pub ip: IpAddr,
+    /// ifa_index
+    pub link: u32,
+    /// ifa_scope
+    pub scope: u8,
+    /// IFA_FLAGS, IFA_F_*
+    pub flags: u32,
+}
+
+impl Address {
+    /// Reads what follows the netlink header. None for another family than the two of IP.
+    pub fn parse(payload: &[u8]) -> Result<Option<Self>, Malformed> {
+        // struct ifaddrmsg: family, prefixlen, flags, scope, index (4).
+        let ([family, _, flags, scope, i0, i1, i2, i3], rest) = split::<8>(payload, "ifaddrmsg")?;
+        let mut flags = u32::from(*flags);
+        let (mut address, mut local) = (None, None);
+        for attribute in attributes(rest) {
+            match attribute? {
+                (ifa::ADDRESS, value) => address = Some(value),
+                (ifa::LOCAL, value) => local = Some(value),
+                (ifa::FLAGS, value) => flags = u32_of(value, "IFA_FLAGS")?,
+                _ => {}
+            }
+        }
+        // Without a peer, IFA_LOCAL is the same (IPv4) or left out (IPv6).
+        let Some(value) = local.or(address) else { return Ok(None) };
+        let Some(ip) = ip_of(*family, value)? else { return Ok(None) };
+        let link = u32::from_ne_bytes([*i0, *i1, *i2, *i3]);
+        Ok(Some(Self { ip, link, scope: *scope, flags }))
+    }
+}
+
+fn ip_of(family: u8, value: &[u8]) -> Result<Option<IpAddr>, Malformed> {
+    Ok(match family {
+        AF_INET => Some(Ipv4Addr::from(*split::<4>(value, "IPv4 address")?.0).into()),
+        AF_INET6 => Some(Ipv6Addr::from(*split::<16>(value, "IPv6 address")?.0).into()),
+        _ => None,
+    })
+}
+
+/// `RTA_*` in `linux/rtnetlink.h`.
+pub mod rta {
+    #![allow(missing_docs)]
+    pub const DST: u16 = 1;
+    pub const OIF: u16 = 4;
+    pub const PRIORITY: u16 = 6;
+    pub const MULTIPATH: u16 = 9;
+    pub const TABLE: u16 = 15;
+}
+
+/// RTN_UNICAST
+pub const RTN_UNICAST: u8 = 1;
+/// RTN_LOCAL
+pub const RTN_LOCAL: u8 = 2;
+/// RT_TABLE_MAIN
+pub const RT_TABLE_MAIN: u8 = 254;
+const RTNH_F_DEAD: u32 = 1;
+
+/// A route: RTM_NEWROUTE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// rtm_family
+    pub family: u8,
+    /// rtm_type: RTN_*
+    pub kind: u8,
+    /// Matches every destination, source and type of service.
+    pub is_default: bool,
+    /// RTA_TABLE, else rtm_table
+    pub table: u32,
+    /// RTA_PRIORITY: the lowest wins
+    pub metric: u32,
+    /// RTA_OIF, or that of each hop in RTA_MULTIPATH, without the dead ones.
+    pub links: Vec<u32>,
+}
+
+impl Route {
+    /// Reads what follows the netlink header.
+    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags (4).
+        let ([family, dst, src, tos, table, _, _, kind, flags @ ..], rest) =
+            split::<12>(payload, "rtmsg")?;
+        let mut route = Self {
+            family: *family,
+            kind: *kind,
+            is_default: (*dst, *src, *tos) == (0, 0, 0),
+            table: u32::from(*table),
+            metric: 0,
+            links: Vec::new(),
+        };
+        for attribute in attributes(rest) {
+            match attribute? {
+                (rta::OIF, value) => route.links.push(u32_of(value, "RTA_OIF")?),
+                (rta::PRIORITY, value) => route.metric = u32_of(value, "RTA_PRIORITY")?,
+                (rta::TABLE, value) => route.table = u32_of(value, "RTA_TABLE")?,
+                (rta::MULTIPATH, value) => route.parse_hops(value)?,
+                _ => {}
+            }
+        }
+        if u32::from_ne_bytes(*flags) & RTNH_F_DEAD != 0 {
+            route.links.clear();
+        }
+        Ok(route)
+    }
+
+    /// RTA_MULTIPATH: `struct rtnexthop` (len (2), flags, hops, ifindex (4)) and its attributes,
+    /// one after another.
+    fn parse_hops(&mut self, mut hops: &[u8]) -> Result<(), Malformed> {
+        while !hops.is_empty() {
+            let ([l0, l1, flags, _, i0, i1, i2, i3], _) = split::<8>(hops, "rtnexthop")?;
+            let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
+            if length < 8 || length > hops.len() {
+                return Err(Malformed("rtnexthop"));
+            }
+            if u32::from(*flags) & RTNH_F_DEAD == 0 {
+                self.links.push(u32::from_ne_bytes([*i0, *i1, *i2, *i3]));
+            }
+            hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::NLA_F_NESTED;
+    use proptest::prelude::*;
+
+    use super::super::wire::attribute;
+    use super::*;
+
+    fn attributes_of(list: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        list.iter().for_each(|(kind, value)| attribute(&mut bytes, *kind, value));
+        bytes
+    }
+
+    fn message(fixed: &[u8], list: &[(u16, &[u8])]) -> Vec<u8> {
+        [fixed, &attributes_of(list)].concat()
+    }
+
+    #[test]
+    fn a_bridge_tells_whether_it_calls_iptables() {
+        let data = attributes_of(&[(5, &[1]), (ifla::BR_NF_CALL_IP6TABLES, &[1])]);
+        let info = attributes_of(&[(ifla::INFO_KIND, b"bridge\0"), (ifla::INFO_DATA, &data)]);
+        let fixed = [&[0, 0, 1, 0][..], &9u32.to_ne_bytes(), &IFF_UP.to_ne_bytes(), &[0; 4]];
+        let link = message(
+            &fixed.concat(),
+            &[(ifla::IFNAME, b"br.0\0"), (999, &[]), (ifla::LINKINFO | NLA_F_NESTED, &info)],
+        );
+        let link = Link::parse(&link).unwrap();
+        assert_eq!((link.index, link.kind, link.up, link.loopback), (9, Kind::Bridge, true, false));
+        assert_eq!(link.name, "br.0");
+        assert_eq!((link.nf_call_iptables, link.nf_call_ip6tables), (false, true));
+    }
+
+    #[test]
+    fn a_port_of_something_else_than_a_bridge_has_no_hairpin_mode() {
+        let data = attributes_of(&[(ifla::BRPORT_MODE, &[1])]);
+        for (master, expected) in [(&b"bridge\0"[..], Some(true)), (b"vrf\0", None)] {
+            let list = [(ifla::INFO_SLAVE_DATA, &data[..]), (ifla::INFO_SLAVE_KIND, master)];
+            let info = attributes_of(&list);
+            let link = Link::parse(&message(&[0; 16], &[(ifla::LINKINFO, &info)])).unwrap();
+            assert_eq!(link.hairpin_mode, expected);
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_point_to_point_link_is_not_its_peer() {
+        let fixed = [AF_INET, 32, 0x80, 0, 2, 0, 0, 0];
+        let list = [(ifa::ADDRESS, &[192, 0, 2, 1][..]), (ifa::LOCAL, &[192, 0, 2, 2])];
+        let address = Address::parse(&message(&fixed, &list)).unwrap().unwrap();
+        assert_eq!(address.ip, IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(address.flags, 0x80);
+    }
+
+    #[test]
+    fn a_route_with_several_hops_names_each_link_that_is_alive() {
+        let mut hops = Vec::new();
+        for (flags, link) in [(0, 3u32), (RTNH_F_DEAD as u8, 4), (0, 5)] {
+            hops.extend_from_slice(&16u16.to_ne_bytes());
+            hops.extend_from_slice(&[flags, 0]);
+            hops.extend_from_slice(&link.to_ne_bytes());
+            hops.extend_from_slice(&attributes_of(&[(5, &[192, 0, 2, 1])]));
+        }
+        let fixed = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
+        let list = [(rta::MULTIPATH, &hops[..]), (rta::PRIORITY, &100u32.to_ne_bytes())];
+        let route = Route::parse(&message(&fixed, &list)).unwrap();
+        assert!(route.is_default);
+        assert_eq!((route.table, route.metric), (254, 100));
+        assert_eq!(route.links, [3, 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_makes_a_parser_panic(
+            fixed in prop::collection::vec(any::<u8>(), 0..20),
+            list in prop::collection::vec(
+                (0u16..40, prop::collection::vec(any::<u8>(), 0..40)), 0..8),
+            noise in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            // Well-formed attributes with any value, alone and nested, and then plain noise.
+            let mut bytes = fixed;
+            list.iter().for_each(|(kind, value)| attribute(&mut bytes, *kind, value));
+            let nested = bytes.clone();
+            attribute(&mut bytes, ifla::LINKINFO, &nested);
+            for bytes in [&bytes, &noise, &[&bytes[..], &noise].concat()] {
+                let _ = (Link::parse(bytes), Address::parse(bytes), Route::parse(bytes));
+            }
+        }
+    }
+}

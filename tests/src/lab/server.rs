@@ -1,0 +1,120 @@
+//! Servers that tell who they are and whom they see.
+
+use std::io::{PipeReader, PipeWriter, Write, pipe};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+
+use super::{Netns, Protocol};
+
+/// The longest life of a server that a test forgot.
+const LIFETIME: Duration = Duration::from_secs(120);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A server that answers each connection or datagram with `<name> <address of the peer>`. It is
+/// stopped, and its port free again, when dropped.
+///
+/// Bound to the wildcard, UDP answers from the address that the route back suggests, as most UDP
+/// servers do. Where a host has several addresses and the client minds, bind to the one meant.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server in a namespace; it can be reached when this returns. `[::]` serves both
+    /// families; port 0 takes a free one.
+    ///
+    /// # Panics
+    ///
+    /// If the address cannot be bound.
+    pub fn start(
+        netns: &Netns,
+        protocol: Protocol,
+        name: &str,
+        address: impl Into<SocketAddr>,
+    ) -> Self {
+        let address = address.into();
+        let (stopped, stop) = pipe().unwrap();
+        let name = name.to_owned();
+        // A socket stays in the namespace that it was opened in, so its thread need not.
+        let bound = match protocol {
+            Protocol::Tcp => netns.run(|| TcpListener::bind(address)).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                Ok((address, thread::spawn(move || serve_tcp(&listener, &name, &stopped))))
+            }),
+            Protocol::Udp => netns.run(|| UdpSocket::bind(address)).and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                let address = socket.local_addr()?;
+                Ok((address, thread::spawn(move || serve_udp(&socket, &name, &stopped))))
+            }),
+        };
+        let (address, thread) =
+            bound.unwrap_or_else(|error| panic!("{protocol:?} server on {address}: {error}"));
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A TCP server.
+    pub fn tcp(netns: &Netns, name: &str, address: impl Into<SocketAddr>) -> Self {
+        Self::start(netns, Protocol::Tcp, name, address)
+    }
+
+    /// A UDP server.
+    pub fn udp(netns: &Netns, name: &str, address: impl Into<SocketAddr>) -> Self {
+        Self::start(netns, Protocol::Udp, name, address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve_tcp(listener: &TcpListener, name: &str, stopped: &PipeReader) {
+    let end = Instant::now() + LIFETIME;
+    while wait(listener, stopped, end) {
+        // What fails here is the client's to notice.
+        if let Ok((mut stream, peer)) = listener.accept() {
+            let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
+            let _ = stream.write_all(greeting(name, peer).as_bytes());
+        }
+    }
+}
+
+fn serve_udp(socket: &UdpSocket, name: &str, stopped: &PipeReader) {
+    let end = Instant::now() + LIFETIME;
+    while wait(socket, stopped, end) {
+        if let Ok((_, peer)) = socket.recv_from(&mut [0; 512]) {
+            let _ = socket.send_to(greeting(name, peer).as_bytes(), peer);
+        }
+    }
+}
+
+fn greeting(name: &str, peer: SocketAddr) -> String {
+    format!("{name} {}", peer.ip().to_canonical())
+}
+
+/// Waits for something to serve; false when the server shall stop.
+fn wait(socket: &impl AsFd, stopped: &PipeReader, end: Instant) -> bool {
+    let mut sources = [PollFd::new(socket, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+    let left = end.saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(left).unwrap();
+    matches!(retry_on_intr(|| poll(&mut sources, Some(&timeout))), Ok(1..))
+        && sources[1].revents().is_empty()
+}

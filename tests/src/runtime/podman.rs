@@ -1,0 +1,276 @@
+//! podman with a hooks directory, with runc or crun below it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::container::make_rootfs;
+use super::{Container, Finished, Network, Scratch, run, wait_until};
+
+/// No call of podman takes longer, hooks included.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What podman uses to run containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OciRuntime {
+    /// runc. podman's error has what a failing hook wrote.
+    Runc,
+    /// crun. podman's error has only the hook's exit status; what it wrote is in the file that the
+    /// annotation `run.oci.hooks.stderr` names, if there is one.
+    Crun,
+}
+
+impl OciRuntime {
+    fn name(self) -> &'static str {
+        match self {
+            OciRuntime::Runc => "runc",
+            OciRuntime::Crun => "crun",
+        }
+    }
+}
+
+/// podman with folders of its own, called in one node's network namespace.
+///
+/// Its default network is a dual-stack bridge in that namespace: `podman0`, 10.88.0.0/16 and
+/// fd00:88::/64. Dropping it removes its containers and pods, poststop hooks included.
+#[derive(Debug)]
+pub struct Podman {
+    scratch: Scratch,
+    node: PathBuf,
+    runtime: OciRuntime,
+    hooks: Vec<PathBuf>,
+    cgroups: Option<CgroupsV2>,
+}
+
+impl Podman {
+    /// podman in the network namespace at a path, without hooks.
+    pub fn in_node(node: impl Into<PathBuf>, runtime: OciRuntime) -> Podman {
+        let scratch = Scratch::new("podman");
+        make_rootfs(&scratch.path().join("rootfs"));
+        write_configuration(&scratch, runtime);
+        // runc takes the machine's cgroups as they are.
+        let cgroups = (runtime == OciRuntime::Crun).then(CgroupsV2::mount);
+        Podman { scratch, node: node.into(), runtime, hooks: Vec::new(), cgroups }
+    }
+
+    /// Adds a `--hooks-dir`. podman's default directories count only where no other is given, so
+    /// there is always one here, if only an empty one.
+    pub fn hooks_dir(mut self, folder: impl Into<PathBuf>) -> Podman {
+        self.hooks.push(folder.into());
+        self
+    }
+
+    /// Calls `podman run --detach`.
+    ///
+    /// A failing hook makes it fail with exit status 126 (`start` with 125). The container stays,
+    /// in status Created, and podman does not call poststop hooks for it, now or on removal.
+    pub fn run(&self, name: &str, container: &Container) -> Finished {
+        self.run_with(name, container, &[])
+    }
+
+    /// `run` with more options: `&["--pod", "NAME"]`.
+    pub fn run_with(&self, name: &str, container: &Container, options: &[&str]) -> Finished {
+        assert!(!container.has_hooks(), "podman takes hooks from a directory");
+        let mut args: Vec<String> = ["run", "--detach", "--name", name].map(str::to_owned).to_vec();
+        match &container.network {
+            Network::Own => {}
+            Network::Host => args.push("--network=host".to_owned()),
+            Network::Path(path) => args.push(format!("--network=ns:{}", path.display())),
+        }
+        if self.runtime == OciRuntime::Crun {
+            args.push("--cgroups=disabled".to_owned());
+        }
+        for (key, value) in &container.annotations {
+            // podman before 5.0 reads this option as CSV, in which a list of ports would end at
+            // its first comma.
+            let field = format!("{key}={value}").replace('"', "\"\"");
+            args.push(format!("--annotation=\"{field}\""));
+        }
+        args.extend(options.iter().map(|option| option.to_string()));
+        args.push("--rootfs".to_owned());
+        args.push(self.scratch.path().join("rootfs").to_string_lossy().into_owned());
+        args.extend(container.command.iter().cloned());
+        self.call(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Calls `podman start`: the same container again, with the same ID.
+    pub fn start(&self, name: &str) -> Finished {
+        self.call(&["start", name])
+    }
+
+    /// Calls `podman stop` without patience. Poststop hooks have run when it returns.
+    pub fn stop(&self, name: &str) -> Finished {
+        self.call(&["stop", "--time=0", name])
+    }
+
+    /// Calls `podman rm --force`. Poststop hooks have run when it returns, if they had not.
+    pub fn remove(&self, name: &str) -> Finished {
+        self.call(&["rm", "--force", "--time=0", name])
+    }
+
+    /// What the container wrote.
+    pub fn logs(&self, name: &str) -> Finished {
+        self.call(&["logs", name])
+    }
+
+    /// The container's ID, as hooks see it.
+    pub fn id(&self, name: &str) -> Option<String> {
+        self.inspect(name)?["Id"].as_str().map(str::to_owned)
+    }
+
+    /// The container's first process, if it runs.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let pid = self.inspect(name)?["State"]["Pid"].as_u64()?;
+        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+
+    /// The container's status: `created`, `running`, `exited`.
+    pub fn status(&self, name: &str) -> Option<String> {
+        self.inspect(name)?["State"]["Status"].as_str().map(str::to_owned)
+    }
+
+    /// What `podman inspect` says of a container; nothing if there is none.
+    pub fn inspect(&self, name: &str) -> Option<Value> {
+        let said = self.call(&["container", "inspect", name]);
+        let mut all: Value = serde_json::from_str(&said.stdout).ok()?;
+        all.get_mut(0).map(Value::take)
+    }
+
+    /// Calls podman in the node's network namespace.
+    pub fn call(&self, args: &[&str]) -> Finished {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.node.display()));
+        if let Some(cgroups) = &self.cgroups {
+            command.arg(format!("--mount={}", cgroups.namespace()));
+        }
+        let folder = |name: &str| self.scratch.path().join(name);
+        command.arg("podman");
+        command.arg("--root").arg(folder("root"));
+        command.arg("--runroot").arg(folder("run"));
+        command.arg("--tmpdir").arg(folder("tmp"));
+        command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"]);
+        command.arg(format!("--runtime={}", self.runtime.name()));
+        command.arg("--hooks-dir").arg(folder("no-hooks"));
+        for hooks in &self.hooks {
+            command.arg("--hooks-dir").arg(hooks);
+        }
+        command
+            .args(args)
+            .current_dir(self.scratch.path())
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.scratch.path())
+            .env("CONTAINERS_CONF", folder("containers.conf"));
+        run(&mut command, LIMIT)
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        self.call(&["rm", "--force", "--all", "--time=0"]);
+        self.call(&["pod", "rm", "--force", "--all", "--time=0"]);
+    }
+}
+
+/// Writes containers.conf and the default network.
+fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
+    scratch.folder("no-hooks");
+    let networks = scratch.folder("networks");
+    // The limits are low because raising them needs CAP_SYS_RESOURCE, which a test machine may
+    // lack. Locks are files in the tmpdir: podman's shared memory is one for the whole machine, and
+    // the first call with a new tmpdir frees all locks in it, those of other tests too.
+    let configuration = format!(
+        "[containers]\n\
+         default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n\
+         log_driver = \"k8s-file\"\n\
+         [engine]\n\
+         cgroup_manager = \"cgroupfs\"\n\
+         events_logger = \"none\"\n\
+         lock_type = \"file\"\n\
+         runtime = \"{}\"\n\
+         [network]\n\
+         network_backend = \"netavark\"\n\
+         network_config_dir = \"{}\"\n",
+        runtime.name(),
+        networks.display(),
+    );
+    let path = scratch.path().join("containers.conf");
+    fs::write(path, configuration).expect("a containers.conf");
+    let network = json!({
+        "name": "podman",
+        "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+        "driver": "bridge",
+        "network_interface": "podman0",
+        "created": "2023-01-01T00:00:00Z",
+        "subnets": [
+            { "subnet": "10.88.0.0/16", "gateway": "10.88.0.1" },
+            { "subnet": "fd00:88::/64", "gateway": "fd00:88::1" },
+        ],
+        "ipv6_enabled": true,
+        "internal": false,
+        "dns_enabled": false,
+        "ipam_options": { "driver": "host-local" },
+    });
+    fs::write(networks.join("podman.json"), network.to_string()).expect("a network");
+}
+
+/// A mount namespace in which `/sys/fs/cgroup` is cgroup2, which crun insists on.
+///
+/// It lives as long as the process that holds it. Mounts made outside, such as those of
+/// `ip netns add`, come through.
+#[derive(Debug)]
+struct CgroupsV2 {
+    holder: Child,
+}
+
+impl CgroupsV2 {
+    fn mount() -> CgroupsV2 {
+        let script = "mount -t cgroup2 none /sys/fs/cgroup && exec sleep 600";
+        let holder = Command::new("unshare")
+            .args(["--mount", "--propagation=slave", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("unshare (util-linux)");
+        let held = CgroupsV2 { holder };
+        let mounts = format!("/proc/{}/mounts", held.holder.id());
+        let mounted = || {
+            fs::read_to_string(&mounts).is_ok_and(|mounts| {
+                mounts.lines().any(|line| line.contains(" /sys/fs/cgroup cgroup2 "))
+            })
+        };
+        assert!(wait_until(Duration::from_secs(5), mounted), "cgroup2 on /sys/fs/cgroup");
+        held
+    }
+
+    fn namespace(&self) -> String {
+        format!("/proc/{}/ns/mnt", self.holder.id())
+    }
+}
+
+impl Drop for CgroupsV2 {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Puts this repository's hook configurations into a folder, for a program elsewhere and with more
+/// arguments, and nothing else changed. `make install` does the same with PREFIX.
+pub fn hook_configurations(folder: &Path, program: &Path, arguments: &[&str]) {
+    fs::create_dir_all(folder).expect("a folder for hook configurations");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oci-hooks.d");
+    for entry in fs::read_dir(source).expect("oci-hooks.d") {
+        let path = entry.expect("a file of oci-hooks.d").path();
+        let text = fs::read_to_string(&path).expect("a hook configuration");
+        let mut hook: Value = serde_json::from_str(&text).expect("a hook configuration in JSON");
+        hook["hook"]["path"] = json!(program);
+        let args = hook["hook"]["args"].as_array_mut().expect("arguments of the hook");
+        args.extend(arguments.iter().map(|argument| json!(argument)));
+        let name = path.file_name().expect("the name of a hook configuration");
+        fs::write(folder.join(name), hook.to_string()).expect("a hook configuration to write");
+    }
+}

@@ -1,0 +1,123 @@
+//! runc with a bundle, as CRI-O and containerd's shim call it.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::container::make_rootfs;
+use super::{Container, Finished, Scratch, run, wait_until};
+
+/// No call of runc takes longer, hooks included.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// runc with a state folder of its own, called in one node's network namespace.
+///
+/// Dropping it kills and deletes its containers, poststop hooks included.
+#[derive(Debug)]
+pub struct Runc {
+    scratch: Scratch,
+    node: PathBuf,
+    ids: RefCell<Vec<String>>,
+}
+
+impl Runc {
+    /// runc in the network namespace at a path.
+    pub fn in_node(node: impl Into<PathBuf>) -> Runc {
+        Runc { scratch: Scratch::new("runc"), node: node.into(), ids: RefCell::default() }
+    }
+
+    /// Where the bundle of a container is, made or not.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.scratch.path().join("bundles").join(id)
+    }
+
+    /// Makes the bundle and calls `runc create`, in which prestart and createRuntime hooks run.
+    ///
+    /// A failing hook makes it fail with exit status 1 and one log line on standard error, which
+    /// has what the hook wrote to its own, line ends as `\n`. The container is gone then, and its
+    /// poststop hooks have run.
+    pub fn create(&self, id: &str, container: &Container) -> Finished {
+        let bundle = self.bundle(id);
+        make_rootfs(&bundle.join("rootfs"));
+        let config = container.to_config().to_string();
+        fs::write(bundle.join("config.json"), config).expect("a config.json");
+        self.ids.borrow_mut().push(id.to_owned());
+        let bundle = bundle.to_string_lossy().into_owned();
+        self.call(&["create", "--bundle", &bundle, id])
+    }
+
+    /// Calls `runc start`: the command runs now.
+    pub fn start(&self, id: &str) -> Finished {
+        self.call(&["start", id])
+    }
+
+    /// `create` and `start`; what the first says if it fails.
+    pub fn run(&self, id: &str, container: &Container) -> Finished {
+        let created = self.create(id, container);
+        if created.success() { self.start(id) } else { created }
+    }
+
+    /// Calls `runc kill` with a signal's name, `KILL`.
+    pub fn kill(&self, id: &str, signal: &str) -> Finished {
+        self.call(&["kill", id, signal])
+    }
+
+    /// Calls `runc delete`, in which poststop hooks run. The container must have ended.
+    ///
+    /// A failing poststop hook is a line on standard error and no failure.
+    pub fn delete(&self, id: &str) -> Finished {
+        self.call(&["delete", id])
+    }
+
+    /// Kills a container, waits for its end and deletes it.
+    pub fn remove(&self, id: &str) -> Finished {
+        let killed = self.kill(id, "KILL");
+        if !killed.success() {
+            return killed;
+        }
+        wait_until(LIMIT, || self.state(id).is_none_or(|state| state["status"] == "stopped"));
+        self.delete(id)
+    }
+
+    /// What `runc state` says; nothing if there is no such container.
+    pub fn state(&self, id: &str) -> Option<Value> {
+        let said = self.call(&["state", id]);
+        if said.success() { serde_json::from_str(&said.stdout).ok() } else { None }
+    }
+
+    /// The first process of a container.
+    pub fn pid(&self, id: &str) -> Option<u32> {
+        let pid = self.state(id)?["pid"].as_u64()?;
+        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+
+    /// Calls runc in the node's network namespace.
+    ///
+    /// `nsenter` rather than `ip netns exec`, which mounts another /sys, without cgroups.
+    pub fn call(&self, args: &[&str]) -> Finished {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.node.display()))
+            .arg("runc")
+            .arg("--root")
+            .arg(self.scratch.path().join("state"))
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        run(&mut command, LIMIT)
+    }
+}
+
+impl Drop for Runc {
+    fn drop(&mut self) {
+        for id in self.ids.borrow().iter() {
+            if self.state(id).is_some() {
+                self.call(&["delete", "--force", id]);
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! That the runtimes run here, and what they tell their hooks. All of it needs root.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{
+    Container, Hook, Network, OciRuntime, Podman, Recorder, Runc, Scratch, hook_configurations,
+    run, wait_until,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A network namespace that goes away, with the loopback link up.
+struct Netns(String);
+
+impl Netns {
+    fn new(name: &str) -> Netns {
+        let name = format!("hp-rt-{name}-{}", std::process::id());
+        let ip = |args: &[&str]| run(Command::new("ip").args(args), 5 * SECOND);
+        ip(&["netns", "add", &name]).expect_success();
+        ip(&["-n", &name, "link", "set", "lo", "up"]).expect_success();
+        Netns(name)
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/run/netns/{}", self.0))
+    }
+
+    /// What a web server in this namespace, or one that it reaches, answers.
+    fn get(&self, url: &str) -> String {
+        let mut answer = String::new();
+        wait_until(3 * SECOND, || {
+            let mut wget = Command::new("nsenter");
+            wget.arg(format!("--net={}", self.path().display()));
+            wget.args(["busybox", "wget", "-q", "-O", "-", url]);
+            let got = run(&mut wget, 5 * SECOND);
+            answer = got.output().to_owned();
+            got.success()
+        });
+        answer
+    }
+
+    /// The namespace as `/proc/PID/ns/net` shows it.
+    fn identity(&self) -> String {
+        let mut readlink = Command::new("nsenter");
+        readlink.arg(format!("--net={}", self.path().display()));
+        readlink.args(["readlink", "/proc/self/ns/net"]);
+        run(&mut readlink, SECOND).expect_success().output().to_owned()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        run(Command::new("ip").args(["netns", "delete", &self.0]), 5 * SECOND);
+    }
+}
+
+fn failing_hook() -> Hook {
+    Hook::new("/bin/sh", &["-c", "echo 9000/tcp is taken >&2; exit 1"])
+}
+
+#[test]
+fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
+    let (node, pod, recorder) = (Netns::new("a-node"), Netns::new("a-pod"), Recorder::new());
+    let runc = Runc::in_node(node.path());
+    let web = Container::http_server(8080)
+        .annotation("io.hostport.ports", "9000:8080")
+        .network(Network::Path(pod.path()))
+        .hook("prestart", recorder.hook(&["prestart"]))
+        .hook("createRuntime", recorder.hook(&["createRuntime"]))
+        .hook("poststop", recorder.hook(&["poststop"]).env(&["ONLY=this"]));
+    runc.run("web", &web).expect_success();
+    assert!(runc.pid("web").is_some());
+    assert_eq!(pod.get("http://127.0.0.1:8080/cgi-bin/client"), "127.0.0.1");
+    assert_eq!(pod.get("http://[::1]:8080/cgi-bin/client"), "::1");
+    runc.remove("web").expect_success();
+    assert!(runc.state("web").is_none());
+
+    let calls = recorder.calls();
+    let seen: Vec<_> = calls.iter().map(|call| (call.args[0].as_str(), call.status())).collect();
+    // As the specification has it; crun says "created" at both.
+    assert_eq!(
+        seen,
+        [("prestart", "creating"), ("createRuntime", "creating"), ("poststop", "stopped")]
+    );
+    for call in &calls {
+        assert_eq!(call.netns, node.identity());
+        assert_eq!(call.state["annotations"]["io.hostport.ports"], "9000:8080");
+        assert_eq!(call.config()["process"]["args"][0], "/bin/httpd");
+    }
+    // The bundle at the start; at the end whatever folder `runc delete` was called in.
+    assert_eq!(calls[0].cwd, runc.bundle("web"));
+    assert!(calls[0].state["pid"].is_u64() && calls[1].state["pid"].is_u64());
+    assert!(calls[2].state.get("pid").is_none());
+    assert!(calls[2].env.iter().all(|entry| !entry.starts_with("PATH=")));
+}
+
+#[test]
+fn runc_shows_what_a_failing_hook_wrote_and_calls_poststop() {
+    let (node, recorder) = (Netns::new("b-node"), Recorder::new());
+    let runc = Runc::in_node(node.path());
+    let container = Container::sleeper()
+        .hook("prestart", failing_hook())
+        .hook("poststop", recorder.hook(&["poststop"]));
+    let failed = runc.run("a", &container).expect_failure();
+    assert_eq!(failed.code, Some(1));
+    assert!(failed.stderr.contains("9000/tcp is taken"), "{failed:#?}");
+    assert!(runc.state("a").is_none());
+    assert_eq!(recorder.calls().len(), 1);
+}
+
+#[test]
+fn a_hook_that_hangs_is_given_up() {
+    let node = Netns::new("c-node");
+    let runc = Runc::in_node(node.path());
+    let hangs = Container::sleeper().hook("prestart", Hook::new("/bin/sleep", &["9"]).timeout(1));
+    let failed = runc.run("a", &hangs).expect_failure();
+    assert!(failed.stderr.contains("timeout"), "{failed:#?}");
+}
+
+#[test]
+fn a_host_network_container_is_in_the_nodes_namespace() {
+    let node = Netns::new("d-node");
+    let runc = Runc::in_node(node.path());
+    runc.run("a", &Container::http_server(8080).network(Network::Host)).expect_success();
+    assert_eq!(node.get("http://127.0.0.1:8080/"), "hello");
+}
+
+#[test]
+fn podman_calls_hooks_with_runc() {
+    podman_calls_hooks("e", OciRuntime::Runc, "creating");
+}
+
+#[test]
+fn podman_calls_hooks_with_crun() {
+    podman_calls_hooks("f", OciRuntime::Crun, "created");
+}
+
+fn podman_calls_hooks(name: &str, runtime: OciRuntime, status_at_prestart: &str) {
+    let (node, recorder) = (Netns::new(&format!("{name}-node")), Recorder::new());
+    let pod = Netns::new(&format!("{name}-pod"));
+    let hooks = recorder.hooks_dir(&["prestart", "poststop"]);
+    let podman = Podman::in_node(node.path(), runtime).hooks_dir(hooks);
+    let web = Container::http_server(8080)
+        .annotation("io.hostport.ports", "9000:8080")
+        .network(Network::Path(pod.path()));
+    podman.run("web", &web).expect_success();
+    assert_eq!(pod.get("http://127.0.0.1:8080/cgi-bin/client"), "127.0.0.1");
+    assert_eq!(podman.status("web").as_deref(), Some("running"));
+    let (id, pid) = (podman.id("web").unwrap(), podman.pid("web").unwrap());
+    podman.stop("web").expect_success();
+    assert!(wait_until(5 * SECOND, || recorder.calls().len() == 2));
+    podman.remove("web").expect_success();
+
+    let calls = recorder.calls();
+    let [prestart, poststop] = calls.as_slice() else { panic!("two calls: {calls:#?}") };
+    assert_eq!(prestart.status(), status_at_prestart);
+    assert_eq!(prestart.state["pid"], pid);
+    assert_eq!(prestart.state["annotations"]["io.container.manager"], "libpod");
+    assert_eq!(prestart.caller, runtime.name_in_comm());
+    // podman keeps poststop out of config.json and calls it itself, with the annotations that it
+    // was given and not those it adds, and with no environment at all.
+    assert_eq!((poststop.status(), poststop.caller.as_str()), ("stopped", "podman"));
+    assert!(poststop.state.get("pid").is_none());
+    assert!(poststop.state["annotations"].get("io.container.manager").is_none());
+    assert_eq!(poststop.config()["annotations"]["io.container.manager"], "libpod");
+    assert!(poststop.env.is_empty(), "{:?}", poststop.env);
+    for call in &calls {
+        assert_eq!(call.state["id"], id.as_str());
+        assert_eq!(call.state["annotations"]["io.hostport.ports"], "9000:8080");
+        assert_eq!(call.netns, node.identity());
+    }
+}
+
+impl OciRuntime {
+    fn name_in_comm(self) -> &'static str {
+        match self {
+            OciRuntime::Runc => "runc",
+            OciRuntime::Crun => "crun",
+        }
+    }
+}
+
+#[test]
+fn podmans_own_bridge_works_in_the_node() {
+    let node = Netns::new("g-node");
+    let podman = Podman::in_node(node.path(), OciRuntime::Runc);
+    podman.run("web", &Container::http_server(8080)).expect_success();
+    let settings = podman.inspect("web").unwrap()["NetworkSettings"]["Networks"]["podman"].clone();
+    let [four, six] = ["IPAddress", "GlobalIPv6Address"].map(|key| settings[key].as_str().unwrap());
+    assert_eq!(node.get(&format!("http://{four}:8080/cgi-bin/client")), "10.88.0.1");
+    assert_eq!(node.get(&format!("http://[{six}]:8080/cgi-bin/client")), "fd00:88::1");
+}
+
+#[test]
+fn containers_of_a_podman_pod_share_a_namespace() {
+    let (node, recorder) = (Netns::new("h-node"), Recorder::new());
+    let hooks = recorder.hooks_dir(&["prestart"]);
+    let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(hooks);
+    podman.call(&["pod", "create", "--name", "pod"]).expect_success();
+    for name in ["one", "two"] {
+        podman.run_with(name, &Container::sleeper(), &["--pod", "pod"]).expect_success();
+    }
+    let calls = recorder.calls();
+    let [infra, one, two] = calls.as_slice() else { panic!("three calls: {calls:#?}") };
+    for call in [one, two] {
+        assert_eq!(call.state["annotations"]["io.kubernetes.cri-o.SandboxID"], infra.state["id"]);
+    }
+}
+
+#[test]
+fn podman_shows_what_a_failing_hook_wrote_under_runc_but_not_under_crun() {
+    let scratch = Scratch::new("failing");
+    let configuration = serde_json::json!({
+        "version": "1.0.0",
+        "hook": { "path": "/bin/sh", "args": ["sh", "-c", "echo 9000/tcp is taken >&2; exit 1"] },
+        "when": { "always": true },
+        "stages": ["prestart"],
+    });
+    std::fs::write(scratch.path().join("fail.json"), configuration.to_string()).unwrap();
+    let said = |runtime, name: &str, container: &Container| {
+        let node = Netns::new(name);
+        let podman = Podman::in_node(node.path(), runtime).hooks_dir(scratch.path());
+        let failed = podman.run("a", container).expect_failure();
+        assert_eq!((failed.code, podman.status("a").as_deref()), (Some(126), Some("created")));
+        failed.stderr
+    };
+    let sleeper = Container::sleeper();
+    assert!(said(OciRuntime::Runc, "l-runc", &sleeper).contains("9000/tcp is taken"));
+    assert!(!said(OciRuntime::Crun, "l-crun", &sleeper).contains("9000/tcp is taken"));
+    let file = scratch.path().join("stderr");
+    let sleeper = sleeper.annotation("run.oci.hooks.stderr", &file.to_string_lossy());
+    said(OciRuntime::Crun, "l-file", &sleeper);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "9000/tcp is taken\n");
+}
+
+#[test]
+fn podman_leaves_poststop_out_for_a_container_that_never_started() {
+    let (node, recorder) = (Netns::new("i-node"), Recorder::new());
+    let hooks = recorder.hooks_dir(&["prestart", "poststop"]);
+    let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(hooks);
+    let missing = Container::new(&["/bin/missing"]).network(Network::Own);
+    podman.run("a", &missing).expect_failure();
+    podman.remove("a").expect_success();
+    let seen: Vec<_> = recorder.calls().iter().map(|call| call.status().to_owned()).collect();
+    assert_eq!(seen, ["creating"]);
+}
+
+/// Annotation, value, and how often podman is to call the hook at prestart.
+const CASES: &[(&str, &str, usize)] = &[
+    ("io.hostport.ports", "9000:8080", 1),
+    ("io.hostport.ports", "9000:8080,9001:8081", 1),
+    ("io.hostport.ports", "[{\"hostPort\":9000,\"containerPort\":8080}]", 1),
+    ("io.hostport.portss", "9000:8080", 0),
+    ("x.io.hostport.ports", "9000:8080", 0),
+    ("io-hostport-ports", "9000:8080", 0),
+    (K8S, "[{\"name\":\"web\",\"hostPort\":9000,\"containerPort\":8080,\"protocol\":\"TCP\"}]", 1),
+    (K8S, "[{\"containerPort\":1},{\"hostPort\" : 53,\"containerPort\":53}]", 1),
+    (K8S, "[{\"name\":\"web\",\"containerPort\":8080,\"protocol\":\"TCP\"}]", 0),
+    (K8S, "[{\"name\":\"web\",\"hostPort\":0,\"containerPort\":8080,\"protocol\":\"TCP\"}]", 0),
+    (K8S, "[]", 0),
+    ("io.kubernetes.container.hash", "{\"hostPort\":9000}", 0),
+];
+
+const K8S: &str = "io.kubernetes.container.ports";
+
+#[test]
+fn hook_configurations_fire_where_a_host_port_is_asked_for_and_nowhere_else() {
+    let (node, pod, recorder) = (Netns::new("j-node"), Netns::new("j-pod"), Recorder::new());
+    let scratch = Scratch::new("configurations");
+    hook_configurations(scratch.path(), &recorder.program(), &[]);
+    let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(scratch.path());
+    for (index, (key, value, expected)) in CASES.iter().enumerate() {
+        let before = recorder.calls().len();
+        let name = format!("c{index}");
+        let container =
+            Container::sleeper().network(Network::Path(pod.path())).annotation(key, value);
+        podman.run(&name, &container).expect_success();
+        let calls = recorder.calls();
+        assert_eq!(calls.len() - before, *expected, "prestart, {key}={value}");
+        assert!(calls[before..].iter().all(|call| call.state["annotations"][key] == *value));
+        podman.remove(&name).expect_success();
+        assert_eq!(recorder.calls().len() - before, 2 * expected, "both, {key}={value}");
+    }
+}
+
+#[test]
+fn both_configurations_matching_call_the_hook_twice() {
+    let (node, pod, recorder) = (Netns::new("k-node"), Netns::new("k-pod"), Recorder::new());
+    let scratch = Scratch::new("configurations");
+    hook_configurations(scratch.path(), &recorder.program(), &["--more"]);
+    let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(scratch.path());
+    let container = Container::sleeper()
+        .network(Network::Path(pod.path()))
+        .annotation("io.hostport.ports", "9000:8080")
+        .annotation(K8S, "[{\"hostPort\":9000,\"containerPort\":8080}]");
+    podman.run("a", &container).expect_success();
+    podman.remove("a").expect_success();
+    let calls = recorder.calls();
+    assert_eq!(calls.len(), 4);
+    assert!(calls.iter().all(|call| call.args == ["hook", "--more"]));
+}
