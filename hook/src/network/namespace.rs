@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn the_own_namespace_equals_that_of_this_process() {
         let own = NetworkNamespace::own().unwrap();
-        assert_eq!(own, NetworkNamespace::of_process(std::process::id()).unwrap());
+        assert_eq!(own, NetworkNamespace::of_process(std::process::id() as i32).unwrap());
         let link = std::fs::read_link("/proc/self/ns/net").unwrap();
-        assert_eq!(link.to_str(), Some(format!("net:[{}]", own.inode()).as_str()));
+        assert_eq!(link.to_str(), Some(format!("net:[{}]", own.inode).as_str()));
     }
 
     #[test]

@@ -1,0 +1,62 @@
+# hostport: build, show, test, install. `make help` lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+# Where podman and CRI-O look for hooks without being told.
+HOOKSDIR ?= /usr/share/containers/oci/hooks.d
+
+CARGO  ?= cargo
+TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
+BINARY := target/$(TARGET)/release/hostport
+
+# Statically linked, and at a fixed address: nothing to load or relocate before main.
+STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
+
+.PHONY: help build demo test check bench install uninstall clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## Build the static binary
+	@packaging/install-packages build
+	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-hook --target $(TARGET)
+	@ls -l $(BINARY)
+
+demo: build ## Run the worked example for real, and show it
+	@packaging/install-packages test
+	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
+
+test: build ## Run all tests (as root: they make network namespaces)
+	@packaging/install-packages test
+	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
+
+check: ## Formatting, clippy, documentation: no warnings
+	@packaging/install-packages check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
+
+bench: build ## Measure a hook call against its peers, and write docs/benchmarks.md
+	@packaging/install-packages test
+	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) run --release --quiet --locked --package hostport-tests --bin bench
+
+install: ## Install binary and hook configurations (PREFIX, DESTDIR, HOOKSDIR)
+	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/hostport
+	install -d -m 0755 $(DESTDIR)$(HOOKSDIR)
+	for file in oci-hooks.d/*.json; do \
+		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file > $(DESTDIR)$(HOOKSDIR)/$${file##*/}; \
+		chmod 0644 $(DESTDIR)$(HOOKSDIR)/$${file##*/}; \
+	done
+
+uninstall: ## Remove what install installed
+	rm -f $(DESTDIR)$(PREFIX)/bin/hostport
+	for file in oci-hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$${file##*/}; done
+
+clean: ## Remove what was built
+	$(CARGO) clean
