@@ -1,0 +1,210 @@
+//! Calls of the hook, made exactly as a runtime makes them: the OCI state on standard input,
+//! config.json in the bundle, the node's network namespace, and at poststop an empty environment.
+//!
+//! ```no_run
+//! use hostport_tests::hook::Bundle;
+//! use hostport_tests::lab::{Lab, NODE4, tcp};
+//!
+//! let lab = Lab::new();
+//! let web = lab.pod("web");
+//! let _servers = web.serve(8080);
+//! let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+//! bundle.start(lab.node());
+//! assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+//! bundle.stop(lab.node());
+//! ```
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Map, Value, json};
+
+use crate::lab::Netns;
+use crate::runtime::{Finished, Scratch};
+
+/// The program under test: `$HOSTPORT`, which `make test` sets to the static binary.
+pub fn program() -> PathBuf {
+    let path = std::env::var_os("HOSTPORT").map(PathBuf::from).unwrap_or_else(|| {
+        let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        targets.join(triple).join("release/hostport")
+    });
+    assert!(path.is_file(), "{path:?} is not there: run `make build`, or set HOSTPORT");
+    path
+}
+
+/// A container as its runtime describes it to a hook.
+#[derive(Debug)]
+pub struct Bundle {
+    scratch: Scratch,
+    id: String,
+    annotations: Map<String, Value>,
+    namespaces: Vec<Value>,
+    pid: Option<u32>,
+}
+
+impl Bundle {
+    /// A container with an ID like podman's and containerd's, in the namespace of a pod.
+    pub fn of(pod: &Netns) -> Bundle {
+        let path = pod.path();
+        Bundle::new(vec![json!({"type": "pid"}), json!({"type": "network", "path": path})])
+    }
+
+    /// A container in the namespace of its own init process, whose pid the state tells.
+    pub fn of_process(pid: u32) -> Bundle {
+        let bundle = Bundle::new(vec![json!({"type": "pid"}), json!({"type": "network"})]);
+        Bundle { pid: Some(pid), ..bundle }
+    }
+
+    /// A container on the host's network: config.json has no network namespace.
+    pub fn on_host_network() -> Bundle {
+        Bundle::new(vec![json!({"type": "pid"}), json!({"type": "mount"})])
+    }
+
+    fn new(namespaces: Vec<Value>) -> Bundle {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Bundle {
+            scratch: Scratch::new("bundle"),
+            id: format!("{:08x}{number:056x}", std::process::id()),
+            annotations: Map::new(),
+            namespaces,
+            pid: None,
+        }
+    }
+
+    /// With an annotation, in config.json as in the state.
+    pub fn annotation(mut self, key: &str, value: &str) -> Bundle {
+        self.annotations.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// With another ID.
+    pub fn named(mut self, id: &str) -> Bundle {
+        self.id = id.to_owned();
+        self
+    }
+
+    /// The container's ID.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The folder that holds config.json; it is written by a call.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// What runc writes to config.json, as far as a hook could look at it.
+    pub fn config(&self) -> Value {
+        json!({
+            "ociVersion": "1.0.2-dev",
+            "process": {"cwd": "/", "args": ["server"], "env": ["PATH=/bin"], "terminal": false},
+            "root": {"path": "rootfs", "readonly": true},
+            "hostname": "web",
+            "annotations": self.annotations,
+            "linux": {"namespaces": self.namespaces, "resources": {"devices": []}},
+        })
+    }
+
+    /// The state in a status, as runc sends it.
+    pub fn state(&self, status: &str) -> Value {
+        let mut state = json!({
+            "ociVersion": "1.0.2-dev",
+            "id": self.id,
+            "status": status,
+            "bundle": self.folder(),
+            "annotations": self.annotations,
+        });
+        if let Some(pid) = self.pid.filter(|_| status != "stopped") {
+            state["pid"] = pid.into();
+        }
+        state
+    }
+
+    /// Writes config.json and calls the hook at prestart: `hostport hook ARGUMENTS`.
+    pub fn prestart(&self, node: &Netns, arguments: &[&str]) -> Finished {
+        fs::write(self.folder().join("config.json"), self.config().to_string()).unwrap();
+        call(node, arguments, self.state("created").to_string().as_bytes())
+    }
+
+    /// Calls the hook at poststop.
+    pub fn poststop(&self, node: &Netns, arguments: &[&str]) -> Finished {
+        call(node, arguments, self.state("stopped").to_string().as_bytes())
+    }
+
+    /// A prestart that must succeed.
+    #[track_caller]
+    pub fn start(&self, node: &Netns) -> Finished {
+        self.prestart(node, &[]).expect_success()
+    }
+
+    /// A poststop that must succeed.
+    #[track_caller]
+    pub fn stop(&self, node: &Netns) -> Finished {
+        self.poststop(node, &[]).expect_success()
+    }
+}
+
+/// Calls `hostport hook ARGUMENTS` in a node's namespace with bytes on standard input.
+pub fn call(node: &Netns, arguments: &[&str], input: &[u8]) -> Finished {
+    let mut command = Command::new(program());
+    command.arg("hook").args(arguments);
+    feed(node, command, input)
+}
+
+/// Calls `hostport ARGUMENTS` in a node's namespace.
+pub fn hostport(node: &Netns, arguments: &[&str]) -> Finished {
+    let mut command = Command::new(program());
+    command.args(arguments);
+    feed(node, command, b"")
+}
+
+/// `hostport list --json`, parsed.
+pub fn list(node: &Netns) -> Vec<Value> {
+    let listed = hostport(node, &["list", "--json"]).expect_success();
+    serde_json::from_str(&listed.stdout).expect("list --json prints an array")
+}
+
+/// What is published, as `hostIP:hostPort/protocol -> endpoint`, in order.
+pub fn published(node: &Netns) -> Vec<String> {
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+    list(node)
+        .iter()
+        .map(|row| {
+            let protocol = text(row, "protocol");
+            let (host, container) = (text(row, "host_ip"), text(row, "container_ip"));
+            let (from, to) = (&row["host_port"], &row["container_port"]);
+            format!("{host} {from}/{protocol} -> {container} {to}")
+        })
+        .collect()
+}
+
+/// Runs a program in a namespace with bytes on standard input and an empty environment.
+pub fn feed(node: &Netns, mut command: Command, input: &[u8]) -> Finished {
+    let line = format!("{command:?}");
+    let output = node.run(|| {
+        let mut child = command
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // The program may have read enough and closed its end.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        child.wait_with_output().expect("a program that ends")
+    });
+    Finished {
+        command: line.clone(),
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

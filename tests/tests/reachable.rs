@@ -1,0 +1,179 @@
+//! A host port answers from wherever a client is, and the pod sees who asks.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use hostport_tests::hook::Bundle;
+use hostport_tests::lab::{
+    Answer, BRIDGE4, BRIDGE6, CLIENT4, CLIENT6, Client, Families, Lab, NODE4, NODE6, Netns,
+    Network, Pod, PodSpec, Protocol, Server,
+};
+
+const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+const PORTS: &str = "9000:8080/tcp,9000:8080/udp";
+
+/// A lab with a pod that publishes 9000 to its servers on 8080.
+struct Published {
+    lab: Lab,
+    web: Pod,
+    _servers: [Server; 2],
+    bundle: Bundle,
+}
+
+fn published(spec: PodSpec, bridge_nf: bool) -> Published {
+    let lab = Lab::new();
+    lab.bridge_nf(bridge_nf);
+    let web = lab.add_pod(spec);
+    let servers = web.serve(8080);
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", PORTS);
+    bundle.start(lab.node());
+    Published { lab, web, _servers: servers, bundle }
+}
+
+#[track_caller]
+fn ask(from: &Netns, protocol: Protocol, ip: impl Into<IpAddr>) -> Answer {
+    let to = SocketAddr::new(ip.into(), 9000);
+    Client::new(from)
+        .ask(protocol, to)
+        .unwrap_or_else(|error| panic!("{protocol:?} to {to}: {error:?}"))
+}
+
+#[track_caller]
+fn assert_seen_as(answer: Answer, peer: impl Into<IpAddr>) {
+    assert_eq!((answer.server.as_str(), answer.peer), ("web", peer.into()));
+}
+
+/// Every way but that from another pod, which the bridge decides on.
+fn everywhere(network: Network, bridge_nf: bool) {
+    let at = published(PodSpec::new("web").network(network), bridge_nf);
+    let (lab, web) = (&at.lab, &at.web);
+    for protocol in BOTH {
+        // From outside, the pod sees the client.
+        assert_seen_as(ask(lab.client(), protocol, NODE4), CLIENT4);
+        assert_seen_as(ask(lab.client(), protocol, NODE6), CLIENT6);
+        // From the node, by any of its addresses, the pod sees the node.
+        for own in [NODE4, BRIDGE4] {
+            assert_eq!(ask(lab.node(), protocol, own).server, "web");
+        }
+        for own in [NODE6, BRIDGE6] {
+            assert_eq!(ask(lab.node(), protocol, own).server, "web");
+        }
+        for localhost in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 5)] {
+            let answer = ask(lab.node(), protocol, localhost);
+            assert_eq!(answer.server, "web");
+            assert!(!answer.peer.is_loopback(), "the pod could not answer {}", answer.peer);
+        }
+        // From itself, by any address of the node.
+        for own in [NODE4, BRIDGE4] {
+            assert_eq!(ask(web, protocol, own).server, "web");
+        }
+        for own in [NODE6, BRIDGE6] {
+            assert_eq!(ask(web, protocol, own).server, "web");
+        }
+    }
+}
+
+#[test]
+fn a_pod_on_a_bridge_is_reached_from_everywhere() {
+    everywhere(Network::Bridge, false);
+}
+
+#[test]
+fn a_pod_on_a_bridge_that_netfilter_sees_is_reached_from_everywhere() {
+    everywhere(Network::Bridge, true);
+}
+
+#[test]
+fn a_pod_without_a_bridge_is_reached_from_everywhere() {
+    everywhere(Network::Routed, false);
+}
+
+#[test]
+fn a_neighbour_on_the_bridge_is_answered_though_the_bridge_would_bypass_the_node() {
+    let at = published(PodSpec::new("web"), false);
+    let lab = &at.lab;
+    let neighbour = lab.pod("neighbour");
+    for protocol in BOTH {
+        assert_seen_as(ask(&neighbour, protocol, NODE4), BRIDGE4);
+        assert_seen_as(ask(&neighbour, protocol, NODE6), BRIDGE6);
+    }
+}
+
+#[test]
+fn a_neighbour_on_a_bridge_that_netfilter_sees_keeps_its_own_address() {
+    let at = published(PodSpec::new("web"), true);
+    let lab = &at.lab;
+    let neighbour = lab.pod("neighbour");
+    for protocol in BOTH {
+        assert_seen_as(ask(&neighbour, protocol, NODE4), neighbour.ipv4());
+        assert_seen_as(ask(&neighbour, protocol, NODE6), neighbour.ipv6());
+    }
+}
+
+#[test]
+fn a_neighbour_on_another_link_keeps_its_own_address() {
+    let at = published(PodSpec::new("web"), false);
+    let lab = &at.lab;
+    let neighbour = lab.add_pod(PodSpec::new("neighbour").network(Network::Routed));
+    for protocol in BOTH {
+        assert_seen_as(ask(&neighbour, protocol, NODE4), neighbour.ipv4());
+        assert_seen_as(ask(&neighbour, protocol, NODE6), neighbour.ipv6());
+    }
+}
+
+#[test]
+fn a_bridge_that_netfilter_comes_to_see_no_longer_hides_neighbours() {
+    let at = published(PodSpec::new("web"), false);
+    let (lab, bundle) = (&at.lab, &at.bundle);
+    let neighbour = lab.pod("neighbour");
+    assert_seen_as(ask(&neighbour, Protocol::Tcp, NODE4), BRIDGE4);
+    lab.bridge_nf(true);
+    bundle.stop(lab.node());
+    bundle.start(lab.node());
+    assert_seen_as(ask(&neighbour, Protocol::Tcp, NODE4), neighbour.ipv4());
+}
+
+#[test]
+fn hairpin_mode_is_left_alone_where_told_so() {
+    let lab = Lab::new();
+    lab.bridge_nf(true);
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", PORTS);
+    bundle.prestart(lab.node(), &["--no-hairpin-mode"]).expect_success();
+    let port = web.host_link().to_owned();
+    let hairpin = || {
+        let links =
+            lab.node().command("bridge").args(["-d", "link", "show", "dev", &port]).output();
+        String::from_utf8(links.unwrap().stdout).unwrap().contains("hairpin on")
+    };
+    assert!(!hairpin());
+    bundle.start(lab.node());
+    assert!(hairpin());
+}
+
+#[test]
+fn a_pod_of_one_family_is_published_in_that_family() {
+    for (families, here, gone) in [
+        (Families::Ipv4, IpAddr::from(NODE4), IpAddr::from(NODE6)),
+        (Families::Ipv6, NODE6.into(), NODE4.into()),
+    ] {
+        let at = published(PodSpec::new("web").families(families), false);
+        let lab = &at.lab;
+        for protocol in BOTH {
+            assert_eq!(ask(lab.client(), protocol, here).server, "web");
+            let refused = Client::new(lab.client()).ask(protocol, (gone, 9000));
+            assert_eq!(refused, Err(hostport_tests::lab::ClientError::Refused));
+        }
+    }
+}
+
+#[test]
+fn a_pod_named_by_a_process_is_found() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let init = web.sleeper();
+    let bundle = Bundle::of_process(init.pid()).annotation("io.hostport.ports", PORTS);
+    bundle.start(lab.node());
+    assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+}
