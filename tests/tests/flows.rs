@@ -1,0 +1,112 @@
+//! UDP senders that keep one source port while pods come and go.
+
+use std::net::IpAddr;
+
+use hostport_tests::hook::Bundle;
+use hostport_tests::lab::{FOREIGN4, Lab, NODE4, NODE4_SECOND, NODE6, Protocol, Server, UdpFlow};
+
+const PORTS: &str = "9000:8080/udp";
+
+fn answerer(flow: &UdpFlow) -> Option<String> {
+    flow.ask().map(|answer| answer.server)
+}
+
+#[test]
+fn a_sender_reaches_the_new_pod_after_the_old_one_went() {
+    let lab = Lab::new();
+    let (old, new) = (lab.pod("old"), lab.pod("new"));
+    let _servers = (old.serve(8080), new.serve(8080));
+    let first = Bundle::of(&old).annotation("io.hostport.ports", PORTS);
+    let second = Bundle::of(&new).annotation("io.hostport.ports", PORTS);
+    first.start(lab.node());
+    let flows =
+        [IpAddr::from(NODE4), NODE6.into()].map(|ip| UdpFlow::open(lab.client(), (ip, 9000)));
+    for flow in &flows {
+        assert_eq!(answerer(flow).as_deref(), Some("old"));
+    }
+    first.stop(lab.node());
+    for flow in &flows {
+        assert_eq!(answerer(flow), None, "the old pod is still there, and must not be reached");
+    }
+    second.start(lab.node());
+    for flow in &flows {
+        assert_eq!(answerer(flow).as_deref(), Some("new"));
+    }
+}
+
+#[test]
+fn a_sender_reaches_the_new_pod_though_nobody_withdrew_the_old_one() {
+    let lab = Lab::new();
+    let (old, new) = (lab.pod("old"), lab.pod("new"));
+    let _servers = (old.serve(8080), new.serve(8080));
+    Bundle::of(&old).annotation("io.hostport.ports", PORTS).start(lab.node());
+    let flow = UdpFlow::open(lab.client(), (NODE4, 9000));
+    assert_eq!(answerer(&flow).as_deref(), Some("old"));
+    lab.node().nft("flush map ip hostport ports; flush map ip6 hostport ports");
+    Bundle::of(&new).annotation("io.hostport.ports", PORTS).start(lab.node());
+    assert_eq!(answerer(&flow).as_deref(), Some("new"));
+}
+
+#[test]
+fn a_sender_that_was_there_before_the_pod_reaches_it() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let flows =
+        [IpAddr::from(NODE4), NODE6.into()].map(|ip| UdpFlow::open(lab.client(), (ip, 9000)));
+    for flow in &flows {
+        assert_eq!(answerer(flow), None);
+    }
+    Bundle::of(&web).annotation("io.hostport.ports", PORTS).start(lab.node());
+    for flow in &flows {
+        assert_eq!(answerer(flow).as_deref(), Some("web"));
+    }
+}
+
+#[test]
+fn flows_of_a_specific_host_ip_stay_when_the_wildcard_comes() {
+    let lab = Lab::new();
+    let (special, general) = (lab.pod("special"), lab.pod("general"));
+    let _servers = (special.serve(8080), general.serve(8080));
+    Bundle::of(&special)
+        .annotation("io.hostport.ports", &format!("{NODE4_SECOND}:9000:8080/udp"))
+        .start(lab.node());
+    let flow = UdpFlow::open(lab.client(), (NODE4_SECOND, 9000));
+    assert_eq!(answerer(&flow).as_deref(), Some("special"));
+    let entry = tracked(&lab, "192.0.2.3");
+    Bundle::of(&general).annotation("io.hostport.ports", PORTS).start(lab.node());
+    assert_eq!(tracked(&lab, "192.0.2.3"), entry, "the same entry, by its ID");
+    assert_eq!(answerer(&flow).as_deref(), Some("special"));
+}
+
+#[test]
+fn flows_that_the_node_only_forwards_stay() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _beyond = Server::start(lab.beyond(), Protocol::Udp, "beyond", (FOREIGN4, 9000));
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", PORTS);
+    bundle.start(lab.node());
+    let flow = UdpFlow::open(lab.client(), (FOREIGN4, 9000));
+    assert_eq!(answerer(&flow).as_deref(), Some("beyond"));
+    let entry = tracked(&lab, "8.8.8.8");
+    assert!(!entry.is_empty());
+    bundle.stop(lab.node());
+    bundle.start(lab.node());
+    assert_eq!(tracked(&lab, "8.8.8.8"), entry);
+}
+
+/// The IDs of the tracked connections to an address.
+fn tracked(lab: &Lab, destination: &str) -> Vec<String> {
+    let output = lab
+        .node()
+        .command("conntrack")
+        .args(["-L", "-p", "udp", "--orig-dst", destination, "-o", "id"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .split_whitespace()
+        .filter(|word| word.starts_with("id="))
+        .map(str::to_owned)
+        .collect()
+}

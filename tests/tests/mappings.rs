@@ -1,0 +1,244 @@
+//! Which packet goes to which pod, and which goes to none.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
+
+use hostport_tests::hook::{Bundle, hostport, published};
+use hostport_tests::lab::{
+    Client, ClientError, FOREIGN4, FOREIGN6, Lab, NODE4, NODE4_SECOND, NODE6, NODE6_SECOND, Netns,
+    Protocol, Server, tcp, udp,
+};
+
+const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+fn ask(
+    from: &Netns,
+    protocol: Protocol,
+    ip: impl Into<IpAddr>,
+    port: u16,
+) -> Result<String, ClientError> {
+    let to = SocketAddr::new(ip.into(), port);
+    Client::new(from).ask(protocol, to).map(|answer| answer.server)
+}
+
+fn says(name: &str) -> Result<String, ClientError> {
+    Ok(name.to_owned())
+}
+
+#[test]
+fn a_specific_host_ip_wins_over_the_wildcard() {
+    let lab = Lab::new();
+    let (general, special) = (lab.pod("general"), lab.pod("special"));
+    let _servers = (general.serve(8080), special.serve(8080));
+    let wildcard = "9000:8080/tcp,9000:8080/udp";
+    let specific = format!(
+        "{NODE4_SECOND}:9000:8080/tcp,{NODE4_SECOND}:9000:8080/udp,\
+         [{NODE6_SECOND}]:9000:8080/tcp,[{NODE6_SECOND}]:9000:8080/udp"
+    );
+    // In both orders: the map knows none.
+    for order in [
+        [(&general, wildcard), (&special, &specific)],
+        [(&special, &specific), (&general, wildcard)],
+    ] {
+        let bundles =
+            order.map(|(pod, ports)| Bundle::of(pod).annotation("io.hostport.ports", ports));
+        bundles.iter().for_each(|bundle| drop(bundle.start(lab.node())));
+        for protocol in BOTH {
+            for ip in [IpAddr::from(NODE4), NODE6.into()] {
+                assert_eq!(ask(lab.client(), protocol, ip, 9000), says("general"));
+            }
+            for ip in [IpAddr::from(NODE4_SECOND), NODE6_SECOND.into()] {
+                assert_eq!(ask(lab.client(), protocol, ip, 9000), says("special"));
+            }
+        }
+        bundles.iter().for_each(|bundle| drop(bundle.stop(lab.node())));
+    }
+}
+
+#[test]
+fn one_port_on_two_host_ips_and_for_two_protocols_has_four_owners_side_by_side() {
+    let lab = Lab::new();
+    let pods = ["a", "b", "c", "d"].map(|name| lab.pod(name));
+    let _servers = pods.each_ref().map(|pod| pod.serve(8080));
+    let ways = [(NODE4, "tcp"), (NODE4, "udp"), (NODE4_SECOND, "tcp"), (NODE4_SECOND, "udp")];
+    for (pod, (ip, protocol)) in pods.iter().zip(ways) {
+        Bundle::of(pod)
+            .annotation("io.hostport.ports", &format!("{ip}:9000:8080/{protocol}"))
+            .start(lab.node());
+    }
+    for ((protocol, ip), name) in [
+        ((Protocol::Tcp, NODE4), "a"),
+        ((Protocol::Udp, NODE4), "b"),
+        ((Protocol::Tcp, NODE4_SECOND), "c"),
+    ] {
+        assert_eq!(ask(lab.client(), protocol, ip, 9000), says(name));
+    }
+    assert_eq!(ask(lab.client(), Protocol::Udp, NODE4_SECOND, 9000), says("d"));
+}
+
+#[test]
+fn a_range_leads_each_port_to_its_own() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _first = Server::tcp(&web, "first", "0.0.0.0:9000".parse::<SocketAddr>().unwrap());
+    let _last = Server::tcp(&web, "last", "0.0.0.0:9010".parse::<SocketAddr>().unwrap());
+    Bundle::of(&web).annotation("io.hostport.ports", "8000-8010:9000-9010").start(lab.node());
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 8000), says("first"));
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 8010), says("last"));
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 8011), Err(ClientError::Refused));
+    assert_eq!(published(lab.node()).len(), 2 * 11);
+}
+
+#[test]
+fn two_hundred_ports_are_one_transaction() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(9199);
+    let mut monitor = lab.node().run(|| {
+        std::process::Command::new("nft").arg("monitor").stdout(Stdio::piped()).spawn().unwrap()
+    });
+    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // It is listening once it has told of this; `nft` itself is the writer.
+    while {
+        lab.node().nft("add table ip probe; delete table ip probe");
+        !lines.next().unwrap().contains("probe")
+    } {}
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "8000-8199:9000-9199");
+    bundle.start(lab.node());
+    bundle.stop(lab.node());
+    lab.node().nft("add table ip the_end");
+    let ours: Vec<String> = lines
+        .by_ref()
+        .take_while(|line| !line.contains("the_end"))
+        .filter(|line| line.contains("# new generation") && line.contains("hostport"))
+        .collect();
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    assert_eq!(ours.len(), 2, "one to publish, one to withdraw: {ours:?}");
+
+    bundle.start(lab.node());
+    assert_eq!(published(lab.node()).len(), 2 * 200);
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 8199), says("web"));
+}
+
+#[test]
+fn what_the_host_only_forwards_is_never_translated() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let foreign = [IpAddr::from(FOREIGN4), FOREIGN6.into()];
+    let _beyond = foreign.map(|ip| {
+        let address = SocketAddr::new(ip, 9000);
+        BOTH.map(|protocol| Server::start(lab.beyond(), protocol, "beyond", address))
+    });
+    let ports = format!(
+        "9000:8080/tcp,9000:8080/udp,{FOREIGN4}:9000:8080/tcp,{FOREIGN4}:9000:8080/udp,\
+         [{FOREIGN6}]:9000:8080/tcp,[{FOREIGN6}]:9000:8080/udp"
+    );
+    Bundle::of(&web).annotation("io.hostport.ports", &ports).start(lab.node());
+    for protocol in BOTH {
+        for ip in foreign {
+            assert_eq!(ask(lab.client(), protocol, ip, 9000), says("beyond"), "{ip}");
+            assert_eq!(ask(lab.node(), protocol, ip, 9000), says("beyond"), "{ip}");
+            assert_eq!(ask(&web, protocol, ip, 9000), says("beyond"), "{ip}");
+        }
+        assert_eq!(ask(lab.client(), protocol, NODE4, 9000), says("web"));
+    }
+}
+
+#[test]
+fn an_excluded_address_keeps_its_own_service_although_it_is_local() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    // As under kube-proxy's IPVS mode: the service address is local, on a link of its own.
+    let services = [IpAddr::from([10, 96, 0, 10]), "fd00:96::a".parse().unwrap()];
+    lab.node().add_local_address("10.96.0.10/32");
+    lab.node().add_local_address("fd00:96::a/128");
+    let _service = services.map(|ip| {
+        BOTH.map(|protocol| {
+            Server::start(lab.node(), protocol, "service", SocketAddr::new(ip, 9000))
+        })
+    });
+    lab.client()
+        .ip("route add 10.96.0.0/12 via 192.0.2.1\nroute add fd00:96::/108 via 2001:db8:1::1");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080/tcp,9000:8080/udp");
+
+    // Without the option the wildcard has it, as with every peer: so the option is what helps.
+    bundle.start(lab.node());
+    assert_eq!(ask(lab.client(), Protocol::Tcp, services[0], 9000), says("web"));
+    bundle.stop(lab.node());
+
+    let exclude = ["--exclude", "10.96.0.0/12", "--exclude", "fd00:96::/108"];
+    bundle.prestart(lab.node(), &exclude).expect_success();
+    for protocol in BOTH {
+        for ip in services {
+            for from in [lab.client(), lab.node(), &*web] {
+                assert_eq!(ask(from, protocol, ip, 9000), says("service"), "{ip}");
+            }
+        }
+        for ip in [IpAddr::from(NODE4), NODE6.into()] {
+            assert_eq!(ask(lab.client(), protocol, ip, 9000), says("web"));
+        }
+    }
+}
+
+#[test]
+fn the_table_follows_the_options_of_the_latest_call_and_keeps_what_it_holds() {
+    let lab = Lab::new();
+    let (web, other) = (lab.pod("web"), lab.pod("other"));
+    let _servers = (web.serve(8080), other.serve(8080));
+    let first = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    let second = Bundle::of(&other).annotation("io.hostport.ports", "9001:8080");
+    first.start(lab.node());
+    for _ in 0..3 {
+        tcp(lab.client(), (NODE4, 9000)).unwrap();
+    }
+    second.prestart(lab.node(), &["--exclude", "203.0.113.0/24"]).expect_success();
+    assert!(lab.node().nft_list().contains("203.0.113.0/24"));
+    let rows = hostport_tests::hook::list(lab.node());
+    let kept = rows.iter().find(|row| row["host_port"] == 9000).unwrap();
+    assert_eq!((kept["owner"].as_str(), kept["connections"].as_u64()), (Some(first.id()), Some(3)));
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9000), says("web"));
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9001), says("other"));
+    // The container reaches itself: its hairpin element came along.
+    assert_eq!(ask(&web, Protocol::Tcp, NODE4, 9000), says("web"));
+
+    first.start(lab.node());
+    assert!(!lab.node().nft_list().contains("203.0.113.0/24"));
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9001), says("other"));
+}
+
+#[test]
+fn another_table_name_is_used_throughout() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    bundle.prestart(lab.node(), &["--table", "edge"]).expect_success();
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9000), says("web"));
+    assert!(!lab.node().nft_list().contains("table ip hostport"));
+    let listed = hostport(lab.node(), &["--table", "edge", "list"]).expect_success();
+    assert!(listed.stdout.contains(bundle.id()), "{}", listed.stdout);
+    bundle.poststop(lab.node(), &["--table", "edge"]).expect_success();
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9000), Err(ClientError::Refused));
+}
+
+#[test]
+fn connections_are_counted_for_each_port() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080,9001:8080/udp").start(lab.node());
+    for _ in 0..5 {
+        tcp(lab.client(), (NODE4, 9000)).unwrap();
+    }
+    udp(lab.client(), (NODE4, 9001)).unwrap();
+    let rows = hostport_tests::hook::list(lab.node());
+    let counted = |port: u64| {
+        let row = rows.iter().find(|row| row["host_port"] == port && row["host_ip"] == "0.0.0.0");
+        row.unwrap()["connections"].as_u64().unwrap()
+    };
+    assert_eq!((counted(9000), counted(9001)), (5, 1));
+}

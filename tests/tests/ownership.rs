@@ -1,0 +1,266 @@
+//! One owner for each host port, whatever comes when.
+
+use std::fs;
+
+use hostport_tests::hook::{Bundle, hostport, list, published};
+use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tcp};
+
+#[test]
+fn a_taken_port_is_refused_by_name_and_nothing_else_of_the_second_stays() {
+    let lab = Lab::new();
+    let (first, second) = (lab.pod("first"), lab.pod("second"));
+    let _servers = (first.serve(8080), second.serve(8080));
+    let owner = Bundle::of(&first).annotation("io.hostport.ports", "9001:8080");
+    owner.start(lab.node());
+    let before = lab.node().nft_list();
+
+    let late = Bundle::of(&second).annotation("io.hostport.ports", "9000:8080,9001:8080,9002:8080");
+    let refused = late.prestart(lab.node(), &[]).expect_failure();
+    assert_eq!(refused.code, Some(1));
+    let endpoint = format!("{}:8080", first.ipv4());
+    assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+    for part in ["0.0.0.0:9001/tcp", owner.id(), &endpoint] {
+        assert!(refused.stderr.contains(part), "{} lacks {part}", refused.stderr);
+    }
+    assert_eq!(lab.node().nft_list(), before);
+    // The runtime calls poststop for the container that did not start: still nothing.
+    late.stop(lab.node());
+    assert_eq!(lab.node().nft_list(), before);
+    assert_eq!(tcp(lab.client(), (NODE4, 9001)).unwrap().server, "first");
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)), Err(ClientError::Refused));
+
+    owner.stop(lab.node());
+    late.start(lab.node());
+    assert_eq!(tcp(lab.client(), (NODE4, 9001)).unwrap().server, "second");
+}
+
+#[test]
+fn prestart_and_create_runtime_may_both_fire() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    for stage in ["prestart", "createRuntime", "poststart"] {
+        bundle.prestart(lab.node(), &[stage]).expect_success();
+    }
+    assert_eq!(published(lab.node()).len(), 2);
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    bundle.poststop(lab.node(), &["poststop"]).expect_success();
+    assert_eq!(published(lab.node()), [""; 0]);
+}
+
+#[test]
+fn withdrawing_leaves_no_element_behind_and_may_come_twice() {
+    let lab = Lab::new();
+    let web = lab.add_pod(PodSpec::new("web").network(Network::Routed));
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080,9001:8080/udp");
+    bundle.start(lab.node());
+    bundle.stop(lab.node());
+    assert!(!lab.node().nft_list().contains(bundle.id()), "{}", lab.node().nft_list());
+    let empty = lab.node().nft_list();
+    bundle.stop(lab.node());
+    assert_eq!(lab.node().nft_list(), empty);
+}
+
+#[test]
+fn withdrawing_is_fine_after_somebody_deleted_the_table_or_flushed_the_map() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    for damage in ["delete table ip hostport", "flush map ip6 hostport ports", "flush ruleset"] {
+        bundle.start(lab.node());
+        lab.node().nft(damage);
+        bundle.stop(lab.node());
+        assert_eq!(published(lab.node()), [""; 0], "{damage}");
+    }
+    // And the next one gets a whole table again.
+    let _servers = web.serve(8080);
+    bundle.start(lab.node());
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+}
+
+#[test]
+fn withdrawing_works_when_the_network_namespace_is_gone() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080,9001:8080/udp");
+    bundle.start(lab.node());
+    drop(web);
+    bundle.stop(lab.node());
+    assert_eq!(published(lab.node()), [""; 0]);
+}
+
+#[test]
+fn withdrawing_works_from_the_states_annotations_when_the_bundle_is_gone() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    bundle.start(lab.node());
+    fs::remove_file(bundle.folder().join("config.json")).unwrap();
+    bundle.stop(lab.node());
+    assert_eq!(published(lab.node()), [""; 0]);
+}
+
+#[test]
+fn a_late_withdrawal_leaves_the_successor_alone() {
+    let lab = Lab::new();
+    let (old, new) = (lab.pod("old"), lab.pod("new"));
+    let _servers = new.serve(8080);
+    let gone = Bundle::of(&old).annotation("io.hostport.ports", "9000:8080");
+    let successor = Bundle::of(&new).annotation("io.hostport.ports", "9000:8080");
+    gone.start(lab.node());
+    lab.node().nft("flush map ip hostport ports; flush map ip6 hostport ports");
+    successor.start(lab.node());
+    gone.stop(lab.node());
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "new");
+    assert!(list(lab.node()).iter().all(|row| row["owner"] == successor.id()));
+}
+
+#[test]
+fn a_container_that_comes_back_with_another_address_gets_its_port_there() {
+    let lab = Lab::new();
+    let (old, new) = (lab.pod("old"), lab.pod("new"));
+    let _servers = new.serve(8080);
+    let before = Bundle::of(&old).annotation("io.hostport.ports", "9000:8080");
+    before.start(lab.node());
+    // The same ID, as podman keeps it over a restart, and no poststop in between.
+    Bundle::of(&new)
+        .named(before.id())
+        .annotation("io.hostport.ports", "9000:8080")
+        .start(lab.node());
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "new");
+}
+
+#[test]
+fn the_containers_of_one_pod_reach_it_by_host_port_until_the_last_one_is_gone() {
+    let lab = Lab::new();
+    let pod = lab.pod("pod");
+    let _servers = (pod.serve(8080), pod.serve(8081));
+    let first = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
+    let second = Bundle::of(&pod).annotation("io.hostport.ports", "9001:8081");
+    // However they come and go: the pod reaches itself as long as one of them has ports.
+    for [one, other, port] in [[&first, &second, &second], [&second, &first, &first]] {
+        first.start(lab.node());
+        second.start(lab.node());
+        one.stop(lab.node());
+        let port = if std::ptr::eq(port, &first) { 9000 } else { 9001 };
+        assert_eq!(tcp(&pod, (NODE4, port)).unwrap().server, "pod");
+        other.stop(lab.node());
+        let hairpin =
+            lab.node().command("nft").args(["list", "set", "ip", "hostport", "hairpin"]).output();
+        let hairpin = String::from_utf8(hairpin.unwrap().stdout).unwrap();
+        assert!(!hairpin.contains("elements"), "{hairpin}");
+    }
+}
+
+#[test]
+fn a_port_that_the_pod_has_already_is_the_containers_too_and_stays_with_the_pod() {
+    let lab = Lab::new();
+    let pod = lab.pod("pod");
+    let _servers = pod.serve(8080);
+    let ports = r#"[{"HostPort":9000,"ContainerPort":8080,"Protocol":"TCP","HostIP":""}]"#;
+    let seen = ("kubernetes.io/config.seen", "2026-01-02T03:04:05.678901234Z");
+    let record = format!(r#"{{"{}":"{}"}}"#, seen.0, seen.1);
+    let sandbox = Bundle::of(&pod);
+    let id = sandbox.id().to_owned();
+    let sandbox = sandbox
+        .annotation("io.container.manager", "cri-o")
+        .annotation("io.kubernetes.cri-o.ContainerType", "sandbox")
+        .annotation("io.kubernetes.cri-o.SandboxID", &id)
+        .annotation("io.kubernetes.cri-o.Annotations", &record)
+        .annotation(seen.0, seen.1)
+        .annotation("io.kubernetes.cri-o.PortMappings", ports);
+    let kubelets = r#"[{"hostPort":9000,"containerPort":8080,"protocol":"TCP"}]"#;
+    let record = serde_json::json!({"io.kubernetes.container.ports": kubelets}).to_string();
+    let container = Bundle::of(&pod)
+        .annotation("io.container.manager", "cri-o")
+        .annotation("io.kubernetes.cri-o.ContainerType", "container")
+        .annotation("io.kubernetes.cri-o.SandboxID", &id)
+        .annotation("io.kubernetes.cri-o.Annotations", &record)
+        .annotation("io.kubernetes.container.ports", kubelets);
+    sandbox.start(lab.node());
+    container.start(lab.node());
+    assert!(list(lab.node()).iter().all(|row| row["owner"] == id.as_str()));
+    container.stop(lab.node());
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "pod");
+    sandbox.stop(lab.node());
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)), Err(ClientError::Refused));
+}
+
+#[test]
+fn other_tables_are_untouched_byte_for_byte() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    lab.node().nft(
+        r#"table inet filter {
+            set trusted {
+                type ipv4_addr
+                flags interval
+                elements = { 10.0.0.0/8, 192.0.2.0/24 }
+            }
+            chain input {
+                type filter hook input priority filter
+                ct state established counter accept
+            }
+            chain forward {
+                type filter hook forward priority filter
+                ip saddr @trusted accept comment "keep"
+            }
+        }
+        table ip nat {
+            map ports {
+                type inet_service : ipv4_addr
+                elements = { 80 : 10.85.0.99 }
+            }
+            chain prerouting {
+                type nat hook prerouting priority dstnat
+                ip daddr 203.0.113.1 dnat to tcp dport map @ports
+            }
+        }
+        table ip hostport_other {
+            comment "hostport schema 1"
+        }"#,
+    );
+    let others = || {
+        let handles = lab.node().command("nft").args(["-a", "list", "ruleset"]).output().unwrap();
+        let text = String::from_utf8(handles.stdout).unwrap();
+        let ours =
+            |table: &str| table.starts_with("ip hostport {") || table.starts_with("ip6 hostport {");
+        let others: Vec<_> =
+            text.split("table ").filter(|table| !ours(table)).map(str::to_owned).collect();
+        others.concat()
+    };
+    let before = others();
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080,80:80/udp");
+    bundle.start(lab.node());
+    assert_eq!(others(), before);
+    bundle.prestart(lab.node(), &["--exclude", "10.96.0.0/12"]).expect_success();
+    bundle.stop(lab.node());
+    assert_eq!(others(), before);
+}
+
+#[test]
+fn a_table_of_our_name_that_is_not_ours_is_left_alone() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    lab.node()
+        .nft("add table ip hostport; add map ip hostport ports { type inet_service : ipv4_addr; }");
+    let before = lab.node().nft_list();
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    let refused = bundle.prestart(lab.node(), &[]).expect_failure();
+    assert!(refused.stderr.contains("--table"), "{}", refused.stderr);
+    assert_eq!(lab.node().nft_list(), before);
+    hostport(lab.node(), &["show"]).expect_failure();
+}
+
+#[test]
+fn the_neighbours_on_a_bridge_share_its_link_element() {
+    let lab = Lab::new();
+    let (web, neighbour) = (lab.pod("web"), lab.pod("neighbour"));
+    let _servers = web.serve(8080);
+    let bundles = [(&web, "9000:8080"), (&neighbour, "9001:8080")]
+        .map(|(pod, ports)| Bundle::of(pod).annotation("io.hostport.ports", ports));
+    bundles.iter().for_each(|bundle| drop(bundle.start(lab.node())));
+    bundles[1].stop(lab.node());
+    assert_eq!(tcp(&neighbour, (NODE4, 9000)).unwrap().peer, BRIDGE4);
+}
