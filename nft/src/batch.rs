@@ -6,26 +6,29 @@ use crate::Error;
 use crate::message::Message;
 use crate::socket::{Socket, refusal};
 
-/// Messages of one transaction. `T` is what the caller wants to know of a message that fails.
+/// What a message of a transaction is for, to name it in an error.
+pub(crate) type Label = &'static str;
+
+/// Messages of one transaction.
 #[derive(Debug)]
-pub(crate) struct Batch<T> {
+pub(crate) struct Batch {
     generation: Option<u32>,
-    messages: Vec<(Message, T)>,
+    messages: Vec<(Message, Label)>,
 }
 
 /// How a transaction ended.
 #[derive(Debug)]
-pub(crate) enum Outcome<T> {
+pub(crate) enum Outcome {
     /// All of it is in the kernel.
     Committed,
     /// The ruleset is not of the generation that the batch was made for (ERESTART), or somebody
     /// changed it while the kernel was at work (EAGAIN).
     Stale,
     /// These messages failed, and nothing was changed.
-    Failed(Vec<(T, Errno)>),
+    Failed(Vec<(Label, Errno)>),
 }
 
-impl Outcome<&'static str> {
+impl Outcome {
     /// Whether the transaction was made; false if it was stale.
     ///
     /// # Errors
@@ -42,13 +45,13 @@ impl Outcome<&'static str> {
     }
 }
 
-impl<T: Clone> Batch<T> {
+impl Batch {
     /// An empty transaction; with a generation, it is made only on the ruleset of that generation.
     pub(crate) fn new(generation: Option<u32>) -> Self {
         Batch { generation, messages: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, message: Message, label: T) {
+    pub(crate) fn push(&mut self, message: Message, label: Label) {
         self.messages.push((message, label));
     }
 
@@ -56,43 +59,45 @@ impl<T: Clone> Batch<T> {
         self.messages.is_empty()
     }
 
-    /// The bytes to send: a beginning with sequence number 0, the messages counted from 1, an end.
+    /// The bytes to send: a beginning with the sequence number `first`, the messages, an end.
     ///
     /// Only the last message asks for an acknowledgement, lest many of them overflow the socket's
     /// receive buffer; errors are reported in any case.
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Message::batch_begin(self.generation).encode(0);
+    fn encode(&self, first: u32) -> Vec<u8> {
+        let mut bytes = Message::batch_begin(self.generation).encode(first);
         for (index, (message, _)) in self.messages.iter().enumerate() {
-            let sequence = index as u32 + 1;
+            let sequence = first.wrapping_add(index as u32 + 1);
             if index + 1 == self.messages.len() {
                 bytes.extend(message.clone().acknowledged().encode(sequence));
             } else {
                 bytes.extend(message.encode(sequence));
             }
         }
-        bytes.extend(Message::batch_end().encode(self.messages.len() as u32 + 1));
+        let end = first.wrapping_add(self.messages.len() as u32 + 1);
+        bytes.extend(Message::batch_end().encode(end));
         bytes
     }
 
     /// Sends it. An empty transaction is committed by doing nothing.
-    pub(crate) fn commit(&self, socket: &mut Socket) -> Result<Outcome<T>, Error> {
+    pub(crate) fn commit(&self, socket: &mut Socket) -> Result<Outcome, Error> {
         if self.is_empty() {
             return Ok(Outcome::Committed);
         }
-        let failures = socket.commit(&self.encode(), self.messages.len() as u32)?;
+        let length = self.messages.len() as u32;
+        let failures = socket.commit(|first| self.encode(first), length)?;
         if failures.is_empty() {
             return Ok(Outcome::Committed);
         }
         let mut labelled = Vec::with_capacity(failures.len());
-        for (sequence, error) in failures {
+        for (place, error) in failures {
             if matches!(error, Errno::RESTART | Errno::AGAIN | Errno::INTR) {
                 return Ok(Outcome::Stale);
             }
-            let label = (sequence as usize).checked_sub(1).and_then(|i| self.messages.get(i));
+            let label = (place as usize).checked_sub(1).and_then(|i| self.messages.get(i));
             match label {
-                Some((_, label)) => labelled.push((label.clone(), error)),
+                Some((_, label)) => labelled.push((*label, error)),
                 None if error == Errno::OPNOTSUPP => return Err(Error::NoNfTables),
-                None => return Err(refusal("the transaction", error)),
+                None => return Err(refusal("the transaction as a whole", error)),
             }
         }
         Ok(Outcome::Failed(labelled))

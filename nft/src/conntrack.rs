@@ -84,7 +84,7 @@ impl HostPorts {
             };
             let leads_elsewhere = flow.answers != *endpoint;
             if leads_elsewhere
-                && !self.is_excluded(flow.host.host_ip)
+                && !self.settings.is_excluded(flow.host.host_ip)
                 && is_local(flow.host.host_ip)
             {
                 forgotten += usize::from(self.forget(&flow)?);
@@ -112,10 +112,6 @@ impl HostPorts {
             }
         }
         Ok(forgotten)
-    }
-
-    fn is_excluded(&self, address: IpAddr) -> bool {
-        self.settings.excluded(Family::of(address)).iter().any(|net| net.contains(&address))
     }
 
     /// The tracked flows towards the ports of some host ports, whatever their address.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::batch::{Batch, Outcome};
+use crate::batch::{Batch, Label, Outcome};
 use crate::host_ports::{ATTEMPTS, HostPorts, TableState, back_off};
 use crate::message::Message;
 use crate::set::{Hairpin, HairpinOwner, Published, SameLink, hairpin_key, port_key};
@@ -66,8 +66,6 @@ impl Publication {
     }
 }
 
-/// What a message of the transaction is for, to name it in an error.
-type Label = &'static str;
 const A_TABLE: Label = "the table and its rules";
 const A_PORT: Label = "a host port";
 const A_HAIRPIN: Label = "a hairpin element";
@@ -177,13 +175,13 @@ impl HostPorts {
         Ok(batch.commit(&mut self.socket)?.committed()?.then_some(added))
     }
 
-    fn push_table(&self, batch: &mut Batch<Label>, family: Family, elements: Elements) {
+    fn push_table(&self, batch: &mut Batch, family: Family, elements: Elements) {
         for message in Table::with(family, &self.settings, elements).messages() {
             batch.push(message, A_TABLE);
         }
     }
 
-    fn push_port(&self, batch: &mut Batch<Label>, claim: &Claim) {
+    fn push_port(&self, batch: &mut Batch, claim: &Claim) {
         let published = Published {
             mapping: claim.mapping,
             owner: Some(claim.owner.clone()),
@@ -195,23 +193,19 @@ impl HostPorts {
         batch.push(message.exclusive(), A_PORT);
     }
 
-    fn push_hairpin(&self, batch: &mut Batch<Label>, hairpin: Hairpin) {
+    fn push_hairpin(&self, batch: &mut Batch, hairpin: Hairpin) {
         let family = Family::of(hairpin.pod);
         let element = hairpin.element();
         let message = Message::new_element(family, &self.settings.table, HAIRPIN, &element);
         batch.push(message.exclusive(), A_HAIRPIN);
     }
 
-    fn push_delete(&self, batch: &mut Batch<Label>, family: Family, set: &'static str, key: &[u8]) {
+    fn push_delete(&self, batch: &mut Batch, family: Family, set: &'static str, key: &[u8]) {
         batch.push(Message::delete_element(family, &self.settings.table, set, key), A_PORT);
     }
 
     /// Brings the set `same_link` to what is true of the links now.
-    fn push_links(
-        &mut self,
-        batch: &mut Batch<Label>,
-        publication: &Publication,
-    ) -> Result<(), Error> {
+    fn push_links(&mut self, batch: &mut Batch, publication: &Publication) -> Result<(), Error> {
         let families = publication.families();
         for link in publication.links.iter().filter(|link| families.contains(&link.family)) {
             let pair = SameLink { iif: link.index, oif: link.index };

@@ -9,13 +9,16 @@ use thiserror::Error;
 
 use crate::element::{Element, decode_comment};
 
-/// One message of a datagram.
+/// One message of a datagram, with the sequence number of the message that it answers.
+pub(crate) type Answer<'a> = (u32, Reply<'a>);
+
+/// What the kernel says of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply<'a> {
     /// NLMSG_ERROR with code 0: an acknowledgement.
-    Acknowledged { sequence: u32 },
+    Acknowledged,
     /// NLMSG_ERROR.
-    Failed { sequence: u32, error: Errno },
+    Failed(Errno),
     /// NLMSG_DONE: the end of a dump, with the error that ended it early.
     Done { interrupted: bool, error: Option<Errno> },
     /// An object: attributes behind the `nfgenmsg`.
@@ -42,7 +45,7 @@ impl<'a> Replies<'a> {
         Replies(datagram)
     }
 
-    fn take(&mut self) -> Result<Option<Reply<'a>>, Malformed> {
+    fn take(&mut self) -> Result<Option<Answer<'a>>, Malformed> {
         let header = self.0.first_chunk::<NLMSGHDR_LENGTH>().ok_or(Malformed)?;
         let [l0, l1, l2, l3, t0, t1, f0, f1, s0, s1, s2, s3, ..] = *header;
         let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
@@ -58,18 +61,18 @@ impl<'a> Replies<'a> {
         let payload = self.0.get(NLMSGHDR_LENGTH..end).ok_or(Malformed)?;
         self.0 = self.0.get(end.next_multiple_of(4)..).unwrap_or_default();
         let code = || payload.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code));
-        Ok(match kind {
-            NLMSG_NOOP => None,
-            NLMSG_ERROR => Some(match error_of(code().ok_or(Malformed)?) {
-                None => Reply::Acknowledged { sequence },
-                Some(error) => Reply::Failed { sequence, error },
-            }),
-            NLMSG_DONE => Some(Reply::Done { interrupted, error: code().and_then(error_of) }),
+        let reply = match kind {
+            NLMSG_NOOP => return Ok(None),
+            NLMSG_ERROR => {
+                error_of(code().ok_or(Malformed)?).map_or(Reply::Acknowledged, Reply::Failed)
+            }
+            NLMSG_DONE => Reply::Done { interrupted, error: code().and_then(error_of) },
             _ => {
                 let attributes = payload.get(NFGENMSG_LENGTH..).ok_or(Malformed)?;
-                Some(Reply::Object { attributes, interrupted })
+                Reply::Object { attributes, interrupted }
             }
-        })
+        };
+        Ok(Some((sequence, reply)))
     }
 }
 
@@ -86,7 +89,7 @@ fn error_of(code: i32) -> Option<Errno> {
 }
 
 impl<'a> Iterator for Replies<'a> {
-    type Item = Result<Reply<'a>, Malformed>;
+    type Item = Result<Answer<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.0.is_empty() {
@@ -164,13 +167,7 @@ mod tests {
         let mut datagram = message(NLMSG_ERROR, 0, 7, &(-17i32).to_ne_bytes());
         datagram.extend(message(NLMSG_ERROR, 0, 9, &0i32.to_ne_bytes()));
         let replies: Vec<_> = Replies::new(&datagram).map(Result::unwrap).collect();
-        assert_eq!(
-            replies,
-            [
-                Reply::Failed { sequence: 7, error: Errno::EXIST },
-                Reply::Acknowledged { sequence: 9 }
-            ]
-        );
+        assert_eq!(replies, [(7, Reply::Failed(Errno::EXIST)), (9, Reply::Acknowledged)]);
     }
 
     #[test]
@@ -178,21 +175,21 @@ mod tests {
         let mut datagram = message(NLMSG_ERROR, 0, 7, &(-1i32).to_ne_bytes());
         datagram[..4].copy_from_slice(&60_000u32.to_ne_bytes());
         let replies: Vec<_> = Replies::new(&datagram).map(Result::unwrap).collect();
-        assert_eq!(replies, [Reply::Failed { sequence: 7, error: Errno::PERM }]);
+        assert_eq!(replies, [(7, Reply::Failed(Errno::PERM))]);
     }
 
     #[test]
     fn an_interrupted_dump_says_so() {
         let datagram = message(NLMSG_DONE, NLM_F_DUMP_INTR, 1, &0i32.to_ne_bytes());
         let replies: Vec<_> = Replies::new(&datagram).map(Result::unwrap).collect();
-        assert_eq!(replies, [Reply::Done { interrupted: true, error: None }]);
+        assert_eq!(replies, [(1, Reply::Done { interrupted: true, error: None })]);
     }
 
     proptest! {
         #[test]
         fn any_datagram_is_replies_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             for reply in Replies::new(&bytes) {
-                if let Ok(Reply::Object { attributes, .. }) = reply {
+                if let Ok((_, Reply::Object { attributes, .. })) = reply {
                     let _ = (table_comment(attributes), generation(attributes), elements(attributes));
                 }
             }
@@ -211,8 +208,8 @@ mod tests {
         #[test]
         fn any_code_but_zero_is_a_failure(code: i32) {
             let datagram = message(NLMSG_ERROR, 0, 1, &code.to_ne_bytes());
-            let reply = Replies::new(&datagram).next().unwrap().unwrap();
-            prop_assert_eq!(matches!(reply, Reply::Acknowledged { .. }), code == 0);
+            let (_, reply) = Replies::new(&datagram).next().unwrap().unwrap();
+            prop_assert_eq!(reply == Reply::Acknowledged, code == 0);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator can choose about the ruleset.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -70,6 +70,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether a host port on this address would never be looked up.
+    pub fn is_excluded(&self, host_ip: IpAddr) -> bool {
+        self.excluded(Family::of(host_ip)).iter().any(|net| net.contains(&host_ip))
+    }
+
     /// The prefixes of the set `excluded`, sorted, none inside another.
     ///
     /// Besides the operator's these are the destinations that translation cannot serve: ::1 always,
@@ -123,7 +128,7 @@ const SCHEMA: u32 = 1;
 
 fn unreachable(family: Family, localhost: bool) -> Option<IpNet> {
     match family {
-        Family::Ip6 => Some(IpNet::from(std::net::IpAddr::from(Ipv6Addr::LOCALHOST))),
+        Family::Ip6 => Some(IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))),
         Family::Ip if localhost => None,
         Family::Ip => Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4),
     }

@@ -16,12 +16,14 @@ use rustix::net::sockopt::{
 
 use crate::Error;
 use crate::message::Message;
-use crate::reply::{Replies, Reply};
+use crate::reply::{Malformed, Replies, Reply};
 
 /// The kernel builds no larger datagram for a dump.
 const DATAGRAM: usize = 32 * 1024;
-/// What a socket takes without asking (half of the usual net.core.wmem_default, for overhead).
-const ORDINARY_SEND: usize = 64 * 1024;
+/// What the usual socket buffers of 208 KiB take in any case, with all the errors in answer.
+const ORDINARY_BATCH: usize = 16 * 1024;
+/// How many datagrams of earlier requests are passed over.
+const STRAY_DATAGRAMS: u32 = 1000;
 /// How often an interrupted dump is begun again.
 const DUMP_ATTEMPTS: u32 = 20;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +36,7 @@ pub(crate) struct Socket {
     sequence: u32,
 }
 
-/// The answer to one message of a batch: its number, counted from 1, and the kernel's error.
+/// The answer to one message of a batch: its place, counted from 1, and the kernel's error.
 pub(crate) type Failure = (u32, Errno);
 
 impl Socket {
@@ -48,35 +50,30 @@ impl Socket {
 
     /// Sends a request and gives the attributes of the object in answer to the reader.
     ///
-    /// None where there is no such object (ENOENT).
+    /// None where there is no such object (ENOENT). `what` completes the sentence "the kernel refused".
     pub(crate) fn get<T>(
         &mut self,
         what: &str,
         request: &Message,
-        read: impl FnOnce(&[u8]) -> Result<T, crate::reply::Malformed>,
+        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Error> {
-        self.send(&request.encode(self.sequence))?;
-        self.sequence += 1;
-        self.receive()?;
-        match Replies::new(&self.buffer).next() {
-            Some(Ok(Reply::Object { attributes, .. })) => Ok(Some(read(attributes)?)),
-            Some(Ok(Reply::Failed { error: Errno::NOENT, .. })) => Ok(None),
-            Some(Ok(Reply::Failed { error, .. })) => Err(refusal(what, error)),
-            Some(Err(malformed)) => Err(malformed.into()),
-            Some(Ok(_)) | None => Err(crate::reply::Malformed.into()),
-        }
+        let sequence = self.request(request)?;
+        self.answer(sequence, |reply| match reply {
+            Reply::Object { attributes, .. } => Ok(Some(read(attributes)?)),
+            Reply::Failed(Errno::NOENT) => Ok(None),
+            Reply::Failed(error) => Err(refusal(what, error)),
+            Reply::Acknowledged | Reply::Done { .. } => Err(Malformed.into()),
+        })
     }
 
     /// Sends a request that is answered by an acknowledgement alone.
     pub(crate) fn order(&mut self, request: Message) -> Result<Result<(), Errno>, Error> {
-        self.send(&request.acknowledged().encode(self.sequence))?;
-        self.sequence += 1;
-        self.receive()?;
-        match Replies::new(&self.buffer).next() {
-            Some(Ok(Reply::Acknowledged { .. })) => Ok(Ok(())),
-            Some(Ok(Reply::Failed { error, .. })) => Ok(Err(error)),
-            _ => Err(crate::reply::Malformed.into()),
-        }
+        let sequence = self.request(&request.acknowledged())?;
+        self.answer(sequence, |reply| match reply {
+            Reply::Acknowledged => Ok(Ok(())),
+            Reply::Failed(error) => Ok(Err(error)),
+            Reply::Object { .. } | Reply::Done { .. } => Err(Malformed.into()),
+        })
     }
 
     /// Dumps a list, giving each message's attributes to the reader.
@@ -86,7 +83,7 @@ impl Socket {
     pub(crate) fn dump<T>(
         &mut self,
         request: &Message,
-        mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), crate::reply::Malformed>,
+        mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Malformed>,
     ) -> Result<Option<Vec<T>>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut items = Vec::new();
@@ -102,32 +99,32 @@ impl Socket {
     fn dump_once(
         &mut self,
         request: &Message,
-        mut read: impl FnMut(&[u8]) -> Result<(), crate::reply::Malformed>,
+        mut read: impl FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<DumpEnd, Error> {
-        self.send(&request.encode(self.sequence))?;
-        self.sequence += 1;
+        let own = self.request(request)?;
         let mut restart = false;
         // Each datagram but the last holds at least one element, so the kernel bounds this loop.
         loop {
             self.receive()?;
-            for reply in Replies::new(&self.buffer) {
-                match reply? {
-                    Reply::Object { attributes, interrupted } => {
+            for answer in Replies::new(&self.buffer) {
+                match answer? {
+                    (sequence, _) if sequence != own => {}
+                    (_, Reply::Object { attributes, interrupted }) => {
                         restart |= interrupted;
                         read(attributes)?;
                     }
-                    Reply::Done { interrupted, error } => {
+                    (_, Reply::Failed(error) | Reply::Done { error: Some(error), .. }) => {
                         return match error {
-                            Some(Errno::NOENT) => Ok(DumpEnd::Missing),
-                            Some(Errno::INTR) => Ok(DumpEnd::Interrupted),
-                            Some(error) => Err(refusal("a dump", error)),
-                            None if restart || interrupted => Ok(DumpEnd::Interrupted),
-                            None => Ok(DumpEnd::Complete),
+                            Errno::NOENT => Ok(DumpEnd::Missing),
+                            Errno::INTR => Ok(DumpEnd::Interrupted),
+                            error => Err(refusal("to list the table", error)),
                         };
                     }
-                    Reply::Failed { error: Errno::NOENT, .. } => return Ok(DumpEnd::Missing),
-                    Reply::Failed { error, .. } => return Err(refusal("a dump", error)),
-                    Reply::Acknowledged { .. } => {}
+                    (_, Reply::Done { interrupted, .. }) => {
+                        let complete = !restart && !interrupted;
+                        return Ok(if complete { DumpEnd::Complete } else { DumpEnd::Interrupted });
+                    }
+                    (_, Reply::Acknowledged) => {}
                 }
             }
         }
@@ -135,31 +132,71 @@ impl Socket {
 
     /// Sends a batch whose last message asks to be acknowledged, and collects what failed.
     ///
-    /// `last` is the number of that message. Sequence 0, the batch's beginning, stands for the batch
-    /// as a whole: ERESTART for another generation, EPERM, EOPNOTSUPP.
-    pub(crate) fn commit(&mut self, batch: &[u8], last: u32) -> Result<Vec<Failure>, Error> {
-        if batch.len() > ORDINARY_SEND {
-            // Failing to raise them is no error yet: the send itself will tell (EMSGSIZE).
+    /// The batch is encoded from a sequence number on: that of its beginning, which stands for the
+    /// whole (ERESTART for another generation, EPERM, EOPNOTSUPP) and is place 0. `length` is the
+    /// number of messages between beginning and end.
+    pub(crate) fn commit(
+        &mut self,
+        encode: impl FnOnce(u32) -> Vec<u8>,
+        length: u32,
+    ) -> Result<Vec<Failure>, Error> {
+        let first = self.sequence;
+        self.sequence = self.sequence.wrapping_add(length + 2);
+        let batch = encode(first);
+        if batch.len() > ORDINARY_BATCH {
+            // Each message may be answered by an error that repeats it, in a buffer of the kernel's own
+            // that is several times as large. Failing to raise a limit is no error yet: what does not
+            // fit will tell (EMSGSIZE, ENOBUFS).
             let _ = set_socket_send_buffer_size_force(&self.socket, batch.len() * 2);
-            let _ = set_socket_recv_buffer_size_force(&self.socket, batch.len() * 4);
+            let _ = set_socket_recv_buffer_size_force(&self.socket, batch.len() * 8);
         }
-        self.send(batch)?;
+        self.send(&batch)?;
         let mut failures = Vec::new();
+        // One answer a message at most, and the last message is answered in any case.
         loop {
             self.receive()?;
-            for reply in Replies::new(&self.buffer) {
-                match reply? {
-                    Reply::Acknowledged { sequence } if sequence == last => return Ok(failures),
-                    Reply::Failed { sequence, error } => {
-                        failures.push((sequence, error));
-                        if sequence == last || sequence == 0 {
+            for answer in Replies::new(&self.buffer) {
+                let (sequence, reply) = answer?;
+                let place = sequence.wrapping_sub(first);
+                match reply {
+                    _ if place > length => {}
+                    Reply::Failed(error) => {
+                        failures.push((place, error));
+                        if place == length || place == 0 {
                             return Ok(failures);
                         }
                     }
+                    Reply::Acknowledged if place == length => return Ok(failures),
                     _ => {}
                 }
             }
         }
+    }
+
+    fn request(&mut self, request: &Message) -> Result<u32, Error> {
+        let sequence = self.sequence;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(&request.encode(sequence))?;
+        Ok(sequence)
+    }
+
+    /// Gives the first reply to a request to the reader. Replies to earlier requests, which were not
+    /// waited for, are passed over.
+    fn answer<T>(
+        &mut self,
+        own: u32,
+        read: impl FnOnce(Reply<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..STRAY_DATAGRAMS {
+            self.receive()?;
+            for answer in Replies::new(&self.buffer) {
+                let (sequence, reply) = answer?;
+                if sequence == own {
+                    return read(reply);
+                }
+            }
+        }
+        Err(Malformed.into())
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Error> {

@@ -264,3 +264,19 @@ fn the_neighbours_on_a_bridge_share_its_link_element() {
     bundles[1].stop(lab.node());
     assert_eq!(tcp(&neighbour, (NODE4, 9000)).unwrap().peer, BRIDGE4);
 }
+
+#[test]
+fn a_thousand_taken_ports_are_refused_like_one() {
+    let lab = Lab::new();
+    let (first, second) = (lab.pod("first"), lab.pod("second"));
+    // More errors from the kernel than an ordinary socket buffer holds.
+    for ports in ["8000-8299:8000-8299", "8000-8999:8000-8999"] {
+        let owner = Bundle::of(&first).annotation("io.hostport.ports", ports);
+        owner.start(lab.node());
+        let late = Bundle::of(&second).annotation("io.hostport.ports", ports);
+        let refused = late.prestart(lab.node(), &[]).expect_failure();
+        assert!(refused.stderr.contains("0.0.0.0:8000/tcp is taken by"), "{}", refused.stderr);
+        owner.stop(lab.node());
+        assert_eq!(published(lab.node()), [""; 0]);
+    }
+}

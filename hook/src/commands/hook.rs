@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use hostport_nft::{Claim, Family, HostPort, HostPorts, Publication, TableName};
+use hostport_nft::{Claim, Family, HostPort, HostPorts, Mapping, Publication, TableName};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
@@ -60,8 +60,15 @@ fn publish(state: &State, arguments: &HookArguments, table: TableName) -> Result
         return Ok(());
     };
     let claims = claims(&wanted, &pod)?;
+    let settings = arguments.ruleset.settings(table);
+    for claim in &claims {
+        let host = claim.mapping.host();
+        if settings.is_excluded(host.host_ip) {
+            warn!("host port {host} cannot be reached: its address is excluded by an option");
+        }
+    }
     let publication = Publication { claims, pod: wanted.pod.clone(), links: pod.links()? };
-    let mut host_ports = HostPorts::open(arguments.ruleset.settings(table))?;
+    let mut host_ports = HostPorts::open(settings)?;
     let added = host_ports.publish(&publication)?;
     // What follows makes the ports reachable in more ways. It needs the ruleset in place, and must
     // not take the ports away again if it fails.
@@ -74,8 +81,8 @@ fn publish(state: &State, arguments: &HookArguments, table: TableName) -> Result
     if let Err(error) = host_ports.redirect_flows(&added, |ip| pod.is_local(ip)) {
         warn!("clients that were sending before may not reach the container: {error}");
     }
-    for mapping in &added {
-        info!("published {mapping} for container {}", state.id);
+    if !added.is_empty() {
+        info!("published for container {}: {}", state.id, several(&added));
     }
     Ok(())
 }
@@ -100,6 +107,16 @@ fn claims(wanted: &Wanted, pod: &Pod) -> Result<Vec<Claim>, ResolveError> {
     Ok(claims)
 }
 
+/// Mappings for one line of the log.
+fn several(mappings: &[Mapping]) -> String {
+    const MOST: usize = 8;
+    let mut texts: Vec<String> = mappings.iter().take(MOST).map(Mapping::to_string).collect();
+    if mappings.len() > MOST {
+        texts.push(format!("and {} more", mappings.len() - MOST));
+    }
+    texts.join(", ")
+}
+
 /// Withdraws what the container may have published. Which that was is told by config.json; where it
 /// led to, by the kernel, since the network namespace may be gone.
 fn withdraw(state: &State, arguments: &HookArguments, table: TableName) -> Result<(), HookError> {
@@ -121,8 +138,9 @@ fn withdraw(state: &State, arguments: &HookArguments, table: TableName) -> Resul
     if let Err(error) = host_ports.drop_flows(&withdrawn) {
         warn!("clients that keep sending may not reach a successor: {error}");
     }
-    for gone in &withdrawn {
-        info!("withdrew {} of container {}", gone.mapping, state.id);
+    if !withdrawn.is_empty() {
+        let mappings: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
+        info!("withdrawn of container {}: {}", state.id, several(&mappings));
     }
     Ok(())
 }
