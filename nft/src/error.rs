@@ -82,7 +82,7 @@ fn hint(error: Errno) -> &'static str {
         Errno::NOENT => {
             "; a module is missing: nft_nat, nft_masq, nft_fib_ipv4, nft_fib_ipv6, nft_ct or nf_nat"
         }
-        Errno::OPNOTSUPP => "; this kernel lacks a feature: Linux 5.7 or later is needed",
+        Errno::OPNOTSUPP => "; this kernel lacks a feature: Linux 5.10 or later is needed",
         Errno::NOMEM | Errno::NOBUFS => "; the kernel is short of memory",
         _ => "",
     }
