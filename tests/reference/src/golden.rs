@@ -1,0 +1,45 @@
+//! Golden files: texts in `tests/golden/`, reviewed like code.
+//!
+//! After a change that is meant, write them anew and review the difference:
+//!
+//! ```text
+//! HOSTPORT_BLESS=1 cargo test -p hostport-tests --test golden --test libnftnl
+//! git diff tests/golden
+//! ```
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../golden")).join(name)
+}
+
+/// The text of a golden file.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn read(name: &str) -> String {
+    let path = path(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}; write it with HOSTPORT_BLESS=1", path.display())
+    })
+}
+
+/// Compares a text with a golden file; with `HOSTPORT_BLESS` set, writes it instead.
+///
+/// # Panics
+/// With both texts, where they differ.
+#[track_caller]
+pub fn check(name: &str, text: &str) {
+    if env::var_os("HOSTPORT_BLESS").is_some() {
+        fs::write(path(name), text).expect("a golden file to write");
+        return;
+    }
+    let golden = read(name);
+    assert!(
+        golden == text,
+        "{name} is not what it was. If that is meant, run again with HOSTPORT_BLESS=1 and review \
+         the difference.\n--- golden\n{golden}\n--- now\n{text}"
+    );
+}
