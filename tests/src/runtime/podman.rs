@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::container::make_rootfs;
 use super::{Container, Finished, Network, Scratch, run, wait_until};
 
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// No call of podman takes longer, hooks included.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -139,6 +140,21 @@ impl Podman {
         all.get_mut(0).map(Value::take)
     }
 
+    /// The folder that holds all of it: configuration, storage, and `rootfs`, the containers' root.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// What the environment must have for a plain `podman` to be this one.
+    pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
+        let folder = self.scratch.path();
+        [
+            ("HOME", folder.to_owned()),
+            ("CONTAINERS_CONF", folder.join("containers.conf")),
+            ("CONTAINERS_STORAGE_CONF", folder.join("storage.conf")),
+        ]
+    }
+
     /// Calls podman in the node's network namespace.
     pub fn call(&self, args: &[&str]) -> Finished {
         let mut command = Command::new("nsenter");
@@ -146,24 +162,12 @@ impl Podman {
         if let Some(cgroups) = &self.cgroups {
             command.arg(format!("--mount={}", cgroups.namespace()));
         }
-        let folder = |name: &str| self.scratch.path().join(name);
         command.arg("podman");
-        command.arg("--root").arg(folder("root"));
-        command.arg("--runroot").arg(folder("run"));
-        command.arg("--tmpdir").arg(folder("tmp"));
-        command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"]);
-        command.arg(format!("--runtime={}", self.runtime.name()));
-        command.arg("--hooks-dir").arg(folder("no-hooks"));
         for hooks in &self.hooks {
             command.arg("--hooks-dir").arg(hooks);
         }
-        command
-            .args(args)
-            .current_dir(self.scratch.path())
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", self.scratch.path())
-            .env("CONTAINERS_CONF", folder("containers.conf"));
+        command.args(args).current_dir(self.scratch.path()).env_clear().env("PATH", PATH);
+        command.envs(self.environment());
         run(&mut command, LIMIT)
     }
 }
@@ -175,10 +179,10 @@ impl Drop for Podman {
     }
 }
 
-/// Writes containers.conf and the default network.
+/// Writes containers.conf, storage.conf and the default network.
 fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
-    scratch.folder("no-hooks");
-    let networks = scratch.folder("networks");
+    let [no_hooks, networks, root, run, tmp] =
+        ["no-hooks", "networks", "root", "run", "tmp"].map(|name| scratch.folder(name));
     // The limits are low because raising them needs CAP_SYS_RESOURCE, which a test machine may
     // lack. Locks are files in the tmpdir: podman's shared memory is one for the whole machine, and
     // the first call with a new tmpdir frees all locks in it, those of other tests too.
@@ -189,16 +193,19 @@ fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
          [engine]\n\
          cgroup_manager = \"cgroupfs\"\n\
          events_logger = \"none\"\n\
+         hooks_dir = [{no_hooks:?}]\n\
          lock_type = \"file\"\n\
          runtime = \"{}\"\n\
+         tmp_dir = {tmp:?}\n\
          [network]\n\
          network_backend = \"netavark\"\n\
-         network_config_dir = \"{}\"\n",
+         network_config_dir = {networks:?}\n",
         runtime.name(),
-        networks.display(),
     );
     let path = scratch.path().join("containers.conf");
     fs::write(path, configuration).expect("a containers.conf");
+    let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = {root:?}\nrunroot = {run:?}\n");
+    fs::write(scratch.path().join("storage.conf"), storage).expect("a storage.conf");
     let network = json!({
         "name": "podman",
         "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
