@@ -43,7 +43,8 @@ check: ## Formatting, clippy, documentation: no warnings
 
 bench: build ## Measure a hook call against its peers, and write docs/benchmarks.md
 	@packaging/install-packages test
-	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) run --release --quiet --locked --package hostport-tests --bin bench
+	HOSTPORT=$(CURDIR)/$(BINARY) STATIC_FLAGS="$(STATIC_FLAGS)" \
+		$(CARGO) bench --quiet --locked --package hostport-tests --bench hook_call
 
 install: ## Install binary and hook configurations (PREFIX, DESTDIR, HOOKSDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
