@@ -11,7 +11,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::annotations::{excerpt, only_strings};
+use crate::annotations::only_strings;
+use crate::quote::{self, excerpt};
 
 /// The largest config.json that is read, in bytes. Real ones have some tens of kilobytes.
 pub const MAX_CONFIG: usize = 16 * 1024 * 1024;
@@ -83,7 +84,7 @@ impl Config {
             return Err(Problem::NotAnObject);
         }
         let raw: Raw = serde_json::from_slice(bytes)
-            .map_err(|error| Problem::Json(excerpt(&error.to_string(), 100).to_string()))?;
+            .map_err(|error| Problem::Json(excerpt(&error.to_string(), 100)))?;
         let namespaces = raw.linux.and_then(|linux| linux.namespaces).unwrap_or_default();
         let network = namespaces
             .into_iter()
@@ -112,7 +113,7 @@ fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
 
 /// A bundle whose config.json cannot be read.
 #[derive(Debug, Error)]
-#[error("{}: {problem}", path.display().to_string().escape_debug())]
+#[error("{}: {problem}", quote::path(path))]
 pub struct ConfigError {
     /// The file.
     pub path: PathBuf,

@@ -11,8 +11,10 @@ mod commands;
 mod network;
 mod pod;
 mod policy;
+mod quote;
 mod state;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,7 +23,9 @@ fn main() -> ExitCode {
     match commands::run(cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hostport: {error}");
+            // Where nobody reads it (a full disk, a runtime that went away) the exit status must do.
+            // eprintln! would panic.
+            let _ = writeln!(io::stderr(), "hostport: {error}");
             ExitCode::FAILURE
         }
     }

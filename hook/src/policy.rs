@@ -329,7 +329,7 @@ fn endpoint_ips(text: &str) -> Result<Vec<IpAddr>, AnnotationError> {
             Some(ip) if !ips.iter().any(|other| Family::of(*other) == Family::of(ip)) => {
                 ips.push(ip)
             }
-            _ => return Err(AnnotationError::new(ENDPOINT_IP, item, Problem::EndpointIp)),
+            _ => return Err(AnnotationError::text(ENDPOINT_IP, item, Problem::EndpointIp)),
         }
     }
     Ok(ips)

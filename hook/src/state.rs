@@ -13,10 +13,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::annotations::{excerpt, only_strings, quote};
+use crate::annotations::only_strings;
+use crate::bundle::MAX_CONFIG;
+use crate::quote::excerpt;
 
-/// The largest state that is read, in bytes. Real ones have a few kilobytes.
-pub const MAX_STATE: usize = 1024 * 1024;
+/// The largest state that is read, in bytes. Real ones have a few kilobytes, but a state repeats the
+/// annotations of config.json: what a runtime took there must not fail here.
+pub const MAX_STATE: usize = MAX_CONFIG;
 
 /// What a container's state says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,11 @@ impl From<&str> for Status {
             "created" => Status::Created,
             "running" => Status::Running,
             "stopped" => Status::Stopped,
-            other => Status::Other(excerpt(other, 40).to_string()),
+            other => {
+                // Whoever shows it escapes it.
+                let rest = other.chars().nth(40).map(|_| '…');
+                Status::Other(other.chars().take(40).chain(rest).collect())
+            }
         }
     }
 }
@@ -100,10 +107,11 @@ impl State {
             return Err(StateError::NotAnObject);
         }
         let raw: Raw = serde_json::from_slice(bytes)
-            .map_err(|error| StateError::Json(excerpt(&error.to_string(), 100).to_string()))?;
+            .map_err(|error| StateError::Json(excerpt(&error.to_string(), 100)))?;
         let status = match &raw.status {
             Value::Null => Status::from(""),
-            other => Status::from(text("status", other)?),
+            Value::String(text) => Status::from(text.as_str()),
+            other => return Err(wrong("status", other, "a string")),
         };
         Ok(State {
             id: text("id", &raw.id)?.parse()?,
@@ -138,7 +146,7 @@ fn pid(value: &Value) -> Result<Option<i32>, StateError> {
 }
 
 fn wrong(field: &'static str, value: &Value, expected: &'static str) -> StateError {
-    StateError::Field { field, value: quote(&value.to_string()), expected }
+    StateError::Field { field, value: excerpt(&value.to_string(), 40), expected }
 }
 
 /// Standard input that is not a container's state.
@@ -154,7 +162,7 @@ pub enum StateError {
         "the OCI state on standard input has more than {MAX_STATE} bytes: pipe in a container's state"
     )]
     TooLarge,
-    #[error("the OCI state cannot be read from standard input: {0}")]
+    #[error("the OCI state cannot be read from standard input: {0}: pipe in a container's state")]
     Read(io::Error),
     #[error("the OCI state on standard input is not a JSON object: pipe in a container's state")]
     NotAnObject,
@@ -210,8 +218,10 @@ mod tests {
 
     #[test]
     fn a_missing_or_unknown_status_is_kept_for_the_caller_to_judge() {
-        let state = read(r#"{"id":"web","bundle":"/b"}"#).unwrap();
-        assert_eq!(state.status, Status::Other(String::new()));
+        for missing in ["", r#""status":null,"#, r#""status":"","#] {
+            let state = read(&format!(r#"{{{missing}"id":"web","bundle":"/b"}}"#)).unwrap();
+            assert_eq!(state.status, Status::Other(String::new()), "{missing}");
+        }
         let state = read(r#"{"id":"web","bundle":"/b","status":"paused"}"#).unwrap();
         assert_eq!(state.status, Status::Other("paused".into()));
     }
@@ -240,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_megabytes_are_refused_after_one() {
+    fn fifty_megabytes_are_refused_after_sixteen() {
         struct Endless(usize);
         impl Read for Endless {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -251,7 +261,7 @@ mod tests {
         }
         let mut stdin = Endless(0);
         let error = State::read(&mut stdin).unwrap_err().to_string();
-        assert!(error.contains("more than 1048576 bytes"), "{error}");
+        assert!(error.contains("more than 16777216 bytes"), "{error}");
         assert!(stdin.0 <= 2 * MAX_STATE, "{} bytes were read", stdin.0);
     }
 
@@ -260,11 +270,11 @@ mod tests {
         for (json, expected) in [
             (r#"["1.0.2","web"]"#, "not a JSON object"),
             (r#"{"bundle":"/b"}"#, "has no id"),
-            (r#"{"id":7,"bundle":"/b"}"#, "has the id \"7\""),
+            (r#"{"id":7,"bundle":"/b"}"#, "has the id 7:"),
             (r#"{"id":"web"}"#, "has no bundle"),
             (r#"{"id":"web","bundle":""}"#, "has no bundle"),
             (r#"{"id":"web","bundle":"/b","pid":"x\u0000\n"}"#, "has the pid"),
-            (r#"{"id":"web","bundle":"/b","pid":-4}"#, "has the pid \"-4\""),
+            (r#"{"id":"web","bundle":"/b","pid":-4}"#, "has the pid -4:"),
             (r#"{"id":"web","bundle":"/b","pid":4294967296}"#, "has the pid"),
             (r#"{"id":"web","bundle":"/b","status":{}}"#, "has the status"),
             (r#"{"id":"web","bundle":"/b","annotations":[]}"#, "not whole, valid JSON"),

@@ -3,11 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::batch::Batch;
 use crate::message::Message;
 use crate::reply;
 use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
-use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::skeleton::{Elements, HAIRPIN, PORTS, PUBLISH, SAME_LINK, Table};
 use crate::socket::Socket;
 use crate::{Error, Family, HostPort, Settings};
 
@@ -20,13 +22,13 @@ pub struct HostPorts {
     pub(crate) settings: Settings,
 }
 
-/// A family's table, as its comment tells.
+/// A family's table, as its comment tells, and how many sets, chains and rules it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TableState {
     Missing,
     /// Ours, of this schema and with these settings.
     Current,
-    /// Ours, of another schema or with other settings.
+    /// Ours, of another schema, with other settings, or not whole.
     Outdated,
 }
 
@@ -121,24 +123,32 @@ impl HostPorts {
 
     /// The ruleset's generation: it changes with every transaction of anybody.
     pub(crate) fn generation(&mut self) -> Result<u32, Error> {
+        let request = Message::get_generation();
         self.socket
-            .get("to tell the ruleset's generation", &Message::get_generation(), reply::generation)?
+            .get("to tell the ruleset's generation", &request, reply::generation)
+            .map_err(no_nf_tables)?
             .ok_or(Error::NoNfTables)
     }
 
     pub(crate) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {
-        let request = Message::get_table(family, &self.settings.table);
-        let comment = match self.socket.get("to read the table", &request, reply::table_comment)? {
-            None => return Ok(TableState::Missing),
-            Some(comment) => comment.unwrap_or_default(),
+        let table = &self.settings.table;
+        let request = Message::get_table(family, table);
+        let found = self.socket.get("to read the table", &request, reply::table);
+        let Some((comment, uses)) = found.map_err(no_nf_tables)? else {
+            return Ok(TableState::Missing);
         };
-        if comment == self.settings.comment(family) {
-            Ok(TableState::Current)
-        } else if comment.starts_with("hostport schema ") {
-            Ok(TableState::Outdated)
-        } else {
-            Err(Error::ForeignTable { family, table: self.settings.table.clone() })
+        if !comment.starts_with("hostport schema ") {
+            return Err(Error::ForeignTable { family, table: table.clone() });
         }
+        let whole = Table::new(family, &self.settings);
+        if comment != whole.comment || uses != whole.uses() {
+            return Ok(TableState::Outdated);
+        }
+        // `nft flush table` takes the rules and leaves the rest.
+        let request = Message::get_chain(family, table, PUBLISH);
+        let uses = self.socket.get("to read a chain", &request, reply::chain_uses)?;
+        let current = uses == Some(whole.publish_uses());
+        Ok(if current { TableState::Current } else { TableState::Outdated })
     }
 
     pub(crate) fn hairpin(&mut self, pod: std::net::IpAddr) -> Result<Option<Hairpin>, Error> {
@@ -180,8 +190,17 @@ impl HostPorts {
         let items = self.socket.dump(&request, |attributes, items| {
             items.extend(reply::elements(attributes)?.iter().filter_map(&read));
             Ok(())
-        })?;
-        Ok(items.unwrap_or_default())
+        });
+        Ok(items.map_err(no_nf_tables)?.unwrap_or_default())
+    }
+}
+
+/// The kernel answers EINVAL to any request for a subsystem that it does not have
+/// (nfnetlink_rcv_msg). These requests have nothing else that it could find invalid.
+fn no_nf_tables(error: Error) -> Error {
+    match error {
+        Error::Refused { error: Errno::INVAL, .. } => Error::NoNfTables,
+        other => other,
     }
 }
 

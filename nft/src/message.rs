@@ -127,6 +127,12 @@ impl Message {
         Message::nftables(family, 0, NfTablesMessage::GetTable(TableMessage { attributes }))
     }
 
+    pub(crate) fn get_chain(family: Family, table: &TableName, chain: &str) -> Self {
+        let attributes =
+            vec![ChainAttribute::Table(table.to_string()), ChainAttribute::Name(chain.to_owned())];
+        Message::nftables(family, 0, NfTablesMessage::GetChain(ChainMessage { attributes }))
+    }
+
     /// `id` tells the sets of one transaction apart.
     pub(crate) fn new_set(table: &Table, set: &Set, id: u32) -> Self {
         let mut flags = SetFlags::empty();

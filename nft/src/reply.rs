@@ -106,19 +106,32 @@ impl<'a> Iterator for Replies<'a> {
     }
 }
 
-/// NFTA_TABLE_USERDATA, NFTA_GEN_ID and NFTA_SET_ELEM_LIST_ELEMENTS of `linux/netfilter/nf_tables.h`.
+/// NFTA_TABLE_USE, NFTA_CHAIN_USE, NFTA_TABLE_USERDATA, NFTA_GEN_ID and NFTA_SET_ELEM_LIST_ELEMENTS of `linux/netfilter/nf_tables.h`.
+const NFTA_TABLE_USE: u16 = 3;
+const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_TABLE_USERDATA: u16 = 6;
 const NFTA_GEN_ID: u16 = 1;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 
-/// The comment of a table.
-pub(crate) fn table_comment(attributes: &[u8]) -> Result<Option<String>, Malformed> {
-    Ok(find(attributes, NFTA_TABLE_USERDATA)?.and_then(|a| decode_comment(a.value())))
+/// The comment of a table, empty if it has none, and how many chains and sets it has.
+pub(crate) fn table(attributes: &[u8]) -> Result<(String, u32), Malformed> {
+    let comment = find(attributes, NFTA_TABLE_USERDATA)?.and_then(|a| decode_comment(a.value()));
+    Ok((comment.unwrap_or_default(), number(attributes, NFTA_TABLE_USE)?))
+}
+
+/// How many rules a chain has, and others that go to it, together.
+pub(crate) fn chain_uses(attributes: &[u8]) -> Result<u32, Malformed> {
+    number(attributes, NFTA_CHAIN_USE)
 }
 
 /// The ruleset's generation.
 pub(crate) fn generation(attributes: &[u8]) -> Result<u32, Malformed> {
-    let attribute = find(attributes, NFTA_GEN_ID)?.ok_or(Malformed)?;
+    number(attributes, NFTA_GEN_ID)
+}
+
+/// A 32-bit attribute in network byte order.
+fn number(attributes: &[u8], kind: u16) -> Result<u32, Malformed> {
+    let attribute = find(attributes, kind)?.ok_or(Malformed)?;
     attribute.value().try_into().map(u32::from_be_bytes).map_err(|_| Malformed)
 }
 
@@ -190,7 +203,7 @@ mod tests {
         fn any_datagram_is_replies_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             for reply in Replies::new(&bytes) {
                 if let Ok((_, Reply::Object { attributes, .. })) = reply {
-                    let _ = (table_comment(attributes), generation(attributes), elements(attributes));
+                    let _ = (table(attributes), chain_uses(attributes), generation(attributes), elements(attributes));
                 }
             }
         }
@@ -202,7 +215,7 @@ mod tests {
             let mut attributes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
             attributes.extend(kind.to_ne_bytes());
             attributes.extend(&payload);
-            let _ = (table_comment(&attributes), generation(&attributes), elements(&attributes));
+            let _ = (table(&attributes), chain_uses(&attributes), generation(&attributes), elements(&attributes));
         }
 
         #[test]

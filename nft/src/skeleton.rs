@@ -70,7 +70,7 @@ pub(crate) const PORTS: &str = "ports";
 pub(crate) const EXCLUDED: &str = "excluded";
 pub(crate) const HAIRPIN: &str = "hairpin";
 pub(crate) const SAME_LINK: &str = "same_link";
-const PUBLISH: &str = "publish";
+pub(crate) const PUBLISH: &str = "publish";
 
 impl Table {
     /// The table with nothing published.
@@ -87,6 +87,19 @@ impl Table {
             sets: sets(family, settings, elements),
             chains: chains(family, settings.localhost),
         }
+    }
+
+    /// How many chains and sets the kernel counts in the table.
+    pub(crate) fn uses(&self) -> u32 {
+        (self.chains.len() + self.sets.len()) as u32
+    }
+
+    /// What the kernel counts for the chain `publish`: its rules, and those that go there.
+    pub(crate) fn publish_uses(&self) -> u32 {
+        let own = self.chains.iter().filter(|chain| chain.name == PUBLISH);
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        let goto = rules.filter(|rule| rule.0.contains(&Statement::Goto(PUBLISH)));
+        (own.map(|chain| chain.rules.len()).sum::<usize>() + goto.count()) as u32
     }
 
     /// The messages that create the table, in order; none of them may be left out.

@@ -42,7 +42,15 @@ impl HostPorts {
     ) -> Result<Option<Vec<Published>>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut withdrawn = Vec::new();
-        for host in hosts {
+        // Nothing of a table that is not ours is ours.
+        let mut foreign = BTreeSet::new();
+        for family in hosts.iter().map(HostPort::family).collect::<BTreeSet<_>>() {
+            match self.table_state(family) {
+                Err(Error::ForeignTable { family, .. }) => drop(foreign.insert(family)),
+                state => drop(state?),
+            }
+        }
+        for host in hosts.iter().filter(|host| !foreign.contains(&host.family())) {
             match self.get(*host)? {
                 Some(published) if published.owner.as_ref() == Some(owner) => {
                     let (family, key) = (host.family(), port_key(*host));

@@ -80,6 +80,30 @@ fn withdrawing_is_fine_after_somebody_deleted_the_table_or_flushed_the_map() {
 }
 
 #[test]
+fn a_table_that_lost_its_rules_or_its_sets_is_made_whole_by_the_next_container() {
+    let lab = Lab::new();
+    let (web, other) = (lab.pod("web"), lab.pod("other"));
+    let _servers = (web.serve(8080), other.serve(8080));
+    let first = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    let second = Bundle::of(&other).annotation("io.hostport.ports", "9001:8080");
+    for damage in [
+        "flush table ip hostport",
+        "flush chain ip hostport publish",
+        "flush table ip hostport; delete set ip hostport hairpin",
+        "flush table ip hostport; delete map ip hostport ports; delete set ip hostport same_link",
+        "delete table ip hostport; table ip hostport { comment \"hostport schema 1\"; }",
+    ] {
+        first.start(lab.node());
+        lab.node().nft(damage);
+        second.start(lab.node());
+        assert_eq!(tcp(lab.client(), (NODE4, 9001)).unwrap().server, "other", "{damage}");
+        assert_eq!(tcp(&other, (NODE4, 9001)).unwrap().server, "other", "{damage}");
+        first.stop(lab.node());
+        second.stop(lab.node());
+    }
+}
+
+#[test]
 fn withdrawing_works_when_the_network_namespace_is_gone() {
     let lab = Lab::new();
     let web = lab.pod("web");

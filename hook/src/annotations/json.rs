@@ -12,7 +12,8 @@ use hostport_nft::{Port, Protocol};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, excerpt, host_ip};
+use super::{AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, host_ip};
+use crate::quote::excerpt;
 
 /// One entry. The values are checked by hand, so that an error can say which one is wrong, and only
 /// those of entries that are published.
@@ -31,8 +32,7 @@ struct Entry {
 /// Reads a whole annotation, already trimmed.
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
     let entries: Option<Vec<Entry>> = serde_json::from_str(text).map_err(|error| {
-        let what = excerpt(&error.to_string(), 80).to_string();
-        AnnotationError::new(key, text, Problem::Json(what))
+        AnnotationError::json(key, text, Problem::Json(excerpt(&error.to_string(), 80)))
     })?;
     let mut parsed = Parsed::default();
     for entry in entries.unwrap_or_default() {
@@ -42,7 +42,7 @@ pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationE
         });
         match request {
             Ok(request) => parsed.requests.extend(request),
-            Err(problem) => return Err(AnnotationError::new(key, &entry.to_string(), problem)),
+            Err(problem) => return Err(AnnotationError::json(key, &entry.to_string(), problem)),
         }
     }
     Ok(parsed)
@@ -53,7 +53,7 @@ impl Entry {
     fn request(&self) -> Result<Option<PortRequest>, Problem> {
         let Some(host_port) = port("hostPort", &self.host_port)? else { return Ok(None) };
         let container_port = port("containerPort", &self.container_port)?
-            .ok_or(Problem::MissingField("containerPort"))?;
+            .ok_or_else(|| missing("containerPort", &self.container_port))?;
         let protocol = match text("protocol", &self.protocol, "TCP, UDP or SCTP")? {
             "" => Protocol::Tcp,
             name => name.parse()?,
@@ -66,12 +66,16 @@ impl Entry {
     }
 }
 
-/// What an error quotes of an entry.
+/// What an error quotes of an entry: the fields that everybody knows it by, each one shortened.
 impl std::fmt::Display for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "hostPort {}, containerPort {}", self.host_port, self.container_port)
+        let [host, container] =
+            [&self.host_port, &self.container_port].map(|port| excerpt(&port.to_string(), 20));
+        write!(f, "{{\"hostPort\":{host},\"containerPort\":{container}}}")
     }
 }
+
+const NUMBER: &str = "a whole number from 1 to 65535, without quotes";
 
 /// A port, or none where it is absent, null or 0, which is how Go writes "no port".
 fn port(field: &'static str, value: &Value) -> Result<Option<Port>, Problem> {
@@ -79,7 +83,7 @@ fn port(field: &'static str, value: &Value) -> Result<Option<Port>, Problem> {
         return Ok(None);
     }
     let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
-    number.map(Port::new).ok_or_else(|| wrong(field, value, "a number from 1 to 65535"))
+    number.map(Port::new).ok_or_else(|| wrong(field, value, NUMBER))
 }
 
 /// A string, empty where it is absent or null.
@@ -95,6 +99,11 @@ fn text<'a>(
     }
 }
 
+/// What to say of a port that must be there: 0 is a wrong one, and null is none.
+fn missing(field: &'static str, value: &Value) -> Problem {
+    if value.is_null() { Problem::MissingField(field) } else { wrong(field, value, NUMBER) }
+}
+
 fn wrong(field: &'static str, value: &Value, expected: &'static str) -> Problem {
-    Problem::Field { field, value: excerpt(&value.to_string(), 40).to_string(), expected }
+    Problem::Field { field, value: excerpt(&value.to_string(), 40), expected }
 }

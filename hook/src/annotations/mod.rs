@@ -18,8 +18,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use hostport_nft::{Family, HostPort, InvalidPort, InvalidProtocol};
-use serde::{Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
+
+use crate::quote::{excerpt, quote};
 
 pub use request::{PortRequest, ResolveError, resolve};
 
@@ -48,7 +50,7 @@ pub struct Parsed {
 /// [`AnnotationError`] for the first item that cannot be meant as it is written.
 pub fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
     if text.len() > MAX_TEXT {
-        return Err(AnnotationError::new(key, text, Problem::TooLong(text.len())));
+        return Err(AnnotationError::text(key, text, Problem::TooLong(text.len())));
     }
     let text = text.trim();
     let parsed = if is_json(text) { json::parse(key, text) } else { text::parse(key, text) }?;
@@ -56,7 +58,7 @@ pub fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
     for request in &parsed.requests {
         if let Some((host_port, _)) = taken.insert(key, *request) {
             let item = request.to_string();
-            return Err(AnnotationError::new(key, &item, Problem::Duplicate(host_port)));
+            return Err(AnnotationError::text(key, &item, Problem::Duplicate(host_port)));
         }
     }
     Ok(parsed)
@@ -111,15 +113,19 @@ fn host_ip(text: &str) -> Result<Option<IpAddr>, Problem> {
 pub struct AnnotationError {
     /// The annotation's name.
     pub key: &'static str,
-    /// The offending item, quoted and shortened.
+    /// The offending item, shortened: a text in double quotes, or JSON in single ones.
     pub item: String,
     /// What is wrong with it, and what to do.
     pub problem: Problem,
 }
 
 impl AnnotationError {
-    pub(crate) fn new(key: &'static str, item: &str, problem: Problem) -> Self {
+    pub(crate) fn text(key: &'static str, item: &str, problem: Problem) -> Self {
         AnnotationError { key, item: quote(item), problem }
+    }
+
+    fn json(key: &'static str, item: &str, problem: Problem) -> Self {
+        AnnotationError { key, item: format!("'{}'", excerpt(item, 80)), problem }
     }
 }
 
@@ -166,31 +172,71 @@ pub enum Problem {
     EndpointIp,
 }
 
-/// What an error quotes of a text that somebody else wrote: at most 40 characters, on one line.
-pub(crate) fn quote(text: &str) -> String {
-    format!("\"{}\"", excerpt(text, 40))
-}
-
-/// The first characters of a text, without anything that could break or colour a line.
-pub(crate) fn excerpt(text: &str, most: usize) -> impl fmt::Display + use<> {
-    let mut short: String = text.chars().take(most).flat_map(char::escape_debug).collect();
-    if text.chars().nth(most).is_some() {
-        short.push('…');
-    }
-    short
-}
-
 /// Reads a JSON object of annotations and keeps the values that are strings.
 ///
 /// OCI wants strings. What is not one cannot be a port annotation, and must not keep a container
-/// from starting.
+/// from starting, however deep or long it is.
 pub(crate) fn only_strings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
-    let all = Option::<BTreeMap<String, serde_json::Value>>::deserialize(deserializer)?;
-    let strings = all.unwrap_or_default().into_iter().filter_map(|(key, value)| match value {
-        serde_json::Value::String(text) => Some((key, text)),
-        _ => None,
-    });
-    Ok(strings.collect())
+    let all = Option::<BTreeMap<String, Text>>::deserialize(deserializer)?;
+    let strings = all.unwrap_or_default().into_iter();
+    Ok(strings.filter_map(|(key, Text(text))| Some((key, text?))).collect())
+}
+
+/// A JSON value's text, if it is a string. Anything else is read over and not kept.
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(Some(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Text, E> {
+        Ok(Text(Some(text)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Text, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Text(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Text, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Text(None))
+    }
 }

@@ -89,11 +89,20 @@ pub enum ResolveError {
     /// A host IP of a family that the pod has no address of.
     #[error(
         "host port {0} cannot be published: the container has no {name} address; \
-         use a host IP of its family, or none",
-        name = match .0.family() { Family::Ip => "IPv4", Family::Ip6 => "IPv6" }
+         use an {other} host IP, or none",
+        name = name(.0.family()),
+        other = name(match .0.family() { Family::Ip => Family::Ip6, Family::Ip6 => Family::Ip })
     )]
     FamilyMissing(HostPort),
     /// Cannot happen, since an address is chosen by the host port's family.
     #[error(transparent)]
     FamilyMismatch(#[from] FamilyMismatch),
+}
+
+/// A family as people call it.
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "IPv4",
+        Family::Ip6 => "IPv6",
+    }
 }

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use hostport_nft::{Port, Protocol};
 
-use super::{AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, host_ip, quote};
+use super::{AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, host_ip};
+use crate::quote::quote;
 
 /// Reads a whole annotation, already trimmed.
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
@@ -20,7 +21,7 @@ pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationE
         match Item::parse(item).and_then(|parts| parts.requests(room)) {
             Ok(Some(requests)) => parsed.requests.extend(requests),
             Ok(None) => unpublished.push(item),
-            Err(problem) => return Err(AnnotationError::new(key, item, problem)),
+            Err(problem) => return Err(AnnotationError::text(key, item, problem)),
         }
     }
     if let [first, others @ ..] = unpublished.as_slice() {
@@ -102,7 +103,11 @@ struct Range {
 
 impl Range {
     fn parse(text: &str) -> Result<Self, Problem> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        // Without both ends, and with more than two, it is no range: an error quotes all of it.
+        let ends = text
+            .split_once('-')
+            .filter(|(first, last)| !first.is_empty() && !last.is_empty() && !last.contains('-'));
+        let (first, last) = ends.unwrap_or((text, text));
         let (first, last) = (first.parse()?, last.parse()?);
         if last < first {
             return Err(Problem::ReversedRange(format!("{first}-{last}")));

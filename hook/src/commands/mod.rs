@@ -39,6 +39,8 @@ fn log_to_stderr(level: LevelFilter) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // It would complain on stderr of a stderr that cannot be written, and panic.
+        .log_internal_errors(false)
         .without_time()
         .finish();
     // It can only fail where one is set already, and then events go there.

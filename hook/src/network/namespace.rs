@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::thread::LinkNameSpaceType;
 
 use super::rtnetlink::{self, Socket};
+use crate::quote;
 
 /// The file system of namespace files: NSFS_MAGIC in `linux/magic.h`.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
@@ -106,15 +107,20 @@ impl AsFd for NetworkNamespace {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing is there any more: the process ended or the namespace was deleted.
-    #[error("network namespace {path:?} is gone: its container has ended or it was deleted")]
+    #[error(
+        "network namespace \"{}\" is gone: its container has ended or it was deleted; \
+         start the container again",
+        quote::path(path)
+    )]
     Gone {
         /// Where it was looked for.
         path: PathBuf,
     },
     /// The caller lacks privilege.
     #[error(
-        "no permission to {action} network namespace {path:?}: run as root, or with \
-         CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the user namespace that owns it"
+        "no permission to {action} network namespace \"{}\": run as root, or with \
+         CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the user namespace that owns it",
+        quote::path(path)
     )]
     Permission {
         /// `open` or `enter`.
@@ -124,15 +130,16 @@ pub enum Error {
     },
     /// The path names something else; also a namespace path whose mount has gone.
     #[error(
-        "{path:?} is not a network namespace: expected a file such as /run/netns/NAME or \
-         /proc/PID/ns/net (an empty file there is one whose namespace was unmounted)"
+        "\"{}\" is not a network namespace: expected a file such as /run/netns/NAME or \
+         /proc/PID/ns/net (an empty file there is one whose namespace was unmounted)",
+        quote::path(path)
     )]
     NotANetworkNamespace {
         /// The path.
         path: PathBuf,
     },
     /// The system call failed for another reason.
-    #[error("cannot {action} network namespace {path:?}: {source}")]
+    #[error("cannot {action} network namespace \"{}\": {source}", quote::path(path))]
     Io {
         /// `open` or `enter`.
         action: &'static str,
@@ -142,7 +149,7 @@ pub enum Error {
         source: io::Error,
     },
     /// This thread is still in the container's namespace and must not go on.
-    #[error("cannot come back from network namespace {path:?}: {source}")]
+    #[error("cannot come back from network namespace \"{}\": {source}", quote::path(path))]
     Stranded {
         /// The namespace that the thread is in.
         path: PathBuf,

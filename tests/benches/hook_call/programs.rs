@@ -1,11 +1,12 @@
 //! The contenders, and how each is called.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hostport_tests::hook;
+use rustix::fs::{Advice, fadvise};
 
 /// The product's own flags (STATIC_FLAGS in the Makefile, and the workspace's release profile), so
 /// that what is compared is what the programs do.
@@ -98,10 +99,11 @@ impl Programs {
         fs::write(&source, "int main(void) { return 0; }\n").unwrap();
         compile(OsStr::new("gcc"), ["-O2", "-static", "-s"].into_iter(), &source, &empty_c);
 
-        // What a process pays for each page of its file depends on how the file came into the page
-        // cache. So the product is in the same case as the programs just written.
         let hostport = folder.join("hostport");
         fs::copy(hook::program(), &hostport).unwrap();
+        for file in [&empty, &empty_c, &hostport] {
+            forget(file);
+        }
         Programs { empty, empty_c, hostport, nft: find("nft") }
     }
 
@@ -130,6 +132,15 @@ fn compile<'a>(
     let status = Command::new(compiler).args(flags).arg(source).arg("-o").arg(binary).status();
     let status = status.unwrap_or_else(|error| panic!("cannot start {compiler:?}: {error}"));
     assert!(status.success(), "{compiler:?} cannot compile {source:?}");
+}
+
+/// Leaves a file to the disk alone. What a process pays for each page of its program depends on how
+/// the page came into memory: the least where the file was just written, more where it was read
+/// when somebody started it, as on a host that has booted since.
+fn forget(file: &Path) {
+    let file = File::open(file).unwrap();
+    file.sync_all().unwrap();
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
 }
 
 /// A program's file, so that no time goes into looking through PATH.
