@@ -8,10 +8,11 @@ PREFIX   ?= /usr/local
 DESTDIR  ?=
 # Where podman and CRI-O look for hooks without being told.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
 
 CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
-BINARY := target/$(TARGET)/release/hostport
+BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 
 # Statically linked, and at a fixed address: nothing to load or relocate before main.
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
@@ -46,7 +47,7 @@ bench: build ## Measure a hook call against its peers, and write docs/benchmarks
 	HOSTPORT=$(CURDIR)/$(BINARY) STATIC_FLAGS="$(STATIC_FLAGS)" \
 		$(CARGO) bench --quiet --locked --package hostport-tests --bench hook_call
 
-install: ## Install binary and hook configurations (PREFIX, DESTDIR, HOOKSDIR)
+install: ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/hostport
 	install -d -m 0755 $(DESTDIR)$(HOOKSDIR)
@@ -54,10 +55,16 @@ install: ## Install binary and hook configurations (PREFIX, DESTDIR, HOOKSDIR)
 		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file > $(DESTDIR)$(HOOKSDIR)/$${file##*/}; \
 		chmod 0644 $(DESTDIR)$(HOOKSDIR)/$${file##*/}; \
 	done
+	install -d -m 0755 $(DESTDIR)$(UNITDIR)
+	for file in systemd/*.service; do \
+		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > $(DESTDIR)$(UNITDIR)/$${file##*/}; \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$${file##*/}; \
+	done
 
 uninstall: ## Remove what install installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/hostport
 	for file in oci-hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$${file##*/}; done
+	for file in systemd/*.service; do rm -f $(DESTDIR)$(UNITDIR)/$${file##*/}; done
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -106,7 +106,9 @@ fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Problem::NotAFile);
     }
-    let mut bytes = Vec::new();
+    // Room for all of it and the end, so that it is read at once.
+    let size = usize::try_from(stat.st_size).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(size.min(MAX_CONFIG) + 1);
     File::from(fd).take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes).map_err(Problem::Io)?;
     if bytes.len() > MAX_CONFIG { Err(Problem::TooLarge) } else { Ok(bytes) }
 }

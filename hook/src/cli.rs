@@ -1,5 +1,7 @@
 //! The command line. Wrong usage ends with exit status 2, by clap.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hostport_nft::{Settings, TableName};
 use ipnet::IpNet;
@@ -19,6 +21,10 @@ pub struct Arguments {
     /// Name of the nftables tables, in the families ip and ip6
     #[arg(long, global = true, value_name = "NAME", default_value_t)]
     pub table: TableName,
+
+    /// Folder of the journal, which tells who published what; root's alone
+    #[arg(long, global = true, value_name = "DIR", default_value = crate::journal::DEFAULT_FOLDER)]
+    pub state_dir: PathBuf,
 
     /// What to log on stderr: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
@@ -44,6 +50,33 @@ pub enum Command {
         /// Print an array of objects instead of a table
         #[arg(long)]
         json: bool,
+    },
+
+    /// Make the kernel hold what the journal says of living containers, in one transaction
+    ///
+    /// For after somebody flushed the ruleset or reloaded a firewall. Whatever is in the tables is
+    /// replaced; connections that are tracked already go on.
+    #[command(after_help = "Example:\n  nft flush ruleset; hostport restore")]
+    Restore {
+        #[command(flatten)]
+        ruleset: RulesetArguments,
+    },
+
+    /// Withdraw what dead containers left behind
+    #[command(after_help = "Example:\n  hostport gc --dry-run")]
+    Gc {
+        /// Say what would be withdrawn, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+
+    /// Stay, and restore the host ports as soon as another program removes them
+    ///
+    /// Ends with exit status 0 on SIGTERM and SIGINT. Tells systemd when it is ready.
+    #[command(after_help = "Example:\n  systemctl enable --now hostport-watch.service")]
+    Watch {
+        #[command(flatten)]
+        ruleset: RulesetArguments,
     },
 
     /// Print the ruleset as nft text: what the hook would apply, with what is published now

@@ -8,9 +8,11 @@ mod annotations;
 mod bundle;
 mod cli;
 mod commands;
+mod journal;
 mod network;
 mod pod;
 mod policy;
+mod progress;
 mod quote;
 mod state;
 

@@ -7,6 +7,7 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use crate::bundle::{Config, NetworkNamespace as Named};
+use crate::journal::Namespace;
 use crate::network::link::{self, HairpinMode, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
 use crate::network::{endpoint, rtnetlink};
@@ -16,6 +17,7 @@ use crate::state::State;
 /// A container that has a network namespace of its own.
 pub struct Pod {
     own: NetworkNamespace,
+    namespace: NetworkNamespace,
     inside: rtnetlink::Socket,
     host: rtnetlink::Socket,
     /// At most one address a family, IPv4 first.
@@ -86,7 +88,12 @@ impl Pod {
             addresses.push(Address { ip, link, way: None });
         }
         let host = rtnetlink::Socket::open()?;
-        Ok(Some(Pod { own, inside, host, addresses }))
+        Ok(Some(Pod { own, namespace, inside, host, addresses }))
+    }
+
+    /// The network namespace, as the journal names it.
+    pub fn namespace(&self) -> Option<Namespace> {
+        Namespace::at(self.namespace.path())
     }
 
     /// The address of a family.

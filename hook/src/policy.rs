@@ -54,6 +54,8 @@ use crate::annotations::{self, AnnotationError, MAX_PORTS, PortRequest, Problem,
 pub const PORTS: &str = "io.hostport.ports";
 /// The user's word for the endpoint's addresses, one a family, comma separated.
 pub const ENDPOINT_IP: &str = "io.hostport.ip";
+/// The user's word for a host port that another container has: `refuse` (the default) or `replace`.
+pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
 /// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
 pub const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
 /// CRI-O's list of a pod's ports.
@@ -83,6 +85,8 @@ pub struct Wanted {
     /// Addresses that the runtime says the pod has. The author of a pod may have added some: use one
     /// only if the pod's network namespace has it too.
     pub reported_ips: Vec<IpAddr>,
+    /// Take host ports over from other containers, also from living ones.
+    pub replace: bool,
     /// What was ignored, and why: one line each.
     pub warnings: Vec<String>,
 }
@@ -117,6 +121,9 @@ pub enum PolicyError {
     /// Together they ask for too much.
     #[error("the annotations ask for more than {MAX_PORTS} ports in one container: publish fewer")]
     TooManyPorts,
+    /// Neither of the two words.
+    #[error("annotation {ON_CONFLICT}: {0} is not known: write refuse or replace")]
+    OnConflict(String),
     /// The sandbox that is to own the ports has no usable ID.
     #[error("annotation {0}: {1}")]
     Sandbox(&'static str, InvalidOwner),
@@ -180,6 +187,15 @@ impl Wanted {
             return Err(PolicyError::TooManyPorts);
         }
         wanted.find_addresses(&origin, annotations, trusted)?;
+        wanted.replace = match annotations.get(ON_CONFLICT).map(String::as_str) {
+            None | Some("refuse") => false,
+            Some(_) if !trusted => {
+                wanted.warnings.push(not_trusted(ON_CONFLICT));
+                false
+            }
+            Some("replace") => true,
+            Some(other) => return Err(PolicyError::OnConflict(crate::quote::quote(other))),
+        };
         Ok(wanted)
     }
 
@@ -197,10 +213,7 @@ impl Wanted {
     ) -> Result<(), PolicyError> {
         match annotations.get(ENDPOINT_IP) {
             Some(text) if trusted => self.endpoint_ips = endpoint_ips(text)?,
-            Some(_) => self.warnings.push(format!(
-                "annotation {ENDPOINT_IP} is ignored under Kubernetes, since a pod's author may have \
-                 written it: give --allow-pod-annotation to trust it"
-            )),
+            Some(_) => self.warnings.push(not_trusted(ENDPOINT_IP)),
             None => {}
         }
         // Numbered from 0 without a gap: the first of each family is the pod's primary address.
@@ -293,6 +306,13 @@ fn kubelet_ports<'a>(
             None
         }
     }
+}
+
+fn not_trusted(key: &str) -> String {
+    format!(
+        "annotation {key} is ignored under Kubernetes, since a pod's author may have written it: \
+         give --allow-pod-annotation to trust it"
+    )
 }
 
 /// CRI-O writes PortMappings on every sandbox, nearly always empty: not worth a warning.

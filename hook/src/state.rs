@@ -20,6 +20,8 @@ use crate::quote::excerpt;
 /// The largest state that is read, in bytes. Real ones have a few kilobytes, but a state repeats the
 /// annotations of config.json: what a runtime took there must not fail here.
 pub const MAX_STATE: usize = MAX_CONFIG;
+/// What real ones have at most, in bytes: read at once.
+const USUAL_STATE: usize = 32 * 1024;
 
 /// What a container's state says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl State {
     /// # Errors
     /// [`StateError`] if there is none, if it is too large, or if it is not a container's state.
     pub fn read(reader: impl Read) -> Result<Self, StateError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_STATE);
         let limit = MAX_STATE as u64 + 1;
         reader.take(limit).read_to_end(&mut bytes).map_err(StateError::Read)?;
         if bytes.len() > MAX_STATE {

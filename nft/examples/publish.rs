@@ -25,10 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     } else {
         let mapping = Mapping::new(host, endpoint)?;
-        host_ports.publish(&Publication {
-            claims: vec![Claim { owner, mapping }],
-            ..Publication::default()
-        })?;
+        let claims = vec![Claim { owner, mapping }];
+        let publication = Publication { claims, ..Publication::default() };
+        // Another owner keeps what it has.
+        host_ports.publish(&publication, |_taken| false)?;
     }
     for published in host_ports.list()? {
         println!("published: {}", published.mapping);

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::message::Message;
 use crate::reply::{Malformed, find};
 use crate::socket::refusal;
-use crate::{Endpoint, Error, Family, HostPort, HostPorts, Mapping, Port, Protocol, Published};
+use crate::{Endpoint, Error, Family, HostPort, HostPorts, Mapping, Port, Protocol};
 
 const IPCTNL_MSG_CT_GET: u8 = 1;
 const IPCTNL_MSG_CT_DELETE: u8 = 2;
@@ -98,13 +98,12 @@ impl HostPorts {
     ///
     /// # Errors
     /// As [`HostPorts::redirect_flows`].
-    pub fn drop_flows(&mut self, withdrawn: &[Published]) -> Result<usize, Error> {
+    pub fn drop_flows(&mut self, withdrawn: &[Mapping]) -> Result<usize, Error> {
         let gone: BTreeSet<(Protocol, Port, Endpoint)> = withdrawn
             .iter()
-            .map(|published| published.mapping)
             .map(|mapping| (mapping.host().protocol, mapping.host().port, mapping.endpoint()))
             .collect();
-        let hosts: Vec<HostPort> = withdrawn.iter().map(|gone| gone.mapping.host()).collect();
+        let hosts: Vec<HostPort> = withdrawn.iter().map(Mapping::host).collect();
         let mut forgotten = 0;
         for flow in self.flows(hosts.iter())? {
             if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {

@@ -18,10 +18,12 @@
 //! let owner: OwnerId = "5e0f".parse()?;
 //!
 //! let mut host_ports = HostPorts::open(Settings::default())?;
-//! host_ports.publish(&Publication {
+//! let publication = Publication {
 //!     claims: vec![Claim { owner: owner.clone(), mapping: Mapping::new(host, endpoint)? }],
 //!     ..Publication::default()
-//! })?;
+//! };
+//! // Who has a host port already keeps it: the answer to each is no.
+//! host_ports.publish(&publication, |_taken| false)?;
 //! for published in host_ports.list()? {
 //!     println!("{}: {} connections", published.mapping, published.counter.packets);
 //! }
@@ -81,6 +83,7 @@
 //! batch that is sent by other means. It is the only place with unsafe code.
 
 mod batch;
+
 mod conntrack;
 mod element;
 mod error;
@@ -91,7 +94,9 @@ mod message;
 #[cfg(feature = "nftnl")]
 mod nlmsg;
 mod publish;
+mod removals;
 mod reply;
+mod restore;
 mod set;
 mod settings;
 mod skeleton;
@@ -106,8 +111,10 @@ pub use mapping::{
     Mapping, OwnerId, Port, Protocol,
 };
 pub use message::Message;
-pub use publish::{Claim, Link, Publication};
+pub use publish::{Changes, Claim, Link, Publication};
+pub use removals::{Heard, Removals};
 pub use reply::Malformed;
+pub use restore::Restored;
 pub use set::{Counter, Published};
 pub use settings::{InvalidTableName, Settings, TableName};
 pub use skeleton::Table;

@@ -51,6 +51,8 @@ const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 const NFNL_BATCH_GENID: u16 = 1;
 /// The expression that each new element of a set gets.
 const NFTA_SET_EXPR: u16 = 17;
+/// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
+const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / 272;
 /// NF_ACCEPT of `linux/netfilter.h`.
 const NF_ACCEPT: u32 = 1;
 
@@ -203,6 +205,20 @@ impl Message {
     ) -> Self {
         let body = element_list(table, set, vec![element.attribute()]);
         Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
+    }
+
+    /// Adds many elements, as few messages as an attribute's length of 16 bits allows.
+    pub(crate) fn new_elements<'a>(
+        family: Family,
+        table: &'a TableName,
+        set: &'a str,
+        elements: &'a [Element],
+    ) -> impl Iterator<Item = Self> + 'a {
+        elements.chunks(ELEMENTS_IN_A_MESSAGE).map(move |chunk| {
+            let list = chunk.iter().map(Element::attribute).collect();
+            let body = element_list(table, set, list);
+            Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
+        })
     }
 
     /// The same message, which fails with EEXIST where the key is taken.

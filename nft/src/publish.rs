@@ -50,20 +50,24 @@ impl Publication {
         self.claims.iter().map(|claim| claim.mapping.family()).collect()
     }
 
-    /// Each endpoint's address, with who needs its hairpin element.
     fn pods(&self) -> BTreeMap<IpAddr, HairpinOwner> {
-        let mut pods = BTreeMap::new();
-        for claim in &self.claims {
-            pods.entry(claim.mapping.endpoint().ip)
-                .and_modify(|owner| {
-                    if *owner != HairpinOwner::One(claim.owner.clone()) {
-                        *owner = HairpinOwner::Several;
-                    }
-                })
-                .or_insert_with(|| HairpinOwner::One(claim.owner.clone()));
-        }
-        pods
+        hairpins(&self.claims)
     }
+}
+
+/// Each endpoint's address, with who needs its hairpin element.
+pub(crate) fn hairpins(claims: &[Claim]) -> BTreeMap<IpAddr, HairpinOwner> {
+    let mut pods = BTreeMap::new();
+    for claim in claims {
+        pods.entry(claim.mapping.endpoint().ip)
+            .and_modify(|owner| {
+                if *owner != HairpinOwner::One(claim.owner.clone()) {
+                    *owner = HairpinOwner::Several;
+                }
+            })
+            .or_insert_with(|| HairpinOwner::One(claim.owner.clone()));
+    }
+    pods
 }
 
 const A_TABLE: Label = "the table and its rules";
@@ -71,28 +75,44 @@ const A_PORT: Label = "a host port";
 const A_HAIRPIN: Label = "a hairpin element";
 const A_LINK: Label = "a link element";
 
+/// What [`HostPorts::publish`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// The mappings that were not there before.
+    pub added: Vec<Mapping>,
+    /// What other owners had at these host ports until now.
+    pub taken_over: Vec<Published>,
+}
+
 impl HostPorts {
-    /// Publishes mappings, and returns those that were not there before.
+    /// Publishes mappings, and tells what changed by it.
     ///
     /// The tables are made where they are missing, and replaced, with what they hold, where they
     /// are of another schema or of other settings; all in the one transaction. A mapping that its
-    /// owner already has is left as it is, and one that leads elsewhere is replaced.
+    /// owner already has is left as it is, and one that leads elsewhere is replaced. Where another
+    /// owner has a host port, `may_take` decides: a port that is taken over changes hands in the
+    /// transaction, and only if it is still what `may_take` saw.
     ///
     /// # Errors
-    /// [`Error::Taken`] if another owner has one of the host ports; [`Error::NotPermitted`],
+    /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::NotPermitted`],
     /// [`Error::NoNfTables`], [`Error::ForeignTable`], [`Error::Refused`], [`Error::Transport`];
     /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was.
-    pub fn publish(&mut self, publication: &Publication) -> Result<Vec<Mapping>, Error> {
+    pub fn publish(
+        &mut self,
+        publication: &Publication,
+        mut may_take: impl FnMut(&Published) -> bool,
+    ) -> Result<Changes, Error> {
         if publication.claims.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Changes::default());
         }
         if self.publish_new(publication)? {
-            return Ok(publication.claims.iter().map(|claim| claim.mapping).collect());
+            let added = publication.claims.iter().map(|claim| claim.mapping).collect();
+            return Ok(Changes { added, ..Changes::default() });
         }
         for attempt in 0..ATTEMPTS {
             back_off(attempt);
-            if let Some(added) = self.publish_carefully(publication)? {
-                return Ok(added);
+            if let Some(changes) = self.publish_carefully(publication, &mut may_take)? {
+                return Ok(changes);
             }
         }
         Err(Error::Contention { attempts: ATTEMPTS })
@@ -133,7 +153,8 @@ impl HostPorts {
     fn publish_carefully(
         &mut self,
         publication: &Publication,
-    ) -> Result<Option<Vec<Mapping>>, Error> {
+        may_take: &mut impl FnMut(&Published) -> bool,
+    ) -> Result<Option<Changes>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         for family in publication.families() {
             match self.table_state(family)? {
@@ -158,21 +179,26 @@ impl HostPorts {
                 }
             }
         }
-        let mut added = Vec::new();
+        let mut changes = Changes::default();
         for claim in &publication.claims {
             let host = claim.mapping.host();
             match self.get(host)? {
                 None => {}
                 Some(present) if present.satisfies(claim, publication.pod.as_ref()) => continue,
-                Some(present) if present.owner.as_ref() == Some(&claim.owner) => {
+                Some(present) => {
+                    if present.owner.as_ref() != Some(&claim.owner) {
+                        if !may_take(&present) {
+                            return Err(present.taken(host).into());
+                        }
+                        changes.taken_over.push(present);
+                    }
                     self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
                 }
-                Some(present) => return Err(present.taken(host).into()),
             }
             self.push_port(&mut batch, claim);
-            added.push(claim.mapping);
+            changes.added.push(claim.mapping);
         }
-        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(added))
+        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(changes))
     }
 
     fn push_table(&self, batch: &mut Batch, family: Family, elements: Elements) {

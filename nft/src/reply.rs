@@ -21,8 +21,8 @@ pub(crate) enum Reply<'a> {
     Failed(Errno),
     /// NLMSG_DONE: the end of a dump, with the error that ended it early.
     Done { interrupted: bool, error: Option<Errno> },
-    /// An object: attributes behind the `nfgenmsg`.
-    Object { attributes: &'a [u8], interrupted: bool },
+    /// An object: its message type, and the attributes behind the `nfgenmsg`.
+    Object { kind: u16, attributes: &'a [u8], interrupted: bool },
 }
 
 /// Bytes that are not what the kernel's protocol says.
@@ -69,7 +69,7 @@ impl<'a> Replies<'a> {
             NLMSG_DONE => Reply::Done { interrupted, error: code().and_then(error_of) },
             _ => {
                 let attributes = payload.get(NFGENMSG_LENGTH..).ok_or(Malformed)?;
-                Reply::Object { attributes, interrupted }
+                Reply::Object { kind, attributes, interrupted }
             }
         };
         Ok(Some((sequence, reply)))

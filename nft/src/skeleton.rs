@@ -115,9 +115,8 @@ impl Table {
             messages.extend(chain.rules.iter().map(|rule| Message::new_rule(self, chain, rule)));
         }
         for set in &self.sets {
-            for element in set.contents.elements() {
-                messages.push(Message::new_element(self.family, &self.name, set.name, &element));
-            }
+            let elements = set.contents.elements();
+            messages.extend(Message::new_elements(self.family, &self.name, set.name, &elements));
         }
         messages
     }

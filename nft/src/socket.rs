@@ -4,6 +4,7 @@
 //! returns. The receive timeout is for the case that they are not: nothing here can wait for ever.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -26,6 +27,9 @@ const ORDINARY_BATCH: usize = 16 * 1024;
 const STRAY_DATAGRAMS: u32 = 1000;
 /// How often an interrupted dump is begun again.
 const DUMP_ATTEMPTS: u32 = 20;
+/// `linux/netfilter/nfnetlink.h`.
+const NFNLGRP_NFTABLES: u32 = 7;
+const LISTENING_BUFFER: usize = 8 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A socket, and the buffer that answers arrive in.
@@ -46,6 +50,35 @@ impl Socket {
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
             .map_err(|error| Error::Open(error.into()))?;
         Ok(Socket { socket, buffer: Vec::with_capacity(DATAGRAM), sequence: 1 })
+    }
+
+    /// Opens a socket that hears of every change of the ruleset (NFNLGRP_NFTABLES).
+    pub(crate) fn listen() -> Result<Self, Error> {
+        let mut listener = Socket::open()?;
+        listener.socket.bind_auto().map_err(Error::Open)?;
+        listener.socket.add_membership(NFNLGRP_NFTABLES).map_err(Error::Open)?;
+        // A flush of many elements is one burst. Failing to make room is no error: see `hear`.
+        let _ = set_socket_recv_buffer_size_force(&listener.socket, LISTENING_BUFFER);
+        Ok(listener)
+    }
+
+    /// Waits for notifications, and gives each one to the reader. False if some were lost, because
+    /// they came faster than they were read (ENOBUFS).
+    pub(crate) fn hear(
+        &mut self,
+        mut read: impl FnMut(u16, &[u8]) -> Result<(), Malformed>,
+    ) -> Result<bool, Error> {
+        match self.receive() {
+            Ok(()) => {}
+            Err(Error::Transport(error)) if lost_some(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        for answer in Replies::new(&self.buffer) {
+            if let (_, Reply::Object { kind, attributes, .. }) = answer? {
+                read(kind, attributes)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Sends a request and gives the attributes of the object in answer to the reader.
@@ -109,7 +142,7 @@ impl Socket {
             for answer in Replies::new(&self.buffer) {
                 match answer? {
                     (sequence, _) if sequence != own => {}
-                    (_, Reply::Object { attributes, interrupted }) => {
+                    (_, Reply::Object { attributes, interrupted, .. }) => {
                         restart |= interrupted;
                         read(attributes)?;
                     }
@@ -220,6 +253,16 @@ impl Socket {
             }
         }
     }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn lost_some(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error())
 }
 
 enum DumpEnd {

@@ -152,14 +152,19 @@ impl Bundle {
 /// Calls `hostport hook ARGUMENTS` in a node's namespace with bytes on standard input.
 pub fn call(node: &Netns, arguments: &[&str], input: &[u8]) -> Finished {
     let mut command = Command::new(program());
-    command.arg("hook").args(arguments);
+    command.arg("hook").args(arguments).arg("--state-dir").arg(state_dir(node));
     feed(node, command, input)
+}
+
+/// The folder of a node's journal: namespaces share a file system, nodes do not.
+pub fn state_dir(node: &Netns) -> PathBuf {
+    node.folder().join("journal")
 }
 
 /// Calls `hostport ARGUMENTS` in a node's namespace.
 pub fn hostport(node: &Netns, arguments: &[&str]) -> Finished {
     let mut command = Command::new(program());
-    command.args(arguments);
+    command.args(arguments).arg("--state-dir").arg(state_dir(node));
     feed(node, command, b"")
 }
 

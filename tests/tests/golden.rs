@@ -114,7 +114,8 @@ fn the_worked_example_is_the_target() {
             ],
             vec![claim("77ab", "192.0.2.1", "9001", "udp", ("10.85.0.12", "53"))],
         ] {
-            host_ports.publish(&Publication { claims, ..Publication::default() }).unwrap();
+            let publication = Publication { claims, ..Publication::default() };
+            host_ports.publish(&publication, |_| false).unwrap();
         }
     });
     let applied = tables(node, "hostport").join("\n");

@@ -9,7 +9,7 @@ use hostport_nft::{Family, HostPorts, Settings, Table};
 use hostport_reference::{
     Capture, Message, Object, Verb, golden, golden_text, messages, messages_of_libnftnl,
 };
-use hostport_tests::hook::{Bundle, feed, program};
+use hostport_tests::hook::{Bundle, feed, program, state_dir};
 use hostport_tests::lab::{Lab, Netns, Network, Pod, PodSpec};
 use hostport_tests::runtime::Scratch;
 use nftnl::{Batch, MsgType};
@@ -34,7 +34,8 @@ fn run<T>(
 
 /// All nf_tables messages that a call of the hook sends: a list for each system call.
 fn hook(node: &Netns, options: &[&str], state: &str) -> Vec<Vec<Message>> {
-    let arguments = [&["hook"], options].concat();
+    let journal = state_dir(node);
+    let arguments = [&["hook", "--state-dir", journal.to_str().unwrap()], options].concat();
     let sent = run(node, (&program(), &arguments), state, Capture::sent);
     sent.iter().map(|bytes| messages(bytes)).filter(|messages| !messages.is_empty()).collect()
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hostport_tests::hook::{list, program, published};
+use hostport_tests::hook::{list, program, published, state_dir};
 use hostport_tests::lab::{CLIENT4, CLIENT6, Lab, NODE4, NODE6, Netns, Pod};
 use hostport_tests::runtime::{
     Container, Finished, Hook, Network, OciRuntime, Podman, Runc, Scratch, hook_configurations,
@@ -79,10 +79,12 @@ fn web_in(pod: &Pod) -> Container {
 }
 
 /// A container in a pod with the hook in config.json, at these stages.
-fn with_hooks(container: Container, stages: &[&str]) -> Container {
+fn with_hooks(lab: &Lab, container: Container, stages: &[&str]) -> Container {
+    let journal = state_dir(lab.node());
     stages.iter().fold(container, |container, stage| {
+        let arguments = ["hook", stage, "--state-dir", journal.to_str().unwrap()];
         // A real bundle names no environment for its hooks, or one without PATH.
-        container.hook(stage, Hook::new(program(), &["hook", stage]).env(&[]))
+        container.hook(stage, Hook::new(program(), &arguments).env(&[]))
     })
 }
 
@@ -95,7 +97,9 @@ struct Node {
 impl Node {
     fn new(lab: &Lab, runtime: OciRuntime) -> Node {
         let hooks = Scratch::new("hooks");
-        hook_configurations(hooks.path(), &program(), &[]);
+        let journal = state_dir(lab.node());
+        let arguments = ["--state-dir", journal.to_str().unwrap()];
+        hook_configurations(hooks.path(), &program(), &arguments);
         let podman = Podman::in_node(lab.node().path(), runtime).hooks_dir(hooks.path());
         Node { podman, _hooks: hooks }
     }
@@ -110,7 +114,7 @@ fn runc_publishes_at_either_stage_or_both_and_withdraws_at_the_end() {
         ("b", &["createRuntime", "poststop"]),
         ("c", &["prestart", "createRuntime", "poststart", "poststop"]),
     ] {
-        let web = with_hooks(web_in(&pod).annotation(PORTS, "9000:8080"), stages);
+        let web = with_hooks(&lab, web_in(&pod).annotation(PORTS, "9000:8080"), stages);
         runc.run(id, &web).expect_success();
         assert_eq!(published(lab.node()), as_published(&pod), "{stages:?}");
         assert!(list(lab.node()).iter().all(|row| row["owner"] == id));
@@ -124,7 +128,8 @@ fn runc_publishes_at_either_stage_or_both_and_withdraws_at_the_end() {
 fn runc_without_a_stage_in_the_arguments_follows_the_status() {
     let lab = Lab::new();
     let (pod, runc) = (lab.pod("web"), Runc::in_node(lab.node().path()));
-    let hook = || Hook::new(program(), &["hook"]);
+    let journal = state_dir(lab.node());
+    let hook = || Hook::new(program(), &["hook", "--state-dir", journal.to_str().unwrap()]);
     let web = web_in(&pod).annotation(KUBELET, KUBELET_9000);
     let web = ["prestart", "createRuntime", "poststop"]
         .iter()
@@ -271,10 +276,10 @@ fn runc_shows_whose_a_taken_port_is() {
     let (first, second) = (lab.pod("web"), lab.pod("late"));
     let runc = Runc::in_node(lab.node().path());
     let stages = ["createRuntime", "poststop"];
-    let web = with_hooks(web_in(&first).annotation(PORTS, "9000:8080"), &stages);
+    let web = with_hooks(&lab, web_in(&first).annotation(PORTS, "9000:8080"), &stages);
     runc.run("first", &web).expect_success();
     let late = web_in(&second).annotation(PORTS, "8999:8080,9000:8080,9001:8080/udp");
-    let failed = runc.run("second", &with_hooks(late, &stages)).expect_failure();
+    let failed = runc.run("second", &with_hooks(&lab, late, &stages)).expect_failure();
     assert_names_the_owner(&failed.stderr, "first", &format!("{}:8080", first.ipv4()));
     assert!(runc.state("second").is_none());
     assert_eq!(published(lab.node()), as_published(&first));
@@ -326,7 +331,7 @@ fn a_host_network_container_starts_and_publishes_nothing() {
     let runc = Runc::in_node(lab.node().path());
     let node = Node::new(&lab, OciRuntime::Runc);
     let web = || Container::sleeper().network(Network::Host).annotation(KUBELET, KUBELET_9000);
-    runc.run("runc", &with_hooks(web(), &["prestart", "poststop"])).expect_success();
+    runc.run("runc", &with_hooks(&lab, web(), &["prestart", "poststop"])).expect_success();
     node.podman.run("podman", &web()).expect_success();
     assert_nothing_left(&lab);
     runc.remove("runc").expect_success();
@@ -362,7 +367,15 @@ fn make_install_stages_a_package_and_uninstall_takes_it_away() {
         "bin/hostport" => stage.path().join("usr").join(name),
         _ => stage.path().join("usr/share/containers/oci/hooks.d").join(name),
     });
-    assert_eq!(files_below(stage.path()), [&binary, &kubernetes, &user].map(PathBuf::clone));
+    let units = ["hostport-restore.service", "hostport-watch.service"]
+        .map(|name| stage.path().join("usr/lib/systemd/system").join(name));
+    let [restore, watch] = &units;
+    let all = [&binary, restore, watch, &kubernetes, &user];
+    assert_eq!(files_below(stage.path()), all.map(PathBuf::clone));
+    for unit in &units {
+        let text = fs::read_to_string(unit).unwrap();
+        assert!(text.contains("ExecStart=/usr/bin/hostport "), "{text}");
+    }
     for file in [kubernetes, user] {
         let hook: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();

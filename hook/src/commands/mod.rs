@@ -1,11 +1,16 @@
 //! One module for each command.
 
+mod gc;
 mod hook;
 mod list;
+mod restore;
 mod show;
+mod watch;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
+use hostport_nft::{HostPort, TableName};
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
@@ -18,18 +23,42 @@ pub enum CommandError {
     Hook(#[from] hook::HookError),
     #[error(transparent)]
     Ruleset(#[from] hostport_nft::Error),
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    #[error("cannot look for the links to the containers: {0}")]
+    Rtnetlink(#[from] crate::network::rtnetlink::Error),
+    #[error("cannot wait for changes: {0}")]
+    Wait(#[source] io::Error),
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
+}
+
+/// What a command works on: the tables in the kernel, and the journal.
+#[derive(Debug)]
+pub struct Place {
+    pub table: TableName,
+    pub state_dir: PathBuf,
 }
 
 /// Runs the command that was asked for.
 pub fn run(arguments: Arguments) -> Result<(), CommandError> {
     log_to_stderr(arguments.log_level);
+    let place = Place { table: arguments.table, state_dir: arguments.state_dir };
     match arguments.command {
-        Command::Hook(hook) => Ok(hook::run(&hook, arguments.table)?),
-        Command::List { json } => list::run(json, arguments.table),
-        Command::Show { ruleset } => show::run(ruleset.settings(arguments.table)),
+        Command::Hook(hook) => Ok(hook::run(&hook, &place)?),
+        Command::List { json } => list::run(json, place.table),
+        Command::Restore { ruleset } => restore::run(&ruleset, &place),
+        Command::Gc { dry_run } => gc::run(dry_run, &place),
+        Command::Watch { ruleset } => watch::run(&ruleset, &place),
+        Command::Show { ruleset } => show::run(ruleset.settings(place.table)),
     }
+}
+
+/// The command that removes a host port by hand.
+fn nft_delete(table: &TableName, host: HostPort) -> String {
+    let HostPort { host_ip, port, protocol } = host;
+    let family = host.family();
+    format!("nft delete element {family} {table} ports '{{ {host_ip} . {port} . {protocol} }}'")
 }
 
 /// One line an event, without a time: runtimes and journald have their own.

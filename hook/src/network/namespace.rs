@@ -66,6 +66,11 @@ impl NetworkNamespace {
         Ok(Self { file, path: path.into(), device, inode })
     }
 
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// An rtnetlink socket inside, which stays inside when the thread is back in `own`.
     ///
     /// The thread itself goes there and back: 20 microseconds, where a thread of its own takes

@@ -167,6 +167,9 @@ impl<'a> Node<'a> {
         };
         let input = input.map(|name| File::open(self.scratch.path().join(name)).unwrap());
         let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
+        if arguments(program).first() == Some(&"hook") {
+            command.arg("--state-dir").arg(self.lab.node().folder().join("journal"));
+        }
         command.env_clear().stdin(input.unwrap_or_else(null)).stdout(null()).stderr(null());
     }
 

@@ -73,6 +73,13 @@ impl Netns {
         PathBuf::from(RUN_DIR).join(&self.name)
     }
 
+    /// A folder of this host's own: namespaces of the network share one file system. Goes with it.
+    pub fn folder(&self) -> PathBuf {
+        let folder = folder(&self.name);
+        fs::create_dir_all(&folder).expect("a folder in /tmp");
+        folder
+    }
+
     /// The number that tells this namespace from every other one that lives.
     pub fn inode(&self) -> u64 {
         self.inode
@@ -212,6 +219,11 @@ fn remove(name: &str, inode: u64) {
         }
     }
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+    let _ = fs::remove_dir_all(folder(name));
+}
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from("/tmp").join(name)
 }
 
 /// Removes the namespaces of test processes that were killed before they could.

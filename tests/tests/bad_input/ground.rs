@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hostport_tests::hook::{Bundle, program};
+use hostport_tests::hook::{Bundle, program, state_dir};
 use hostport_tests::lab::{Families, Lab, Netns, Network, Pod, PodSpec};
 use hostport_tests::runtime::{Finished, Scratch, wait_until};
 use serde_json::Value;
@@ -101,7 +101,8 @@ impl Ground {
 
     /// `hostport hook ARGUMENTS`, not called yet.
     pub fn hook(&self, arguments: &[&str], input: impl Into<Vec<u8>>) -> Call<'_> {
-        let mut hook = vec!["hook"];
+        let journal = state_dir(self.lab.node());
+        let mut hook = vec!["hook", "--state-dir", journal.to_str().unwrap()];
         hook.extend(arguments);
         self.hostport(&hook, input)
     }

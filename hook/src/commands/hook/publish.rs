@@ -1,0 +1,210 @@
+//! Prestart: publish what the container asks for, or keep it from starting.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hostport_nft::{
+    Changes, Claim, Family, HostPorts, OwnerId, Publication, Published, Settings, TableName,
+};
+use tracing::{debug, info, warn};
+
+use super::{HookError, several};
+use crate::annotations;
+use crate::bundle::Config;
+use crate::cli::HookArguments;
+use crate::commands::{Place, nft_delete};
+use crate::journal::{Entry, Journal, Lock, Process};
+use crate::pod::Pod;
+use crate::policy::Wanted;
+use crate::state::State;
+
+/// Publishes the host ports of the container.
+pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<(), HookError> {
+    let config = Config::load(&state.bundle)?;
+    let wanted = Wanted::read(&state.id, &config.annotations, arguments.allow_pod_annotation)?;
+    for warning in &wanted.warnings {
+        warn!("container {}: {warning}", state.id);
+    }
+    if wanted.groups.is_empty() {
+        debug!("container {} asks for no host port", state.id);
+        return Ok(());
+    }
+    let Some(mut pod) = Pod::find(state, &config, &wanted)? else {
+        debug!("container {} is on the host's network: nothing to publish", state.id);
+        return Ok(());
+    };
+    let settings = arguments.ruleset.settings(place.table.clone());
+    let publication = Publication {
+        claims: claims(&wanted, &pod, &settings)?,
+        pod: wanted.pod.clone(),
+        links: pod.links()?,
+    };
+    let mut host_ports = HostPorts::open(settings.clone())?;
+    let journal = Journal::open(&place.state_dir, Lock::Shared)?;
+    let entries = entries(state, &pod, &publication.claims, &settings);
+    let commit =
+        || host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present));
+    let changes = publish(&journal, &entries, commit)
+        .map_err(|error| say_how_to_clear(error, &journal, &place.table))?;
+
+    // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
+    // ruleset in place, and must not take the ports away again if it fails.
+    if !arguments.ruleset.no_localhost {
+        pod.open_localhost();
+    }
+    if !arguments.no_hairpin_mode {
+        pod.open_hairpin();
+    }
+    settle(&journal, &mut host_ports, &mut pod, &changes);
+    if !changes.added.is_empty() {
+        info!("published for container {}: {}", state.id, several(&changes.added));
+    }
+    Ok(())
+}
+
+fn claims(wanted: &Wanted, pod: &Pod, settings: &Settings) -> Result<Vec<Claim>, HookError> {
+    let ipv4 = pod.address(Family::Ip).and_then(|ip| match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    });
+    let ipv6 = pod.address(Family::Ip6).and_then(|ip| match ip {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    });
+    let mut claims = Vec::new();
+    for group in &wanted.groups {
+        for mapping in annotations::resolve(&group.requests, ipv4, ipv6)? {
+            let host = mapping.host();
+            if settings.is_excluded(host.host_ip) {
+                warn!("host port {host} cannot be reached: its address is excluded by an option");
+            }
+            claims.push(Claim { owner: group.owner.clone(), mapping });
+        }
+    }
+    Ok(claims)
+}
+
+/// What the journal is to say, an entry an owner.
+fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> Vec<Entry> {
+    let owners: BTreeSet<&OwnerId> = claims.iter().map(|claim| &claim.owner).collect();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let entry = |owner: &OwnerId| Entry {
+        owner: owner.clone(),
+        settings: settings.clone(),
+        lost: Vec::new(),
+        mappings: claims
+            .iter()
+            .filter(|claim| claim.owner == *owner)
+            .map(|claim| claim.mapping)
+            .collect(),
+        // What belongs to the pod outlives this container.
+        process: state.pid.filter(|_| *owner == state.id).and_then(Process::now),
+        namespace: pod.namespace(),
+        bundle: state.bundle.clone(),
+        since_ms: since.as_millis() as u64,
+    };
+    owners.into_iter().map(entry).collect()
+}
+
+/// Writes the entries, then changes the kernel; if that fails, the journal is as it was.
+fn publish(
+    journal: &Journal,
+    entries: &[Entry],
+    commit: impl FnOnce() -> Result<Changes, hostport_nft::Error>,
+) -> Result<Changes, HookError> {
+    let mut before = Vec::with_capacity(entries.len());
+    let mut write_all = || {
+        for entry in entries {
+            before.push((&entry.owner, journal.read(&entry.owner)?));
+            journal.write(entry)?;
+        }
+        Ok::<(), HookError>(())
+    };
+    let done = write_all().and_then(|()| Ok(commit()?));
+    if done.is_err() {
+        for (owner, entry) in before {
+            let undone = match entry {
+                Some(entry) => journal.write(&entry),
+                None => journal.remove(owner),
+            };
+            if let Err(error) = undone {
+                warn!("{error}; run hostport gc once container {owner} has ended");
+            }
+        }
+    }
+    done
+}
+
+/// A port of an owner that the journal does not know will never be found dead: say what to do.
+fn say_how_to_clear(error: HookError, journal: &Journal, table: &TableName) -> HookError {
+    let HookError::Ruleset(hostport_nft::Error::Taken(taken)) = error else { return error };
+    let known = taken.owner.as_ref().and_then(|owner| journal.read(owner).ok().flatten());
+    if known.is_some() {
+        return hostport_nft::Error::Taken(taken).into();
+    }
+    HookError::TakenByUnknown { command: nft_delete(table, taken.host), taken }
+}
+
+/// Whether what is published belongs to a container that is gone. One that the journal does not know
+/// counts as alive.
+fn is_dead(journal: &Journal, published: &Published) -> bool {
+    let entry = published.owner.as_ref().map(|owner| journal.read(owner));
+    match entry {
+        Some(Ok(Some(entry))) => entry.is_dead(),
+        Some(Ok(None)) | None => false,
+        Some(Err(error)) => {
+            warn!("{error}");
+            false
+        }
+    }
+}
+
+/// Tidies up behind owners that lost a port, and leads the flows of UDP and SCTP to the new endpoint.
+fn settle(journal: &Journal, host_ports: &mut HostPorts, pod: &mut Pod, changes: &Changes) {
+    let mut living = BTreeSet::new();
+    let losers: BTreeSet<&OwnerId> =
+        changes.taken_over.iter().filter_map(|taken| taken.owner.as_ref()).collect();
+    for owner in losers {
+        let settled = match journal.read(owner) {
+            Ok(Some(entry)) if entry.is_dead() => {
+                info!("took over from {owner}, which has ended");
+                clear(journal, host_ports, &entry)
+            }
+            Ok(Some(entry)) => {
+                info!(
+                    "took over from {owner}, as the container's {} asks",
+                    crate::policy::ON_CONFLICT
+                );
+                living.extend(taken_from(owner, changes));
+                journal.write(&entry.without(&taken_from(owner, changes))).map_err(HookError::from)
+            }
+            Ok(None) => {
+                living.extend(taken_from(owner, changes));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = settled {
+            warn!("{error}; hostport gc clears what is left of {owner} once it has ended");
+        }
+    }
+    // The flows of a living owner stay with it: a rolling replacement loses none.
+    let redirected: Vec<_> =
+        changes.added.iter().filter(|mapping| !living.contains(&mapping.host())).copied().collect();
+    if let Err(error) = host_ports.redirect_flows(&redirected, |ip| pod.is_local(ip)) {
+        warn!("clients that were sending before may not reach the container: {error}");
+    }
+}
+
+fn taken_from(owner: &OwnerId, changes: &Changes) -> BTreeSet<hostport_nft::HostPort> {
+    let taken = changes.taken_over.iter().filter(|taken| taken.owner.as_ref() == Some(owner));
+    taken.map(|taken| taken.mapping.host()).collect()
+}
+
+/// Removes what a dead owner still has, in the kernel and in the journal.
+pub fn clear(journal: &Journal, host_ports: &mut HostPorts, dead: &Entry) -> Result<(), HookError> {
+    host_ports.withdraw(&dead.owner, &dead.host_ports())?;
+    journal.remove(&dead.owner)?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `hostport restore`: the kernel as the journal has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hostport_nft::{Claim, Family, HostPort, HostPorts, Link, Restored, Settings};
+use tracing::warn;
+
+use super::{CommandError, Place, print};
+use crate::cli::RulesetArguments;
+use crate::journal::{Entry, Journal, Lock};
+use crate::network::link::{self, Way};
+use crate::network::rtnetlink;
+use crate::progress::Progress;
+
+/// Restores, and prints what changed.
+pub fn run(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError> {
+    let restored = restore(ruleset, place)?;
+    print(&summary(&restored))
+}
+
+/// Makes the kernel hold what the journal says of living owners.
+pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, CommandError> {
+    let progress = Progress::begin("restoring");
+    let journal = Journal::open(&place.state_dir, Lock::Exclusive)?;
+    let mut entries = journal.entries()?;
+    entries.retain(|entry| entry.settings.table == place.table && !entry.is_dead());
+    progress.step(format_args!("{} containers", entries.len()));
+    // The latest first: what two entries have, the later one took over.
+    entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
+    let settings = settings(ruleset, place, entries.first());
+    let claims = claims(&entries);
+    let links = links(&claims, settings.localhost, &progress)?;
+    progress.step(format_args!("{} host ports", claims.len()));
+    Ok(HostPorts::open(settings)?.restore(&claims, &links)?)
+}
+
+/// The options given, or else those of the latest hook call: a firewall's reload script need not know
+/// them.
+fn settings(ruleset: &RulesetArguments, place: &Place, latest: Option<&Entry>) -> Settings {
+    match latest {
+        Some(latest) if ruleset.exclude.is_empty() && !ruleset.no_localhost => {
+            latest.settings.clone()
+        }
+        _ => ruleset.settings(place.table.clone()),
+    }
+}
+
+fn claims(entries: &[Entry]) -> Vec<Claim> {
+    let mut claims: BTreeMap<HostPort, Claim> = BTreeMap::new();
+    for entry in entries {
+        for mapping in &entry.mappings {
+            let claim = || Claim { owner: entry.owner.clone(), mapping: *mapping };
+            claims.entry(mapping.host()).or_insert_with(claim);
+        }
+    }
+    claims.into_values().collect()
+}
+
+/// The links towards the endpoints as they are now; localhost is opened on them again where it was.
+fn links(
+    claims: &[Claim],
+    localhost: bool,
+    progress: &Progress,
+) -> Result<Vec<Link>, CommandError> {
+    let endpoints: BTreeSet<IpAddr> =
+        claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
+    let mut links: BTreeMap<(Family, u32), Link> = BTreeMap::new();
+    let mut socket = rtnetlink::Socket::open()?;
+    for (index, ip) in endpoints.iter().enumerate() {
+        progress.step(format_args!("link {} of {}", index + 1, endpoints.len()));
+        let Way::Link(way) = link::towards(&mut socket, *ip)? else { continue };
+        let family = Family::of(*ip);
+        if let std::collections::btree_map::Entry::Vacant(vacant) = links.entry((family, way.index))
+        {
+            vacant.insert(Link {
+                family,
+                index: way.index,
+                bypasses: way.is_bridge && !way.bridge_nf,
+            });
+            if localhost
+                && family == Family::Ip
+                && let Err(error) = link::enable_route_localnet(&way.name)
+            {
+                warn!("host ports do not answer on 127.0.0.1: {error}");
+            }
+        }
+    }
+    Ok(links.into_values().collect())
+}
+
+fn summary(restored: &Restored) -> String {
+    let mut text = String::new();
+    for family in &restored.tables {
+        text.push_str(&format!("made the table {family} anew\n"));
+    }
+    for removed in &restored.removed {
+        text.push_str(&format!("removed {}{}\n", removed.mapping, of(removed)));
+    }
+    for added in &restored.added {
+        text.push_str(&format!("restored {}{}\n", added.mapping, of(added)));
+    }
+    text.push_str(&format!(
+        "{} restored, {} removed, {} were right\n",
+        restored.added.len(),
+        restored.removed.len(),
+        restored.kept
+    ));
+    text
+}
+
+fn of(published: &hostport_nft::Published) -> String {
+    published.owner.as_ref().map_or(String::new(), |owner| format!(" of {owner}"))
+}

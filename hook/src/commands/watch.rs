@@ -1,0 +1,88 @@
+//! `hostport watch`: stays, and restores what another program removes.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use hostport_nft::{Heard, Removals};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::{error, info, warn};
+
+use super::restore::restore;
+use super::{CommandError, Place};
+use crate::cli::RulesetArguments;
+
+/// The name that the kernel has for this program and its hooks: what they do needs no restoring.
+const OWN: &str = "hostport";
+/// After a restore that failed: somebody may be in the middle of a reload.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Restores now, and then at each removal, until a signal.
+pub fn run(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError> {
+    let mut stop = stop_signals().map_err(CommandError::Wait)?;
+    // Listen first: what happens during the first restore must not be missed.
+    let mut removals = Removals::listen(place.table.clone(), OWN)?;
+    restore(ruleset, place)?;
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    info!("watching the tables {}", place.table);
+
+    let mut failed = false;
+    loop {
+        match wait(&removals, &stop, failed.then_some(RETRY)).map_err(CommandError::Wait)? {
+            Wake::Stop => {
+                let _ = stop.read(&mut [0; 16]);
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                info!("ending");
+                return Ok(());
+            }
+            Wake::Time => {}
+            Wake::Change => match removals.hear()? {
+                Heard::Nothing => continue,
+                Heard::Removed { by } => warn!("{by:?} removed host ports: restoring them"),
+                Heard::Lost => warn!("too many changes at once to follow: restoring"),
+            },
+        }
+        failed = match restore(ruleset, place) {
+            Ok(restored) => {
+                info!("{} restored, {} were right", restored.added.len(), restored.kept);
+                false
+            }
+            Err(problem) => {
+                error!("{problem}");
+                true
+            }
+        };
+    }
+}
+
+/// A stream that can be read from once a signal to end has come.
+fn stop_signals() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGINT, write)?;
+    Ok(read)
+}
+
+enum Wake {
+    Stop,
+    Change,
+    Time,
+}
+
+fn wait(removals: &impl AsFd, stop: &UnixStream, at_most: Option<Duration>) -> io::Result<Wake> {
+    let timeout = at_most.and_then(|limit| Timespec::try_from(limit).ok());
+    let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(removals, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Ok(Wake::Time),
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(Wake::Stop),
+            Ok(_) => return Ok(Wake::Change),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

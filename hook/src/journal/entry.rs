@@ -1,0 +1,196 @@
+//! One owner's entry: what the kernel does not keep.
+//!
+//! JSON, version 1. Addresses and ports are as in `hostport list --json`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hostport_nft::{Endpoint, HostPort, Mapping, OwnerId, Port, Protocol, Settings, TableName};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The version of the form that is written, and the newest that is read.
+const VERSION: u32 = 1;
+
+/// What an owner published, and how to tell whether it is still alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The container's ID, or its pod's.
+    pub owner: OwnerId,
+    /// The ruleset that it is in.
+    pub settings: Settings,
+    /// The mappings, as they were asked for.
+    pub mappings: Vec<Mapping>,
+    /// Mappings that others took over while this owner was alive. Its flows may still use them.
+    pub lost: Vec<Mapping>,
+    /// The container's init process; none for what belongs to a pod.
+    pub process: Option<Process>,
+    /// The network namespace.
+    pub namespace: Option<Namespace>,
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// When it was published, in milliseconds since 1970 (UTC).
+    pub since_ms: u64,
+}
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (field 22 of /proc/PID/stat).
+    pub start_time: u64,
+    /// The number of the PID namespace in which the number counts (/proc/self/ns/pid).
+    pub pid_namespace: u64,
+}
+
+/// A network namespace that cannot be mistaken for a later one at the same path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Where it is found.
+    pub path: PathBuf,
+    /// The device of its file (nsfs).
+    pub device: u64,
+    /// The number of its file.
+    pub inode: u64,
+}
+
+/// Why a text is not an entry.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    #[error("not a journal entry ({0})")]
+    Json(String),
+    #[error("version {0} is newer than this program knows")]
+    Version(u64),
+    #[error("{0}")]
+    Value(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Form {
+    version: u32,
+    owner: String,
+    table: String,
+    #[serde(default)]
+    exclude: Vec<IpNet>,
+    localhost: bool,
+    mappings: Vec<FormMapping>,
+    #[serde(default)]
+    lost: Vec<FormMapping>,
+    #[serde(default)]
+    process: Option<Process>,
+    #[serde(default)]
+    namespace: Option<Namespace>,
+    bundle: PathBuf,
+    since_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FormMapping {
+    host_ip: IpAddr,
+    host_port: u16,
+    protocol: String,
+    container_ip: IpAddr,
+    container_port: u16,
+}
+
+impl Entry {
+    /// The host ports of the mappings.
+    pub fn host_ports(&self) -> BTreeSet<HostPort> {
+        self.mappings.iter().map(Mapping::host).collect()
+    }
+
+    /// The entry once others have taken some host ports over.
+    pub fn without(mut self, hosts: &BTreeSet<HostPort>) -> Self {
+        let (lost, kept) =
+            self.mappings.iter().partition(|mapping| hosts.contains(&mapping.host()));
+        self.mappings = kept;
+        self.lost.extend::<Vec<Mapping>>(lost);
+        self
+    }
+
+    /// Every mapping that flows of this owner may use.
+    pub fn flows(&self) -> impl Iterator<Item = Mapping> {
+        self.mappings.iter().chain(&self.lost).copied()
+    }
+
+    /// The text of the file.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Form {
+            version: VERSION,
+            owner: self.owner.to_string(),
+            table: self.settings.table.to_string(),
+            exclude: self.settings.exclude.clone(),
+            localhost: self.settings.localhost,
+            mappings: self.mappings.iter().map(FormMapping::from).collect(),
+            lost: self.lost.iter().map(FormMapping::from).collect(),
+            process: self.process,
+            namespace: self.namespace.clone(),
+            bundle: self.bundle.clone(),
+            since_ms: self.since_ms,
+        })
+    }
+
+    /// Reads the text of a file. Nothing in it is taken on trust: each value is checked as if a
+    /// stranger had written it.
+    ///
+    /// # Errors
+    /// [`EntryError`], which says what is wrong.
+    pub fn from_json(text: &[u8]) -> Result<Self, EntryError> {
+        // The version first: a newer form may have other fields.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        let bad = |error: serde_json::Error| {
+            EntryError::Json(crate::quote::excerpt(&error.to_string(), 100).to_string())
+        };
+        let Versioned { version } = serde_json::from_slice(text).map_err(bad)?;
+        if version != u64::from(VERSION) {
+            return Err(EntryError::Version(version));
+        }
+        let form: Form = serde_json::from_slice(text).map_err(bad)?;
+        let value = |error: &dyn std::fmt::Display| EntryError::Value(error.to_string());
+        let mappings = |list: &[FormMapping]| -> Result<Vec<Mapping>, EntryError> {
+            list.iter().map(FormMapping::mapping).collect()
+        };
+        Ok(Entry {
+            owner: form.owner.parse().map_err(|error| value(&error))?,
+            settings: Settings {
+                table: form.table.parse::<TableName>().map_err(|error| value(&error))?,
+                exclude: form.exclude,
+                localhost: form.localhost,
+            },
+            mappings: mappings(&form.mappings)?,
+            lost: mappings(&form.lost)?,
+            process: form.process,
+            namespace: form.namespace,
+            bundle: form.bundle,
+            since_ms: form.since_ms,
+        })
+    }
+}
+
+impl From<&Mapping> for FormMapping {
+    fn from(mapping: &Mapping) -> Self {
+        FormMapping {
+            host_ip: mapping.host().host_ip,
+            host_port: mapping.host().port.get(),
+            protocol: mapping.host().protocol.to_string(),
+            container_ip: mapping.endpoint().ip,
+            container_port: mapping.endpoint().port.get(),
+        }
+    }
+}
+
+impl FormMapping {
+    fn mapping(&self) -> Result<Mapping, EntryError> {
+        let port = |number| Port::new(number).ok_or(EntryError::Value("a port is 0".to_owned()));
+        let protocol: Protocol =
+            self.protocol.parse().map_err(|error| EntryError::Value(format!("{error}")))?;
+        let host = HostPort { host_ip: self.host_ip, port: port(self.host_port)?, protocol };
+        let endpoint = Endpoint { ip: self.container_ip, port: port(self.container_port)? };
+        Mapping::new(host, endpoint).map_err(|error| EntryError::Value(error.to_string()))
+    }
+}

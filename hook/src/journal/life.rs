@@ -1,0 +1,96 @@
+//! Whether an owner is still alive.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::entry::{Entry, Namespace, Process};
+
+impl Entry {
+    /// Whether the owner's init process, or without one its network namespace, is gone.
+    pub fn is_dead(&self) -> bool {
+        match (&self.process, &self.namespace) {
+            (Some(process), _) => !process.is_alive(),
+            (None, Some(namespace)) => !namespace.is_alive(),
+            // Nothing tells, so it must count as alive.
+            (None, None) => false,
+        }
+    }
+}
+
+impl Process {
+    /// The process of this number that runs now; none if there is none, or only its remains.
+    pub fn now(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let start_time = parse_stat(&stat)?;
+        Some(Process { pid, start_time, pid_namespace: own_pid_namespace()? })
+    }
+
+    /// Nothing must look dead to somebody who cannot see it: from another PID namespace the number is
+    /// another process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides the first.
+    fn is_alive(&self) -> bool {
+        let visible = Path::new("/proc/1/stat").exists();
+        let comparable = own_pid_namespace() == Some(self.pid_namespace);
+        !(visible && comparable) || Process::now(self.pid) == Some(*self)
+    }
+}
+
+fn own_pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|file| file.ino())
+}
+
+/// The start time in the text of /proc/PID/stat (proc(5)): field 22, counted behind the name, which
+/// may hold anything. None for a zombie (Z) or a process being removed (X): it runs no more.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+impl Namespace {
+    /// The namespace at a path, as far as it can be told.
+    pub fn at(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        Some(Namespace { path: path.to_owned(), device: file.dev(), inode: file.ino() })
+    }
+
+    fn is_alive(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(file) => (file.dev(), file.ino()) == (self.device, self.inode),
+            // Whatever else keeps it from being seen does not tell that it is gone.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
+        let stat = |state: &str| {
+            let rest: Vec<String> = (4..30).map(|field| format!("{field}")).collect();
+            format!("7 (a) b (c) {state} {}", rest.join(" "))
+        };
+        assert_eq!(parse_stat(&stat("S")), Some(22));
+        assert_eq!(parse_stat(&stat("Z")), None);
+        assert_eq!(parse_stat("7 (cut"), None);
+    }
+
+    #[test]
+    fn a_process_is_dead_once_it_has_ended_although_nobody_has_waited_for_it() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::now(child.id() as i32).unwrap();
+        assert!(process.is_alive());
+        assert!(!Process { start_time: process.start_time + 1, ..process }.is_alive());
+        assert!(Process { pid: 0, pid_namespace: 0, ..process }.is_alive(), "cannot be told");
+        child.kill().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!process.is_alive());
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+    }
+}

@@ -1,0 +1,266 @@
+//! The journal: one JSON file an owner, in a folder that is root's alone.
+//!
+//! An entry is written whole, under another name and renamed, before the kernel's transaction, and
+//! removed after the withdrawal. So whoever is killed in between leaves too much in the journal and
+//! never too little, and what is too much is told by the owner being dead.
+//!
+//! Everybody who changes kernel and journal holds a lock on the folder (flock(2)): hooks share it, and
+//! whoever compares the two (restore, gc, watch) has it alone. The kernel drops the lock of a process
+//! that dies. A link is never followed, a file that is not an entry is set aside under another name.
+
+mod entry;
+mod life;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hostport_nft::OwnerId;
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use thiserror::Error;
+use tracing::warn;
+
+pub use entry::{Entry, Namespace, Process};
+
+/// Where the journal is unless an option says otherwise.
+pub const DEFAULT_FOLDER: &str = "/run/hostport";
+
+const MAX_ENTRY: u64 = 16 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(8);
+const SUFFIX: &str = ".json";
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    folder: OwnedFd,
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    #[error("cannot {action} {path:?}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "{0:?} must be a folder of root's alone: chown root:root it and chmod 0700 it, or name another with --state-dir"
+    )]
+    NotPrivate(PathBuf),
+    #[error("the journal {0:?} has been locked for {seconds} seconds: another hostport hangs (see fuser -v {0:?})", seconds = PATIENCE.as_secs())]
+    Locked(PathBuf),
+    #[error("cannot write a journal entry: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Who may use the journal at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Others may too: each changes its own owner's entry.
+    Shared,
+    /// Nobody else.
+    Exclusive,
+}
+
+impl Journal {
+    /// Opens the journal, makes it if it is missing, and locks it until it is dropped.
+    pub fn open(path: &Path, lock: Lock) -> Result<Self, JournalError> {
+        let folder = open_folder(path)?;
+        let journal = Journal { path: path.to_owned(), folder };
+        journal.lock(lock)?;
+        Ok(journal)
+    }
+
+    fn lock(&self, lock: Lock) -> Result<(), JournalError> {
+        let operation = match lock {
+            Lock::Shared => FlockOperation::NonBlockingLockShared,
+            Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        let begin = Instant::now();
+        loop {
+            match rustix::fs::flock(&self.folder, operation) {
+                Ok(()) => return Ok(()),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if begin.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    return Err(JournalError::Locked(self.path.clone()));
+                }
+                Err(error) => return Err(self.failed("lock", "")(error)),
+            }
+        }
+    }
+
+    /// An owner's entry. A file that is not one is set aside.
+    pub fn read(&self, owner: &OwnerId) -> Result<Option<Entry>, JournalError> {
+        self.read_file(&format!("{owner}{SUFFIX}"))
+    }
+
+    /// All entries, in no order. Files that are not entries are set aside.
+    pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
+        let mut entries = Vec::new();
+        for name in self.names()? {
+            if name.ends_with(SUFFIX) {
+                entries.extend(self.read_file(&name)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Writes an owner's entry, in place of the one that there may be.
+    pub fn write(&self, entry: &Entry) -> Result<(), JournalError> {
+        let text = entry.to_json()?;
+        let name = format!("{}{SUFFIX}", entry.owner);
+        let temporary = format!("{}.{}{TEMPORARY}", entry.owner, std::process::id());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // A process that had our number and was killed may have left its file.
+        let _ = rustix::fs::unlinkat(&self.folder, temporary.as_str(), AtFlags::empty());
+        let file = rustix::fs::openat(&self.folder, temporary.as_str(), flags, Mode::from(0o600))
+            .map_err(self.failed("create", &temporary))?;
+        let written = File::from(file)
+            .write_all(&text)
+            .map_err(|source| self.io("write", &temporary, source));
+        let done = written.and_then(|()| {
+            rustix::fs::renameat(&self.folder, temporary.as_str(), &self.folder, name.as_str())
+                .map_err(self.failed("write", &name))
+        });
+        if done.is_err() {
+            let _ = rustix::fs::unlinkat(&self.folder, temporary.as_str(), AtFlags::empty());
+        }
+        done
+    }
+
+    /// Removes an owner's entry, if there is one.
+    pub fn remove(&self, owner: &OwnerId) -> Result<(), JournalError> {
+        let name = format!("{owner}{SUFFIX}");
+        match rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.failed("remove", &name)(error)),
+        }
+    }
+
+    /// Removes what killed writers left. For the holder of [`Lock::Exclusive`]: nobody is writing.
+    pub fn remove_temporary_files(&self) -> Result<(), JournalError> {
+        for name in self.names()? {
+            if name.ends_with(TEMPORARY) {
+                rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty())
+                    .map_err(self.failed("remove", &name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<String>, JournalError> {
+        let folder = Dir::read_from(&self.folder).map_err(self.failed("list", ""))?;
+        let mut names = Vec::new();
+        for file in folder {
+            let file = file.map_err(self.failed("list", ""))?;
+            // A name that is not text is not ours.
+            names.extend(file.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Entry>, JournalError> {
+        let text = match self.text(name) {
+            Ok(text) => text,
+            Err(Unreadable::Gone) => return Ok(None),
+            Err(Unreadable::NotAFile) => {
+                self.set_aside(name, "not a regular file");
+                return Ok(None);
+            }
+            Err(Unreadable::Io(source)) => return Err(self.io("read", name, source)),
+        };
+        let entry = match Entry::from_json(&text) {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.set_aside(name, &error.to_string());
+                return Ok(None);
+            }
+        };
+        if name.strip_suffix(SUFFIX) == Some(entry.owner.as_str()) {
+            Ok(Some(entry))
+        } else {
+            self.set_aside(name, "it names another owner");
+            Ok(None)
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Vec<u8>, Unreadable> {
+        let flags =
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = match rustix::fs::openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Err(Unreadable::Gone),
+            Err(Errno::LOOP | Errno::NXIO) => return Err(Unreadable::NotAFile),
+            Err(error) => return Err(Unreadable::Io(error.into())),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(|error| Unreadable::Io(error.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Unreadable::NotAFile);
+        }
+        let mut text = Vec::new();
+        File::from(file).take(MAX_ENTRY).read_to_end(&mut text).map_err(Unreadable::Io)?;
+        Ok(text)
+    }
+
+    /// Renames a file that is not an entry, so that it is neither obeyed nor lost.
+    fn set_aside(&self, name: &str, why: &str) {
+        let aside = format!("{name}.set-aside");
+        let path = self.path.join(name);
+        match rustix::fs::renameat(&self.folder, name, &self.folder, aside.as_str()) {
+            Ok(()) => warn!("the journal file {path:?} is set aside as {aside:?}: {why}"),
+            Err(error) => warn!("the journal file {path:?} is ignored: {why} ({error})"),
+        }
+    }
+
+    fn failed(
+        &self,
+        action: &'static str,
+        name: &str,
+    ) -> impl FnOnce(Errno) -> JournalError + use<> {
+        let path = self.path.join(name);
+        move |error| JournalError::Io { action, path, source: error.into() }
+    }
+
+    fn io(&self, action: &'static str, name: &str, source: io::Error) -> JournalError {
+        JournalError::Io { action, path: self.path.join(name), source }
+    }
+}
+
+const TEMPORARY: &str = ".tmp";
+
+enum Unreadable {
+    Gone,
+    NotAFile,
+    Io(io::Error),
+}
+
+/// Opens the folder, which must be nobody else's to write in.
+fn open_folder(path: &Path) -> Result<OwnedFd, JournalError> {
+    let failed = |action: &'static str| {
+        move |error: Errno| JournalError::Io { action, path: path.to_owned(), source: error.into() }
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = || rustix::fs::open(path, flags, Mode::empty());
+    let folder = match open() {
+        Err(Errno::NOENT) => {
+            match rustix::fs::mkdir(path, Mode::from(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed("create the journal's folder")(error)),
+            }
+            open()
+        }
+        opened => opened,
+    };
+    let folder = match folder {
+        Err(Errno::LOOP | Errno::NOTDIR) => return Err(JournalError::NotPrivate(path.to_owned())),
+        opened => opened.map_err(failed("open the journal's folder"))?,
+    };
+    let stat = rustix::fs::fstat(&folder).map_err(failed("look at the journal's folder"))?;
+    let private = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0;
+    if private { Ok(folder) } else { Err(JournalError::NotPrivate(path.to_owned())) }
+}

@@ -1,0 +1,90 @@
+//! `hostport watch`: what another program removes is back at once.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hostport_tests::hook::{Bundle, program, published, state_dir};
+use hostport_tests::lab::{Client, Lab, NODE4};
+use hostport_tests::runtime::wait_until;
+
+/// A watcher, ended when dropped.
+struct Watcher(Child);
+
+impl Watcher {
+    fn start(lab: &Lab) -> Watcher {
+        let state_dir = state_dir(lab.node());
+        let child = lab.node().run(|| {
+            Command::new(program())
+                .args(["watch", "--log-level", "off", "--state-dir"])
+                .arg(state_dir)
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        Watcher(child)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn after_a_flush_of_a_thousand_ports_a_client_is_served_again_within_a_second() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8999);
+    let ports = "8000-8999:8000-8999";
+    Bundle::of(&web).annotation("io.hostport.ports", ports).start(lab.node());
+    let _watcher = Watcher::start(&lab);
+    let client = Client::new(lab.client()).timeout(Duration::from_millis(100));
+    let served = || client.tcp((NODE4, 8999)).is_ok_and(|answer| answer.server == "web");
+    assert!(wait_until(Duration::from_secs(5), served));
+    for damage in ["flush ruleset", "flush map ip hostport ports", "delete table ip hostport"] {
+        lab.node().nft(damage);
+        let begin = Instant::now();
+        assert!(wait_until(Duration::from_secs(1), served), "{damage}");
+        let took = begin.elapsed();
+        // And no further loss.
+        for _ in 0..20 {
+            assert!(served(), "{damage}: lost again after {took:?}");
+        }
+        assert_eq!(published(lab.node()).len(), 2000);
+    }
+}
+
+#[test]
+fn hooks_come_and_go_under_watch_undisturbed() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundles: Vec<_> = (0..20)
+        .map(|n| Bundle::of(&web).annotation("io.hostport.ports", &format!("{}:80", 9000 + n)))
+        .collect();
+    let _watcher = Watcher::start(&lab);
+    for _ in 0..5 {
+        bundles.iter().for_each(|bundle| drop(bundle.start(lab.node())));
+        assert_eq!(published(lab.node()).len(), 40);
+        bundles.iter().for_each(|bundle| drop(bundle.stop(lab.node())));
+        assert_eq!(published(lab.node()), [""; 0]);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(published(lab.node()), [""; 0], "nothing that was withdrawn comes back");
+}
+
+#[test]
+fn it_ends_cleanly_on_sigterm() {
+    let lab = Lab::new();
+    let mut watcher = Watcher::start(&lab);
+    std::thread::sleep(Duration::from_millis(200));
+    let pid = rustix::process::Pid::from_raw(watcher.0.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let mut code = None;
+    assert!(wait_until(Duration::from_secs(2), || {
+        code = watcher.0.try_wait().unwrap();
+        code.is_some()
+    }));
+    assert_eq!(code.unwrap().code(), Some(0));
+}
