@@ -180,6 +180,7 @@ impl HostPorts {
             }
         }
         let mut changes = Changes::default();
+        let mut left = BTreeMap::new();
         for claim in &publication.claims {
             let host = claim.mapping.host();
             match self.get(host)? {
@@ -191,12 +192,21 @@ impl HostPorts {
                             return Err(present.taken(host).into());
                         }
                         changes.taken_over.push(present);
+                    } else if present.mapping.endpoint().ip != claim.mapping.endpoint().ip {
+                        left.insert(present.mapping.endpoint().ip, &claim.owner);
                     }
                     self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
                 }
             }
             self.push_port(&mut batch, claim);
             changes.added.push(claim.mapping);
+        }
+        // An owner that came back with another address needs nothing at its old one.
+        for (pod, owner) in left {
+            let one = HairpinOwner::One(owner.clone());
+            if self.hairpin(pod)?.is_some_and(|hairpin| hairpin.owner == one) {
+                self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
+            }
         }
         Ok(batch.commit(&mut self.socket)?.committed()?.then_some(changes))
     }

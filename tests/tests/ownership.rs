@@ -153,6 +153,8 @@ fn a_container_that_comes_back_with_another_address_gets_its_port_there() {
         .annotation("io.hostport.ports", "9000:8080")
         .start(lab.node());
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "new");
+    let (old, ruleset) = (old.ipv4().to_string(), lab.node().nft_list());
+    assert!(!ruleset.contains(&old), "the hairpin element of the old address went too: {ruleset}");
 }
 
 #[test]
