@@ -36,8 +36,9 @@ test: build ## Run all tests (as root: they make network namespaces)
 	@packaging/install-packages test
 	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
-check: ## Formatting, clippy, documentation: no warnings
+check: ## Formatting, clippy, documentation, licences: no warnings
 	@packaging/install-packages check
+	@packaging/check-licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked

@@ -1,0 +1,98 @@
+//! The library by itself, in a node's namespace: what its public functions do to a real kernel.
+
+use std::collections::BTreeSet;
+
+use hostport_nft::{
+    Claim, Endpoint, Error, Family, HostPort, HostPorts, Link, Mapping, OwnerId, Publication,
+    Settings,
+};
+use hostport_tests::lab::Lab;
+
+fn mapping(host: (&str, u16), endpoint: (&str, u16)) -> Mapping {
+    let host = HostPort {
+        host_ip: host.0.parse().unwrap(),
+        port: hostport_nft::Port::new(host.1).unwrap(),
+        protocol: hostport_nft::Protocol::Tcp,
+    };
+    let endpoint = Endpoint {
+        ip: endpoint.0.parse().unwrap(),
+        port: hostport_nft::Port::new(endpoint.1).unwrap(),
+    };
+    Mapping::new(host, endpoint).unwrap()
+}
+
+fn publication(owner: &OwnerId, mappings: &[Mapping]) -> Publication {
+    let claim = |mapping: &Mapping| Claim { owner: owner.clone(), mapping: *mapping };
+    Publication { claims: mappings.iter().map(claim).collect(), ..Publication::default() }
+}
+
+#[test]
+fn what_is_published_can_be_got_listed_withdrawn_and_removed() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let first = mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080));
+        let second = mapping(("::", 9000), ("2001:db8:85::11", 8080));
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        assert!(!host_ports.remove().unwrap(), "there is nothing to remove");
+        assert_eq!(host_ports.list().unwrap(), []);
+        assert_eq!(host_ports.get(first.host()).unwrap(), None);
+
+        let both = publication(&owner, &[first, second]);
+        assert_eq!(host_ports.publish(&both, |_| false).unwrap().added, [first, second]);
+        assert_eq!(host_ports.publish(&both, |_| false).unwrap().added, []);
+        let got = host_ports.get(second.host()).unwrap().unwrap();
+        assert_eq!((got.mapping, got.owner), (second, Some(owner.clone())));
+        let listed: Vec<_> = host_ports.list().unwrap().iter().map(|one| one.mapping).collect();
+        assert_eq!(listed, [first, second]);
+
+        let gone = host_ports.withdraw(&owner, &BTreeSet::from([first.host()])).unwrap();
+        assert_eq!(gone.iter().map(|one| one.mapping).collect::<Vec<_>>(), [first]);
+        assert!(host_ports.remove().unwrap());
+        assert!(!host_ports.remove().unwrap());
+    });
+    assert_eq!(lab.node().nft_list(), "");
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_names_its_owner_and_may_be_taken_where_allowed() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let (old, new): (OwnerId, OwnerId) = ("old".parse().unwrap(), "new".parse().unwrap());
+        let before = mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080));
+        let after = mapping(("0.0.0.0", 9000), ("10.85.0.12", 8080));
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.publish(&publication(&old, &[before]), |_| false).unwrap();
+        let refused = host_ports.publish(&publication(&new, &[after]), |_| false).unwrap_err();
+        let Error::Taken(taken) = refused else { panic!("{refused}") };
+        assert_eq!((taken.owner, taken.endpoint), (Some(old.clone()), before.endpoint()));
+        let changes = host_ports.publish(&publication(&new, &[after]), |_| true).unwrap();
+        assert_eq!(changes.added, [after]);
+        assert_eq!(changes.taken_over[0].owner, Some(old.clone()));
+        assert_eq!(host_ports.withdraw(&old, &BTreeSet::from([before.host()])).unwrap(), []);
+    });
+}
+
+#[test]
+fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let wrong = mapping(("0.0.0.0", 80), ("10.85.0.99", 80));
+        let right = mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080));
+        let missing = mapping(("::", 9000), ("2001:db8:85::11", 8080));
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.publish(&publication(&owner, &[wrong, right]), |_| false).unwrap();
+        let wanted = publication(&owner, &[right, missing]).claims;
+        let links = [Link { family: Family::Ip, index: 1, bypasses: true }];
+        let restored = host_ports.restore(&wanted, &links).unwrap();
+        assert_eq!(restored.tables, [Family::Ip6]);
+        assert_eq!(restored.kept, 1);
+        let mappings = |list: &[hostport_nft::Published]| {
+            list.iter().map(|one| one.mapping).collect::<Vec<_>>()
+        };
+        assert_eq!(mappings(&restored.added), [missing]);
+        assert_eq!(mappings(&restored.removed), [wrong]);
+        assert_eq!(mappings(&host_ports.list().unwrap()), [right, missing]);
+    });
+}
