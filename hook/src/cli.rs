@@ -1,5 +1,6 @@
 //! The command line. Wrong usage ends with exit status 2, by clap.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -18,6 +19,46 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+/// A call by a runtime: `hostport hook`, parsed without building what the other commands need.
+#[derive(Debug, Parser)]
+#[command(name = "hostport hook", disable_help_flag = true)]
+struct HookCall {
+    #[command(flatten)]
+    hook: HookArguments,
+
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+impl Arguments {
+    /// Parses the command line, or ends the program as clap does.
+    ///
+    /// The hook is called for each container, and half of its own time would go into building the
+    /// parser of all commands; so its arguments are parsed alone. What that parser does not take
+    /// (among it `--help`) is left to the whole one, so that both say the same.
+    pub fn from_command_line() -> Self {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        Arguments::hook_call(&words).unwrap_or_else(|| Arguments::parse_from(words))
+    }
+
+    fn hook_call(words: &[OsString]) -> Option<Self> {
+        let [_, hook, arguments @ ..] = words else { return None };
+        if hook != "hook" {
+            return None;
+        }
+        // The first word is the program's name.
+        let call = HookCall::try_parse_from(std::iter::once(hook).chain(arguments)).ok()?;
+        Some(Arguments { command: Command::Hook(call.hook), common: call.common })
+    }
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct CommonArguments {
     /// Name of the nftables tables, in the families ip and ip6
     #[arg(long, global = true, value_name = "NAME", default_value_t)]
     pub table: TableName,
@@ -173,7 +214,29 @@ mod tests {
         .unwrap();
         let Command::Hook(hook) = arguments.command else { panic!() };
         assert_eq!(hook.stage, Some(Stage::CreateRuntime));
-        assert_eq!(hook.ruleset.settings(arguments.table).exclude.len(), 2);
+        assert_eq!(hook.ruleset.settings(arguments.common.table).exclude.len(), 2);
+    }
+
+    #[test]
+    fn a_call_by_a_runtime_is_parsed_like_any_other() {
+        let calls: [&[&str]; 5] = [
+            &[],
+            &["poststop"],
+            &["--exclude", "10.96.0.0/12", "--no-localhost", "prestart"],
+            &["--table", "edge", "--state-dir", "/x", "--log-level", "off"],
+            &["--no-hairpin-mode", "--allow-pod-annotation"],
+        ];
+        for call in calls {
+            let words: Vec<OsString> =
+                ["hostport", "hook"].iter().chain(call).map(OsString::from).collect();
+            let quick = Arguments::hook_call(&words).unwrap();
+            let whole = Arguments::try_parse_from(&words).unwrap();
+            assert_eq!(format!("{quick:?}"), format!("{whole:?}"));
+        }
+        for call in [&["hostport", "hook", "--help"][..], &["hostport", "list"], &["hostport"]] {
+            let words: Vec<OsString> = call.iter().map(OsString::from).collect();
+            assert!(Arguments::hook_call(&words).is_none(), "{call:?}");
+        }
     }
 
     #[test]

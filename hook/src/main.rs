@@ -19,10 +19,8 @@ mod state;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match commands::run(cli::Arguments::parse()) {
+    match commands::run(cli::Arguments::from_command_line()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads it (a full disk, a runtime that went away) the exit status must do.

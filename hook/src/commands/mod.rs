@@ -14,7 +14,7 @@ use hostport_nft::{HostPort, TableName};
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
-use crate::cli::{Arguments, Command};
+use crate::cli::{Arguments, Command, CommonArguments};
 
 /// Why a command failed: one line that says what, which port or file, and what to do.
 #[derive(Debug, Error)]
@@ -42,8 +42,9 @@ pub struct Place {
 
 /// Runs the command that was asked for.
 pub fn run(arguments: Arguments) -> Result<(), CommandError> {
-    log_to_stderr(arguments.log_level);
-    let place = Place { table: arguments.table, state_dir: arguments.state_dir };
+    let CommonArguments { table, state_dir, log_level } = arguments.common;
+    log_to_stderr(log_level);
+    let place = Place { table, state_dir };
     match arguments.command {
         Command::Hook(hook) => Ok(hook::run(&hook, &place)?),
         Command::List { json } => list::run(json, place.table),
