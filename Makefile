@@ -9,6 +9,8 @@ DESTDIR  ?=
 # Where podman and CRI-O look for hooks without being told.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
+# How long `make fuzz` runs each target.
+SECONDS  ?= 600
 
 CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
@@ -18,7 +20,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test check bench install uninstall clean
+.PHONY: help build demo test check bench fuzz install uninstall clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,11 +32,11 @@ build: ## Build the static binary
 
 demo: build ## Run the worked example for real, and show it
 	@packaging/install-packages test
-	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
 
 test: build ## Run all tests (as root: they make network namespaces)
 	@packaging/install-packages test
-	HOSTPORT=$(CURDIR)/$(BINARY) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
 check: ## Formatting, clippy, documentation, licences: no warnings
 	@packaging/install-packages check
@@ -45,8 +47,18 @@ check: ## Formatting, clippy, documentation, licences: no warnings
 
 bench: build ## Measure a hook call against its peers, and write docs/benchmarks.md
 	@packaging/install-packages test
-	HOSTPORT=$(CURDIR)/$(BINARY) STATIC_FLAGS="$(STATIC_FLAGS)" \
+	HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(STATIC_FLAGS)" \
 		$(CARGO) bench --quiet --locked --package hostport-tests --bench hook_call
+
+fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
+	@packaging/install-packages fuzz
+	@cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-fuzz
+	@cd fuzz && for target in $$($(CARGO) fuzz list); do \
+		echo "== $$target"; \
+		mkdir -p target/corpus/$$target; \
+		$(CARGO) fuzz run --sanitizer none $$target target/corpus/$$target corpus/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
+	done
 
 install: ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }

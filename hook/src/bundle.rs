@@ -78,7 +78,7 @@ impl Config {
         &self.network
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         // serde takes a list for a struct, field by field. A config.json is not a list.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(Problem::NotAnObject);

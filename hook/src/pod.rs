@@ -43,6 +43,11 @@ pub enum PodError {
         "container {0} has a network namespace without a path, and its state has no pid to find it by"
     )]
     NoPid(OwnerId),
+    #[error(
+        "the container's address {0} is one of the node's own, so no host port can lead there: \
+         give it another, or take the ports out"
+    )]
+    NodesAddress(IpAddr),
 }
 
 impl Pod {
@@ -111,11 +116,11 @@ impl Pod {
                     links.push(Link {
                         family: Family::of(address.ip),
                         index: way.index,
-                        bypasses: way.is_bridge && !way.bridge_nf,
+                        bypasses: way.bypasses,
                     });
                     address.way = Some(way);
                 }
-                Way::Local => warn!("the container's address {} is the node's own", address.ip),
+                Way::Local => return Err(PodError::NodesAddress(address.ip)),
                 Way::NoRoute => warn!(
                     "the node has no route to the container's address {}: its host ports cannot \
                      be reached until there is one",
@@ -141,7 +146,7 @@ impl Pod {
     /// Lets the container reach itself through a bridge that gives its traffic to netfilter.
     pub fn open_hairpin(&mut self) {
         for address in &self.addresses {
-            let filtered = address.way.as_ref().is_some_and(|way| way.is_bridge && way.bridge_nf);
+            let filtered = address.way.as_ref().is_some_and(|way| way.bridge_nf);
             let Some(link) = address.link.filter(|_| filtered) else { continue };
             let turned = match endpoint::peer(&mut self.inside, &self.own, link) {
                 Ok(None) => continue,

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut host_ports = HostPorts::open(Settings::default())?;
     if std::env::args().any(|argument| argument == "--withdraw") {
-        for gone in host_ports.withdraw(&owner, &BTreeSet::from([host]))? {
+        for gone in host_ports.withdraw(&owner, &BTreeSet::from([host]), &BTreeSet::new())? {
             println!("withdrawn: {}", gone.mapping);
         }
     } else {

@@ -45,11 +45,11 @@ const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
 /// A tracked connection: where its first packet went to, and who answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Flow {
+pub(crate) struct Flow {
     /// The destination before translation.
-    host: HostPort,
+    pub(crate) host: HostPort,
     /// The destination after it.
-    answers: Endpoint,
+    pub(crate) answers: Endpoint,
     /// The attributes that name the entry to the kernel.
     name: Vec<DefaultNla>,
 }
@@ -173,7 +173,7 @@ fn nest(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
 
 impl Flow {
     /// Reads an entry's attributes; none if it is of a protocol that has no host ports.
-    fn decode(family: Family, attributes: &[u8]) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn decode(family: Family, attributes: &[u8]) -> Result<Option<Self>, Malformed> {
         let tuple = |kind| -> Result<Option<Tuple>, Malformed> {
             find(attributes, kind)?.map_or(Ok(None), |tuple| Tuple::decode(family, tuple.value()))
         };

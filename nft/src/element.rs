@@ -13,7 +13,9 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLA_HEADER_SIZE, NlaBuffer, NlasIterator};
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLA_HEADER_SIZE, NlaBuffer, NlasIterator,
+};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, SetElementAttribute, SetElementFlags,
 };
@@ -58,6 +60,16 @@ impl Element {
             attributes.push(SetElementAttribute::Other(DefaultNla::new(kind, value)));
         }
         ListAttribute::Element(attributes)
+    }
+
+    /// Appends the bytes of [`Element::attribute`].
+    pub(crate) fn encode(&self, list: &mut Vec<u8>) {
+        let attribute = self.attribute();
+        let begin = list.len();
+        list.resize(begin + attribute.buffer_len(), 0);
+        if let Some(place) = list.get_mut(begin..) {
+            attribute.emit(place);
+        }
     }
 
     /// Reads the attributes of one element of a list.
@@ -169,8 +181,10 @@ pub(crate) fn take_address(bytes: &mut &[u8], family: Family) -> Option<IpAddr> 
 }
 
 /// Takes a padded port off the front of the bytes.
+///
+/// Padding that is not zero is somebody else's: no packet has such a key.
 pub(crate) fn take_port(bytes: &mut &[u8]) -> Option<Port> {
-    let [high, low, _, _] = take::<4>(bytes)?;
+    let [high, low, 0, 0] = take::<4>(bytes)? else { return None };
     Port::new(u16::from_be_bytes([high, low]))
 }
 

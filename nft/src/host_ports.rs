@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::message::Message;
 use crate::reply;
 use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
-use crate::skeleton::{Elements, HAIRPIN, PORTS, PUBLISH, SAME_LINK, Table};
+use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::socket::Socket;
 use crate::{Error, Family, HostPort, Settings};
 
@@ -145,10 +145,14 @@ impl HostPorts {
             return Ok(TableState::Outdated);
         }
         // `nft flush table` takes the rules and leaves the rest.
-        let request = Message::get_chain(family, table, PUBLISH);
-        let uses = self.socket.get("to read a chain", &request, reply::chain_uses)?;
-        let current = uses == Some(whole.publish_uses());
-        Ok(if current { TableState::Current } else { TableState::Outdated })
+        for (chain, expected) in whole.chain_uses() {
+            let request = Message::get_chain(family, table, chain);
+            let uses = self.socket.get("to read a chain", &request, reply::chain_uses)?;
+            if uses != Some(expected) {
+                return Ok(TableState::Outdated);
+            }
+        }
+        Ok(TableState::Current)
     }
 
     pub(crate) fn hairpin(&mut self, pod: std::net::IpAddr) -> Result<Option<Hairpin>, Error> {
@@ -158,13 +162,6 @@ impl HostPorts {
         let elements = self.socket.get("to read an element", &request, reply::elements)?;
         let element = elements.unwrap_or_default().pop();
         Ok(element.and_then(|element| Hairpin::from_element(family, &element)))
-    }
-
-    pub(crate) fn has_same_link(&mut self, family: Family, link: SameLink) -> Result<bool, Error> {
-        let key = link.element().key;
-        let request = Message::get_element(family, &self.settings.table, SAME_LINK, &key);
-        let elements = self.socket.get("to read an element", &request, reply::elements)?;
-        Ok(elements.is_some_and(|elements| !elements.is_empty()))
     }
 
     pub(crate) fn ports(&mut self, family: Family) -> Result<Vec<Published>, Error> {

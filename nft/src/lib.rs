@@ -27,7 +27,7 @@
 //! for published in host_ports.list()? {
 //!     println!("{}: {} connections", published.mapping, published.counter.packets);
 //! }
-//! host_ports.withdraw(&owner, &BTreeSet::from([host]))?;
+//! host_ports.withdraw(&owner, &BTreeSet::from([host]), &BTreeSet::new())?;
 //! # Ok(())
 //! # }
 //! ```
@@ -88,6 +88,9 @@ mod conntrack;
 mod element;
 mod error;
 mod expression;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_ports;
 mod mapping;
 mod message;

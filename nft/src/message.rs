@@ -51,8 +51,11 @@ const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 const NFNL_BATCH_GENID: u16 = 1;
 /// The expression that each new element of a set gets.
 const NFTA_SET_EXPR: u16 = 17;
+/// The list of elements in a message.
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 /// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
-const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / 272;
+const ELEMENT: usize = 272;
+const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / ELEMENT;
 /// NF_ACCEPT of `linux/netfilter.h`.
 const NF_ACCEPT: u32 = 1;
 
@@ -215,8 +218,15 @@ impl Message {
         elements: &'a [Element],
     ) -> impl Iterator<Item = Self> + 'a {
         elements.chunks(ELEMENTS_IN_A_MESSAGE).map(move |chunk| {
-            let list = chunk.iter().map(Element::attribute).collect();
-            let body = element_list(table, set, list);
+            // As bytes at once: kept as values, many elements would be measured and copied again at
+            // each level that they are nested in.
+            let mut list = Vec::with_capacity(chunk.len() * ELEMENT);
+            for element in chunk {
+                element.encode(&mut list);
+            }
+            let mut body = element_list(table, set, vec![]);
+            let kind = NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED;
+            body.attributes.push(SetElementList::Other(DefaultNla::new(kind, list)));
             Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
         })
     }

@@ -19,9 +19,10 @@ use nftnl::{MsgType, NlMsg};
 use crate::message::Message;
 
 // SAFETY: the trait asks that no message is larger than the largest that netlink can carry
-// (`nftnl::nft_nlmsg_maxsize`, 64 KiB and a page). Ours hold one table, chain, set, rule or element
-// each, made of names of at most 64 bytes, a comment of at most 128 and a fixed number of
-// expressions; the largest stays under 1 KiB, which `the_largest_message_is_small` checks.
+// (`nftnl::nft_nlmsg_maxsize`, 65,535 bytes and a page). Ours hold one table, chain, set or rule,
+// made of names of at most 64 bytes, a comment of at most 128 and a fixed number of expressions; or a
+// list of elements, which is an attribute and so at most 65,535 bytes long. Both are checked by
+// `the_largest_message_fits`.
 #[allow(unsafe_code)]
 unsafe impl NlMsg for Message {
     unsafe fn write(&self, buf: *mut c_void, seq: u32, msg_type: MsgType) {
@@ -38,20 +39,41 @@ unsafe impl NlMsg for Message {
 mod tests {
     use ipnet::IpNet;
 
+    use crate::skeleton::Elements;
     use crate::{Family, Settings, Table};
 
     #[test]
-    fn the_largest_message_is_small() {
+    fn the_largest_message_fits() {
+        let most = nftnl::nft_nlmsg_maxsize() as usize;
+        let exclude = (0..4000u32).map(|n| {
+            let address = 0x2001_0db8_0000_0000_0000_0000_0000_0000 | u128::from(n) << 32;
+            IpNet::new(std::net::Ipv6Addr::from(address).into(), 100).unwrap()
+        });
         let settings = Settings {
             table: "t".repeat(64).parse().unwrap(),
-            exclude: vec!["10.96.0.0/12".parse::<IpNet>().unwrap()],
+            exclude: exclude.collect(),
             localhost: true,
         };
         for family in Family::ALL {
             for message in Table::new(family, &settings).messages() {
-                assert!(message.encode(1).len() < 1024);
-                assert!(message.deleting().encode(1).len() < 1024);
+                assert!(message.encode(1).len() <= most);
+                assert!(message.deleting().encode(1).len() <= most);
             }
+        }
+        let ports = (1..=u16::MAX).step_by(50).map(|port| {
+            let port = crate::Port::new(port).unwrap();
+            let host_ip = Family::Ip6.wildcard();
+            let host = crate::HostPort { host_ip, port, protocol: crate::Protocol::Sctp };
+            let endpoint = crate::Endpoint { ip: host_ip, port };
+            crate::Published {
+                mapping: crate::Mapping::new(host, endpoint).unwrap(),
+                owner: "x".repeat(crate::OwnerId::MAX_LEN).parse().ok(),
+                counter: crate::Counter { packets: u64::MAX, bytes: u64::MAX },
+            }
+        });
+        let elements = Elements { ports: ports.collect(), ..Elements::default() };
+        for message in Table::with(Family::Ip6, &settings, elements).messages() {
+            assert!(message.encode(1).len() <= most);
         }
     }
 }

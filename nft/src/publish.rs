@@ -128,7 +128,7 @@ impl HostPorts {
                 TableState::Outdated => return Ok(false),
             }
         }
-        self.push_links(&mut batch, publication)?;
+        self.push_links(&mut batch, publication);
         for (pod, owner) in publication.pods() {
             self.push_hairpin(&mut batch, Hairpin { pod, owner });
         }
@@ -167,7 +167,7 @@ impl HostPorts {
                 }
             }
         }
-        self.push_links(&mut batch, publication)?;
+        self.push_links(&mut batch, publication);
         for (pod, owner) in publication.pods() {
             match self.hairpin(pod)? {
                 None => self.push_hairpin(&mut batch, Hairpin { pod, owner }),
@@ -189,7 +189,11 @@ impl HostPorts {
                 Some(present) => {
                     if present.owner.as_ref() != Some(&claim.owner) {
                         if !may_take(&present) {
-                            return Err(present.taken(host).into());
+                            // Its owner may have ended since it was read, and be unknown by now.
+                            let still = self.get(host)?.is_some_and(|now| {
+                                (now.mapping, &now.owner) == (present.mapping, &present.owner)
+                            });
+                            return if still { Err(present.taken(host).into()) } else { Ok(None) };
                         }
                         changes.taken_over.push(present);
                     } else if present.mapping.endpoint().ip != claim.mapping.endpoint().ip {
@@ -240,8 +244,9 @@ impl HostPorts {
         batch.push(Message::delete_element(family, &self.settings.table, set, key), A_PORT);
     }
 
-    /// Brings the set `same_link` to what is true of the links now.
-    fn push_links(&mut self, batch: &mut Batch, publication: &Publication) -> Result<(), Error> {
+    /// Adds the links to the set `same_link`. They stay when the last pod goes: an element does nothing
+    /// where no reply could bypass the host, as on a bridge that netfilter has come to see.
+    fn push_links(&self, batch: &mut Batch, publication: &Publication) {
         let families = publication.families();
         for link in publication.links.iter().filter(|link| families.contains(&link.family)) {
             let pair = SameLink { iif: link.index, oif: link.index };
@@ -250,11 +255,8 @@ impl HostPorts {
                 let (table, element) = (&self.settings.table, pair.element());
                 let message = Message::new_element(link.family, table, SAME_LINK, &element);
                 batch.push(message, A_LINK);
-            } else if self.has_same_link(link.family, pair)? {
-                self.push_delete(batch, link.family, SAME_LINK, &pair.element().key);
             }
         }
-        Ok(())
     }
 }
 

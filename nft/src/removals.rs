@@ -26,8 +26,8 @@ const NFTA_GEN_PROC_NAME: u16 = 3;
 pub struct Removals {
     socket: Socket,
     table: TableName,
-    /// The name that the kernel has for our own programs.
-    own: String,
+    /// The names that the kernel has for our own programs.
+    own: Vec<String>,
     /// Something of ours was removed in the transaction that is being told of.
     pending: bool,
 }
@@ -47,12 +47,12 @@ pub enum Heard {
 }
 
 impl Removals {
-    /// Listens from now on. Transactions made by programs of the name `own` do not count.
+    /// Listens from now on. Transactions made by programs of the names `own` do not count.
     ///
     /// # Errors
     /// [`Error::Open`].
-    pub fn listen(table: TableName, own: &str) -> Result<Self, Error> {
-        Ok(Removals { socket: Socket::listen()?, table, own: own.to_owned(), pending: false })
+    pub fn listen(table: TableName, own: &[String]) -> Result<Self, Error> {
+        Ok(Removals { socket: Socket::listen()?, table, own: own.to_vec(), pending: false })
     }
 
     /// Reads what has been told; waits if nothing has.
@@ -64,7 +64,7 @@ impl Removals {
         let mut culprit = None;
         let complete = socket.hear(|kind, attributes| {
             if let Some(by) = note(kind, attributes, table, pending)?
-                && by != *own
+                && !own.contains(&by)
             {
                 culprit = Some(by);
             }
@@ -86,7 +86,7 @@ impl AsFd for Removals {
 
 /// Takes note of one notification. The name of a program that removed something of ours, at the end of
 /// its transaction.
-fn note(
+pub(crate) fn note(
     kind: u16,
     attributes: &[u8],
     table: &TableName,

@@ -216,13 +216,17 @@ impl Published {
         let mut key = element.key.as_slice();
         let host_ip = element::take_address(&mut key, family)?;
         let port = element::take_port(&mut key)?;
-        let [number, _, _, _] = element::take::<4>(&mut key)?;
+        let [number, 0, 0, 0] = element::take::<4>(&mut key)? else { return None };
         let host = HostPort { host_ip, port, protocol: Protocol::from_number(number)? };
         let mut data = element.data.as_deref()?;
         let endpoint = Endpoint {
             ip: element::take_address(&mut data, family)?,
             port: element::take_port(&mut data)?,
         };
+        // A map of another form: these bytes mean something else there.
+        if !(key.is_empty() && data.is_empty()) {
+            return None;
+        }
         Some(Published {
             mapping: Mapping::new(host, endpoint).ok()?,
             owner: element.comment.as_deref().and_then(|comment| comment.parse().ok()),
@@ -331,7 +335,8 @@ impl SameLink {
     pub(crate) fn from_element(element: &Element) -> Option<Self> {
         let mut key = element.key.as_slice();
         let mut index = || element::take::<4>(&mut key).map(u32::from_ne_bytes);
-        Some(SameLink { iif: index()?, oif: index()? })
+        let link = SameLink { iif: index()?, oif: index()? };
+        key.is_empty().then_some(link)
     }
 }
 

@@ -43,6 +43,33 @@ fn a_prefix_is_its_first_address_and_the_one_behind_its_last() {
 }
 
 #[test]
+fn an_element_with_other_bytes_than_ours_is_not_ours() {
+    let mapping = published([192, 0, 2, 1].into(), [10, 85, 0, 12].into(), (9001, 53), 1).unwrap();
+    let read = |change: &dyn Fn(&mut Element)| {
+        let mut element = mapping.element();
+        change(&mut element);
+        Published::from_element(Family::Ip, &element)
+    };
+    assert_eq!(read(&|_| {}), Some(mapping.clone()));
+    // Padding that is not zero makes a key that no packet has, and that we would not find again.
+    for dirty in [6, 7, 9, 10, 11] {
+        assert_eq!(read(&|element| element.key[dirty] = 1), None, "byte {dirty} of the key");
+    }
+    for dirty in [6, 7] {
+        let dirt = |element: &mut Element| element.data.as_mut().unwrap()[dirty] = 1;
+        assert_eq!(read(&dirt), None, "byte {dirty} of the data");
+    }
+    // A map of another form, which somebody put in ours' place.
+    assert_eq!(read(&|element| element.key.push(0)), None);
+    assert_eq!(read(&|element| element.data.as_mut().unwrap().push(0)), None);
+
+    let mut link = SameLink { iif: 3, oif: 3 }.element();
+    assert_eq!(SameLink::from_element(&link), Some(SameLink { iif: 3, oif: 3 }));
+    link.key.extend([0; 8]);
+    assert_eq!(SameLink::from_element(&link), None);
+}
+
+#[test]
 fn no_container_can_be_named_like_the_mark_of_several() {
     assert!(SEVERAL.parse::<OwnerId>().is_err());
 }

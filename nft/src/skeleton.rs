@@ -70,7 +70,9 @@ pub(crate) const PORTS: &str = "ports";
 pub(crate) const EXCLUDED: &str = "excluded";
 pub(crate) const HAIRPIN: &str = "hairpin";
 pub(crate) const SAME_LINK: &str = "same_link";
-pub(crate) const PUBLISH: &str = "publish";
+const PUBLISH: &str = "publish";
+const PREROUTING: &str = "prerouting";
+const OUTPUT: &str = "output";
 
 impl Table {
     /// The table with nothing published.
@@ -94,12 +96,16 @@ impl Table {
         (self.chains.len() + self.sets.len()) as u32
     }
 
-    /// What the kernel counts for the chain `publish`: its rules, and those that go there.
-    pub(crate) fn publish_uses(&self) -> u32 {
-        let own = self.chains.iter().filter(|chain| chain.name == PUBLISH);
-        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
-        let goto = rules.filter(|rule| rule.0.contains(&Statement::Goto(PUBLISH)));
-        (own.map(|chain| chain.rules.len()).sum::<usize>() + goto.count()) as u32
+    /// What the kernel counts for the chains that tell whether all rules are there: a chain's own
+    /// rules, and those of others that go to it.
+    pub(crate) fn chain_uses(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let rules = || self.chains.iter().flat_map(|chain| &chain.rules);
+        // The rules of prerouting and output go to `publish`, and so count there.
+        let telling = self.chains.iter().filter(|chain| !matches!(chain.name, PREROUTING | OUTPUT));
+        telling.map(move |chain| {
+            let to_it = rules().filter(|rule| rule.0.contains(&Statement::Goto(chain.name)));
+            (chain.name, (chain.rules.len() + to_it.count()) as u32)
+        })
     }
 
     /// The messages that create the table, in order; none of them may be left out.
@@ -200,15 +206,11 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
             ],
         },
         Chain {
-            name: "prerouting",
+            name: PREROUTING,
             base: base("nat", Hook::Prerouting, -100, "dstnat"),
             rules: local_only(),
         },
-        Chain {
-            name: "output",
-            base: base("nat", Hook::Output, -100, "-100"),
-            rules: local_only(),
-        },
+        Chain { name: OUTPUT, base: base("nat", Hook::Output, -100, "-100"), rules: local_only() },
         Chain {
             name: "postrouting",
             base: base("nat", Hook::Postrouting, 100, "srcnat"),

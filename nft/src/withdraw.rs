@@ -15,7 +15,9 @@ impl HostPorts {
     ///
     /// Name all the host ports of the owner: what belongs to its endpoint besides goes too. A host
     /// port that is not published, or that another owner has by now, is none of its business and left
-    /// alone; so it is no error to withdraw twice, or after the table was deleted.
+    /// alone; so it is no error to withdraw twice, or after the table was deleted. `pods` are addresses
+    /// that the owner is known to have had: for an owner that lost all of its host ports to others,
+    /// nothing else tells them. It may be empty.
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Refused`], or [`Error::Contention`] if
@@ -24,10 +26,11 @@ impl HostPorts {
         &mut self,
         owner: &OwnerId,
         hosts: &BTreeSet<HostPort>,
+        pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
         for attempt in 0..ATTEMPTS {
             back_off(attempt);
-            if let Some(withdrawn) = self.withdraw_once(owner, hosts)? {
+            if let Some(withdrawn) = self.withdraw_once(owner, hosts, pods)? {
                 return Ok(withdrawn);
             }
         }
@@ -39,12 +42,15 @@ impl HostPorts {
         &mut self,
         owner: &OwnerId,
         hosts: &BTreeSet<HostPort>,
+        pods: &BTreeSet<IpAddr>,
     ) -> Result<Option<Vec<Published>>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut withdrawn = Vec::new();
         // Nothing of a table that is not ours is ours.
         let mut foreign = BTreeSet::new();
-        for family in hosts.iter().map(HostPort::family).collect::<BTreeSet<_>>() {
+        let families =
+            hosts.iter().map(HostPort::family).chain(pods.iter().copied().map(Family::of));
+        for family in families.collect::<BTreeSet<_>>() {
             match self.table_state(family) {
                 Err(Error::ForeignTable { family, .. }) => drop(foreign.insert(family)),
                 state => drop(state?),
@@ -61,9 +67,9 @@ impl HostPorts {
                 _ => {}
             }
         }
-        let pods: BTreeSet<IpAddr> =
-            withdrawn.iter().map(|published| published.mapping.endpoint().ip).collect();
-        for pod in pods {
+        let left = withdrawn.iter().map(|published| published.mapping.endpoint().ip);
+        let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
+        for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
             if self.hairpin_ends(pod, owner, &withdrawn)? {
                 let (family, key) = (Family::of(pod), hairpin_key(pod));
                 let table = &self.settings.table;
@@ -76,7 +82,8 @@ impl HostPorts {
 
     /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.
     ///
-    /// Only for a pod of which several containers had host ports is the whole map read.
+    /// Only for a pod of which several containers had host ports is the whole map read, and only if one
+    /// of them was withdrawn: who withdraws the last one clears it.
     fn hairpin_ends(
         &mut self,
         pod: IpAddr,
@@ -85,13 +92,15 @@ impl HostPorts {
     ) -> Result<bool, Error> {
         Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
             Some(HairpinOwner::One(only)) => only == *owner,
-            Some(HairpinOwner::Several) => {
+            Some(HairpinOwner::Several)
+                if withdrawn.iter().any(|gone| gone.mapping.endpoint().ip == pod) =>
+            {
                 let left = self.ports(Family::of(pod))?;
                 left.iter()
                     .filter(|published| published.mapping.endpoint().ip == pod)
                     .all(|published| withdrawn.iter().any(|gone| gone.mapping == published.mapping))
             }
-            Some(HairpinOwner::Nobody) | None => false,
+            _ => false,
         })
     }
 }

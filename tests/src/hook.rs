@@ -17,7 +17,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Map, Value, json};
@@ -127,13 +127,23 @@ impl Bundle {
 
     /// Writes config.json and calls the hook at prestart: `hostport hook ARGUMENTS`.
     pub fn prestart(&self, node: &Netns, arguments: &[&str]) -> Finished {
-        fs::write(self.folder().join("config.json"), self.config().to_string()).unwrap();
-        call(node, arguments, self.state("created").to_string().as_bytes())
+        node.run(|| self.begin_prestart(node, arguments).finish())
     }
 
     /// Calls the hook at poststop.
     pub fn poststop(&self, node: &Netns, arguments: &[&str]) -> Finished {
-        call(node, arguments, self.state("stopped").to_string().as_bytes())
+        node.run(|| self.begin_poststop(node, arguments).finish())
+    }
+
+    /// Begins what [`Bundle::prestart`] does, for a caller that is in the node already.
+    pub fn begin_prestart(&self, node: &Netns, arguments: &[&str]) -> Running {
+        fs::write(self.folder().join("config.json"), self.config().to_string()).unwrap();
+        begin(hook(node, arguments), self.state("created").to_string().as_bytes())
+    }
+
+    /// Begins what [`Bundle::poststop`] does, for a caller that is in the node already.
+    pub fn begin_poststop(&self, node: &Netns, arguments: &[&str]) -> Running {
+        begin(hook(node, arguments), self.state("stopped").to_string().as_bytes())
     }
 
     /// A prestart that must succeed.
@@ -151,9 +161,14 @@ impl Bundle {
 
 /// Calls `hostport hook ARGUMENTS` in a node's namespace with bytes on standard input.
 pub fn call(node: &Netns, arguments: &[&str], input: &[u8]) -> Finished {
+    feed(node, hook(node, arguments), input)
+}
+
+/// The command `hostport hook ARGUMENTS` with the node's journal.
+pub fn hook(node: &Netns, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.arg("hook").args(arguments).arg("--state-dir").arg(state_dir(node));
-    feed(node, command, input)
+    command
 }
 
 /// The folder of a node's journal: namespaces share a file system, nodes do not.
@@ -189,27 +204,51 @@ pub fn published(node: &Netns) -> Vec<String> {
 }
 
 /// Runs a program in a namespace with bytes on standard input and an empty environment.
-pub fn feed(node: &Netns, mut command: Command, input: &[u8]) -> Finished {
+pub fn feed(node: &Netns, command: Command, input: &[u8]) -> Finished {
+    node.run(|| begin(command, input).finish())
+}
+
+/// A program that was started. It waits for its input, if it reads any.
+#[derive(Debug)]
+pub struct Running {
+    line: String,
+    child: Child,
+    input: Vec<u8>,
+}
+
+/// Starts a program in the namespace of the calling thread, with bytes to come on standard input and
+/// an empty environment.
+pub fn begin(mut command: Command, input: &[u8]) -> Running {
     let line = format!("{command:?}");
-    let output = node.run(|| {
-        let mut child = command
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
-        let mut stdin = child.stdin.take().expect("a pipe");
-        // The program may have read enough and closed its end.
-        let _ = stdin.write_all(input);
-        drop(stdin);
-        child.wait_with_output().expect("a program that ends")
-    });
-    Finished {
-        command: line.clone(),
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    let child = command
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
+    Running { line, child, input: input.to_owned() }
+}
+
+impl Running {
+    /// Gives it its input, unless it has it already.
+    pub fn go(&mut self) {
+        if let Some(mut stdin) = self.child.stdin.take() {
+            // The program may have read enough and closed its end.
+            let _ = stdin.write_all(&self.input);
+        }
+    }
+
+    /// Gives it its input, and waits for its end.
+    pub fn finish(mut self) -> Finished {
+        self.go();
+        let output = self.child.wait_with_output().expect("a program that ends");
+        Finished {
+            command: self.line,
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }

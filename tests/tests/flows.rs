@@ -95,6 +95,31 @@ fn flows_that_the_node_only_forwards_stay() {
     assert_eq!(tracked(&lab, "8.8.8.8"), entry);
 }
 
+#[test]
+fn flows_that_lead_right_and_flows_of_an_excluded_service_stay() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let service = std::net::Ipv4Addr::new(10, 96, 0, 10);
+    lab.node().add_local_address("10.96.0.10/32");
+    lab.client().ip("route add 10.96.0.0/12 via 192.0.2.1");
+    let _service = Server::start(lab.node(), Protocol::Udp, "service", (service, 9000));
+    let exclude = ["--exclude", "10.96.0.0/12"];
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", PORTS);
+    bundle.prestart(lab.node(), &exclude).expect_success();
+    let to_pod = UdpFlow::open(lab.client(), (NODE4, 9000));
+    let to_service = UdpFlow::open(lab.client(), (service, 9000));
+    assert_eq!(answerer(&to_pod).as_deref(), Some("web"));
+    assert_eq!(answerer(&to_service).as_deref(), Some("service"));
+    let entries = || (tracked(&lab, "192.0.2.1"), tracked(&lab, "10.96.0.10"));
+    let before = entries();
+    assert!(!before.0.is_empty() && !before.1.is_empty());
+    // Published anew to the same endpoint, as after a flush.
+    lab.node().nft("flush map ip hostport ports; flush map ip6 hostport ports");
+    bundle.prestart(lab.node(), &exclude).expect_success();
+    assert_eq!(entries(), before);
+}
+
 /// The IDs of the tracked connections to an address.
 fn tracked(lab: &Lab, destination: &str) -> Vec<String> {
     let output = lab

@@ -253,7 +253,7 @@ fn a_library_user_withdraws_what_the_hook_published() {
             .map(|ip| claim("5e0f", ip, "9000", "tcp", (ip, "1")).mapping.host())
             .into();
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
-        host_ports.withdraw(&"5e0f".parse().unwrap(), &hosts).unwrap();
+        host_ports.withdraw(&"5e0f".parse().unwrap(), &hosts, &BTreeSet::new()).unwrap();
     });
     assert_golden(lab.node(), "empty", &[]);
 }

@@ -46,7 +46,8 @@ fn what_is_published_can_be_got_listed_withdrawn_and_removed() {
         let listed: Vec<_> = host_ports.list().unwrap().iter().map(|one| one.mapping).collect();
         assert_eq!(listed, [first, second]);
 
-        let gone = host_ports.withdraw(&owner, &BTreeSet::from([first.host()])).unwrap();
+        let gone =
+            host_ports.withdraw(&owner, &BTreeSet::from([first.host()]), &BTreeSet::new()).unwrap();
         assert_eq!(gone.iter().map(|one| one.mapping).collect::<Vec<_>>(), [first]);
         assert!(host_ports.remove().unwrap());
         assert!(!host_ports.remove().unwrap());
@@ -69,7 +70,10 @@ fn a_taken_port_is_an_error_that_names_its_owner_and_may_be_taken_where_allowed(
         let changes = host_ports.publish(&publication(&new, &[after]), |_| true).unwrap();
         assert_eq!(changes.added, [after]);
         assert_eq!(changes.taken_over[0].owner, Some(old.clone()));
-        assert_eq!(host_ports.withdraw(&old, &BTreeSet::from([before.host()])).unwrap(), []);
+        assert_eq!(
+            host_ports.withdraw(&old, &BTreeSet::from([before.host()]), &BTreeSet::new()).unwrap(),
+            []
+        );
     });
 }
 

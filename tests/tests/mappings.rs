@@ -98,18 +98,21 @@ fn two_hundred_ports_are_one_transaction() {
     let mut monitor = lab.node().run(|| {
         std::process::Command::new("nft").arg("monitor").stdout(Stdio::piped()).spawn().unwrap()
     });
-    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines().map(Result::unwrap);
-    // It is listening once it has told of this; `nft` itself is the writer.
-    while {
+    let stdout = BufReader::new(monitor.stdout.take().unwrap());
+    let (say, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || stdout.lines().try_for_each(|line| say.send(line.unwrap()).ok()));
+    let hear = |limit| heard.recv_timeout(std::time::Duration::from_millis(limit));
+    // It is listening once it has told of this.
+    let listening = (0..100).any(|_| {
         lab.node().nft("add table ip probe; delete table ip probe");
-        !lines.next().unwrap().contains("probe")
-    } {}
+        hear(100).is_ok()
+    });
+    assert!(listening, "nft monitor tells nothing");
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "8000-8199:9000-9199");
     bundle.start(lab.node());
     bundle.stop(lab.node());
     lab.node().nft("add table ip the_end");
-    let ours: Vec<String> = lines
-        .by_ref()
+    let ours: Vec<String> = std::iter::from_fn(|| hear(5000).ok())
         .take_while(|line| !line.contains("the_end"))
         .filter(|line| line.contains("# new generation") && line.contains("hostport"))
         .collect();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hostport_tests::hook::{Bundle, hostport, list, published};
+use hostport_tests::hook::{Bundle, call, hostport, list, published, state_dir};
 use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tcp};
 
 #[test]
@@ -60,6 +60,7 @@ fn withdrawing_leaves_no_element_behind_and_may_come_twice() {
     let empty = lab.node().nft_list();
     bundle.stop(lab.node());
     assert_eq!(lab.node().nft_list(), empty);
+    assert_eq!(fs::read_dir(state_dir(lab.node())).unwrap().count(), 0, "nor a journal entry");
 }
 
 #[test]
@@ -89,6 +90,9 @@ fn a_table_that_lost_its_rules_or_its_sets_is_made_whole_by_the_next_container()
     for damage in [
         "flush table ip hostport",
         "flush chain ip hostport publish",
+        "flush chain ip hostport postrouting",
+        "flush chain ip hostport guard",
+        "delete chain ip hostport guard",
         "flush table ip hostport; delete set ip hostport hairpin",
         "flush table ip hostport; delete map ip hostport ports; delete set ip hostport same_link",
         "delete table ip hostport; table ip hostport { comment \"hostport schema 1\"; }",
@@ -98,6 +102,7 @@ fn a_table_that_lost_its_rules_or_its_sets_is_made_whole_by_the_next_container()
         second.start(lab.node());
         assert_eq!(tcp(lab.client(), (NODE4, 9001)).unwrap().server, "other", "{damage}");
         assert_eq!(tcp(&other, (NODE4, 9001)).unwrap().server, "other", "{damage}");
+        assert!(lab.node().nft_list().contains("iif != \"lo\" ip daddr 127.0.0.0/8"), "{damage}");
         first.stop(lab.node());
         second.stop(lab.node());
     }
@@ -123,6 +128,26 @@ fn withdrawing_works_from_the_states_annotations_when_the_bundle_is_gone() {
     fs::remove_file(bundle.folder().join("config.json")).unwrap();
     bundle.stop(lab.node());
     assert_eq!(published(lab.node()), [""; 0]);
+}
+
+#[test]
+fn withdrawing_works_from_the_journal_when_nothing_else_tells() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    let mut silent = bundle.state("stopped");
+    silent["annotations"] = serde_json::json!({});
+    for config in [None, Some("{}"), Some("half a JS")] {
+        bundle.start(lab.node());
+        let file = bundle.folder().join("config.json");
+        fs::remove_file(&file).unwrap();
+        config.inspect(|text| fs::write(&file, text).unwrap());
+        call(lab.node(), &[], silent.to_string().as_bytes()).expect_success();
+        assert_eq!(published(lab.node()), [""; 0], "{config:?}");
+        assert_eq!(fs::read_dir(state_dir(lab.node())).unwrap().count(), 0, "{config:?}");
+    }
+    fs::remove_file(bundle.folder().join("config.json")).unwrap();
+    call(lab.node(), &[], silent.to_string().as_bytes()).expect_failure();
 }
 
 #[test]
@@ -160,7 +185,8 @@ fn a_container_that_comes_back_with_another_address_gets_its_port_there() {
 #[test]
 fn the_containers_of_one_pod_reach_it_by_host_port_until_the_last_one_is_gone() {
     let lab = Lab::new();
-    let pod = lab.pod("pod");
+    // Without a bridge, so that nothing but the hairpin element makes it work.
+    let pod = lab.add_pod(PodSpec::new("pod").network(Network::Routed));
     let _servers = (pod.serve(8080), pod.serve(8081));
     let first = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
     let second = Bundle::of(&pod).annotation("io.hostport.ports", "9001:8081");

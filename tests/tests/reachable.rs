@@ -177,3 +177,59 @@ fn a_pod_named_by_a_process_is_found() {
     bundle.start(lab.node());
     assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
 }
+
+#[test]
+fn of_two_links_the_pods_address_is_on_the_one_with_the_default_route() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    // A bridge without ports stands in for a second network; its address comes first.
+    web.ip(
+        "link add name eth1 type bridge\nlink set dev eth1 up\naddress add 10.99.0.2/24 dev eth1",
+    );
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", PORTS);
+    bundle.start(lab.node());
+    assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+    bundle.stop(lab.node());
+    // Two default routes: the one with the lower metric.
+    web.ip("route add default via 10.99.0.1 dev eth1 metric 50");
+    web.ip("route del default via 10.85.0.1\nroute add default via 10.85.0.1 dev eth0 metric 10");
+    bundle.start(lab.node());
+    assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+}
+
+#[test]
+fn a_neighbour_on_a_link_that_is_shared_without_a_bridge_is_answered() {
+    let lab = Lab::new();
+    // Pods on macvlan, and the node with a macvlan link of its own to reach them.
+    lab.node().ip("link add name lower type bridge\nlink set dev lower up\n\
+         link add link lower name shim type macvlan mode bridge\nlink set dev shim up\n\
+         address add 10.77.0.1/24 dev shim");
+    let pods = [("web", 11), ("neighbour", 12)].map(|(name, last)| {
+        let pod = lab.add_pod(PodSpec::new(name).families(Families::None));
+        let target = pod.path();
+        lab.node().ip(&format!("link add link lower name mv{last} type macvlan mode bridge"));
+        let moved = lab
+            .node()
+            .run(|| {
+                std::process::Command::new("ip")
+                    .args(["link", "set", &format!("mv{last}"), "netns"])
+                    .arg(target.file_name().unwrap())
+                    .status()
+            })
+            .unwrap();
+        assert!(moved.success());
+        pod.ip(&format!(
+            "link set dev mv{last} up\naddress add 10.77.0.{last}/24 dev mv{last}\n\
+             route add default via 10.77.0.1"
+        ));
+        pod
+    });
+    let [web, neighbour] = &pods;
+    let _servers = web.serve(8080);
+    Bundle::of(web).annotation("io.hostport.ports", PORTS).start(lab.node());
+    for protocol in BOTH {
+        assert_seen_as(ask(lab.client(), protocol, NODE4), CLIENT4);
+        assert_eq!(ask(neighbour, protocol, NODE4).server, "web");
+    }
+}

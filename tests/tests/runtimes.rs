@@ -367,7 +367,7 @@ fn make_install_stages_a_package_and_uninstall_takes_it_away() {
         "bin/hostport" => stage.path().join("usr").join(name),
         _ => stage.path().join("usr/share/containers/oci/hooks.d").join(name),
     });
-    let units = ["hostport-restore.service", "hostport-watch.service"]
+    let units = ["hostport-restore@.service", "hostport-watch.service"]
         .map(|name| stage.path().join("usr/lib/systemd/system").join(name));
     let [restore, watch] = &units;
     let all = [&binary, restore, watch, &kubernetes, &user];

@@ -75,6 +75,27 @@ fn hooks_come_and_go_under_watch_undisturbed() {
 }
 
 #[test]
+fn what_it_restores_itself_does_not_alarm_it_whatever_its_name() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    let renamed = lab.node().folder().join("another-name");
+    std::fs::copy(program(), &renamed).unwrap();
+    let log = std::fs::File::create(lab.node().folder().join("log")).unwrap();
+    let state_dir = state_dir(lab.node());
+    let child = lab.node().run(|| {
+        Command::new(&renamed).args(["watch", "--state-dir"]).arg(state_dir).stderr(log).spawn()
+    });
+    let _watcher = Watcher(child.unwrap());
+    let log = || std::fs::read_to_string(lab.node().folder().join("log")).unwrap();
+    assert!(wait_until(Duration::from_secs(5), || log().contains("watching")));
+    lab.node().nft("flush ruleset");
+    assert!(wait_until(Duration::from_secs(5), || published(lab.node()).len() == 2));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(log().matches("removed host ports").count(), 1, "{}", log());
+}
+
+#[test]
 fn it_ends_cleanly_on_sigterm() {
     let lab = Lab::new();
     let mut watcher = Watcher::start(&lab);

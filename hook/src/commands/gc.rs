@@ -24,7 +24,7 @@ pub fn run(dry_run: bool, place: &Place) -> Result<(), CommandError> {
             let _ = writeln!(text, "{would} {mapping} of {}", entry.owner);
         }
         if !dry_run {
-            host_ports.withdraw(&entry.owner, &entry.host_ports())?;
+            host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
             host_ports.drop_flows(&entry.flows().collect::<Vec<_>>())?;
             journal.remove(&entry.owner)?;
         }

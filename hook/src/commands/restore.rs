@@ -31,7 +31,7 @@ pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, Co
     let settings = settings(ruleset, place, entries.first());
     let claims = claims(&entries);
     let links = links(&claims, settings.localhost, &progress)?;
-    progress.step(format_args!("{} host ports", claims.len()));
+    progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
     Ok(HostPorts::open(settings)?.restore(&claims, &links)?)
 }
 
@@ -68,16 +68,12 @@ fn links(
     let mut links: BTreeMap<(Family, u32), Link> = BTreeMap::new();
     let mut socket = rtnetlink::Socket::open()?;
     for (index, ip) in endpoints.iter().enumerate() {
-        progress.step(format_args!("link {} of {}", index + 1, endpoints.len()));
+        progress.step(format_args!("looking for link {} of {}", index + 1, endpoints.len()));
         let Way::Link(way) = link::towards(&mut socket, *ip)? else { continue };
         let family = Family::of(*ip);
         if let std::collections::btree_map::Entry::Vacant(vacant) = links.entry((family, way.index))
         {
-            vacant.insert(Link {
-                family,
-                index: way.index,
-                bypasses: way.is_bridge && !way.bridge_nf,
-            });
+            vacant.insert(Link { family, index: way.index, bypasses: way.bypasses });
             if localhost
                 && family == Family::Ip
                 && let Err(error) = link::enable_route_localnet(&way.name)

@@ -15,8 +15,8 @@ use super::restore::restore;
 use super::{CommandError, Place};
 use crate::cli::RulesetArguments;
 
-/// The name that the kernel has for this program and its hooks: what they do needs no restoring.
-const OWN: &str = "hostport";
+/// The name that the kernel has for the hooks: what they do needs no restoring.
+const HOOK: &str = "hostport";
 /// After a restore that failed: somebody may be in the middle of a reload.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub fn run(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError> {
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
-    let mut removals = Removals::listen(place.table.clone(), OWN)?;
+    let mut removals = Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()])?;
     restore(ruleset, place)?;
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -57,6 +57,12 @@ pub fn run(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError
             }
         };
     }
+}
+
+/// The name that the kernel has for this program, which may have been installed under another one.
+fn own_name() -> String {
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    name.trim_end_matches('\n').to_owned()
 }
 
 /// A stream that can be read from once a signal to end has come.

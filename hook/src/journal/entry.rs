@@ -110,6 +110,11 @@ impl Entry {
         self
     }
 
+    /// The addresses of the endpoints that it has or had.
+    pub fn pods(&self) -> BTreeSet<IpAddr> {
+        self.flows().map(|mapping| mapping.endpoint().ip).collect()
+    }
+
     /// Every mapping that flows of this owner may use.
     pub fn flows(&self) -> impl Iterator<Item = Mapping> {
         self.mappings.iter().chain(&self.lost).copied()
@@ -155,7 +160,7 @@ impl Entry {
         let mappings = |list: &[FormMapping]| -> Result<Vec<Mapping>, EntryError> {
             list.iter().map(FormMapping::mapping).collect()
         };
-        Ok(Entry {
+        let entry = Entry {
             owner: form.owner.parse().map_err(|error| value(&error))?,
             settings: Settings {
                 table: form.table.parse::<TableName>().map_err(|error| value(&error))?,
@@ -168,7 +173,22 @@ impl Entry {
             namespace: form.namespace,
             bundle: form.bundle,
             since_ms: form.since_ms,
-        })
+        };
+        entry.check().map_err(EntryError::Value)?;
+        Ok(entry)
+    }
+
+    /// Refuses what no hook writes: a host port that leads to two endpoints, and a process that cannot
+    /// be, which would look dead.
+    fn check(&self) -> Result<(), String> {
+        let mut hosts = BTreeSet::new();
+        if let Some(twice) = self.mappings.iter().find(|mapping| !hosts.insert(mapping.host())) {
+            return Err(format!("host port {} is there twice", twice.host()));
+        }
+        match self.process {
+            Some(process) if process.pid < 1 => Err(format!("{} is not a process", process.pid)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -192,5 +212,43 @@ impl FormMapping {
         let host = HostPort { host_ip: self.host_ip, port: port(self.host_port)?, protocol };
         let endpoint = Endpoint { ip: self.container_ip, port: port(self.container_port)? };
         Mapping::new(host, endpoint).map_err(|error| EntryError::Value(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(mappings: &str, process: &str) -> Result<Entry, String> {
+        let json = format!(
+            r#"{{"version":1,"owner":"web","table":"hostport","localhost":true,
+                "mappings":[{mappings}],"process":{process},"bundle":"/b","since_ms":0}}"#
+        );
+        Entry::from_json(json.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn mapping(host_port: u16, container_port: u16) -> String {
+        format!(
+            r#"{{"host_ip":"0.0.0.0","host_port":{host_port},"protocol":"tcp",
+                "container_ip":"10.0.0.2","container_port":{container_port}}}"#
+        )
+    }
+
+    #[test]
+    fn a_host_port_is_there_once() {
+        assert_eq!(
+            entry(&[mapping(80, 1), mapping(81, 1)].join(","), "null").unwrap().mappings.len(),
+            2
+        );
+        let error = entry(&[mapping(80, 1), mapping(80, 2)].join(","), "null").unwrap_err();
+        assert!(error.contains("0.0.0.0:80/tcp is there twice"), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_does_not_make_its_owner_dead() {
+        for pid in [0, -1, i32::MIN] {
+            let process = format!(r#"{{"pid":{pid},"start_time":1,"pid_namespace":1}}"#);
+            assert!(entry("", &process).unwrap_err().contains("is not a process"), "{pid}");
+        }
     }
 }

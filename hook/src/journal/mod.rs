@@ -4,40 +4,44 @@
 //! removed after the withdrawal. So whoever is killed in between leaves too much in the journal and
 //! never too little, and what is too much is told by the owner being dead.
 //!
-//! Everybody who changes kernel and journal holds a lock on the folder (flock(2)): hooks share it, and
-//! whoever compares the two (restore, gc, watch) has it alone. The kernel drops the lock of a process
-//! that dies. A link is never followed, a file that is not an entry is set aside under another name.
+//! Everybody who changes kernel and journal holds a lock on the folder: hooks share it, and whoever
+//! compares the two (restore, gc, watch) has it alone (see [`lock`]). A link is never followed, a file that is not an entry is set aside under another name.
 
 mod entry;
 mod life;
+mod lock;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hostport_nft::OwnerId;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 use tracing::warn;
 
 pub use entry::{Entry, Namespace, Process};
+pub use lock::Lock;
 
 /// Where the journal is unless an option says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/hostport";
 
 const MAX_ENTRY: u64 = 16 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(8);
 const SUFFIX: &str = ".json";
+/// How many files of one name are set aside.
+const MOST_SET_ASIDE: u32 = 100;
 
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     folder: OwnedFd,
+    gate: Option<OwnedFd>,
 }
 
 /// Why the journal cannot be used.
@@ -49,48 +53,27 @@ pub enum JournalError {
         "{0:?} must be a folder of root's alone: chown root:root it and chmod 0700 it, or name another with --state-dir"
     )]
     NotPrivate(PathBuf),
-    #[error("the journal {0:?} has been locked for {seconds} seconds: another hostport hangs (see fuser -v {0:?})", seconds = PATIENCE.as_secs())]
-    Locked(PathBuf),
+    #[error(
+        "the journal {path:?} has been locked for {seconds} seconds: another hostport hangs (see fuser -v {path:?})",
+        seconds = after.as_secs()
+    )]
+    Locked { path: PathBuf, after: Duration },
     #[error("cannot write a journal entry: {0}")]
     Json(#[from] serde_json::Error),
-}
-
-/// Who may use the journal at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lock {
-    /// Others may too: each changes its own owner's entry.
-    Shared,
-    /// Nobody else.
-    Exclusive,
 }
 
 impl Journal {
     /// Opens the journal, makes it if it is missing, and locks it until it is dropped.
     pub fn open(path: &Path, lock: Lock) -> Result<Self, JournalError> {
         let folder = open_folder(path)?;
-        let journal = Journal { path: path.to_owned(), folder };
+        let mut journal = Journal { path: path.to_owned(), folder, gate: None };
         journal.lock(lock)?;
         Ok(journal)
     }
 
-    fn lock(&self, lock: Lock) -> Result<(), JournalError> {
-        let operation = match lock {
-            Lock::Shared => FlockOperation::NonBlockingLockShared,
-            Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
-        };
-        let begin = Instant::now();
-        loop {
-            match rustix::fs::flock(&self.folder, operation) {
-                Ok(()) => return Ok(()),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if begin.elapsed() < PATIENCE => {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                    return Err(JournalError::Locked(self.path.clone()));
-                }
-                Err(error) => return Err(self.failed("lock", "")(error)),
-            }
-        }
+    /// Whether there is an entry of an owner, without opening the journal.
+    pub fn has(path: &Path, owner: &OwnerId) -> bool {
+        path.join(format!("{owner}{SUFFIX}")).exists()
     }
 
     /// An owner's entry. A file that is not one is set aside.
@@ -145,7 +128,7 @@ impl Journal {
     /// Removes what killed writers left. For the holder of [`Lock::Exclusive`]: nobody is writing.
     pub fn remove_temporary_files(&self) -> Result<(), JournalError> {
         for name in self.names()? {
-            if name.ends_with(TEMPORARY) {
+            if name.ends_with(TEMPORARY) && name != lock::GATE {
                 rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty())
                     .map_err(self.failed("remove", &name))?;
             }
@@ -202,18 +185,34 @@ impl Journal {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Unreadable::NotAFile);
         }
-        let mut text = Vec::new();
+        // With room for one more byte, the end of the file is found without growing.
+        let length = u64::try_from(stat.st_size).unwrap_or(0).min(MAX_ENTRY);
+        let mut text = Vec::with_capacity(length as usize + 1);
         File::from(file).take(MAX_ENTRY).read_to_end(&mut text).map_err(Unreadable::Io)?;
         Ok(text)
     }
 
     /// Renames a file that is not an entry, so that it is neither obeyed nor lost.
+    ///
+    /// What was set aside before is not overwritten. With too many of them, the file stays where it
+    /// is and counts for nothing.
     fn set_aside(&self, name: &str, why: &str) {
-        let aside = format!("{name}.set-aside");
         let path = self.path.join(name);
-        match rustix::fs::renameat(&self.folder, name, &self.folder, aside.as_str()) {
-            Ok(()) => warn!("the journal file {path:?} is set aside as {aside:?}: {why}"),
-            Err(error) => warn!("the journal file {path:?} is ignored: {why} ({error})"),
+        let aside = |number| match number {
+            1 => format!("{name}.set-aside"),
+            _ => format!("{name}.set-aside.{number}"),
+        };
+        let rename = |aside: &str| {
+            let flags = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(&self.folder, name, &self.folder, aside, flags)
+        };
+        let mut renamed = (1..=MOST_SET_ASIDE).map(aside).map(|aside| (rename(&aside), aside));
+        match renamed.find(|(renamed, _)| *renamed != Err(Errno::EXIST)) {
+            Some((Ok(()), aside)) => {
+                warn!("the journal file {path:?} is set aside as {aside:?}: {why}");
+            }
+            Some((Err(error), _)) => warn!("the journal file {path:?} is ignored: {why} ({error})"),
+            None => warn!("the journal file {path:?} is ignored: {why} (remove some set aside)"),
         }
     }
 

@@ -27,8 +27,9 @@ pub struct OutLink {
     pub index: u32,
     /// Its name, which need not be UTF-8.
     pub name: OsString,
-    /// It is a bridge, so two of its ports reach each other without being routed.
-    pub is_bridge: bool,
+    /// Two hosts on it reach each other without passing this one's connection tracking: a bridge
+    /// that netfilter does not see, or a network that is shared in another way (macvlan, a VLAN).
+    pub bypasses: bool,
     /// It is a bridge whose bridged packets pass the hooks of this address's family as well
     /// (br_netfilter), so they are translated like routed ones.
     pub bridge_nf: bool,
@@ -47,7 +48,9 @@ pub fn towards(socket: &mut Socket, ip: IpAddr) -> Result<Way, rtnetlink::Error>
                     IpAddr::V6(_) => (BRIDGE_NF_CALL_IP6TABLES, link.nf_call_ip6tables),
                 };
                 let bridge_nf = is_bridge && calls_iptables(Path::new(sysctl), bridge_nf);
-                Ok(Way::Link(OutLink { index: *index, name: link.name, is_bridge, bridge_nf }))
+                let shared = link.kind != Kind::Pair && !link.point_to_point;
+                let bypasses = shared && !bridge_nf;
+                Ok(Way::Link(OutLink { index: *index, name: link.name, bypasses, bridge_nf }))
             }
             None => Ok(Way::NoRoute), // it went just now
         },
@@ -138,7 +141,7 @@ fn read_flag(path: &Path) -> io::Result<bool> {
 #[error(
     "cannot set net.ipv4.conf.{link}.route_localnet, without which 127.0.0.0/8 does not reach the \
      container: {source}; make /proc/sys writable here, set it beforehand, or use --no-localhost",
-    link = link.display()
+    link = crate::quote::path(Path::new(link))
 )]
 pub struct RouteLocalnetError {
     /// The link.
@@ -170,6 +173,13 @@ mod tests {
     fn a_link_that_is_gone_is_named() {
         let error = enable_route_localnet(OsStr::new("nosuchlink.0")).unwrap_err();
         assert!(error.to_string().contains("net.ipv4.conf.nosuchlink.0.route_localnet"), "{error}");
+    }
+
+    #[test]
+    fn a_links_name_cannot_clear_the_screen() {
+        // The kernel takes any byte but `/`, `:` and white space.
+        let error = enable_route_localnet(OsStr::new("\u{1b}c")).unwrap_err().to_string();
+        assert!(error.contains(r"conf.\u{1b}c.route_localnet"), "{error}");
     }
 
     #[test]

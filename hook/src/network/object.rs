@@ -35,6 +35,7 @@ pub mod ifla {
 
 const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
+const IFF_POINTOPOINT: u32 = 0x10;
 
 /// What a link is, as far as it matters here: IFLA_INFO_KIND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +59,8 @@ pub struct Link {
     pub up: bool,
     /// IFF_LOOPBACK
     pub loopback: bool,
+    /// IFF_POINTOPOINT
+    pub point_to_point: bool,
     /// IFLA_IFNAME: any bytes but `/`, `:` and white space.
     pub name: OsString,
     /// IFLA_INFO_KIND
@@ -87,6 +90,7 @@ impl Link {
             index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
             up: flags & IFF_UP != 0,
             loopback: flags & IFF_LOOPBACK != 0,
+            point_to_point: flags & IFF_POINTOPOINT != 0,
             ..Self::default()
         };
         for attribute in attributes(rest) {

@@ -10,15 +10,14 @@
 //! `docs/benchmarks.md`. An argument sets the number of rounds, for a quick look that is not
 //! written down: `cargo bench -p hostport-tests --bench hook_call -- 20`.
 
-mod footprint;
-mod machine;
 mod node;
 mod programs;
 mod report;
 mod sample;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hostport_tests::runtime::Scratch;
@@ -27,6 +26,7 @@ use node::Node;
 use programs::{Program, Programs};
 use report::Report;
 use sample::Rounds;
+use shared::{document, machine};
 
 /// How many other ports the crowded node has published, in each family.
 const OTHERS: u32 = 10_000;
@@ -83,8 +83,6 @@ fn main() {
     };
     print!("{}", report.text());
     if measured && asked.is_none() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
-        fs::write(&file, report.markdown()).expect("docs/benchmarks.md can be written");
-        println!("\nwritten to docs/benchmarks.md");
+        document::write(&report.markdown());
     }
 }

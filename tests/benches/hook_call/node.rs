@@ -10,9 +10,9 @@ use hostport_tests::lab::{Lab, Pod, Sleeper};
 use hostport_tests::runtime::Scratch;
 use serde_json::{Map, Value, json};
 
-use crate::footprint::{self, Footprint};
 use crate::programs::{Program, Programs};
 use crate::sample::Round;
+use crate::shared::footprint::{self, Footprint};
 
 /// A config.json as podman writes it for a container of one port.
 const CONFIG: &str = include_str!("config.json");

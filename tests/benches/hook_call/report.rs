@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::footprint::Footprint;
 use crate::programs::Program;
 use crate::sample::Rounds;
+use crate::shared::footprint::Footprint;
+use crate::shared::table::{aligned, markdown};
 
 const MB: f64 = 1e6;
 
@@ -115,11 +116,11 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text =
             format!("\nMilliseconds: median (middle half) of {} rounds\n", self.quiet.len());
-        text += &aligned(&TIMES, &self.times(), "  ");
+        text += &aligned(&TIMES, &self.times());
         text += "\n";
-        text += &aligned(&FOOTPRINTS, &self.footprints(), "  ");
+        text += &aligned(&FOOTPRINTS, &self.footprints());
         text += "\n";
-        text += &aligned(&GOALS, &self.goal_rows(), "  ");
+        text += &aligned(&GOALS, &self.goal_rows());
         text
     }
 
@@ -135,9 +136,7 @@ impl Report {
             ("Time", &TIMES, self.times()),
             ("System calls and memory", &FOOTPRINTS, self.footprints()),
         ] {
-            let rule = vec![titles.iter().map(|_| "---".to_owned()).collect()];
-            let rows = [rule, rows].concat();
-            write!(text, "\n## {heading}\n\n{}", aligned(titles, &rows, " | ")).unwrap();
+            write!(text, "\n## {heading}\n\n{}", markdown(titles, &rows)).unwrap();
             text += match heading {
                 "Time" => TIME_NOTE,
                 "Goals" => GOALS_NOTE,
@@ -187,26 +186,3 @@ from 0 to 10,000 other ports, against the same process on the other node in the 
 const FOOTPRINT_NOTE: &str = "
 Memory is what is resident when the process ends, its own pages and those of its file.
 ";
-
-/// A table with columns of equal width; in Markdown with ` | ` between them.
-fn aligned(titles: &[&str], rows: &[Vec<String>], between: &str) -> String {
-    let titles = titles.iter().map(|title| (*title).to_owned()).collect();
-    let rows: Vec<&Vec<String>> = std::iter::once(&titles).chain(rows).collect();
-    let mut widths = vec![0; titles.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row.iter()) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let line = cells.join(between);
-        match between.trim() {
-            "" => writeln!(text, "{}", line.trim_end()).unwrap(),
-            bar => writeln!(text, "{bar} {line} {bar}").unwrap(),
-        }
-    }
-    text
-}

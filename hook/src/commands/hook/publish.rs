@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostport_nft::{
-    Changes, Claim, Family, HostPorts, OwnerId, Publication, Published, Settings, TableName,
+    Changes, Claim, Family, HostPort, HostPorts, OwnerId, Publication, Published, Settings,
+    TableName,
 };
 use tracing::{debug, info, warn};
 
@@ -113,6 +114,9 @@ fn publish(
     entries: &[Entry],
     commit: impl FnOnce() -> Result<Changes, hostport_nft::Error>,
 ) -> Result<Changes, HookError> {
+    // In the order of the owners, so that two containers of a pod do not wait for each other.
+    let locks = entries.iter().map(|entry| journal.lock_owner(&entry.owner));
+    let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     let mut before = Vec::with_capacity(entries.len());
     let mut write_all = || {
         for entry in entries {
@@ -166,27 +170,13 @@ fn settle(journal: &Journal, host_ports: &mut HostPorts, pod: &mut Pod, changes:
     let losers: BTreeSet<&OwnerId> =
         changes.taken_over.iter().filter_map(|taken| taken.owner.as_ref()).collect();
     for owner in losers {
-        let settled = match journal.read(owner) {
-            Ok(Some(entry)) if entry.is_dead() => {
-                info!("took over from {owner}, which has ended");
-                clear(journal, host_ports, &entry)
+        let taken = taken_from(owner, changes);
+        match settle_with(journal, host_ports, owner, &taken) {
+            Ok(Loser::Dead) => {}
+            Ok(Loser::Alive) => living.extend(taken),
+            Err(error) => {
+                warn!("{error}; hostport gc clears what is left of {owner} once it has ended");
             }
-            Ok(Some(entry)) => {
-                info!(
-                    "took over from {owner}, as the container's {} asks",
-                    crate::policy::ON_CONFLICT
-                );
-                living.extend(taken_from(owner, changes));
-                journal.write(&entry.without(&taken_from(owner, changes))).map_err(HookError::from)
-            }
-            Ok(None) => {
-                living.extend(taken_from(owner, changes));
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = settled {
-            warn!("{error}; hostport gc clears what is left of {owner} once it has ended");
         }
     }
     // The flows of a living owner stay with it: a rolling replacement loses none.
@@ -197,14 +187,51 @@ fn settle(journal: &Journal, host_ports: &mut HostPorts, pod: &mut Pod, changes:
     }
 }
 
-fn taken_from(owner: &OwnerId, changes: &Changes) -> BTreeSet<hostport_nft::HostPort> {
+enum Loser {
+    Dead,
+    Alive,
+}
+
+/// Puts in order what an owner has left that lost some host ports. Its own poststop may run meanwhile,
+/// and others may take from it too.
+fn settle_with(
+    journal: &Journal,
+    host_ports: &mut HostPorts,
+    owner: &OwnerId,
+    taken: &BTreeSet<HostPort>,
+) -> Result<Loser, HookError> {
+    let _lock = journal.lock_owner(owner)?;
+    match journal.read(owner)? {
+        Some(entry) if entry.is_dead() => {
+            info!("took over from {owner}, which has ended");
+            clear(journal, host_ports, &entry)?;
+            Ok(Loser::Dead)
+        }
+        Some(entry) => {
+            info!("took over from {owner}, as the container's {} asks", crate::policy::ON_CONFLICT);
+            // It may have taken them back by now, as two do that replace each other.
+            let mut lost = BTreeSet::new();
+            for host in taken {
+                let has = host_ports.get(*host)?;
+                if has.is_none_or(|published| published.owner.as_ref() != Some(owner)) {
+                    lost.insert(*host);
+                }
+            }
+            journal.write(&entry.without(&lost))?;
+            Ok(Loser::Alive)
+        }
+        None => Ok(Loser::Alive),
+    }
+}
+
+fn taken_from(owner: &OwnerId, changes: &Changes) -> BTreeSet<HostPort> {
     let taken = changes.taken_over.iter().filter(|taken| taken.owner.as_ref() == Some(owner));
     taken.map(|taken| taken.mapping.host()).collect()
 }
 
 /// Removes what a dead owner still has, in the kernel and in the journal.
 pub fn clear(journal: &Journal, host_ports: &mut HostPorts, dead: &Entry) -> Result<(), HookError> {
-    host_ports.withdraw(&dead.owner, &dead.host_ports())?;
+    host_ports.withdraw(&dead.owner, &dead.host_ports(), &dead.pods())?;
     journal.remove(&dead.owner)?;
     Ok(())
 }

@@ -17,26 +17,28 @@ use crate::state::State;
 /// Which these are is told by config.json and by the journal; where they lead to, by the kernel, since
 /// the network namespace may be gone.
 pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<(), HookError> {
-    let annotations = match Config::load(&state.bundle) {
-        Ok(config) => config.annotations,
-        Err(error) if state.annotations.is_empty() => return Err(error.into()),
-        Err(error) => {
-            warn!("{error}; the state's annotations serve instead");
-            state.annotations.clone()
+    let recorded = Journal::has(&place.state_dir, &state.id);
+    let mut hosts = match named(state, arguments.allow_pod_annotation) {
+        Ok(hosts) => hosts,
+        Err(error) if recorded => {
+            warn!("{error}; the journal tells what to withdraw");
+            BTreeSet::new()
         }
+        Err(error) => return Err(error),
     };
-    let mut hosts = own_host_ports(state, &annotations, arguments.allow_pod_annotation)?;
-    if hosts.is_empty() {
+    if hosts.is_empty() && !recorded {
         debug!("container {} has no host port of its own", state.id);
         return Ok(());
     }
     // A journal that cannot be used must not keep ports published.
     let journal = usable(Journal::open(&place.state_dir, Lock::Shared));
+    let lock = journal.as_ref().and_then(|journal| usable(journal.lock_owner(&state.id)));
     let entry = journal.as_ref().and_then(|journal| usable(journal.read(&state.id))).flatten();
     hosts.extend(entry.iter().flat_map(Entry::host_ports));
 
     let mut host_ports = HostPorts::open(arguments.ruleset.settings(place.table.clone()))?;
-    let withdrawn = host_ports.withdraw(&state.id, &hosts)?;
+    let pods = entry.as_ref().map(Entry::pods).unwrap_or_default();
+    let withdrawn = host_ports.withdraw(&state.id, &hosts, &pods)?;
     let withdrawn: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
     // A successor may have taken the ports over, and left this container its flows.
     let gone: Vec<Mapping> =
@@ -44,9 +46,12 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     if let Err(error) = host_ports.drop_flows(&gone) {
         warn!("clients that keep sending may not reach a successor: {error}");
     }
-    if let Some(journal) = journal {
+    if let Some(journal) = &journal {
         journal.remove(&state.id)?;
     }
+    // Nobody need wait until the kernel has freed what was withdrawn, as closing the socket does.
+    drop(lock);
+    drop(journal);
     if !withdrawn.is_empty() {
         info!("withdrawn of container {}: {}", state.id, several(&withdrawn));
     }
@@ -55,6 +60,18 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
 
 fn usable<T>(result: Result<T, crate::journal::JournalError>) -> Option<T> {
     result.inspect_err(|error| warn!("{error}")).ok()
+}
+
+/// The host ports that the annotations name.
+fn named(state: &State, allow: bool) -> Result<BTreeSet<HostPort>, HookError> {
+    match Config::load(&state.bundle) {
+        Ok(config) => own_host_ports(state, &config.annotations, allow),
+        Err(error) if state.annotations.is_empty() => Err(error.into()),
+        Err(error) => {
+            warn!("{error}; the state's annotations serve instead");
+            own_host_ports(state, &state.annotations, allow)
+        }
+    }
 }
 
 /// The host ports that the container may have published, under any of the policies.

@@ -1,0 +1,86 @@
+//! What must hold of the kernel's answers, whatever the bytes: for the fuzz target `netfilter`
+//! (docs/fuzzing.md), which reaches the parsers through here. Not part of the library: compiled only
+//! where cargo-fuzz sets `cfg(fuzzing)`.
+
+use crate::conntrack::Flow;
+use crate::element::Element;
+use crate::removals::note;
+use crate::reply::{self, Replies, Reply};
+use crate::set::{Hairpin, Published, SameLink};
+use crate::{Family, OwnerId, Protocol, TableName};
+
+/// A datagram from the kernel. Each message is read as the answer to every request that there is.
+pub fn replies(datagram: &[u8]) {
+    let (mut count, mut pending) = (0, false);
+    for answer in Replies::new(datagram) {
+        count += 1;
+        match answer {
+            Ok((_, Reply::Object { kind, attributes, .. })) => {
+                object(attributes);
+                notification(kind, attributes, &mut pending);
+            }
+            Ok((_, Reply::Failed(error) | Reply::Done { error: Some(error), .. })) => {
+                assert!(error.raw_os_error() > 0);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    // Each message takes its header at least, but for a last one that is cut.
+    assert!(count <= datagram.len() / 16 + 1, "{count} messages in {} bytes", datagram.len());
+}
+
+fn object(attributes: &[u8]) {
+    let _ = (reply::generation(attributes), reply::chain_uses(attributes));
+    let _ = reply::table(attributes);
+    for element in reply::elements(attributes).iter().flatten() {
+        comes_back(element);
+        for family in Family::ALL {
+            mapping(family, element);
+            if let Some(hairpin) = Hairpin::from_element(family, element) {
+                assert_eq!(Hairpin::from_element(family, &hairpin.element()), Some(hairpin));
+            }
+        }
+        if let Some(link) = SameLink::from_element(element) {
+            assert_eq!(link.element().key, element.key);
+        }
+    }
+    for family in Family::ALL {
+        if let Ok(Some(flow)) = Flow::decode(family, attributes) {
+            assert_eq!([flow.host.family(), Family::of(flow.answers.ip)], [family; 2]);
+            assert_ne!(flow.host.protocol.number(), 0);
+            assert!(Protocol::from_number(flow.host.protocol.number()).is_some());
+        }
+    }
+}
+
+/// What is deleted or compared by its key must have the key that it is found under.
+fn mapping(family: Family, element: &Element) {
+    let Some(published) = Published::from_element(family, element) else { return };
+    assert_eq!(published.mapping.family(), family);
+    let written = published.element();
+    assert_eq!((&written.key, &written.data), (&element.key, &element.data));
+    assert_eq!(Published::from_element(family, &written), Some(published));
+}
+
+/// An element that could be ours reads the same once it is written again.
+fn comes_back(element: &Element) {
+    let writable = element
+        .comment
+        .as_ref()
+        .is_none_or(|comment| comment.len() <= OwnerId::MAX_LEN && !comment.contains('\0'));
+    // An attribute's length has 16 bits.
+    let short = |bytes: &[u8]| bytes.len() < 60_000;
+    if writable && short(&element.key) && element.data.as_deref().is_none_or(short) {
+        let mut bytes = Vec::new();
+        element.encode(&mut bytes);
+        // Behind the header of the list's entry.
+        assert_eq!(Element::decode(&bytes[4..]).as_ref(), Ok(element));
+    }
+}
+
+fn notification(kind: u16, attributes: &[u8], pending: &mut bool) {
+    let before = *pending;
+    if let Ok(Some(_)) = note(kind, attributes, &TableName::default(), pending) {
+        assert!(before && !*pending, "a removal is told of once, at its transaction's end");
+    }
+}

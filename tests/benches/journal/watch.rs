@@ -1,0 +1,103 @@
+//! How long nothing is served after `nft flush ruleset`, under `hostport watch`.
+
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hostport_tests::lab::{Client, Families, NODE4};
+use hostport_tests::runtime::wait_until;
+
+use crate::node::Node;
+
+/// How many ports are published besides the one that is asked for, in each family.
+pub const PORTS: u32 = 1_000;
+/// How long the client goes on after it is served again, to see whether it stays so.
+const AFTERWARDS: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a client saw of one flush, in milliseconds.
+pub struct Flush {
+    /// From the start of `nft flush ruleset` to the end of the first connection that was served after
+    /// one that was not.
+    pub to_service: f64,
+    /// From the start of the first connection that was not served to the same.
+    pub outage: f64,
+    /// Connections that were not served after that.
+    pub lost_again: usize,
+}
+
+/// A connection: when it was begun, when it ended, whether it was served.
+type Attempt = (Instant, Instant, bool);
+
+/// Flushes the ruleset a number of times while a client connects in a loop.
+pub fn measure(rounds: usize) -> Vec<Flush> {
+    eprintln!("watch: publishing {PORTS} ports");
+    let node = Node::new(Families::Both);
+    node.publish(PORTS, true);
+    let _servers = node.pod.serve(8080);
+    node.container("80:8080").start(node.netns());
+    let _watcher = Watcher::start(&node);
+    let client = Client::new(node.lab.client()).timeout(Duration::from_millis(200));
+    let served = || client.tcp((NODE4, 80)).is_ok_and(|answer| answer.server == "web");
+    assert!(wait_until(PATIENCE, served), "served before any flush");
+    eprintln!("watch: {rounds} flushes");
+    (0..rounds)
+        .map(|_| {
+            let stop = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let client = scope.spawn(|| connect_until(&stop, served));
+                thread::sleep(Duration::from_millis(20));
+                let flushed = Instant::now();
+                node.netns().nft("flush ruleset");
+                assert!(wait_until(PATIENCE, served), "served again");
+                thread::sleep(AFTERWARDS);
+                stop.store(true, Ordering::Relaxed);
+                saw(flushed, &client.join().unwrap())
+            })
+        })
+        .collect()
+}
+
+fn connect_until(stop: &AtomicBool, served: impl Fn() -> bool) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        let served = served();
+        attempts.push((start, Instant::now(), served));
+        thread::sleep(Duration::from_millis(1));
+    }
+    attempts
+}
+
+fn saw(flushed: Instant, attempts: &[Attempt]) -> Flush {
+    let milliseconds = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+    let Some(first_lost) = attempts.iter().position(|attempt| !attempt.2) else {
+        return Flush { to_service: 0.0, outage: 0.0, lost_again: 0 };
+    };
+    let since = &attempts[first_lost..];
+    let again = since.iter().position(|attempt| attempt.2).expect("served again");
+    Flush {
+        to_service: milliseconds(flushed, since[again].1),
+        outage: milliseconds(since[0].0, since[again].1),
+        lost_again: since[again..].iter().filter(|attempt| !attempt.2).count(),
+    }
+}
+
+/// `hostport watch`, killed when dropped.
+struct Watcher(Child);
+
+impl Watcher {
+    fn start(node: &Node) -> Watcher {
+        let mut command = node.hostport(&["watch", "--log-level", "off"]);
+        command.env_clear().stdin(Stdio::null());
+        Watcher(node.netns().run(|| command.spawn()).expect("hostport watch starts"))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
