@@ -20,7 +20,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test check bench fuzz install uninstall clean
+.PHONY: help build demo test endurance check bench fuzz install uninstall clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,11 @@ test: build ## Run all tests (as root: they make network namespaces)
 	@packaging/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
+endurance: build ## Run the long tests (as root): races by the thousand, 10,000 containers in one namespace
+	@packaging/install-packages test
+	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 \
+		$(CARGO) test --locked --package hostport-tests --test races --test endurance -- --nocapture
+
 check: ## Formatting, clippy, documentation, licences: no warnings
 	@packaging/install-packages check
 	@packaging/check-licences
@@ -45,10 +50,10 @@ check: ## Formatting, clippy, documentation, licences: no warnings
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
-bench: build ## Measure a hook call against its peers, and write docs/benchmarks.md
+bench: build ## Measure hook calls, restore and watch against their peers, and write docs/benchmarks.md
 	@packaging/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(STATIC_FLAGS)" \
-		$(CARGO) bench --quiet --locked --package hostport-tests --bench hook_call
+		$(CARGO) bench --quiet --locked --package hostport-tests --bench hook_call --bench journal
 
 fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 	@packaging/install-packages fuzz

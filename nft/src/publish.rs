@@ -43,6 +43,9 @@ pub struct Publication {
     pub pod: Option<OwnerId>,
     /// The links towards the endpoints.
     pub links: Vec<Link>,
+    /// Host ports that the claims' owners had before. What they still have of these and do not claim
+    /// is withdrawn.
+    pub former: BTreeSet<HostPort>,
 }
 
 impl Publication {
@@ -52,6 +55,16 @@ impl Publication {
 
     fn pods(&self) -> BTreeMap<IpAddr, HairpinOwner> {
         hairpins(&self.claims)
+    }
+
+    /// The former host ports that nobody claims now.
+    fn unclaimed(&self) -> impl Iterator<Item = HostPort> {
+        let claimed: BTreeSet<HostPort> = self.claims.iter().map(|c| c.mapping.host()).collect();
+        self.former.iter().copied().filter(move |host| !claimed.contains(host))
+    }
+
+    fn owns(&self, published: &Published) -> bool {
+        self.claims.iter().any(|claim| published.owner.as_ref() == Some(&claim.owner))
     }
 }
 
@@ -105,7 +118,7 @@ impl HostPorts {
         if publication.claims.is_empty() {
             return Ok(Changes::default());
         }
-        if self.publish_new(publication)? {
+        if publication.former.is_empty() && self.publish_new(publication)? {
             let added = publication.claims.iter().map(|claim| claim.mapping).collect();
             return Ok(Changes { added, ..Changes::default() });
         }
@@ -156,12 +169,15 @@ impl HostPorts {
         may_take: &mut impl FnMut(&Published) -> bool,
     ) -> Result<Option<Changes>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
+        let mut carried = BTreeMap::new();
         for family in publication.families() {
             match self.table_state(family)? {
                 TableState::Current => {}
                 TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
                 TableState::Outdated => {
-                    let elements = self.elements(family)?;
+                    let mut elements = self.elements(family)?;
+                    elements.complete();
+                    carried.extend(elements.hairpin.iter().map(|h| (h.pod, h.clone())));
                     batch.push(Message::delete_table(family, &self.settings.table), A_TABLE);
                     self.push_table(&mut batch, family, elements);
                 }
@@ -169,7 +185,11 @@ impl HostPorts {
         }
         self.push_links(&mut batch, publication);
         for (pod, owner) in publication.pods() {
-            match self.hairpin(pod)? {
+            let present = match carried.get(&pod) {
+                Some(hairpin) => Some(hairpin.clone()),
+                None => self.hairpin(pod)?,
+            };
+            match present {
                 None => self.push_hairpin(&mut batch, Hairpin { pod, owner }),
                 Some(present) if present.owner == owner => {}
                 Some(Hairpin { owner: HairpinOwner::Several, .. }) => {}
@@ -180,7 +200,7 @@ impl HostPorts {
             }
         }
         let mut changes = Changes::default();
-        let mut left = BTreeMap::new();
+        let mut left = Vec::new();
         for claim in &publication.claims {
             let host = claim.mapping.host();
             match self.get(host)? {
@@ -196,8 +216,8 @@ impl HostPorts {
                             return if still { Err(present.taken(host).into()) } else { Ok(None) };
                         }
                         changes.taken_over.push(present);
-                    } else if present.mapping.endpoint().ip != claim.mapping.endpoint().ip {
-                        left.insert(present.mapping.endpoint().ip, &claim.owner);
+                    } else {
+                        left.push(present);
                     }
                     self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
                 }
@@ -205,10 +225,21 @@ impl HostPorts {
             self.push_port(&mut batch, claim);
             changes.added.push(claim.mapping);
         }
+        for host in publication.unclaimed() {
+            if let Some(present) = self.get(host)?.filter(|present| publication.owns(present)) {
+                self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
+                left.push(present);
+            }
+        }
         // An owner that came back with another address needs nothing at its old one.
-        for (pod, owner) in left {
-            let one = HairpinOwner::One(owner.clone());
-            if self.hairpin(pod)?.is_some_and(|hairpin| hairpin.owner == one) {
+        let pods = publication.pods();
+        for (pod, owner) in
+            left.iter().map(|p| (p.mapping.endpoint().ip, &p.owner)).collect::<BTreeMap<_, _>>()
+        {
+            if let Some(owner) = owner
+                && !pods.contains_key(&pod)
+                && self.hairpin_ends(pod, owner, &left)?
+            {
                 self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
             }
         }
@@ -257,6 +288,20 @@ impl HostPorts {
                 batch.push(message, A_LINK);
             }
         }
+    }
+}
+
+impl Elements {
+    /// Adds the hairpin elements that an older version, or somebody's hand, has left out.
+    fn complete(&mut self) {
+        let claim = |published: &Published| {
+            Some(Claim { owner: published.owner.clone()?, mapping: published.mapping })
+        };
+        let mut missing = hairpins(&self.ports.iter().filter_map(claim).collect::<Vec<_>>());
+        for present in &self.hairpin {
+            missing.remove(&present.pod);
+        }
+        self.hairpin.extend(missing.into_iter().map(|(pod, owner)| Hairpin { pod, owner }));
     }
 }
 

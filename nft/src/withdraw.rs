@@ -82,9 +82,9 @@ impl HostPorts {
 
     /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.
     ///
-    /// Only for a pod of which several containers had host ports is the whole map read, and only if one
-    /// of them was withdrawn: who withdraws the last one clears it.
-    fn hairpin_ends(
+    /// Only for a pod of which several containers had host ports is the whole map read. Also where nothing
+    /// is withdrawn there: the last one of them may have lost its host ports to others.
+    pub(crate) fn hairpin_ends(
         &mut self,
         pod: IpAddr,
         owner: &OwnerId,
@@ -92,9 +92,7 @@ impl HostPorts {
     ) -> Result<bool, Error> {
         Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
             Some(HairpinOwner::One(only)) => only == *owner,
-            Some(HairpinOwner::Several)
-                if withdrawn.iter().any(|gone| gone.mapping.endpoint().ip == pod) =>
-            {
+            Some(HairpinOwner::Several) => {
                 let left = self.ports(Family::of(pod))?;
                 left.iter()
                     .filter(|published| published.mapping.endpoint().ip == pod)

@@ -22,7 +22,8 @@ pub struct Entry {
     pub settings: Settings,
     /// The mappings, as they were asked for.
     pub mappings: Vec<Mapping>,
-    /// Mappings that others took over while this owner was alive. Its flows may still use them.
+    /// Mappings that it had before: others took them over while it was alive, or it came back with
+    /// other ones. Its flows may still use them.
     pub lost: Vec<Mapping>,
     /// The container's init process; none for what belongs to a pod.
     pub process: Option<Process>,
@@ -96,9 +97,27 @@ struct FormMapping {
 }
 
 impl Entry {
-    /// The host ports of the mappings.
+    /// The host ports that it has, or had and may have kept if a hook was killed.
     pub fn host_ports(&self) -> BTreeSet<HostPort> {
-        self.mappings.iter().map(Mapping::host).collect()
+        self.flows().map(|mapping| mapping.host()).collect()
+    }
+
+    /// The entry of an owner that comes back, and had another one before.
+    pub fn instead_of(&self, former: &Entry) -> Self {
+        let mut entry = self.clone();
+        let gone = former.flows().filter(|mapping| !self.mappings.contains(mapping));
+        entry.lost = gone.collect::<BTreeSet<Mapping>>().into_iter().collect();
+        entry
+    }
+
+    /// The entry of an owner that has all this, and what its present entry says.
+    pub fn with(&self, present: &Entry) -> Self {
+        let hosts: BTreeSet<HostPort> = self.mappings.iter().map(Mapping::host).collect();
+        let others = present.mappings.iter().filter(|mapping| !hosts.contains(&mapping.host()));
+        let mut entry = Entry { lost: Vec::new(), ..present.clone() };
+        entry.mappings = self.mappings.iter().chain(others).copied().collect();
+        (entry.settings, entry.since_ms) = (self.settings.clone(), self.since_ms);
+        entry.instead_of(present)
     }
 
     /// The entry once others have taken some host ports over.

@@ -75,7 +75,7 @@ impl Report {
             flushes().map(|flush| flush.to_service).collect(),
         ));
         rows.push(row(
-            format!("watch, {ports} ports: first to last refused connection"),
+            format!("watch, {ports} ports: first lost connection to service"),
             flushes().map(|flush| flush.outage).collect(),
         ));
         rows
@@ -150,8 +150,8 @@ Written by the second part of `make bench`. The journals are written by real hoo
 owner, every owner alive, on a tmpfs as `/run` is. *withdraw* is a whole poststop call of a container with
 one port; the other ports are published in both families. *restore* and `nft -f` fill an empty ruleset with
 the same IPv4 ports of 100 owners; nft reads what `hostport show` printed. They take turns, and are compared
-round by round. *watch*: a client connects to a port in a loop, over IPv4 and from another namespace, while
-`nft flush ruleset` takes away all ports of both families.
+round by round. *watch*: two clients connect to a port in a loop, over IPv4 and from another namespace, while
+`nft flush ruleset` takes away all ports of both families. A connection is served when the pod has answered.
 
 ";
 const GOALS_NOTE: &str = "

@@ -13,13 +13,13 @@ use crate::node::Node;
 /// How many ports are published besides the one that is asked for, in each family.
 pub const PORTS: u32 = 1_000;
 /// How long the client goes on after it is served again, to see whether it stays so.
-const AFTERWARDS: Duration = Duration::from_millis(100);
+const AFTERWARDS: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a client saw of one flush, in milliseconds.
 pub struct Flush {
-    /// From the start of `nft flush ruleset` to the end of the first connection that was served after
-    /// one that was not.
+    /// From the start of `nft flush ruleset` to the end of the first connection that was served and had
+    /// begun after one that was not.
     pub to_service: f64,
     /// From the start of the first connection that was not served to the same.
     pub outage: f64,
@@ -46,14 +46,16 @@ pub fn measure(rounds: usize) -> Vec<Flush> {
         .map(|_| {
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {
-                let client = scope.spawn(|| connect_until(&stop, served));
+                // Two, since a connection that the flush meets on its way is lost by a timeout.
+                let clients = [(); 2].map(|()| scope.spawn(|| connect_until(&stop, served)));
                 thread::sleep(Duration::from_millis(20));
                 let flushed = Instant::now();
                 node.netns().nft("flush ruleset");
                 assert!(wait_until(PATIENCE, served), "served again");
                 thread::sleep(AFTERWARDS);
                 stop.store(true, Ordering::Relaxed);
-                saw(flushed, &client.join().unwrap())
+                let attempts = clients.into_iter().flat_map(|client| client.join().unwrap());
+                saw(flushed, attempts.filter(|attempt| attempt.0 >= flushed).collect())
             })
         })
         .collect()
@@ -70,17 +72,18 @@ fn connect_until(stop: &AtomicBool, served: impl Fn() -> bool) -> Vec<Attempt> {
     attempts
 }
 
-fn saw(flushed: Instant, attempts: &[Attempt]) -> Flush {
+fn saw(flushed: Instant, mut attempts: Vec<Attempt>) -> Flush {
+    attempts.sort();
     let milliseconds = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
-    let Some(first_lost) = attempts.iter().position(|attempt| !attempt.2) else {
+    let Some(lost) = attempts.iter().find(|attempt| !attempt.2) else {
         return Flush { to_service: 0.0, outage: 0.0, lost_again: 0 };
     };
-    let since = &attempts[first_lost..];
-    let again = since.iter().position(|attempt| attempt.2).expect("served again");
+    let again = attempts.iter().filter(|attempt| attempt.2 && attempt.0 > lost.0);
+    let again = again.map(|attempt| attempt.1).min().expect("served again");
     Flush {
-        to_service: milliseconds(flushed, since[again].1),
-        outage: milliseconds(since[0].0, since[again].1),
-        lost_again: since[again..].iter().filter(|attempt| !attempt.2).count(),
+        to_service: milliseconds(flushed, again),
+        outage: milliseconds(lost.0, again),
+        lost_again: attempts.iter().filter(|attempt| attempt.0 > again && !attempt.2).count(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostport_nft::{
-    Changes, Claim, Family, HostPort, HostPorts, OwnerId, Publication, Published, Settings,
-    TableName,
+    Changes, Claim, Family, HostPort, HostPorts, Mapping, OwnerId, Publication, Published,
+    Settings, TableName,
 };
 use tracing::{debug, info, warn};
 
@@ -36,17 +36,21 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
         return Ok(());
     };
     let settings = arguments.ruleset.settings(place.table.clone());
-    let publication = Publication {
+    let mut publication = Publication {
         claims: claims(&wanted, &pod, &settings)?,
         pod: wanted.pod.clone(),
         links: pod.links()?,
+        ..Publication::default()
     };
     let mut host_ports = HostPorts::open(settings.clone())?;
     let journal = Journal::open(&place.state_dir, Lock::Shared)?;
+    leave_to_pod(&journal, &mut publication)?;
     let entries = entries(state, &pod, &publication.claims, &settings);
-    let commit =
-        || host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present));
-    let changes = publish(&journal, &entries, commit)
+    let commit = |former| {
+        publication.former = former;
+        host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present))
+    };
+    let changes = publish(&journal, &entries, &state.id, commit)
         .map_err(|error| say_how_to_clear(error, &journal, &place.table))?;
 
     // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
@@ -86,6 +90,18 @@ fn claims(wanted: &Wanted, pod: &Pod, settings: &Settings) -> Result<Vec<Claim>,
     Ok(claims)
 }
 
+/// What the container's pod has already is the pod's, and does not go with the container.
+fn leave_to_pod(journal: &Journal, publication: &mut Publication) -> Result<(), HookError> {
+    let Some(pod) = &publication.pod else { return Ok(()) };
+    let Some(entry) = journal.read(pod)?.filter(|entry| !entry.is_dead()) else { return Ok(()) };
+    for claim in &mut publication.claims {
+        if entry.mappings.contains(&claim.mapping) {
+            claim.owner = pod.clone();
+        }
+    }
+    Ok(())
+}
+
 /// What the journal is to say, an entry an owner.
 fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> Vec<Entry> {
     let owners: BTreeSet<&OwnerId> = claims.iter().map(|claim| &claim.owner).collect();
@@ -109,28 +125,40 @@ fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> V
 }
 
 /// Writes the entries, then changes the kernel; if that fails, the journal is as it was.
+///
+/// `commit` gets the host ports that the owners had and are not to keep.
 fn publish(
     journal: &Journal,
     entries: &[Entry],
-    commit: impl FnOnce() -> Result<Changes, hostport_nft::Error>,
+    container: &OwnerId,
+    commit: impl FnOnce(BTreeSet<HostPort>) -> Result<Changes, hostport_nft::Error>,
 ) -> Result<Changes, HookError> {
     // In the order of the owners, so that two containers of a pod do not wait for each other.
     let locks = entries.iter().map(|entry| journal.lock_owner(&entry.owner));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     let mut before = Vec::with_capacity(entries.len());
     let mut write_all = || {
+        let mut former = BTreeSet::new();
         for entry in entries {
-            before.push((&entry.owner, journal.read(&entry.owner)?));
-            journal.write(entry)?;
+            let present = journal.read(&entry.owner)?;
+            // The container tells all of its own ports, and maybe only some of its pod's.
+            let entry = match &present {
+                Some(pods) if entry.owner != *container && !pods.is_dead() => entry.with(pods),
+                Some(own) => entry.instead_of(own),
+                None => entry.clone(),
+            };
+            former.extend(entry.lost.iter().map(Mapping::host));
+            before.push((entry.owner.clone(), present));
+            journal.write(&entry)?;
         }
-        Ok::<(), HookError>(())
+        Ok::<_, HookError>(former)
     };
-    let done = write_all().and_then(|()| Ok(commit()?));
+    let done = write_all().and_then(|former| Ok(commit(former)?));
     if done.is_err() {
         for (owner, entry) in before {
             let undone = match entry {
                 Some(entry) => journal.write(&entry),
-                None => journal.remove(owner),
+                None => journal.remove(&owner),
             };
             if let Err(error) = undone {
                 warn!("{error}; run hostport gc once container {owner} has ended");

@@ -1,0 +1,89 @@
+//! Sequences that the model has found, or that came to mind with those.
+
+use super::ground::Ground;
+use super::operation::{Address, Ask, Damage, Life, Operation, Operation::*};
+use super::play::play;
+
+const fn port(port: u16) -> Ask {
+    Ask { address: Address::None, port, to: 0, udp: false }
+}
+
+fn start(pod: usize, asks: &[Ask]) -> Operation {
+    Start { pod, life: Life::Process, asks: asks.to_vec(), replace: false, exclude: 0 }
+}
+
+fn member(own: &[Ask], carries: bool) -> Operation {
+    StartMember { sandbox: 0, own: own.to_vec(), carries, replace: false, exclude: 0 }
+}
+
+fn sandbox(own: &[Ask], annotation: &[Ask]) -> Operation {
+    StartSandbox { pod: 0, own: own.to_vec(), annotation: annotation.to_vec(), exclude: 0 }
+}
+
+#[track_caller]
+fn agrees(sequence: &[Operation]) {
+    if let Err((step, error)) = play(&Ground::new(), sequence) {
+        panic!("step {step}: {error}");
+    }
+}
+
+#[test]
+fn a_container_that_comes_back_with_other_ports_leaves_none_of_the_former_behind() {
+    let again = Restart { of: 0, pod: 1, asks: vec![port(1)], exclude: 0 };
+    agrees(&[start(0, &[port(0), port(2)]), Crash { of: 0 }, again, Stop { of: 0 }]);
+}
+
+#[test]
+fn what_a_pod_has_stays_the_pods_when_one_of_its_containers_asks_for_it_too() {
+    agrees(&[
+        sandbox(&[port(0)], &[]),
+        member(&[port(0)], false),
+        Nft(Damage::FlushRuleset),
+        Restore,
+        // The second of the two is the container.
+        Stop { of: 1 },
+    ]);
+}
+
+#[test]
+fn a_container_that_knows_only_some_of_its_pods_ports_takes_none_from_the_journal() {
+    let call = member(&[port(2)], true);
+    agrees(&[sandbox(&[port(0)], &[port(1)]), call, Nft(Damage::FlushRuleset), Restore]);
+}
+
+#[test]
+fn the_hairpin_element_of_several_goes_with_the_last_although_others_took_its_ports() {
+    let steps = [
+        start(0, &[port(0)]),
+        start(0, &[port(1)]),
+        Stop { of: 1 },
+        Crash { of: 0 },
+        start(1, &[port(0)]),
+    ];
+    agrees(&steps);
+}
+
+#[test]
+fn a_table_without_hairpin_elements_gets_them_when_it_is_replaced() {
+    agrees(&[
+        start(0, &[port(0)]),
+        Nft(Damage::OldSchema(0, true)),
+        start(0, &[port(1)]),
+        Crash { of: 1 },
+        start(1, &[port(1)]),
+    ]);
+}
+
+#[test]
+fn a_stranger_in_the_map_is_refused_by_name_and_goes_with_a_restore() {
+    agrees(&[
+        start(0, &[port(0)]),
+        Nft(Damage::AddPort(0, 1, true)),
+        Nft(Damage::AddPort(1, 2, false)),
+        start(1, &[port(1)]),
+        start(1, &[port(2)]),
+        Gc { dry_run: false },
+        Restore,
+        start(1, &[port(1), port(2)]),
+    ]);
+}

@@ -1,0 +1,387 @@
+//! The model: what the kernel and the journal are to hold, as plain values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hostport_tests::lab::{NODE4, NODE4_SECOND, NODE6};
+
+use super::operation::{Address, Ask};
+
+/// <hostIP, hostPort, protocol>.
+pub type Host = (IpAddr, u16, &'static str);
+/// A pod's address and a container port.
+pub type Endpoint = (IpAddr, u16);
+
+/// A node as it should be.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The addresses of the pods, by family.
+    pub pods: Vec<[IpAddr; 2]>,
+    pub containers: Vec<Container>,
+    pub kernel: [Option<Table>; 2],
+    pub journal: BTreeMap<String, Entry>,
+    /// The lives that go on; see [`Container::life`].
+    pub alive: BTreeSet<usize>,
+    /// The endpoints of what was published in this step.
+    pub claimed: BTreeSet<IpAddr>,
+    clock: u64,
+}
+
+/// A container that runs or has run.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub id: String,
+    pub pod: usize,
+    /// What it asks for on its own account.
+    pub own: Vec<Ask>,
+    /// What it asks for on its sandbox's account.
+    pub of_pod: Vec<Ask>,
+    pub sandbox: Option<Sandbox>,
+    pub replace: bool,
+    pub running: bool,
+    /// Stands for the init process or the namespace: ends once, and never comes again.
+    pub life: usize,
+}
+
+/// A container's part in a Kubernetes pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    Itself,
+    Of(usize),
+}
+
+/// A family's table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The choice of `--exclude` that it was made with.
+    pub exclude: usize,
+    /// Of this schema, with all its rules.
+    pub whole: bool,
+    pub ports: BTreeMap<Host, Port>,
+    /// The pods' bridge is in the set `same_link`.
+    pub same_link: bool,
+    /// Endpoints whose hairpin element somebody removed: it may come back, and go too early.
+    pub may_lack: BTreeSet<IpAddr>,
+    /// Endpoints whose hairpin element stays although somebody removed their ports.
+    pub may_linger: BTreeSet<IpAddr>,
+}
+
+/// An element of the map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub endpoint: Endpoint,
+    pub owner: Option<String>,
+}
+
+/// An owner's entry in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub mappings: BTreeMap<Host, Endpoint>,
+    /// Addresses of all endpoints that it ever had.
+    pub ips: BTreeSet<IpAddr>,
+    pub life: usize,
+    pub exclude: usize,
+    since: u64,
+}
+
+/// What a call of the hook is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    /// One of these is taken; the last is whether the journal knows the owner.
+    Refused(Vec<(Host, Port, bool)>),
+}
+
+/// What `restore` is to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    pub added: usize,
+    pub removed: usize,
+    pub kept: usize,
+}
+
+/// The place of a family in arrays.
+pub fn family(ip: IpAddr) -> usize {
+    usize::from(ip.is_ipv6())
+}
+
+/// The host ports that an ask is for.
+pub fn hosts(ask: &Ask) -> Vec<Host> {
+    let (any4, any6): (IpAddr, IpAddr) = ([0; 4].into(), [0u8; 16].into());
+    let ips: Vec<IpAddr> = match ask.address {
+        Address::None => vec![any4, any6],
+        Address::Wildcard4 => vec![any4],
+        Address::Wildcard6 => vec![any6],
+        Address::Node4 => vec![NODE4.into()],
+        Address::Second4 => vec![NODE4_SECOND.into()],
+        Address::Node6 => vec![NODE6.into()],
+    };
+    let protocol = if ask.udp { "udp" } else { "tcp" };
+    ips.into_iter().map(|ip| (ip, 9000 + ask.port, protocol)).collect()
+}
+
+/// The asks without those that would have a host port twice, which is an error of its own.
+pub fn distinct(asks: &[Ask], taken: &[Ask]) -> Vec<Ask> {
+    let mut kept: Vec<Ask> = Vec::new();
+    for ask in asks {
+        let clashes = |other: &Ask| hosts(other).iter().any(|host| hosts(ask).contains(host));
+        // In the same words twice is fine where two annotations say it.
+        if !kept.iter().any(clashes) && !taken.iter().any(|other| other != ask && clashes(other)) {
+            kept.push(*ask);
+        }
+    }
+    kept
+}
+
+impl World {
+    pub fn new(pods: Vec<[IpAddr; 2]>) -> World {
+        World {
+            pods,
+            containers: Vec::new(),
+            kernel: [None, None],
+            journal: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            clock: 0,
+        }
+    }
+
+    /// A new life.
+    pub fn begin_life(&mut self) -> usize {
+        self.clock += 1;
+        self.alive.insert(self.clock as usize);
+        self.clock as usize
+    }
+
+    /// A container's processes are gone.
+    pub fn end(&mut self, index: usize) {
+        let container = &mut self.containers[index];
+        container.running = false;
+        self.alive.remove(&container.life);
+    }
+
+    fn is_dead(&self, entry: &Entry) -> bool {
+        !self.alive.contains(&entry.life)
+    }
+
+    fn port(&self, host: &Host) -> Option<&Port> {
+        self.kernel[family(host.0)].as_ref()?.ports.get(host)
+    }
+
+    /// The owner and life that a container's pod-wide ports have.
+    fn pod_owner(&self, container: &Container) -> Option<(String, usize)> {
+        let of = |container: &Container| (container.id.clone(), container.life);
+        match container.sandbox {
+            None => None,
+            Some(Sandbox::Itself) => Some(of(container)),
+            Some(Sandbox::Of(sandbox)) => Some(of(&self.containers[sandbox])),
+        }
+    }
+
+    /// What a container asks for, with the owner of each.
+    fn claims(&self, container: &Container) -> Vec<(String, Host, Endpoint)> {
+        let pod = self.pod_owner(container).map(|(id, _)| id);
+        let mut claims: Vec<(String, Host, Endpoint)> = Vec::new();
+        for (owner, asks) in [(&pod, &container.of_pod), (&None, &container.own)] {
+            for ask in asks {
+                for host in hosts(ask) {
+                    let endpoint = (self.pods[container.pod][family(host.0)], 8080 + ask.to);
+                    if claims.iter().any(|claim| claim.1 == host) {
+                        continue;
+                    }
+                    // What the pod has already is not the container's.
+                    let pods = pod.as_ref().filter(|id| {
+                        let entry = self.journal.get(*id).filter(|entry| !self.is_dead(entry));
+                        entry.is_some_and(|entry| entry.mappings.get(&host) == Some(&endpoint))
+                    });
+                    let owner = owner.as_ref().or(pods).unwrap_or(&container.id);
+                    claims.push((owner.clone(), host, endpoint));
+                }
+            }
+        }
+        claims
+    }
+
+    /// Prestart, or another stage that publishes.
+    pub fn publish(&mut self, index: usize, exclude: usize) -> Answer {
+        let container = self.containers[index].clone();
+        let claims = self.claims(&container);
+        if claims.is_empty() {
+            return Answer::Done;
+        }
+        let pod = self.pod_owner(&container);
+        let pod_id = pod.as_ref().map(|(id, _)| id);
+        let mut conflicts = Vec::new();
+        let mut taken: Vec<(Host, Port)> = Vec::new();
+        let mut satisfied = BTreeSet::new();
+        for (owner, host, endpoint) in &claims {
+            let Some(present) = self.port(host) else { continue };
+            let pods = present.owner.is_some() && present.owner.as_ref() == pod_id;
+            if present.endpoint == *endpoint && pods {
+                satisfied.insert(*host);
+                continue;
+            }
+            if present.owner.as_ref() == Some(owner) {
+                continue;
+            }
+            let entry = present.owner.as_ref().and_then(|owner| self.journal.get(owner));
+            if container.replace || entry.is_some_and(|entry| self.is_dead(entry)) {
+                taken.push((*host, present.clone()));
+            } else {
+                conflicts.push((*host, present.clone(), entry.is_some()));
+            }
+        }
+        if !conflicts.is_empty() {
+            return Answer::Refused(conflicts);
+        }
+        for (owner, host, endpoint) in &claims {
+            let table = self.kernel[family(host.0)].get_or_insert_default();
+            if !table.whole {
+                // Made anew, with a hairpin element for each endpoint that has an owner.
+                table.may_lack.retain(|ip| {
+                    let mut ports = table.ports.values().filter(|port| port.endpoint.0 == *ip);
+                    ports.all(|port| port.owner.is_none())
+                });
+            }
+            (table.exclude, table.whole, table.same_link) = (exclude, true, true);
+            self.claimed.insert(endpoint.0);
+            if !satisfied.contains(host) {
+                let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
+                table.ports.insert(*host, port);
+            }
+        }
+        self.note(&container, &claims, exclude);
+        self.settle(&taken);
+        Answer::Done
+    }
+
+    /// The journal after a publication.
+    fn note(&mut self, container: &Container, claims: &[(String, Host, Endpoint)], exclude: usize) {
+        self.clock += 1;
+        let owners: BTreeSet<&String> = claims.iter().map(|claim| &claim.0).collect();
+        for owner in owners {
+            let mappings: BTreeMap<Host, Endpoint> =
+                claims.iter().filter(|claim| claim.0 == *owner).map(|c| (c.1, c.2)).collect();
+            let ips = mappings.values().map(|endpoint| endpoint.0).collect();
+            let own = *owner == container.id;
+            let life = match self.pod_owner(container) {
+                Some((_, life)) if !own => life,
+                _ => container.life,
+            };
+            let mut entry = Entry { mappings, ips, life, exclude, since: self.clock };
+            if let Some(before) = self.journal.remove(owner) {
+                if own {
+                    // Another set of ports under the same ID: the former ones have gone.
+                    let gone =
+                        before.mappings.keys().filter(|host| !entry.mappings.contains_key(host));
+                    gone.for_each(|host| self.take_away(owner, host));
+                    entry.ips.extend(before.ips);
+                } else if !self.is_dead(&before) {
+                    for (host, endpoint) in before.mappings {
+                        entry.mappings.entry(host).or_insert(endpoint);
+                    }
+                    entry.ips.extend(before.ips);
+                }
+            }
+            self.journal.insert(owner.clone(), entry);
+        }
+    }
+
+    /// What becomes of those who lost a port.
+    fn settle(&mut self, taken: &[(Host, Port)]) {
+        for (host, port) in taken {
+            let known = port.owner.as_ref().and_then(|owner| self.journal.get(owner)).cloned();
+            match (&port.owner, known) {
+                (Some(owner), Some(entry)) if self.is_dead(&entry) => self.clear(owner),
+                (Some(owner), Some(_)) => {
+                    let entry = self.journal.get_mut(owner).unwrap();
+                    entry.mappings.remove(host);
+                }
+                // Nobody knows what else it had there.
+                _ => {
+                    if let Some(table) = &mut self.kernel[family(host.0)] {
+                        table.may_linger.insert(port.endpoint.0);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_away(&mut self, owner: &str, host: &Host) {
+        if let Some(table) = &mut self.kernel[family(host.0)]
+            && table.ports.get(host).is_some_and(|port| port.owner.as_deref() == Some(owner))
+        {
+            table.ports.remove(host);
+        }
+    }
+
+    /// All that an owner has by the journal, and its entry.
+    fn clear(&mut self, owner: &str) {
+        if let Some(entry) = self.journal.remove(owner) {
+            entry.mappings.keys().for_each(|host| self.take_away(owner, host));
+        }
+    }
+
+    /// Poststop.
+    pub fn withdraw(&mut self, index: usize) {
+        let container = self.containers[index].clone();
+        let mut asks = container.own.clone();
+        match container.sandbox {
+            Some(Sandbox::Itself) => asks.extend(&container.of_pod),
+            // What the pod's annotation says too is the pod's.
+            _ => asks.retain(|ask| !container.of_pod.contains(ask)),
+        }
+        for host in asks.iter().flat_map(hosts) {
+            self.take_away(&container.id, &host);
+        }
+        if !asks.is_empty() {
+            self.clear(&container.id);
+        }
+    }
+
+    /// How many are dead; and gone afterwards, unless it is a dry run.
+    pub fn collect(&mut self, dry_run: bool) -> usize {
+        let dead = self.journal.iter().filter(|(_, entry)| self.is_dead(entry));
+        let dead: Vec<String> = dead.map(|(owner, _)| owner.clone()).collect();
+        if !dry_run {
+            dead.iter().for_each(|owner| self.clear(owner));
+        }
+        dead.len()
+    }
+
+    /// Ports that gc keeps, since the journal does not know their owner.
+    pub fn unknown(&self) -> usize {
+        let ports = self.kernel.iter().flatten().flat_map(|table| table.ports.values());
+        let known = |port: &Port| port.owner.as_ref().is_some_and(|o| self.journal.contains_key(o));
+        ports.filter(|port| !known(port)).count()
+    }
+
+    pub fn restore(&mut self) -> Restored {
+        let mut living: Vec<(&String, &Entry)> =
+            self.journal.iter().filter(|(_, entry)| !self.is_dead(entry)).collect();
+        living.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.since));
+        let exclude = living.first().map_or(0, |(_, entry)| entry.exclude);
+        let mut claims = [BTreeMap::new(), BTreeMap::new()];
+        for (owner, entry) in living {
+            for (host, endpoint) in &entry.mappings {
+                let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
+                claims[family(host.0)].entry(*host).or_insert(port);
+            }
+        }
+        let mut restored = Restored::default();
+        for (table, ports) in self.kernel.iter_mut().zip(claims) {
+            if table.is_none() && ports.is_empty() {
+                continue;
+            }
+            let present = table.take().unwrap_or_default().ports;
+            let right = ports.iter().filter(|(host, port)| present.get(*host) == Some(*port));
+            let kept = right.count();
+            restored.kept += kept;
+            restored.added += ports.len() - kept;
+            restored.removed += present.len() - kept;
+            let same_link = !ports.is_empty();
+            *table = Some(Table { exclude, whole: true, same_link, ports, ..Table::default() });
+        }
+        restored
+    }
+}
