@@ -41,7 +41,7 @@ test: build ## Run all tests (as root: they make network namespaces)
 endurance: build ## Run the long tests (as root): races by the thousand, 10,000 containers in one namespace
 	@packaging/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 \
-		$(CARGO) test --locked --package hostport-tests --test races --test endurance -- --nocapture
+		$(CARGO) test --locked --package hostport-tests --test races --test endurance -- --nocapture --test-threads 1
 
 check: ## Formatting, clippy, documentation, licences: no warnings
 	@packaging/install-packages check

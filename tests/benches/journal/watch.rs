@@ -1,11 +1,11 @@
 //! How long nothing is served after `nft flush ruleset`, under `hostport watch`.
 
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_tests::lab::{Client, Families, NODE4};
+use hostport_tests::lab::{CLIENT4, Client, Families, NODE4};
 use hostport_tests::runtime::wait_until;
 
 use crate::node::Node;
@@ -16,15 +16,13 @@ pub const PORTS: u32 = 1_000;
 const AFTERWARDS: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a client saw of one flush, in milliseconds.
+/// What the clients saw of one flush, in milliseconds. There is service once a connection that begins
+/// after the last one that was lost is answered.
 pub struct Flush {
-    /// From the start of `nft flush ruleset` to the end of the first connection that was served and had
-    /// begun after one that was not.
+    /// From the start of `nft flush ruleset` to service.
     pub to_service: f64,
-    /// From the start of the first connection that was not served to the same.
+    /// From the start of the first connection that was lost to service.
     pub outage: f64,
-    /// Connections that were not served after that.
-    pub lost_again: usize,
 }
 
 /// A connection: when it was begun, when it ended, whether it was served.
@@ -39,7 +37,14 @@ pub fn measure(rounds: usize) -> Vec<Flush> {
     node.container("80:8080").start(node.netns());
     let _watcher = Watcher::start(&node);
     let client = Client::new(node.lab.client()).timeout(Duration::from_millis(200));
-    let served = || client.tcp((NODE4, 80)).is_ok_and(|answer| answer.server == "web");
+    // Never from the port of an earlier connection: the node's connection tracking would remember for
+    // some seconds that it was not translated.
+    let ports = AtomicU16::new(0);
+    let served = || {
+        let port = 10_000 + ports.fetch_add(1, Ordering::Relaxed) % 50_000;
+        let answer = client.source((CLIENT4, port)).tcp((NODE4, 80));
+        answer.is_ok_and(|answer| answer.server == "web")
+    };
     assert!(wait_until(PATIENCE, served), "served before any flush");
     eprintln!("watch: {rounds} flushes");
     (0..rounds)
@@ -55,7 +60,8 @@ pub fn measure(rounds: usize) -> Vec<Flush> {
                 thread::sleep(AFTERWARDS);
                 stop.store(true, Ordering::Relaxed);
                 let attempts = clients.into_iter().flat_map(|client| client.join().unwrap());
-                saw(flushed, attempts.filter(|attempt| attempt.0 >= flushed).collect())
+                let attempts: Vec<_> = attempts.filter(|attempt| attempt.0 >= flushed).collect();
+                saw(flushed, &attempts)
             })
         })
         .collect()
@@ -72,19 +78,15 @@ fn connect_until(stop: &AtomicBool, served: impl Fn() -> bool) -> Vec<Attempt> {
     attempts
 }
 
-fn saw(flushed: Instant, mut attempts: Vec<Attempt>) -> Flush {
-    attempts.sort();
+fn saw(flushed: Instant, attempts: &[Attempt]) -> Flush {
     let milliseconds = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
-    let Some(lost) = attempts.iter().find(|attempt| !attempt.2) else {
-        return Flush { to_service: 0.0, outage: 0.0, lost_again: 0 };
+    let lost = || attempts.iter().filter(|attempt| !attempt.2).map(|attempt| attempt.0);
+    let (Some(first), Some(last)) = (lost().min(), lost().max()) else {
+        return Flush { to_service: 0.0, outage: 0.0 };
     };
-    let again = attempts.iter().filter(|attempt| attempt.2 && attempt.0 > lost.0);
-    let again = again.map(|attempt| attempt.1).min().expect("served again");
-    Flush {
-        to_service: milliseconds(flushed, again),
-        outage: milliseconds(lost.0, again),
-        lost_again: attempts.iter().filter(|attempt| attempt.0 > again && !attempt.2).count(),
-    }
+    let later = attempts.iter().filter(|attempt| attempt.2 && attempt.0 > last);
+    let service = later.map(|attempt| attempt.1).min().expect("served again");
+    Flush { to_service: milliseconds(flushed, service), outage: milliseconds(first, service) }
 }
 
 /// `hostport watch`, killed when dropped.

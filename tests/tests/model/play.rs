@@ -207,6 +207,8 @@ impl Player<'_> {
         let entry = self.world.journal.remove(owner).unwrap();
         for table in self.world.kernel.iter_mut().flatten() {
             table.may_linger.extend(&entry.ips);
+            // Should it come back elsewhere, nobody knows of all that it had.
+            table.may_lack.extend(&entry.ips);
         }
         fs::remove_file(state_dir(self.ground.lab.node()).join(format!("{owner}.json"))).unwrap();
         Ok(())
