@@ -97,8 +97,9 @@ impl Pod {
     }
 
     /// The network namespace, as the journal names it.
-    pub fn namespace(&self) -> Option<Namespace> {
-        Namespace::at(self.namespace.path())
+    pub fn namespace(&self) -> Namespace {
+        let (device, inode) = self.namespace.file();
+        Namespace { path: self.namespace.path().to_owned(), device, inode }
     }
 
     /// The address of a family.

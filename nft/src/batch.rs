@@ -26,21 +26,35 @@ pub(crate) enum Outcome {
     Stale,
     /// These messages failed, and nothing was changed.
     Failed(Vec<(Label, Errno)>),
+    /// Committed or not: the answer was lost.
+    Unanswered(Error),
+}
+
+/// What became of an attempt to make a change.
+#[derive(Debug)]
+pub(crate) enum Attempt<T> {
+    /// It is made.
+    Made(T),
+    /// It is not, and nothing keeps another attempt from succeeding.
+    Void,
+    /// It may be made.
+    Lost(T, Error),
 }
 
 impl Outcome {
-    /// Whether the transaction was made; false if it was stale.
+    /// What it means for an attempt to make this change.
     ///
     /// # Errors
     /// [`Error::Refused`] or [`Error::NotPermitted`] for the first message that failed.
-    pub(crate) fn committed(self) -> Result<bool, Error> {
+    pub(crate) fn of<T>(self, change: T) -> Result<Attempt<T>, Error> {
         match self {
-            Outcome::Committed => Ok(true),
-            Outcome::Stale => Ok(false),
+            Outcome::Committed => Ok(Attempt::Made(change)),
+            Outcome::Stale => Ok(Attempt::Void),
             Outcome::Failed(failures) => match failures.first() {
                 Some((what, error)) => Err(refusal(what, *error)),
-                None => Ok(true),
+                None => Ok(Attempt::Made(change)),
             },
+            Outcome::Unanswered(error) => Ok(Attempt::Lost(change, error)),
         }
     }
 }
@@ -84,7 +98,10 @@ impl Batch {
             return Ok(Outcome::Committed);
         }
         let length = self.messages.len() as u32;
-        let failures = socket.commit(|first| self.encode(first), length)?;
+        let failures = match socket.commit(|first| self.encode(first), length)? {
+            Ok(failures) => failures,
+            Err(lost) => return Ok(Outcome::Unanswered(lost)),
+        };
         if failures.is_empty() {
             return Ok(Outcome::Committed);
         }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::reply::Malformed;
 use crate::{Endpoint, Family, HostPort, OwnerId, TableName};
 
-/// Why an operation on the ruleset failed. Whatever failed, the ruleset is as it was.
+/// Why an operation on the ruleset failed. The ruleset is then as it was, but for [`Error::Unanswered`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,6 +20,10 @@ pub enum Error {
     /// The kernel could not be talked to.
     #[error("cannot talk to the kernel over netlink: {0}")]
     Transport(#[source] io::Error),
+    /// The kernel was given a transaction, and what became of it could not be learnt, also not by
+    /// looking: it was made as a whole, or not at all.
+    #[error("the kernel may have made the change, but its answer was lost: {0}")]
+    Unanswered(#[source] Box<Error>),
     /// The caller may not change the ruleset (EPERM).
     #[error(
         "not permitted to use nftables: run as root, with CAP_NET_ADMIN in this network namespace"

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::batch::Batch;
+use crate::batch::{Attempt, Batch};
 use crate::message::Message;
 use crate::reply;
 use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
@@ -106,19 +106,16 @@ impl HostPorts {
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or
     /// [`Error::Contention`] if others kept changing the ruleset.
     pub fn remove(&mut self) -> Result<bool, Error> {
-        for attempt in 0..ATTEMPTS {
-            back_off(attempt);
+        let (removed, lost) = attempt(|| {
             let mut batch = Batch::new(Some(self.generation()?));
             for family in Family::ALL {
                 if self.table_state(family)? != TableState::Missing {
                     batch.push(Message::delete_table(family, &self.settings.table), "the table");
                 }
             }
-            if batch.commit(&mut self.socket)?.committed()? {
-                return Ok(!batch.is_empty());
-            }
-        }
-        Err(Error::Contention { attempts: ATTEMPTS })
+            batch.commit(&mut self.socket)?.of(!batch.is_empty())
+        })?;
+        Ok(removed || lost == Some(true))
     }
 
     /// The ruleset's generation: it changes with every transaction of anybody.
@@ -203,10 +200,47 @@ fn no_nf_tables(error: Error) -> Error {
 
 /// How often a compare-and-swap is tried. Each attempt fails only because somebody else's
 /// transaction succeeded meanwhile.
-pub(crate) const ATTEMPTS: u32 = 200;
+const ATTEMPTS: u32 = 200;
+/// How often it is tried again because the answer was lost.
+const LOST_ANSWERS: u32 = 3;
+
+/// Makes a change by attempts that each begin with a look at what is there.
+///
+/// An attempt whose answer was lost is followed by another, which finds nothing left to do, or does it.
+/// So with the change that was made comes the one that may have been made before.
+pub(crate) fn attempt<T>(
+    mut once: impl FnMut() -> Result<Attempt<T>, Error>,
+) -> Result<(T, Option<T>), Error> {
+    let (mut lost, mut lost_answers) = (None, 0);
+    for attempt in 0..ATTEMPTS {
+        back_off(attempt);
+        match once() {
+            Ok(Attempt::Made(change)) => return Ok((change, lost)),
+            Ok(Attempt::Void) => {}
+            Ok(Attempt::Lost(_, error)) if lost_answers == LOST_ANSWERS || timed_out(&error) => {
+                return Err(Error::Unanswered(Box::new(error)));
+            }
+            Ok(Attempt::Lost(change, _)) => {
+                lost_answers += 1;
+                lost = lost.or(Some(change));
+            }
+            // If it had been made, the host ports would be ours.
+            Err(error @ Error::Taken(_)) => return Err(error),
+            Err(error) if lost.is_some() => return Err(Error::Unanswered(Box::new(error))),
+            Err(error) => return Err(error),
+        }
+    }
+    let contention = Error::Contention { attempts: ATTEMPTS };
+    Err(if lost.is_some() { Error::Unanswered(Box::new(contention)) } else { contention })
+}
+
+/// A kernel that does not answer in all that time will not answer the next question either.
+fn timed_out(error: &Error) -> bool {
+    matches!(error, Error::Transport(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
 
 /// Waits before another attempt: longer each time up to 20 ms, and never as long as the neighbour.
-pub(crate) fn back_off(attempt: u32) {
+fn back_off(attempt: u32) {
     use std::hash::{BuildHasher, Hasher, RandomState};
 
     if attempt > 0 {

@@ -55,7 +55,7 @@
 //!
 //! Every operation ends with [`Error`], whose text says what failed and what to do. [`Error::Taken`]
 //! names the host port, its present owner and the endpoint. An operation on the ruleset that failed
-//! has changed nothing.
+//! has changed nothing, but for [`Error::Unanswered`].
 //!
 //! # Layout of an element
 //!

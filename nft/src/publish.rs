@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::batch::{Batch, Label, Outcome};
-use crate::host_ports::{ATTEMPTS, HostPorts, TableState, back_off};
+use crate::batch::{Attempt, Batch, Label, Outcome};
+use crate::host_ports::{HostPorts, TableState, attempt};
 use crate::message::Message;
 use crate::set::{Hairpin, HairpinOwner, Published, SameLink, hairpin_key, port_key};
 use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
@@ -109,7 +109,8 @@ impl HostPorts {
     /// # Errors
     /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::NotPermitted`],
     /// [`Error::NoNfTables`], [`Error::ForeignTable`], [`Error::Refused`], [`Error::Transport`];
-    /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was.
+    /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was. Only
+    /// with [`Error::Unanswered`] all of the mappings may be published.
     pub fn publish(
         &mut self,
         publication: &Publication,
@@ -118,27 +119,25 @@ impl HostPorts {
         if publication.claims.is_empty() {
             return Ok(Changes::default());
         }
-        if publication.former.is_empty() && self.publish_new(publication)? {
-            let added = publication.claims.iter().map(|claim| claim.mapping).collect();
-            return Ok(Changes { added, ..Changes::default() });
-        }
-        for attempt in 0..ATTEMPTS {
-            back_off(attempt);
-            if let Some(changes) = self.publish_carefully(publication, &mut may_take)? {
-                return Ok(changes);
+        let mut first = publication.former.is_empty();
+        let (changes, lost) = attempt(|| {
+            if std::mem::take(&mut first) {
+                self.publish_new(publication)
+            } else {
+                self.publish_carefully(publication, &mut may_take)
             }
-        }
-        Err(Error::Contention { attempts: ATTEMPTS })
+        })?;
+        Ok(lost.filter(|_| changes.added.is_empty()).unwrap_or(changes))
     }
 
-    /// The usual case: nothing that is asked for is there. False if it is not that case.
-    fn publish_new(&mut self, publication: &Publication) -> Result<bool, Error> {
+    /// The usual case: nothing that is asked for is there. Void if it is not that case.
+    fn publish_new(&mut self, publication: &Publication) -> Result<Attempt<Changes>, Error> {
         let mut batch = Batch::new(None);
         for family in publication.families() {
             match self.table_state(family)? {
                 TableState::Current => {}
                 TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
-                TableState::Outdated => return Ok(false),
+                TableState::Outdated => return Ok(Attempt::Void),
             }
         }
         self.push_links(&mut batch, publication);
@@ -148,26 +147,25 @@ impl HostPorts {
         for claim in &publication.claims {
             self.push_port(&mut batch, claim);
         }
+        let added = publication.claims.iter().map(|claim| claim.mapping).collect();
         match batch.commit(&mut self.socket)? {
-            Outcome::Committed => Ok(true),
-            Outcome::Stale => Ok(false),
             // Taken, or the table came or went between the look and the transaction.
             Outcome::Failed(failures)
                 if failures.iter().all(|(_, e)| matches!(*e, Errno::EXIST | Errno::NOENT)) =>
             {
-                Ok(false)
+                Ok(Attempt::Void)
             }
-            failed => failed.committed(),
+            outcome => outcome.of(Changes { added, ..Changes::default() }),
         }
     }
 
     /// One compare-and-swap: what is there is read first, and nothing is changed unless it is still
-    /// there when the kernel commits. None if it was not.
+    /// there when the kernel commits. Void if it was not.
     fn publish_carefully(
         &mut self,
         publication: &Publication,
         may_take: &mut impl FnMut(&Published) -> bool,
-    ) -> Result<Option<Changes>, Error> {
+    ) -> Result<Attempt<Changes>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut carried = BTreeMap::new();
         for family in publication.families() {
@@ -213,7 +211,11 @@ impl HostPorts {
                             let still = self.get(host)?.is_some_and(|now| {
                                 (now.mapping, &now.owner) == (present.mapping, &present.owner)
                             });
-                            return if still { Err(present.taken(host).into()) } else { Ok(None) };
+                            return if still {
+                                Err(present.taken(host).into())
+                            } else {
+                                Ok(Attempt::Void)
+                            };
                         }
                         changes.taken_over.push(present);
                     } else {
@@ -243,7 +245,7 @@ impl HostPorts {
                 self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
             }
         }
-        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(changes))
+        batch.commit(&mut self.socket)?.of(changes)
     }
 
     fn push_table(&self, batch: &mut Batch, family: Family, elements: Elements) {

@@ -21,8 +21,9 @@ pub(crate) enum Reply<'a> {
     Failed(Errno),
     /// NLMSG_DONE: the end of a dump, with the error that ended it early.
     Done { interrupted: bool, error: Option<Errno> },
-    /// An object: its message type, and the attributes behind the `nfgenmsg`.
-    Object { kind: u16, attributes: &'a [u8], interrupted: bool },
+    /// An object: its message type, and the attributes behind the `nfgenmsg`; of that, `res_id`, in
+    /// which nf_tables gives the lower half of the ruleset's generation.
+    Object { kind: u16, attributes: &'a [u8], generation: u16, interrupted: bool },
 }
 
 /// Bytes that are not what the kernel's protocol says.
@@ -68,8 +69,11 @@ impl<'a> Replies<'a> {
             }
             NLMSG_DONE => Reply::Done { interrupted, error: code().and_then(error_of) },
             _ => {
-                let attributes = payload.get(NFGENMSG_LENGTH..).ok_or(Malformed)?;
-                Reply::Object { kind, attributes, interrupted }
+                let (nfgenmsg, attributes) =
+                    payload.split_first_chunk::<NFGENMSG_LENGTH>().ok_or(Malformed)?;
+                let [_family, _version, g0, g1] = *nfgenmsg;
+                let generation = u16::from_be_bytes([g0, g1]);
+                Reply::Object { kind, attributes, generation, interrupted }
             }
         };
         Ok(Some((sequence, reply)))

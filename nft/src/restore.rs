@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::batch::Batch;
-use crate::host_ports::{ATTEMPTS, HostPorts, TableState, back_off};
+use crate::batch::{Attempt, Batch};
+use crate::host_ports::{HostPorts, TableState, attempt};
 use crate::message::Message;
 use crate::publish::{Claim, Link, hairpins};
 use crate::set::{Counter, Hairpin, Published, SameLink};
@@ -33,20 +33,15 @@ impl HostPorts {
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
     pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        for attempt in 0..ATTEMPTS {
-            back_off(attempt);
-            if let Some(restored) = self.restore_once(claims, links)? {
-                return Ok(restored);
-            }
-        }
-        Err(Error::Contention { attempts: ATTEMPTS })
+        let (restored, lost) = attempt(|| self.restore_once(claims, links))?;
+        Ok(lost.unwrap_or(restored))
     }
 
     fn restore_once(
         &mut self,
         claims: &[Claim],
         links: &[Link],
-    ) -> Result<Option<Restored>, Error> {
+    ) -> Result<Attempt<Restored>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut restored = Restored::default();
         for family in Family::ALL {
@@ -86,7 +81,7 @@ impl HostPorts {
                 batch.push(message, "the table and its rules");
             }
         }
-        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(restored))
+        batch.commit(&mut self.socket)?.of(restored)
     }
 }
 

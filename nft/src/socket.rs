@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket as NetlinkSocket, SocketAddr};
@@ -25,12 +25,14 @@ const DATAGRAM: usize = 32 * 1024;
 const ORDINARY_BATCH: usize = 16 * 1024;
 /// How many datagrams of earlier requests are passed over.
 const STRAY_DATAGRAMS: u32 = 1000;
-/// How often an interrupted dump is begun again.
+/// How often an interrupted dump is begun again, within [`PATIENCE`]: a very long list takes seconds.
 const DUMP_ATTEMPTS: u32 = 20;
 /// `linux/netfilter/nfnetlink.h`.
 const NFNLGRP_NFTABLES: u32 = 7;
 const LISTENING_BUFFER: usize = 8 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many signals may interrupt one call.
+const INTERRUPTIONS: u32 = 100;
 
 /// A socket, and the buffer that answers arrive in.
 #[derive(Debug)]
@@ -111,19 +113,21 @@ impl Socket {
 
     /// Dumps a list, giving each message's attributes to the reader.
     ///
-    /// A dump that the kernel flags as interrupted is begun again. None where there is nothing to dump
+    /// A dump that somebody's transaction interrupted is begun again. None where there is nothing to dump
     /// from (ENOENT).
     pub(crate) fn dump<T>(
         &mut self,
         request: &Message,
         mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Malformed>,
     ) -> Result<Option<Vec<T>>, Error> {
-        for _ in 0..DUMP_ATTEMPTS {
+        let begin = Instant::now();
+        for attempt in 1..=DUMP_ATTEMPTS {
             let mut items = Vec::new();
             match self.dump_once(request, |attributes| read(attributes, &mut items))? {
                 DumpEnd::Complete => return Ok(Some(items)),
                 DumpEnd::Missing => return Ok(None),
-                DumpEnd::Interrupted => {}
+                DumpEnd::Interrupted if begin.elapsed() < PATIENCE => {}
+                DumpEnd::Interrupted => return Err(Error::Contention { attempts: attempt }),
             }
         }
         Err(Error::Contention { attempts: DUMP_ATTEMPTS })
@@ -135,15 +139,17 @@ impl Socket {
         mut read: impl FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<DumpEnd, Error> {
         let own = self.request(request)?;
-        let mut restart = false;
+        let (mut restart, mut began) = (false, None);
         // Each datagram but the last holds at least one element, so the kernel bounds this loop.
         loop {
             self.receive()?;
             for answer in Replies::new(&self.buffer) {
                 match answer? {
                     (sequence, _) if sequence != own => {}
-                    (_, Reply::Object { attributes, interrupted, .. }) => {
-                        restart |= interrupted;
+                    (_, Reply::Object { attributes, generation, interrupted, .. }) => {
+                        // A set's elements are not flagged (measured on Linux 6.18): the generation
+                        // alone tells that others changed the ruleset between two datagrams.
+                        restart |= interrupted || generation != *began.get_or_insert(generation);
                         read(attributes)?;
                     }
                     (_, Reply::Failed(error) | Reply::Done { error: Some(error), .. }) => {
@@ -165,6 +171,9 @@ impl Socket {
 
     /// Sends a batch whose last message asks to be acknowledged, and collects what failed.
     ///
+    /// The kernel has done its work by the time that the sending returns. If its answer cannot be read
+    /// then, that is the inner error.
+    ///
     /// The batch is encoded from a sequence number on: that of its beginning, which stands for the
     /// whole (ERESTART for another generation, EPERM, EOPNOTSUPP) and is place 0. `length` is the
     /// number of messages between beginning and end.
@@ -172,7 +181,7 @@ impl Socket {
         &mut self,
         encode: impl FnOnce(u32) -> Vec<u8>,
         length: u32,
-    ) -> Result<Vec<Failure>, Error> {
+    ) -> Result<Result<Vec<Failure>, Error>, Error> {
         let first = self.sequence;
         self.sequence = self.sequence.wrapping_add(length + 2);
         let batch = encode(first);
@@ -184,6 +193,10 @@ impl Socket {
             let _ = set_socket_recv_buffer_size_force(&self.socket, batch.len() * 8);
         }
         self.send(&batch)?;
+        Ok(self.failures(first, length))
+    }
+
+    fn failures(&mut self, first: u32, length: u32) -> Result<Vec<Failure>, Error> {
         let mut failures = Vec::new();
         // One answer a message at most, and the last message is answered in any case.
         loop {
@@ -234,23 +247,25 @@ impl Socket {
 
     fn send(&self, bytes: &[u8]) -> Result<(), Error> {
         let kernel = SocketAddr::new(0, 0);
-        loop {
-            match self.socket.send_to(bytes, &kernel, 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Transport(error)),
-            }
-        }
+        uninterrupted(|| self.socket.send_to(bytes, &kernel, 0)).map(drop)
     }
 
     fn receive(&mut self) -> Result<(), Error> {
-        loop {
+        uninterrupted(|| {
             self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Transport(error)),
-            }
+            self.socket.recv(&mut self.buffer, 0)
+        })
+        .map(drop)
+    }
+}
+
+/// Calls again what a signal interrupted (EINTR).
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Error> {
+    let mut left = INTERRUPTIONS;
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && left > 0 => left -= 1,
+            done => return done.map_err(Error::Transport),
         }
     }
 }

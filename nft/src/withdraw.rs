@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::batch::Batch;
-use crate::host_ports::{ATTEMPTS, HostPorts, back_off};
+use crate::batch::{Attempt, Batch};
+use crate::host_ports::{HostPorts, attempt};
 use crate::message::Message;
 use crate::set::{HairpinOwner, Published, hairpin_key, port_key};
 use crate::skeleton::{HAIRPIN, PORTS};
@@ -21,29 +21,25 @@ impl HostPorts {
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Refused`], or [`Error::Contention`] if
-    /// others kept changing the ruleset.
+    /// others kept changing the ruleset; [`Error::Unanswered`] if it is not known whether they are
+    /// withdrawn.
     pub fn withdraw(
         &mut self,
         owner: &OwnerId,
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
-        for attempt in 0..ATTEMPTS {
-            back_off(attempt);
-            if let Some(withdrawn) = self.withdraw_once(owner, hosts, pods)? {
-                return Ok(withdrawn);
-            }
-        }
-        Err(Error::Contention { attempts: ATTEMPTS })
+        let (withdrawn, lost) = attempt(|| self.withdraw_once(owner, hosts, pods))?;
+        Ok(lost.filter(|_| withdrawn.is_empty()).unwrap_or(withdrawn))
     }
 
-    /// One compare-and-swap; none if the ruleset changed meanwhile.
+    /// One compare-and-swap; void if the ruleset changed meanwhile.
     fn withdraw_once(
         &mut self,
         owner: &OwnerId,
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
-    ) -> Result<Option<Vec<Published>>, Error> {
+    ) -> Result<Attempt<Vec<Published>>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut withdrawn = Vec::new();
         // Nothing of a table that is not ours is ours.
@@ -77,7 +73,7 @@ impl HostPorts {
                 batch.push(message, "a hairpin element");
             }
         }
-        Ok(batch.commit(&mut self.socket)?.committed()?.then_some(withdrawn))
+        batch.commit(&mut self.socket)?.of(withdrawn)
     }
 
     /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.

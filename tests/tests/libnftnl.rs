@@ -248,29 +248,6 @@ fn a_change_of_the_settings_is_what_nft_sends_to_replace_the_table() {
 }
 
 #[test]
-fn a_bridge_that_netfilter_comes_to_see_is_what_nft_sends_to_forget_it() {
-    let lab = Lab::new();
-    let web = lab.pod("web");
-    container(&web, "5e0f", "9000:8080").start(lab.node());
-    lab.bridge_nf(true);
-    let other = lab.pod("other");
-    let bundle = container(&other, "77ab", "0.0.0.0:9001:8080");
-    let calls = hook(lab.node(), &[], &bundle.state("created").to_string());
-    bundle.stop(lab.node());
-    lab.bridge_nf(false);
-    bundle.start(lab.node());
-    bundle.stop(lab.node());
-    let theirs = nft(
-        lab.node(),
-        "delete element ip hostport same_link { br0 . br0 }
-         add element ip hostport hairpin { 10.85.0.12 . 10.85.0.12 comment \"77ab\" }
-         add element ip hostport ports { 0.0.0.0 . 9001 . tcp comment \"77ab\" : 10.85.0.12 . 8080 }
-        ",
-    );
-    assert_same(changes(&calls), theirs);
-}
-
-#[test]
 fn list_and_show_change_nothing_and_ask_what_libnftnl_understands() {
     let (lab, web) = lab_and_pod();
     container(&web, "5e0f", PORTS).start(lab.node());

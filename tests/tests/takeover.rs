@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hostport_tests::hook::{Bundle, hostport, list, published, state_dir};
+use hostport_tests::hook::{Bundle, feed, hostport, list, program, published, state_dir};
 use hostport_tests::lab::{ClientError, Lab, NODE4, Protocol, Server, UdpFlow, tcp};
 
 const NOTHING: [&str; 0] = [];
@@ -252,4 +252,32 @@ fn a_late_server_of_the_node_is_not_told_from_a_port() {
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
     bundle.stop(lab.node());
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "node");
+}
+
+#[test]
+fn a_publication_whose_answer_was_lost_is_confirmed_by_looking() {
+    use std::process::Command;
+
+    let lab = Lab::new();
+    let (web, next) = (lab.pod("web"), lab.pod("next"));
+    // Makes the tables, so that the call below finds them.
+    let other = Bundle::of(&next).annotation("io.hostport.ports", "9009:8080");
+    other.start(lab.node());
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    for call in 1..60 {
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=recvfrom"]);
+        strace.args(["-e", &format!("inject=recvfrom:error=ENOBUFS:when={call}")]);
+        strace.arg(program()).args(["hook", "prestart", "--state-dir"]).arg(state_dir(lab.node()));
+        fs::write(bundle.folder().join("config.json"), bundle.config().to_string()).unwrap();
+        let state = bundle.state("created").to_string();
+        let called = feed(lab.node(), strace, state.as_bytes());
+        let entry = state_dir(lab.node()).join(format!("{}.json", bundle.id())).exists();
+        let ports = published(lab.node()).iter().filter(|port| port.contains(" 9000/")).count();
+        assert!([0, 2].contains(&ports), "half published: {called:?}");
+        assert!(ports == 0 || entry, "published, and the journal does not know: {called:?}");
+        assert_eq!(ports == 2, called.success(), "{called:?}");
+        bundle.stop(lab.node());
+        assert_eq!(published(lab.node()).len(), 2);
+    }
 }

@@ -1,9 +1,11 @@
 //! `hostport restore`: the kernel as the journal has it.
 
+mod dispute;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Claim, Family, HostPort, HostPorts, Link, Restored, Settings};
+use hostport_nft::{Claim, Family, HostPorts, Link, Restored, Settings};
 use tracing::warn;
 
 use super::{CommandError, Place, print};
@@ -26,13 +28,20 @@ pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, Co
     let mut entries = journal.entries()?;
     entries.retain(|entry| entry.settings.table == place.table && !entry.is_dead());
     progress.step(format_args!("{} containers", entries.len()));
-    // The latest first: what two entries have, the later one took over.
+    // The latest first, for what two of them have.
     entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
     let settings = settings(ruleset, place, entries.first());
-    let claims = claims(&entries);
+    let mut host_ports = HostPorts::open(settings.clone())?;
+    let void = dispute::void(&entries, &mut host_ports)?;
+    entries.retain(|entry| !void.contains(&entry.owner));
+    let claims = dispute::claims(&entries);
     let links = links(&claims, settings.localhost, &progress)?;
     progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
-    Ok(HostPorts::open(settings)?.restore(&claims, &links)?)
+    let restored = host_ports.restore(&claims, &links)?;
+    if let Err(error) = dispute::settle(&journal, &void, entries, &claims) {
+        warn!("{error}; the host ports are restored");
+    }
+    Ok(restored)
 }
 
 /// The options given, or else those of the latest hook call: a firewall's reload script need not know
@@ -44,17 +53,6 @@ fn settings(ruleset: &RulesetArguments, place: &Place, latest: Option<&Entry>) -
         }
         _ => ruleset.settings(place.table.clone()),
     }
-}
-
-fn claims(entries: &[Entry]) -> Vec<Claim> {
-    let mut claims: BTreeMap<HostPort, Claim> = BTreeMap::new();
-    for entry in entries {
-        for mapping in &entry.mappings {
-            let claim = || Claim { owner: entry.owner.clone(), mapping: *mapping };
-            claims.entry(mapping.host()).or_insert_with(claim);
-        }
-    }
-    claims.into_values().collect()
 }
 
 /// The links towards the endpoints as they are now; localhost is opened on them again where it was.

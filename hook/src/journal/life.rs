@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use super::entry::{Entry, Namespace, Process};
 
 impl Entry {
@@ -22,8 +24,7 @@ impl Entry {
 impl Process {
     /// The process of this number that runs now; none if there is none, or only its remains.
     pub fn now(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let start_time = parse_stat(&stat)?;
+        let start_time = start_time(pid).ok()??;
         Some(Process { pid, start_time, pid_namespace: own_pid_namespace()? })
     }
 
@@ -32,7 +33,28 @@ impl Process {
     fn is_alive(&self) -> bool {
         let visible = Path::new("/proc/1/stat").exists();
         let comparable = own_pid_namespace() == Some(self.pid_namespace);
-        !(visible && comparable) || Process::now(self.pid) == Some(*self)
+        !(visible && comparable)
+            || match start_time(self.pid) {
+                Ok(start_time) => start_time == Some(self.start_time),
+                // Whatever else keeps it from being seen does not tell that it is gone.
+                Err(_) => true,
+            }
+    }
+}
+
+/// When the process of this number started; none if there is none, or only its remains.
+fn start_time(pid: i32) -> io::Result<Option<u64>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        // Its name may be any bytes.
+        Ok(stat) => Ok(parse_stat(&String::from_utf8_lossy(&stat))),
+        // It ended, before the file was opened or after it.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -50,12 +72,6 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 impl Namespace {
-    /// The namespace at a path, as far as it can be told.
-    pub fn at(path: &Path) -> Option<Self> {
-        let file = fs::metadata(path).ok()?;
-        Some(Namespace { path: path.to_owned(), device: file.dev(), inode: file.ino() })
-    }
-
     fn is_alive(&self) -> bool {
         match fs::metadata(&self.path) {
             Ok(file) => (file.dev(), file.ino()) == (self.device, self.inode),
@@ -78,6 +94,22 @@ mod tests {
         assert_eq!(parse_stat(&stat("S")), Some(22));
         assert_eq!(parse_stat(&stat("Z")), None);
         assert_eq!(parse_stat("7 (cut"), None);
+    }
+
+    #[test]
+    fn a_process_is_alive_whatever_its_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = std::env::temp_dir().join(format!("hostport-life-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let program = folder.join(std::ffi::OsStr::from_bytes(b"\xff) Z"));
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let process = Process::now(child.id() as i32).unwrap();
+        assert!(process.is_alive());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

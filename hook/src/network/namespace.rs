@@ -71,6 +71,11 @@ impl NetworkNamespace {
         &self.path
     }
 
+    /// The device and the number of its file, which no other namespace has while this one lives.
+    pub fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// An rtnetlink socket inside, which stays inside when the thread is back in `own`.
     ///
     /// The thread itself goes there and back: 20 microseconds, where a thread of its own takes

@@ -1,5 +1,6 @@
 //! Two hundred hooks at once.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,14 @@ use crate::ground::{
 };
 
 const HOOKS: usize = 200;
+/// One crowd at a time: they are to wait for each other, and not for the machine.
+static CROWD: Mutex<()> = Mutex::new(());
 /// How many mappings each of them publishes: two ports on both families.
 const EACH: usize = 4;
 
 #[test]
 fn two_hundred_hooks_publish_and_withdraw_while_another_program_changes_its_own_table() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let node = lab.node();
     let pods = ["a", "b", "c", "d"].map(|name| lab.pod(name));
@@ -46,6 +50,7 @@ fn two_hundred_hooks_publish_and_withdraw_while_another_program_changes_its_own_
 
 #[test]
 fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let node = lab.node();
     let pods = ["a", "b", "c", "d"].map(|name| lab.pod(name));
@@ -81,6 +86,7 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
 
 #[test]
 fn hooks_come_and_go_while_gc_and_restore_run_and_no_living_port_is_lost() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let node = lab.node();
     let pods = ["a", "b", "c", "d"].map(|name| lab.pod(name));
@@ -139,6 +145,7 @@ fn hooks_come_and_go_while_gc_and_restore_run_and_no_living_port_is_lost() {
 
 #[test]
 fn hooks_come_and_go_under_watch_while_others_flush_the_ruleset() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let node = lab.node();
     let pods = ["a", "b", "c", "d"].map(|name| lab.pod(name));

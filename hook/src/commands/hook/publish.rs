@@ -117,14 +117,14 @@ fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> V
             .collect(),
         // What belongs to the pod outlives this container.
         process: state.pid.filter(|_| *owner == state.id).and_then(Process::now),
-        namespace: pod.namespace(),
+        namespace: Some(pod.namespace()),
         bundle: state.bundle.clone(),
         since_ms: since.as_millis() as u64,
     };
     owners.into_iter().map(entry).collect()
 }
 
-/// Writes the entries, then changes the kernel; if that fails, the journal is as it was.
+/// Writes the entries, then changes the kernel; if that fails for certain, the journal is as it was.
 ///
 /// `commit` gets the host ports that the owners had and are not to keep.
 fn publish(
@@ -154,14 +154,21 @@ fn publish(
         Ok::<_, HookError>(former)
     };
     let done = write_all().and_then(|former| Ok(commit(former)?));
-    if done.is_err() {
-        for (owner, entry) in before {
-            let undone = match entry {
-                Some(entry) => journal.write(&entry),
-                None => journal.remove(&owner),
-            };
-            if let Err(error) = undone {
-                warn!("{error}; run hostport gc once container {owner} has ended");
+    match &done {
+        Ok(_) => {}
+        // What may be published must stay known, or nobody could tell later that its owner is dead.
+        Err(HookError::Ruleset(hostport_nft::Error::Unanswered(_))) => {
+            warn!("the journal keeps what may be published: hostport gc withdraws it later");
+        }
+        Err(_) => {
+            for (owner, entry) in before {
+                let undone = match entry {
+                    Some(entry) => journal.write(&entry),
+                    None => journal.remove(&owner),
+                };
+                if let Err(error) = undone {
+                    warn!("{error}; run hostport gc once container {owner} has ended");
+                }
             }
         }
     }
