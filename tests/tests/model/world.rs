@@ -365,7 +365,29 @@ impl World {
         for (owner, entry) in living {
             for (host, endpoint) in &entry.mappings {
                 let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
-                claims[family(host.0)].entry(*host).or_insert(port);
+                // The latest took it over; or they share an endpoint, and the earliest has it.
+                claims[family(host.0)]
+                    .entry(*host)
+                    .and_modify(|later: &mut Port| {
+                        if later.endpoint == *endpoint {
+                            later.owner = Some(owner.clone());
+                        }
+                    })
+                    .or_insert(port);
+            }
+        }
+        // What went to another is not the earlier one's any more.
+        let dead: BTreeSet<String> = self
+            .journal
+            .iter()
+            .filter(|(_, entry)| self.is_dead(entry))
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        for (owner, entry) in &mut self.journal {
+            if !dead.contains(owner) {
+                entry.mappings.retain(|host, endpoint| {
+                    claims[family(host.0)].get(host).is_some_and(|port| port.endpoint == *endpoint)
+                });
             }
         }
         let mut restored = Restored::default();
