@@ -38,10 +38,12 @@ test: build ## Run all tests (as root: they make network namespaces)
 	@packaging/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
-endurance: build ## Run the long tests (as root): races by the thousand, 10,000 containers in one namespace
+endurance: build ## Run the long tests (as root): races by the thousand, 10,000 containers in one namespace, every call killed and failed
 	@packaging/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 \
 		$(CARGO) test --locked --package hostport-tests --test races --test endurance -- --nocapture --test-threads 1
+	HOSTPORT=$(abspath $(BINARY)) \
+		$(CARGO) test --locked --package hostport-tests --test crash --test faults -- --nocapture --include-ignored
 
 check: ## Formatting, clippy, documentation, licences: no warnings
 	@packaging/install-packages check

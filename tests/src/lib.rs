@@ -1,5 +1,8 @@
-//! What the tests of hostport stand on: the network lab, real runtimes, and calls of the hook.
+//! What the tests of hostport stand on: the network lab, real runtimes, calls of the hook, and calls that
+//! go wrong on purpose.
 
 pub mod hook;
 pub mod lab;
 pub mod runtime;
+pub mod stage;
+pub mod strace;

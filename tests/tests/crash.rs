@@ -1,0 +1,191 @@
+//! A call of hostport is killed at every one of its system calls, one run for each; what it leaves is
+//! whole, and the next call of whatever kind makes it right.
+
+use std::collections::BTreeSet;
+
+use hostport_tests::hook::hostport;
+use hostport_tests::stage::{Act, Scene, Stage, Standing, VICTIM_ELEMENTS};
+use hostport_tests::strace::Injection;
+
+#[test]
+fn the_first_publication_killed_at_any_system_call() {
+    kill_at_every_call(Act::FirstPublish);
+}
+
+#[test]
+fn a_publication_killed_at_any_system_call() {
+    kill_at_every_call(Act::Publish);
+}
+
+#[test]
+fn a_takeover_from_a_dead_container_killed_at_any_system_call() {
+    kill_at_every_call(Act::TakeOver);
+}
+
+#[test]
+fn a_withdrawal_killed_at_any_system_call() {
+    kill_at_every_call(Act::Withdraw);
+}
+
+#[test]
+fn a_replacement_of_a_living_container_killed_at_any_system_call() {
+    kill_at_every_call(Act::Replace);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_refused_publication_killed_at_any_system_call() {
+    kill_at_every_call(Act::Refused);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_repeated_publication_killed_at_any_system_call() {
+    kill_at_every_call(Act::PublishAgain);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_late_withdrawal_killed_at_any_system_call() {
+    kill_at_every_call(Act::WithdrawLate);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_restoration_killed_at_any_system_call() {
+    kill_at_every_call(Act::Restore);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_collection_killed_at_any_system_call() {
+    kill_at_every_call(Act::Collect);
+}
+
+/// What comes after a kill.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// The same call again.
+    Again,
+    /// The container's end, and its poststop.
+    Poststop,
+    /// The container's end, and another one that wants its ports.
+    Successor,
+    /// A restoration while the container is alive, if it was.
+    Restore,
+    /// One after its end.
+    RestoreLater,
+    /// The container's end, and a collection.
+    Collect,
+}
+
+const NEXT: [Next; 6] = [
+    Next::Again,
+    Next::Poststop,
+    Next::Successor,
+    Next::Restore,
+    Next::RestoreLater,
+    Next::Collect,
+];
+
+fn kill_at_every_call(act: Act) {
+    let stage = Stage::new();
+    let mut scene = stage.prepare(act);
+    let (undisturbed, calls) = scene.call.trace(stage.node());
+    let goal = Goal { act, code: undisturbed.code, standing: collected(&stage) };
+    stage.clear(&mut scene, "undisturbed");
+
+    let (mut killed, mut seen) = (0, BTreeSet::new());
+    for call in &calls {
+        let scene = stage.prepare(act);
+        let ended = scene.call.inject(stage.node(), call, Injection::Kill);
+        // The program's memory is laid out another way each time, and some calls come of that.
+        let is_killed = ended.code.is_none();
+        assert!(is_killed || ended.code == undisturbed.code, "{call}: {ended:#?}");
+        killed += usize::from(is_killed);
+        let left = stage.look();
+        left.assert_whole(act, &format!("{act:?}, killed at {call}"));
+        // What comes next depends on what is left, and on nothing else.
+        if seen.insert(left) {
+            let mut scene = Some(scene);
+            for next in NEXT {
+                let mut scene = scene.take().unwrap_or_else(|| {
+                    let scene = stage.prepare(act);
+                    scene.call.inject(stage.node(), call, Injection::Kill);
+                    scene
+                });
+                let why = format!("{act:?}, killed at {call}, then {next:?}");
+                go_on(&stage, &mut scene, next, &goal, &why);
+                stage.clear(&mut scene, &why);
+            }
+        }
+    }
+    println!("{act:?}: killed at {killed} of {} calls, {} states", calls.len(), seen.len());
+    assert!(killed + 5 > calls.len(), "killed at only {killed} of {} calls", calls.len());
+}
+
+/// What the call comes to if nothing disturbs it.
+struct Goal {
+    act: Act,
+    code: Option<i32>,
+    standing: Standing,
+}
+
+/// What there is once nothing is left of the dead.
+fn collected(stage: &Stage) -> Standing {
+    hostport(stage.node(), &["gc"]).expect_success();
+    stage.look()
+}
+
+fn go_on(stage: &Stage, scene: &mut Scene, next: Next, goal: &Goal, why: &str) {
+    let node = stage.node();
+    match next {
+        Next::Again => {
+            let again = scene.call.run(node);
+            assert_eq!(again.code, goal.code, "{why}: {again:#?}");
+            let left = collected(stage);
+            assert_eq!(left.ports, goal.standing.ports, "{why}");
+            assert_eq!(left.hairpins, goal.standing.hairpins, "{why}");
+        }
+        Next::Poststop => {
+            scene.victim.end();
+            scene.victim.bundle.stop(node);
+            let left = stage.look();
+            assert!(!left.is_published("victim"), "{why}: {left:#?}");
+        }
+        Next::Successor => {
+            // A living rival keeps its port from the successor too.
+            let port = stage.look().ports.get("0.0.0.0 9000 tcp").map(|(owner, _)| owner.clone());
+            let in_the_way = goal.act != Act::TakeOver && port.as_deref() == Some("rival");
+            scene.victim.end();
+            let mut successor = stage.successor();
+            let started = successor.bundle.prestart(node, &[]);
+            assert_eq!(started.success(), !in_the_way, "{why}: {started:#?}");
+            let wanted = if in_the_way { 0 } else { VICTIM_ELEMENTS };
+            let left = collected(stage);
+            assert_eq!(left.elements("successor"), wanted, "{why}: {left:#?}");
+            successor.end();
+        }
+        Next::Restore => {
+            hostport(node, &["restore"]).expect_success();
+            let left = stage.look();
+            left.assert_whole(goal.act, why);
+            assert_eq!(left.unfinished(), None, "{why}: {left:#?}");
+        }
+        Next::RestoreLater => {
+            scene.victim.end();
+            hostport(node, &["restore"]).expect_success();
+            let left = stage.look();
+            assert!(!left.is_published("victim"), "{why}: {left:#?}");
+            assert_eq!(left.unfinished(), None, "{why}: {left:#?}");
+        }
+        Next::Collect => {
+            scene.victim.end();
+            let left = collected(stage);
+            assert!(!left.knows("victim"), "{why}: {left:#?}");
+        }
+    }
+    // A living owner's entry may tell of more than the kernel has, until a restoration.
+    hostport(node, &["restore"]).expect_success();
+    collected(stage).assert_agrees(why);
+}

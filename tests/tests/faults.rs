@@ -1,0 +1,245 @@
+//! System calls of hostport fail, each in turn and with each error that it may fail with: what comes of
+//! it is a retry or one error line, and all of the container's ports or none.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hostport_tests::hook::state_dir;
+use hostport_tests::runtime::Finished;
+use hostport_tests::stage::{Act, Stage, Standing};
+use hostport_tests::strace::{Call, Injection, Invocation};
+
+/// What a file system says.
+const STORAGE: [&str; 3] = ["ENOSPC", "EIO", "EROFS"];
+/// What a netlink socket says. ERESTART is the kernel's word for a stale generation; as the result of a
+/// system call it is as good as any error that nobody knows.
+const NETLINK: [&str; 5] = ["ENOBUFS", "EINTR", "EAGAIN", "ENOMEM", "ERESTART"];
+
+#[test]
+fn a_publication_meets_every_error() {
+    fail_every_call(Act::Publish, Extent::Journal);
+}
+
+#[test]
+fn every_answer_to_a_takeover_is_lost_in_turn() {
+    fail_every_call(Act::TakeOver, Extent::Answers);
+}
+
+#[test]
+fn a_withdrawal_meets_every_error() {
+    fail_every_call(Act::Withdraw, Extent::Journal);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn every_act_meets_every_error_at_every_call() {
+    let acts = [
+        [Act::FirstPublish, Act::Publish],
+        [Act::TakeOver, Act::Replace],
+        [Act::Refused, Act::PublishAgain],
+        [Act::Withdraw, Act::WithdrawLate],
+        [Act::Restore, Act::Collect],
+    ];
+    for pair in acts {
+        thread::scope(|scope| {
+            let tests = pair.map(|act| scope.spawn(move || fail_every_call(act, Extent::All)));
+            for test in tests {
+                test.join().unwrap_or_else(|panic| resume_unwind(panic));
+            }
+        });
+    }
+}
+
+/// Which calls fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Each reading of an answer over netlink, once and as if it came too late (ENOBUFS).
+    Answers,
+    /// From the opening of the journal on. Before it, nothing is changed by anybody.
+    Journal,
+    /// All.
+    All,
+}
+
+/// The errors that a call may fail with.
+fn errors(call: &Call) -> &'static [&'static str] {
+    match call.name.as_str() {
+        "open" | "openat" | "read" | "write" | "renameat" | "unlinkat" | "mkdirat" | "flock"
+        | "fstat" | "statx" | "newfstatat" | "getdents64" => &STORAGE,
+        "sendto" | "recvfrom" => &NETLINK,
+        "socket" | "setns" | "setsockopt" => &["ENOMEM", "EMFILE"],
+        "mmap" | "brk" => &["ENOMEM"],
+        _ => &[],
+    }
+}
+
+fn fail_every_call(act: Act, extent: Extent) {
+    let stage = Stage::new();
+    let mut scene = stage.prepare(act);
+    let before = stage.look();
+    let (undisturbed, calls) = scene.call.trace(stage.node());
+    let usual = Usual { act, before, after: stage.look(), code: undisturbed.code };
+    stage.clear(&mut scene, "undisturbed");
+
+    let folder = state_dir(stage.node()).display().to_string();
+    let opened = calls
+        .iter()
+        .position(|call| call.name.starts_with("open") && call.text.contains(&folder))
+        .expect("the journal is opened");
+    let from = if extent == Extent::All { 1 } else { opened };
+    let mut runs = 0;
+    for call in &calls[from..] {
+        for (index, error) in errors(call).iter().enumerate() {
+            // Once; and as often as it is tried, as a full disk does.
+            let injections = [Injection::Error(error), Injection::Errors(error)];
+            let injections = match (extent, index) {
+                (Extent::Answers, 0) if call.name == "recvfrom" => &injections[..1],
+                (Extent::Answers, _) => &[],
+                (Extent::Journal, 0) | (Extent::All, _) => &injections[..],
+                (Extent::Journal, _) => &injections[..1],
+            };
+            for injection in injections {
+                let mut scene = stage.prepare(act);
+                let begin = Instant::now();
+                let ended = scene.call.inject(stage.node(), call, *injection);
+                let took = begin.elapsed();
+                let why = format!("{act:?}, {call} failed: {injection:?}, {ended:#?}");
+                assert!(took < Duration::from_secs(12), "{why}: it took {took:?}");
+                usual.judge(&ended, &stage.look().without_locks(), &why);
+                if act == Act::Withdraw || act == Act::WithdrawLate {
+                    scene.call.run(stage.node()).expect_success();
+                    assert!(!stage.look().without_locks().knows("victim"), "{why}");
+                }
+                stage.clear(&mut scene, &why);
+                runs += 1;
+            }
+        }
+    }
+    println!("{act:?}: failed at {runs} calls");
+    assert!(runs > 10, "only {runs} runs");
+}
+
+#[test]
+fn a_change_between_the_look_and_the_transaction_is_tried_again() {
+    // The kernel's own ERESTART: each sending is held back in turn, and the ruleset changed meanwhile.
+    let stage = Stage::new();
+    let mut stale = 0;
+    for act in [Act::TakeOver, Act::Withdraw, Act::Restore, Act::Collect] {
+        let scene = stage.prepare(act);
+        let (undisturbed, calls) = scene.call.trace(stage.node());
+        let after = stage.look();
+        for call in calls.iter().filter(|call| call.text.contains("NFNL_MSG_BATCH_BEGIN")) {
+            let mut scene = stage.prepare(act);
+            let ended = thread::scope(|scope| {
+                let late = || scene.call.inject(stage.node(), call, Injection::Delay(300_000));
+                let run = scope.spawn(late);
+                for _ in 0..30 {
+                    stage.node().nft("table ip other {}; delete table ip other");
+                    thread::sleep(Duration::from_millis(10));
+                }
+                run.join().unwrap()
+            });
+            assert_eq!(ended.code, undisturbed.code, "{act:?}, {call}: {ended:#?}");
+            assert_eq!(stage.look(), after, "{act:?}, {call}");
+            stage.clear(&mut scene, "stale");
+            stale += 1;
+        }
+    }
+    assert!(stale >= 4, "only {stale} transactions");
+}
+
+#[test]
+fn a_list_that_is_read_while_the_ruleset_changes_is_whole_or_an_error() {
+    const MANY: usize = 20_000;
+    let stage = Stage::new();
+    let node = stage.node();
+    let scene = stage.prepare(Act::Collect);
+    scene.call.run(node).expect_success();
+    let ports: Vec<String> = (0..MANY)
+        .map(|n| format!("0.0.0.0 . {} . udp comment \"many\" : 10.85.0.11 . 80", 10_000 + n))
+        .collect();
+    node.nft(&format!("add element ip hostport ports {{ {} }}", ports.join(", ")));
+    // Elements of the list itself come and go, so a walk that goes on is wrong by one or two.
+    let changes = ["add", "delete"].map(|verb| {
+        let data = if verb == "add" { " : 10.85.0.11 . 80" } else { "" };
+        format!("{verb} element ip hostport ports {{ 0.0.0.0 . 5000 . udp{data} }}")
+    });
+    let stop = AtomicBool::new(false);
+    let (listed, changed) = thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let mut changed = 0;
+            while !stop.load(Ordering::Relaxed) {
+                changes.iter().for_each(|change| node.nft(change));
+                changed += 2;
+            }
+            changed
+        });
+        let begin = Instant::now();
+        let listed: Vec<Finished> = (0..10)
+            .map(|_| Invocation::command(&["list", "--json"]).run(node))
+            .take_while(|_| begin.elapsed() < Duration::from_secs(30))
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        (listed, changing.join().unwrap())
+    });
+    for listed in &listed {
+        if listed.success() {
+            let rows: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout).unwrap();
+            let many = rows.iter().filter(|row| row["owner"] == "many").count();
+            assert_eq!(many, MANY);
+        } else {
+            assert!(listed.stderr.contains("others kept changing"), "{}", listed.stderr);
+        }
+    }
+    println!("{} lists during {changed} changes", listed.len());
+    assert!(changed > 10, "the ruleset changed only {changed} times");
+}
+
+/// What the call does if nothing fails.
+struct Usual {
+    act: Act,
+    before: Standing,
+    after: Standing,
+    code: Option<i32>,
+}
+
+impl Usual {
+    #[track_caller]
+    fn judge(&self, ended: &Finished, left: &Standing, why: &str) {
+        left.assert_whole(self.act, why);
+        for owner in ["victim", "rival", "bystander"] {
+            assert!(
+                !left.is_published(owner) || left.journal.contains_key(&format!("{owner}.json")),
+                "{why}: the journal does not know {owner}: {left:#?}"
+            );
+        }
+        let errors = ended.stderr.lines().filter(|line| line.starts_with("hostport: ")).count();
+        let warned = ended.stderr.contains("WARN")
+            || ended.stderr.contains("ERROR")
+            // Who cannot be told to be dead by now counts as alive, and keeps what was not asked for.
+            || (self.act == Act::TakeOver && ended.stderr.contains("as the container's"));
+        match ended.code {
+            Some(0) if self.code == Some(0) => {
+                assert_eq!(errors, 0, "{why}");
+                // What is not as usual has been warned of; and the container has its ports, or none
+                // after its end.
+                assert!(left == &self.after || warned, "{why}: {left:#?}");
+                let elements = |standing: &Standing| standing.elements("victim");
+                assert_eq!(elements(left), elements(&self.after), "{why}: {left:#?}");
+            }
+            Some(1) => {
+                // Standard error may be what fails.
+                assert!(errors == 1 || why.contains(", write "), "{why}");
+                let doubtful = warned || ended.stderr.contains("its answer was lost");
+                let withdrawn = !left.is_published("victim") && !self.after.is_published("victim");
+                let unchanged = left == &self.before;
+                assert!(unchanged || doubtful || withdrawn, "{why}: {left:#?}");
+            }
+            // libc's and Rust's answer to a lack of memory is to abort: as if it were killed.
+            None if why.contains(", brk ") || why.contains(", mmap ") => {}
+            _ => panic!("{why}: {left:#?}"),
+        }
+    }
+}
