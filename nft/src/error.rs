@@ -13,9 +13,7 @@ use crate::{Endpoint, Family, HostPort, OwnerId, TableName};
 #[non_exhaustive]
 pub enum Error {
     /// There is no netfilter netlink on this kernel, or no more file descriptors.
-    #[error(
-        "cannot open a netfilter netlink socket: {0}; does this kernel have CONFIG_NETFILTER_NETLINK?"
-    )]
+    #[error("cannot open a netfilter netlink socket: {0}{hint}", hint = opening_hint(.0))]
     Open(#[source] io::Error),
     /// The kernel could not be talked to.
     #[error("cannot talk to the kernel over netlink: {0}")]
@@ -78,6 +76,17 @@ pub struct Taken {
     pub owner: Option<OwnerId>,
     /// The endpoint that it leads to.
     pub endpoint: Endpoint,
+}
+
+/// What keeps a netlink socket from being opened, where that is known.
+fn opening_hint(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT) => {
+            ": this kernel has no netfilter netlink: load the module nfnetlink"
+        }
+        Some(Errno::MFILE) => ": raise this process's limit of open files (ulimit -n)",
+        _ => "",
+    }
 }
 
 /// What the kernel's error most likely means for the ruleset.

@@ -218,6 +218,8 @@ impl Usual {
         let errors = ended.stderr.lines().filter(|line| line.starts_with("hostport: ")).count();
         let warned = ended.stderr.contains("WARN")
             || ended.stderr.contains("ERROR")
+            // Standard error may be what fails too.
+            || (ended.stderr.is_empty() && why.contains(", write "))
             // Who cannot be told to be dead by now counts as alive, and keeps what was not asked for.
             || (self.act == Act::TakeOver && ended.stderr.contains("as the container's"));
         match ended.code {

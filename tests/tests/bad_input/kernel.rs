@@ -79,7 +79,7 @@ fn a_kernel_without_netfilter_netlink_is_said_so() {
     let bundle = ground.asking("9000:8080");
     let [prestart, poststop] = orders(&ground, &bundle);
     ground.changed_on_purpose();
-    let parts = ["Protocol not supported", "netfilter netlink", "CONFIG_NETFILTER_NETLINK"];
+    let parts = ["Protocol not supported", "netfilter netlink", "load the module nfnetlink"];
     let fails = |nth| format!("socket:error=EPROTONOSUPPORT:when={nth}");
     tampered(ground.prestart(&bundle), &fails(prestart.socket)).refused(&parts);
     tampered(ground.poststop(&bundle), &fails(poststop.socket)).refused(&parts);
@@ -89,7 +89,7 @@ fn a_kernel_without_netfilter_netlink_is_said_so() {
     // The first socket is for links and addresses.
     tampered(ground.prestart(&bundle), &fails(1)).refused(&["NETLINK_ROUTE socket"]);
     let no_more_files = format!("socket:error=EMFILE:when={}", prestart.socket);
-    tampered(ground.prestart(&bundle), &no_more_files).refused(&["Too many open files"]);
+    tampered(ground.prestart(&bundle), &no_more_files).refused(&["Too many open files", "ulimit"]);
 }
 
 /// The message goes to a subsystem of nfnetlink that nobody has, instead of nf_tables. What follows
