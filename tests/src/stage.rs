@@ -291,10 +291,10 @@ impl Standing {
         assert_eq!(self.unfinished(), None, "{why}: {self:#?}");
     }
 
-    /// The same without the files that owners are locked by: what a failed call leaves of them, serves
-    /// the next one.
+    /// The same without the files that owners and the gate are locked by: what a failed call leaves of
+    /// them, serves the next one.
     pub fn without_locks(mut self) -> Standing {
-        self.journal.retain(|file, _| !file.ends_with(".lock.tmp"));
+        self.journal.retain(|file, _| !file.ends_with(".lock.tmp") && file != "gate.tmp");
         self
     }
 

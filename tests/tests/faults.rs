@@ -1,7 +1,6 @@
 //! System calls of hostport fail, each in turn and with each error that it may fail with: what comes of
 //! it is a retry or one error line, and all of the container's ports or none.
 
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,22 +33,62 @@ fn a_withdrawal_meets_every_error() {
 
 #[test]
 #[ignore = "long: make endurance"]
-fn every_act_meets_every_error_at_every_call() {
-    let acts = [
-        [Act::FirstPublish, Act::Publish],
-        [Act::TakeOver, Act::Replace],
-        [Act::Refused, Act::PublishAgain],
-        [Act::Withdraw, Act::WithdrawLate],
-        [Act::Restore, Act::Collect],
-    ];
-    for pair in acts {
-        thread::scope(|scope| {
-            let tests = pair.map(|act| scope.spawn(move || fail_every_call(act, Extent::All)));
-            for test in tests {
-                test.join().unwrap_or_else(|panic| resume_unwind(panic));
-            }
-        });
-    }
+fn a_first_publication_meets_every_error_at_every_call() {
+    fail_every_call(Act::FirstPublish, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_publication_meets_every_error_at_every_call() {
+    fail_every_call(Act::Publish, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_takeover_meets_every_error_at_every_call() {
+    fail_every_call(Act::TakeOver, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_replacement_meets_every_error_at_every_call() {
+    fail_every_call(Act::Replace, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_refused_publication_meets_every_error_at_every_call() {
+    fail_every_call(Act::Refused, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_repeated_publication_meets_every_error_at_every_call() {
+    fail_every_call(Act::PublishAgain, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_withdrawal_meets_every_error_at_every_call() {
+    fail_every_call(Act::Withdraw, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_late_withdrawal_meets_every_error_at_every_call() {
+    fail_every_call(Act::WithdrawLate, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_restoration_meets_every_error_at_every_call() {
+    fail_every_call(Act::Restore, Extent::All);
+}
+
+#[test]
+#[ignore = "long: make endurance"]
+fn a_collection_meets_every_error_at_every_call() {
+    fail_every_call(Act::Collect, Extent::All);
 }
 
 /// Which calls fail.
@@ -108,9 +147,12 @@ fn fail_every_call(act: Act, extent: Extent) {
                 let why = format!("{act:?}, {call} failed: {injection:?}, {ended:#?}");
                 assert!(took < Duration::from_secs(12), "{why}: it took {took:?}");
                 usual.judge(&ended, &stage.look().without_locks(), &why);
-                if act == Act::Withdraw || act == Act::WithdrawLate {
+                if matches!(act, Act::Withdraw | Act::WithdrawLate | Act::Restore) {
+                    // Once more, and undisturbed.
                     scene.call.run(stage.node()).expect_success();
-                    assert!(!stage.look().without_locks().knows("victim"), "{why}");
+                    let left = stage.look().without_locks();
+                    assert!(act == Act::Restore || !left.knows("victim"), "{why}");
+                    assert!(act != Act::Restore || left == usual.after, "{why}");
                 }
                 stage.clear(&mut scene, &why);
                 runs += 1;
@@ -218,11 +260,13 @@ impl Usual {
         let errors = ended.stderr.lines().filter(|line| line.starts_with("hostport: ")).count();
         let warned = ended.stderr.contains("WARN")
             || ended.stderr.contains("ERROR")
-            // Standard error may be what fails too.
-            || (ended.stderr.is_empty() && why.contains(", write "))
+            // Standard error fails with the rest then.
+            || (why.contains(", write ") && why.contains("failed: Errors"))
             // Who cannot be told to be dead by now counts as alive, and keeps what was not asked for.
             || (self.act == Act::TakeOver && ended.stderr.contains("as the container's"));
         match ended.code {
+            // So does a collection leave it.
+            Some(0) if self.act == Act::Collect && left == &self.before => {}
             Some(0) if self.code == Some(0) => {
                 assert_eq!(errors, 0, "{why}");
                 // What is not as usual has been warned of; and the container has its ports, or none
@@ -237,7 +281,9 @@ impl Usual {
                 let doubtful = warned || ended.stderr.contains("its answer was lost");
                 let withdrawn = !left.is_published("victim") && !self.after.is_published("victim");
                 let unchanged = left == &self.before;
-                assert!(unchanged || doubtful || withdrawn, "{why}: {left:#?}");
+                // The work was done, but could not be told.
+                let untold = left == &self.after && ended.stderr.contains("standard output");
+                assert!(unchanged || doubtful || withdrawn || untold, "{why}: {left:#?}");
             }
             // libc's and Rust's answer to a lack of memory is to abort: as if it were killed.
             None if why.contains(", brk ") || why.contains(", mmap ") => {}
