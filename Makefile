@@ -9,6 +9,11 @@ DESTDIR  ?=
 # Where podman and CRI-O look for hooks without being told.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
+# Where containerd's configuration is.
+CONTAINERDDIR ?= /etc/containerd
+# What `make vm-test` boots, all of them if empty, and its other arguments.
+KERNELS  ?=
+ARGS     ?=
 # How long `make fuzz` runs each target.
 SECONDS  ?= 600
 
@@ -20,7 +25,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test endurance check bench fuzz install uninstall clean
+.PHONY: help build demo test vm-test endurance check bench fuzz install install-containerd uninstall uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,12 +43,18 @@ test: build ## Run all tests (as root: they make network namespaces)
 	@packaging/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
-endurance: build ## Run the long tests (as root): races by the thousand, 10,000 containers in one namespace, every call killed and failed
+endurance: build ## Run the long tests (as root): races and containers by the thousand, every call killed and failed
 	@packaging/install-packages test
-	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 \
-		$(CARGO) test --locked --package hostport-tests --test races --test endurance -- --nocapture --test-threads 1
-	HOSTPORT=$(abspath $(BINARY)) \
-		$(CARGO) test --locked --package hostport-tests --test crash --test faults -- --nocapture --include-ignored
+	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
+		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test races --test endurance --test model \
+		-- --nocapture --test-threads 1
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast \
+		--test crash --test faults -- --nocapture --ignored
+
+vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
+	@packaging/install-packages vm
+	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-vm-tests --bin vm-guest --target $(TARGET)
+	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
 check: ## Formatting, clippy, documentation, licences: no warnings
 	@packaging/install-packages check
@@ -80,6 +91,18 @@ install: ## Install binary, hook configurations and systemd units (PREFIX, DESTD
 		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > $(DESTDIR)$(UNITDIR)/$${file##*/}; \
 		chmod 0644 $(DESTDIR)$(UNITDIR)/$${file##*/}; \
 	done
+
+install-containerd: ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
+	install -d -m 0755 $(DESTDIR)$(CONTAINERDDIR)/hostport
+	for file in containerd/*; do \
+		sed -e 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' -e 's|/etc/containerd/|$(CONTAINERDDIR)/|' \
+			$$file > $(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}; \
+		chmod 0644 $(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}; \
+	done
+
+uninstall-containerd: ## Remove what install-containerd installed, when no configuration names it any more
+	for file in containerd/*; do rm -f $(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}; done
+	-rmdir $(DESTDIR)$(CONTAINERDDIR)/hostport
 
 uninstall: ## Remove what install installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/hostport

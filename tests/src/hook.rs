@@ -189,11 +189,15 @@ pub fn list(node: &Netns) -> Vec<Value> {
     serde_json::from_str(&listed.stdout).expect("list --json prints an array")
 }
 
-/// What is published, as `hostIP:hostPort/protocol -> endpoint`, in order.
+/// What is published, as `hostIP hostPort/protocol -> endpoint`, in order.
 pub fn published(node: &Netns) -> Vec<String> {
+    as_lines(&list(node))
+}
+
+/// What `list --json` printed, as [`published`] has it.
+pub fn as_lines(rows: &[Value]) -> Vec<String> {
     let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
-    list(node)
-        .iter()
+    rows.iter()
         .map(|row| {
             let protocol = text(row, "protocol");
             let (host, container) = (text(row, "host_ip"), text(row, "container_ip"));

@@ -1,8 +1,11 @@
 //! What the tests of hostport stand on: the network lab, real runtimes, calls of the hook, and calls that
 //! go wrong on purpose.
 
+pub mod firewalld;
 pub mod hook;
+pub mod install;
 pub mod lab;
 pub mod runtime;
 pub mod stage;
 pub mod strace;
+pub mod web;

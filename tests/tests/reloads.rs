@@ -1,107 +1,24 @@
 //! Reloads of the firewalls that Debian has: firewalld itself, what nftables.service does, and rules of
 //! iptables-nft beside ours. And the two units, by systemd's own judgement.
-//!
-//! firewalld runs for real, in the node's network namespace, with a message bus and a configuration of
-//! its own in a folder of the test. Its package is unpacked and not installed, since it would take over
-//! the firewall of the machine: packaging/install-packages says where.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hostport_tests::firewalld::{Daemon, Firewalld};
 use hostport_tests::hook::{Bundle, hostport, list, program, published, state_dir};
 use hostport_tests::lab::{Client, Lab, NODE4, Netns, tcp};
-use hostport_tests::runtime::{Finished, Scratch, run, wait_until};
+use hostport_tests::runtime::{Scratch, run, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A program in a node, ended when dropped.
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(node: &Netns, command: &mut Command) -> Daemon {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Daemon(node.run(|| command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))))
-    }
-
-    fn watch(node: &Netns) -> Daemon {
-        let mut command = Command::new(program());
-        Daemon::start(node, command.args(["watch", "--state-dir"]).arg(state_dir(node)))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// firewalld and its message bus, of a node's own.
-struct Firewalld<'a> {
-    node: &'a Netns,
-    scratch: Scratch,
-    _daemons: [Daemon; 2],
-}
-
-impl Firewalld<'_> {
-    fn start(node: &Netns) -> Firewalld<'_> {
-        let scratch = Scratch::new("firewalld");
-        let folder = scratch.path();
-        fs::write(folder.join("bus.conf"), bus_configuration(folder)).unwrap();
-        fs::create_dir(folder.join("etc")).unwrap();
-        fs::copy(unpacked("etc/firewalld/firewalld.conf"), folder.join("etc/firewalld.conf"))
-            .unwrap();
-        let mut bus = Command::new("dbus-daemon");
-        bus.arg(format!("--config-file={}/bus.conf", folder.display()));
-        let bus = Daemon::start(node, bus.args(["--nofork", "--nopidfile"]));
-        assert!(wait_until(LIMIT, || folder.join("bus").exists()), "dbus-daemon does not come up");
-        let mut daemon = Command::new("/usr/bin/python3");
-        daemon.arg(unpacked("usr/sbin/firewalld")).args(["--nofork", "--nopid"]);
-        daemon.arg(format!("--default-config={}", unpacked("usr/lib/firewalld").display()));
-        daemon.arg(format!("--system-config={}/etc", folder.display()));
-        daemon.args(["--log-target", "file", "--log-file"]).arg(folder.join("log"));
-        let daemon =
-            Daemon::start(node, daemon.env("DBUS_SYSTEM_BUS_ADDRESS", bus_address(folder)));
-        let firewalld = Firewalld { node, scratch, _daemons: [daemon, bus] };
-        let up = wait_until(LIMIT, || firewalld.call("--state").success());
-        assert!(up, "firewalld does not come up: {:#?}", firewalld.call("--state"));
-        firewalld
-    }
-
-    /// `firewall-cmd ARGUMENT`.
-    fn call(&self, argument: &str) -> Finished {
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(unpacked("usr/bin/firewall-cmd")).arg(argument);
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus_address(self.scratch.path()));
-        self.node.run(|| run(&mut command, LIMIT))
-    }
-}
-
-/// A file of firewalld's package.
-fn unpacked(file: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/firewalld");
-    let path = folder.join(file);
-    assert!(path.exists(), "{path:?} is missing: run packaging/install-packages test");
-    path
-}
-
-fn bus_address(folder: &Path) -> String {
-    format!("unix:path={}/bus", folder.display())
-}
-
-fn bus_configuration(folder: &Path) -> String {
-    format!(
-        r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>system</type><listen>{}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
-<allow receive_sender="*"/></policy></busconfig>"#,
-        bus_address(folder)
-    )
+/// `hostport watch` in a node.
+fn watch(node: &Netns) -> Daemon {
+    let mut command = Command::new(program());
+    Daemon::start(node, command.args(["watch", "--state-dir"]).arg(state_dir(node)))
 }
 
 /// One connection in turn to each of some ports of the node: how many failed, for each port.
@@ -234,7 +151,7 @@ fn owners(node: &Netns) -> Vec<(String, String)> {
 
 /// Through a reload of firewalld, our tables stay as they are, and our clients lose no more than those
 /// of a rule that knows nothing of hostport.
-fn survives_firewalld(watch: bool) {
+fn survives_firewalld(with_watch: bool) {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);
@@ -245,7 +162,7 @@ fn survives_firewalld(watch: bool) {
         web.ipv4()
     ));
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
-    let _watcher = watch.then(|| Daemon::watch(lab.node()));
+    let _watcher = with_watch.then(|| watch(lab.node()));
     let served = || tcp(lab.client(), (NODE4, 9000)).is_ok_and(|answer| answer.server == "web");
     assert!(wait_until(LIMIT, served));
     let tables = || {
@@ -286,7 +203,7 @@ fn after_nftables_conf_was_loaded_watch_brings_all_back_within_a_second() {
     let _servers = web.serve(8999);
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "8000-8999:8000-8999");
     bundle.start(lab.node());
-    let _watcher = Daemon::watch(lab.node());
+    let _watcher = watch(lab.node());
     let client = Client::new(lab.client()).timeout(Duration::from_millis(100));
     let served = || client.tcp((NODE4, 8999)).is_ok_and(|answer| answer.server == "web");
     assert!(wait_until(LIMIT, served));

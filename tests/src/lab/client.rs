@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{set_socket_reuseaddr, socket_error};
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, recv, socket_with,
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, ipproto, recv, socket_with,
 };
 
 use super::Netns;
@@ -21,6 +21,15 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, one-to-one style (RFC 6458 section 4). Not every kernel has it.
+    Sctp,
+}
+
+impl Protocol {
+    /// What socket(2) takes to make a stream socket of the protocol.
+    pub(super) fn of_stream(self) -> Option<rustix::net::Protocol> {
+        (self == Protocol::Sctp).then_some(ipproto::SCTP)
+    }
 }
 
 /// What a server said.
@@ -117,17 +126,22 @@ impl<'a> Client<'a> {
         server: impl Into<SocketAddr>,
     ) -> Result<Answer, ClientError> {
         match protocol {
-            Protocol::Tcp => self.tcp(server),
+            Protocol::Tcp | Protocol::Sctp => self.stream(protocol, server.into()),
             Protocol::Udp => self.udp(server),
         }
     }
 
     /// Asks once over TCP.
     pub fn tcp(self, server: impl Into<SocketAddr>) -> Result<Answer, ClientError> {
-        let server = server.into();
+        self.stream(Protocol::Tcp, server.into())
+    }
+
+    /// A connection of TCP, or an association of SCTP, which std knows how to read as one.
+    fn stream(self, protocol: Protocol, server: SocketAddr) -> Result<Answer, ClientError> {
         let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = self.netns.run(|| socket_with(family, SocketType::STREAM, flags, None))?;
+        let kind = protocol.of_stream();
+        let socket = self.netns.run(|| socket_with(family, SocketType::STREAM, flags, kind))?;
         if let Some(source) = self.source {
             set_socket_reuseaddr(&socket, true)?;
             bind(&socket, &source)?;

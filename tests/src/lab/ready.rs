@@ -19,7 +19,7 @@ impl Netns {
     /// used. Of a carrier the kernel makes a queue and a live bridge port in the background, of an
     /// address a local route, even without duplicate address detection. Until then it drops
     /// packets, and a lost address resolution costs a second.
-    pub(super) fn wait_until_ready(&self, links: &[&str]) {
+    pub fn wait_until_ready(&self, links: &[&str]) {
         for _ in 0..LOOKS {
             if self.links_are_up(links) && self.run(ipv6_addresses_are_usable) {
                 return;

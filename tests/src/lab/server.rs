@@ -1,6 +1,6 @@
 //! Servers that tell who they are and whom they see.
 
-use std::io::{PipeReader, PipeWriter, Write, pipe};
+use std::io::{self, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::{Netns, Protocol};
 
@@ -45,11 +47,13 @@ impl Server {
         let name = name.to_owned();
         // A socket stays in the namespace that it was opened in, so its thread need not.
         let bound = match protocol {
-            Protocol::Tcp => netns.run(|| TcpListener::bind(address)).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                let address = listener.local_addr()?;
-                Ok((address, thread::spawn(move || serve_tcp(&listener, &name, &stopped))))
-            }),
+            Protocol::Tcp | Protocol::Sctp => {
+                netns.run(|| listen(protocol, address)).and_then(|listener| {
+                    listener.set_nonblocking(true)?;
+                    let address = listener.local_addr()?;
+                    Ok((address, thread::spawn(move || serve_tcp(&listener, &name, &stopped))))
+                })
+            }
             Protocol::Udp => netns.run(|| UdpSocket::bind(address)).and_then(|socket| {
                 socket.set_nonblocking(true)?;
                 let address = socket.local_addr()?;
@@ -64,6 +68,11 @@ impl Server {
     /// A TCP server.
     pub fn tcp(netns: &Netns, name: &str, address: impl Into<SocketAddr>) -> Self {
         Self::start(netns, Protocol::Tcp, name, address)
+    }
+
+    /// An SCTP server.
+    pub fn sctp(netns: &Netns, name: &str, address: impl Into<SocketAddr>) -> Self {
+        Self::start(netns, Protocol::Sctp, name, address)
     }
 
     /// A UDP server.
@@ -84,6 +93,20 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// A listener of TCP or SCTP, which std knows how to accept from alike.
+fn listen(protocol: Protocol, address: SocketAddr) -> io::Result<TcpListener> {
+    if protocol == Protocol::Tcp {
+        return TcpListener::bind(address);
+    }
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = protocol.of_stream();
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, kind)?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    net::listen(&socket, 16)?;
+    Ok(socket.into())
 }
 
 fn serve_tcp(listener: &TcpListener, name: &str, stopped: &PipeReader) {

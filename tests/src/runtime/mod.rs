@@ -19,7 +19,10 @@
 //! runc.remove("web").expect_success();
 //! ```
 
+mod cgroups;
 mod container;
+mod containerd;
+mod image;
 mod podman;
 mod process;
 mod recorder;
@@ -28,6 +31,7 @@ mod runc;
 mod tests;
 
 pub use container::{Container, Hook, Network};
+pub use containerd::{Containerd, IMAGE};
 pub use podman::{OciRuntime, Podman, hook_configurations};
 pub use process::{Finished, Scratch, run, wait_until};
 pub use recorder::{Call, Recorder};
@@ -41,6 +45,7 @@ pub const DEBIAN_PACKAGES: &[&str] = &[
     "busybox-static",
     "catatonit",
     "conmon",
+    "containernetworking-plugins",
     "crun",
     "golang-github-containers-common",
     "iproute2",

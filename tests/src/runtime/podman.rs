@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::cgroups::CgroupsV2;
 use super::container::make_rootfs;
-use super::{Container, Finished, Network, Scratch, run, wait_until};
+use super::{Container, Finished, Network, Scratch, run};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// No call of podman takes longer, hooks included.
@@ -25,7 +26,7 @@ pub enum OciRuntime {
 }
 
 impl OciRuntime {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             OciRuntime::Runc => "runc",
             OciRuntime::Crun => "crun",
@@ -41,7 +42,6 @@ impl OciRuntime {
 pub struct Podman {
     scratch: Scratch,
     node: PathBuf,
-    runtime: OciRuntime,
     hooks: Vec<PathBuf>,
     cgroups: Option<CgroupsV2>,
 }
@@ -54,11 +54,16 @@ impl Podman {
         write_configuration(&scratch, runtime);
         // runc takes the machine's cgroups as they are.
         let cgroups = (runtime == OciRuntime::Crun).then(CgroupsV2::mount);
-        Podman { scratch, node: node.into(), runtime, hooks: Vec::new(), cgroups }
+        Podman { scratch, node: node.into(), hooks: Vec::new(), cgroups }
     }
 
-    /// Adds a `--hooks-dir`. podman's default directories count only where no other is given, so
-    /// there is always one here, if only an empty one.
+    /// The hooks directory of its configuration, empty at first.
+    pub fn default_hooks_dir(&self) -> PathBuf {
+        self.scratch.path().join("hooks.d")
+    }
+
+    /// Adds a `--hooks-dir` to each call; it takes the place of the one in the configuration. podman
+    /// does not tell it to the calls that it makes of itself, for `--restart` among others.
     pub fn hooks_dir(mut self, folder: impl Into<PathBuf>) -> Podman {
         self.hooks.push(folder.into());
         self
@@ -80,9 +85,6 @@ impl Podman {
             Network::Own => {}
             Network::Host => args.push("--network=host".to_owned()),
             Network::Path(path) => args.push(format!("--network=ns:{}", path.display())),
-        }
-        if self.runtime == OciRuntime::Crun {
-            args.push("--cgroups=disabled".to_owned());
         }
         for (key, value) in &container.annotations {
             // podman before 5.0 reads this option as CSV, in which a list of ports would end at
@@ -181,25 +183,28 @@ impl Drop for Podman {
 
 /// Writes containers.conf, storage.conf and the default network.
 fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
-    let [no_hooks, networks, root, run, tmp] =
-        ["no-hooks", "networks", "root", "run", "tmp"].map(|name| scratch.folder(name));
+    let [hooks, networks, root, run, tmp] =
+        ["hooks.d", "networks", "root", "run", "tmp"].map(|name| scratch.folder(name));
     // The limits are low because raising them needs CAP_SYS_RESOURCE, which a test machine may
     // lack. Locks are files in the tmpdir: podman's shared memory is one for the whole machine, and
     // the first call with a new tmpdir frees all locks in it, those of other tests too.
     let configuration = format!(
         "[containers]\n\
+         {}\n\
          default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n\
          log_driver = \"k8s-file\"\n\
          [engine]\n\
          cgroup_manager = \"cgroupfs\"\n\
          events_logger = \"none\"\n\
-         hooks_dir = [{no_hooks:?}]\n\
+         hooks_dir = [{hooks:?}]\n\
          lock_type = \"file\"\n\
          runtime = \"{}\"\n\
          tmp_dir = {tmp:?}\n\
          [network]\n\
          network_backend = \"netavark\"\n\
          network_config_dir = {networks:?}\n",
+        // For the first container of a pod, which takes no options.
+        if runtime == OciRuntime::Crun { "cgroups = \"disabled\"" } else { "" },
         runtime.name(),
     );
     let path = scratch.path().join("containers.conf");
@@ -222,47 +227,6 @@ fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
         "ipam_options": { "driver": "host-local" },
     });
     fs::write(networks.join("podman.json"), network.to_string()).expect("a network");
-}
-
-/// A mount namespace in which `/sys/fs/cgroup` is cgroup2, which crun insists on.
-///
-/// It lives as long as the process that holds it. Mounts made outside, such as those of
-/// `ip netns add`, come through.
-#[derive(Debug)]
-struct CgroupsV2 {
-    holder: Child,
-}
-
-impl CgroupsV2 {
-    fn mount() -> CgroupsV2 {
-        let script = "mount -t cgroup2 none /sys/fs/cgroup && exec sleep 600";
-        let holder = Command::new("unshare")
-            .args(["--mount", "--propagation=slave", "sh", "-c", script])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("unshare (util-linux)");
-        let held = CgroupsV2 { holder };
-        let mounts = format!("/proc/{}/mounts", held.holder.id());
-        let mounted = || {
-            fs::read_to_string(&mounts).is_ok_and(|mounts| {
-                mounts.lines().any(|line| line.contains(" /sys/fs/cgroup cgroup2 "))
-            })
-        };
-        assert!(wait_until(Duration::from_secs(5), mounted), "cgroup2 on /sys/fs/cgroup");
-        held
-    }
-
-    fn namespace(&self) -> String {
-        format!("/proc/{}/ns/mnt", self.holder.id())
-    }
-}
-
-impl Drop for CgroupsV2 {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
 }
 
 /// Puts this repository's hook configurations into a folder, for a program elsewhere and with more

@@ -1,4 +1,4 @@
-//! runc with a bundle, as CRI-O and containerd's shim call it.
+//! runc with a bundle, as CRI-O and containerd's shim call it; and crun, which takes the same words.
 
 use std::cell::RefCell;
 use std::fs;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cgroups::CgroupsV2;
 use super::container::make_rootfs;
-use super::{Container, Finished, Scratch, run, wait_until};
+use super::{Container, Finished, OciRuntime, Scratch, run, wait_until};
 
 /// No call of runc takes longer, hooks included.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -21,13 +22,26 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Runc {
     scratch: Scratch,
     node: PathBuf,
+    program: OciRuntime,
+    cgroups: Option<CgroupsV2>,
     ids: RefCell<Vec<String>>,
 }
 
 impl Runc {
     /// runc in the network namespace at a path.
     pub fn in_node(node: impl Into<PathBuf>) -> Runc {
-        Runc { scratch: Scratch::new("runc"), node: node.into(), ids: RefCell::default() }
+        Runc::with(node, OciRuntime::Runc)
+    }
+
+    /// crun in the network namespace at a path. Its errors do not have what a hook wrote.
+    pub fn crun_in_node(node: impl Into<PathBuf>) -> Runc {
+        Runc::with(node, OciRuntime::Crun)
+    }
+
+    fn with(node: impl Into<PathBuf>, program: OciRuntime) -> Runc {
+        let cgroups = (program == OciRuntime::Crun).then(CgroupsV2::mount);
+        let (scratch, node) = (Scratch::new(program.name()), node.into());
+        Runc { scratch, node, program, cgroups, ids: RefCell::default() }
     }
 
     /// Where the bundle of a container is, made or not.
@@ -79,8 +93,13 @@ impl Runc {
         if !killed.success() {
             return killed;
         }
-        wait_until(LIMIT, || self.state(id).is_none_or(|state| state["status"] == "stopped"));
+        self.wait_for_end(id);
         self.delete(id)
+    }
+
+    /// Waits until a container has ended.
+    pub fn wait_for_end(&self, id: &str) {
+        wait_until(LIMIT, || self.state(id).is_none_or(|state| state["status"] == "stopped"));
     }
 
     /// What `runc state` says; nothing if there is no such container.
@@ -100,9 +119,15 @@ impl Runc {
     /// `nsenter` rather than `ip netns exec`, which mounts another /sys, without cgroups.
     pub fn call(&self, args: &[&str]) -> Finished {
         let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.node.display()));
+        if let Some(cgroups) = &self.cgroups {
+            command.arg(format!("--mount={}", cgroups.namespace()));
+        }
+        command.arg(self.program.name());
+        if self.program == OciRuntime::Crun {
+            command.arg("--cgroup-manager=disabled");
+        }
         command
-            .arg(format!("--net={}", self.node.display()))
-            .arg("runc")
             .arg("--root")
             .arg(self.scratch.path().join("state"))
             .args(args)

@@ -1,0 +1,40 @@
+//! The make targets that install.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::hook::program;
+use crate::runtime::run;
+
+/// Calls `make TARGET VARIABLES` for the program under test.
+///
+/// # Panics
+///
+/// If make fails.
+#[track_caller]
+pub fn make(target: &str, variables: &[String]) {
+    let mut make = Command::new("make");
+    make.args(["--silent", "--directory", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), target])
+        .arg(format!("BINARY={}", program().display()))
+        .args(variables)
+        // Not a part of the make that runs the tests.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    run(&mut make, Duration::from_secs(20)).expect_success();
+}
+
+/// `make install`, with everything below one folder: the binary is `FOLDER/local/bin/hostport`, the
+/// hook configurations are in `FOLDER/hooks.d`.
+///
+/// # Panics
+///
+/// If make fails.
+#[track_caller]
+pub fn install_below(folder: &Path) {
+    let [prefix, hooks] = ["local", "hooks.d"].map(|name| folder.join(name));
+    make(
+        "install",
+        &[format!("PREFIX={}", prefix.display()), format!("HOOKSDIR={}", hooks.display())],
+    );
+}

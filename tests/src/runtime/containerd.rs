@@ -1,0 +1,203 @@
+//! containerd with its CRI service, as a Kubernetes node runs it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{Finished, Scratch, image, run, wait_until};
+
+/// No call of a program takes longer.
+const LIMIT: Duration = Duration::from_secs(30);
+/// The image of the containers, which is the sandboxes' as well: no registry is asked.
+pub const IMAGE: &str = "localhost/hostport-test:1";
+
+/// A containerd with folders of its own, in the network namespace of one node.
+///
+/// It is the first process but one of a process namespace, and has mounts of its own: `/run`, where
+/// the shims' sockets, runc's states and hostport's journal are, and `/var/lib`, where CNI keeps its
+/// results. Dropping it ends every process of it, shims and containers included; so does the end of
+/// the thread that made it, however that comes.
+///
+/// The binaries are those of Debian's package, unpacked by `packaging/install-packages`, or those in
+/// the folder that `CONTAINERD_BIN` names.
+#[derive(Debug)]
+pub struct Containerd {
+    scratch: Scratch,
+    node: PathBuf,
+    daemon: Child,
+}
+
+impl Containerd {
+    /// Starts containerd in the network namespace at a path. `runtimes` is a part of its
+    /// configuration, of version 2: the tables of the runtimes.
+    ///
+    /// Pods get a bridge of the node, `cni0`, 10.87.0.0/24 and fd00:87::/64.
+    pub fn in_node(node: impl Into<PathBuf>, runtimes: &str) -> Containerd {
+        let (scratch, node) = (Scratch::new("containerd"), node.into());
+        let folder = scratch.path();
+        fs::write(folder.join("config.toml"), configuration(&scratch) + runtimes).unwrap();
+        fs::write(scratch.folder("cni").join("10-bridge.conflist"), NETWORK).unwrap();
+        image::build(&folder.join("image.tar"), IMAGE);
+        // The shell inherits the orphans and waits for them, and starts the daemon again, as systemd
+        // does.
+        let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib || exit 1\n\
+             while true; do\n\
+             containerd --config config.toml >> log 2>&1 &\n\
+             echo $! > pid; wait $!; sleep 0.1\n\
+             done";
+        let daemon = Command::new("nsenter")
+            .arg(format!("--net={}", node.display()))
+            .args(["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=slave"])
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script])
+            .current_dir(folder)
+            .env_clear()
+            .env("PATH", path())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("nsenter, setpriv and unshare (util-linux)");
+        let containerd = Containerd { scratch, node, daemon };
+        containerd.wait_until_ready();
+        let image = folder_file(&containerd.scratch, "image.tar");
+        containerd.ctr(&["images", "import", "--no-unpack", &image]).expect_success();
+        containerd
+    }
+
+    fn wait_until_ready(&self) {
+        let answers = || self.socket().exists() && self.ctr(&["plugins", "ls"]).success();
+        let ready = wait_until(Duration::from_secs(20), answers);
+        assert!(ready, "containerd does not answer:\n{}", self.log());
+    }
+
+    /// Kills the daemon alone, which its containers survive, and waits for the next one.
+    pub fn restart(&self) {
+        let pid = || fs::read_to_string(self.scratch.path().join("pid")).unwrap_or_default();
+        let old = pid();
+        self.call("kill", &["-KILL", old.trim()]).expect_success();
+        assert!(wait_until(Duration::from_secs(5), || pid() != old), "it is not started again");
+        self.wait_until_ready();
+    }
+
+    /// Its socket, for a CRI client.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("sock")
+    }
+
+    /// The folder for what containers write.
+    pub fn logs(&self) -> PathBuf {
+        self.scratch.folder("logs")
+    }
+
+    /// What the daemon wrote.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.scratch.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The bundle's config.json of a container that was started.
+    pub fn config(&self, id: &str) -> serde_json::Value {
+        let bundles = self.scratch.path().join("state/io.containerd.runtime.v2.task/k8s.io");
+        let text = fs::read_to_string(bundles.join(id).join("config.json"));
+        serde_json::from_str(&text.expect("a config.json")).expect("JSON")
+    }
+
+    /// Calls `ctr --namespace k8s.io ARGUMENTS`.
+    pub fn ctr(&self, arguments: &[&str]) -> Finished {
+        let socket = folder_file(&self.scratch, "sock");
+        self.call("ctr", &[&["--namespace", "k8s.io", "--address", &socket], arguments].concat())
+    }
+
+    /// Runs a program on the node as the daemon and the hooks see it.
+    pub fn call(&self, program: &str, arguments: &[&str]) -> Finished {
+        // The shell is the only child of unshare, which has not moved itself.
+        let pid = self.daemon.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        let Some(shell) = children.split_whitespace().next() else {
+            return Finished {
+                command: program.to_owned(),
+                code: None,
+                stdout: String::new(),
+                stderr: "containerd has not started, or has ended".to_owned(),
+            };
+        };
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.node.display()))
+            .args([format!("--mount=/proc/{shell}/ns/mnt"), format!("--pid=/proc/{shell}/ns/pid")])
+            .arg(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", path());
+        run(&mut command, LIMIT)
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("containerd's log:\n{}", self.log());
+        }
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn folder_file(scratch: &Scratch, name: &str) -> String {
+    scratch.path().join(name).to_string_lossy().into_owned()
+}
+
+/// PATH, with containerd's binaries in front: it looks there for its shim.
+fn path() -> String {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/containerd/usr/bin");
+    let folder = std::env::var_os("CONTAINERD_BIN").map_or(unpacked, PathBuf::from);
+    let folder = folder.canonicalize().unwrap_or(folder);
+    assert!(
+        folder.join("containerd").is_file(),
+        "no containerd in {folder:?}: run packaging/install-packages test, or set CONTAINERD_BIN"
+    );
+    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
+}
+
+/// What a node would not have: folders in a temporary one, and what a machine without
+/// CAP_SYS_RESOURCE, AppArmor and overlayfs needs.
+fn configuration(scratch: &Scratch) -> String {
+    let [root, state, cni] = ["root", "state", "cni"].map(|name| scratch.folder(name));
+    let socket = scratch.path().join("sock");
+    format!(
+        r#"version = 2
+root = {root:?}
+state = {state:?}
+[grpc]
+  address = {socket:?}
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{IMAGE}"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = {cni:?}
+[plugins."io.containerd.internal.v1.opt"]
+  path = {root:?}
+"#
+    )
+}
+
+/// The pods' network, as many a cluster has it, without masquerading and without `portmap`.
+const NETWORK: &str = r#"{
+  "cniVersion": "0.4.0",
+  "name": "pods",
+  "plugins": [{
+    "type": "bridge",
+    "bridge": "cni0",
+    "isGateway": true,
+    "ipam": {
+      "type": "host-local",
+      "ranges": [[{"subnet": "10.87.0.0/24"}], [{"subnet": "fd00:87::/64"}]],
+      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    }
+  }]
+}
+"#;

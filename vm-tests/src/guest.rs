@@ -1,0 +1,80 @@
+//! What the guest gets: an initramfs with its first process, and a disk with the tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hostport_vm_tests::{FOLDER, INIT, PLAN, Plan};
+
+use crate::cli::{Options, repository};
+use crate::cpio::Archive;
+use crate::kernel::Kernel;
+use crate::program::{at, run};
+use crate::suites::Suite;
+use crate::{Wrong, image};
+
+/// What the tests read of the checkout.
+const DATA: [&str; 3] = ["tests", "oci-hooks.d", "systemd"];
+
+/// The archive with the first process, the plan and the modules that the guest needs first.
+pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<u8>, Wrong> {
+    let read = |file: &Path| at(file, fs::read(file));
+    // The kernel unpacks one archive behind the other. Ours comes last, so its files are the ones.
+    let mut bytes = match &options.initramfs {
+        Some(file) => read(file)?,
+        None => Vec::new(),
+    };
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    let mut archive = Archive::new();
+    archive.folder(FOLDER);
+    archive.file(INIT, true, &read(&options.guest())?);
+    let text = serde_json::to_vec(plan).map_err(|error| error.to_string())?;
+    archive.file(PLAN, false, &text);
+    for (name, content) in &kernel.boot_modules {
+        archive.file(&format!("{FOLDER}/{name}"), false, content);
+    }
+    bytes.extend(archive.finish());
+    Ok(bytes)
+}
+
+/// Makes the disk with the test executables, what they link, their data and the program under test.
+pub fn tests_disk(options: &Options, suites: &BTreeMap<String, Suite>) -> Result<PathBuf, Wrong> {
+    let folder = options.cache().join(format!("tests-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    for part in ["suites", "lib", "repository"] {
+        at(&folder, fs::create_dir_all(folder.join(part)))?;
+    }
+    let copy = |from: &Path, to: PathBuf| at(from, fs::copy(from, to)).map(drop);
+    let mut libraries = BTreeSet::new();
+    for (name, suite) in suites {
+        // Without what a debugger reads, a tenth is left.
+        let stripped = folder.join("suites").join(name);
+        run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&suite.file))?;
+        libraries.extend(linked(&suite.file)?);
+    }
+    for library in libraries {
+        let name = library.file_name().unwrap_or_default();
+        copy(&library, folder.join("lib").join(name))?;
+    }
+    copy(&options.hostport(), folder.join("hostport"))?;
+    for part in DATA {
+        let from = repository().join(part);
+        run(Command::new("cp").arg("-a").arg(from).arg(folder.join("repository")))?;
+    }
+    let disk = folder.with_extension("img");
+    image::make(&folder, &disk, 0)?;
+    at(&folder, fs::remove_dir_all(&folder))?;
+    Ok(disk)
+}
+
+/// The libraries that an executable links, with the program that links it at its start.
+fn linked(executable: &Path) -> Result<Vec<PathBuf>, Wrong> {
+    let text = run(Command::new("ldd").arg(executable))?;
+    let path = |line: &str| {
+        let line = line.split_once(" => ").map_or(line, |(_, path)| path);
+        let path = line.trim().split(' ').next()?;
+        path.starts_with('/').then(|| PathBuf::from(path))
+    };
+    Ok(text.lines().filter_map(path).collect())
+}

@@ -1,0 +1,121 @@
+//! What the runner on the host and the first process of the guest say to each other.
+//!
+//! The runner writes a [`Plan`] into the guest's initramfs. The guest answers on its second serial port
+//! with one [`Report`] a line, as JSON. The first serial port is the kernel's console.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The serial port for reports, as the guest sees it.
+pub const REPORTS: &str = "/dev/ttyS1";
+/// The folder of the runner's own files in the guest's initramfs.
+pub const FOLDER: &str = "/hostport-vm";
+/// The first process, as the kernel's parameter `rdinit` names it.
+pub const INIT: &str = "/hostport-vm/init";
+/// The plan in the initramfs.
+pub const PLAN: &str = "/hostport-vm/plan.json";
+/// Where the guest has the files of the tests: executables, the program under test, and data.
+pub const TESTS: &str = "/run/hostport-vm";
+/// Set in the guest, so that a test that changes its machine can tell that it may.
+pub const MARK: &str = "HOSTPORT_VM";
+
+/// What the guest is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Modules in [`FOLDER`] to load first, in this order: what it takes to see the disks.
+    pub boot_modules: Vec<String>,
+    /// Whether there is a disk with the root file system; without one the initramfs is the root.
+    pub root_disk: bool,
+    /// Whether there is a disk with the kernel's modules.
+    pub modules_disk: bool,
+    /// The tests' own folder on the build machine, under which they look for their data.
+    pub repository: PathBuf,
+    /// Modules to load before the tests that run side by side, as modprobe names them: what no use of
+    /// it loads. A kernel that lacks one shows it in a test.
+    pub preload: Vec<String>,
+    /// The tests.
+    pub jobs: Vec<Job>,
+    /// How many tests run at once.
+    pub workers: usize,
+}
+
+/// One test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The test executable's name, in the folder of the tests.
+    pub suite: String,
+    /// The test's name, as libtest lists it.
+    pub test: String,
+    /// Runs before the others, with nothing beside it: it changes the machine.
+    pub alone: bool,
+    /// How long it may take, in seconds.
+    pub limit: u64,
+}
+
+/// What the guest says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The guest is up.
+    Booted {
+        /// The release of the kernel, as uname(2) tells it.
+        release: String,
+    },
+    /// A test begins.
+    Begun {
+        /// Its suite.
+        suite: String,
+        /// Its name.
+        test: String,
+    },
+    /// A test has ended.
+    Ended {
+        /// Its suite.
+        suite: String,
+        /// Its name.
+        test: String,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        seconds: f64,
+        /// What it wrote, unless it passed.
+        output: String,
+    },
+    /// The guest cannot go on.
+    Stuck {
+        /// Why.
+        why: String,
+    },
+    /// Everything is done.
+    Done {
+        /// `/proc/sys/kernel/tainted`: [`TAINTS`] tell of bugs of the kernel.
+        tainted: u64,
+    },
+}
+
+/// TAINT_DIE and TAINT_WARN of the kernel (Documentation/admin-guide/tainted-kernels.rst): an oops or a
+/// warning since it booted.
+pub const TAINTS: u64 = 1 << 7 | 1 << 9;
+
+/// How a test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+    /// It was ended at its limit.
+    TimedOut,
+}
+
+/// The serial numbers of the guest's disks, by which it knows them.
+pub mod disk {
+    /// The root file system.
+    pub const ROOT: &str = "root";
+    /// The kernel's modules: a folder named after the release.
+    pub const MODULES: &str = "modules";
+    /// The tests.
+    pub const TESTS: &str = "tests";
+}

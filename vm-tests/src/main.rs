@@ -1,0 +1,72 @@
+//! `make vm-test`: runs the tests of `tests/` on other kernels, each in a virtual machine.
+//!
+//! Per kernel: fetch it, build what its guest needs, boot it, and print a line for each test. At the end a
+//! matrix, and everything that failed. docs/kernels.md says how to use it for a kernel or an image of
+//! one's own.
+
+mod accel;
+mod apt;
+mod cli;
+mod cpio;
+mod debian;
+mod guest;
+mod image;
+mod kernel;
+mod machine;
+mod program;
+mod report;
+mod root;
+mod selection;
+mod suites;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use clap::Parser;
+
+use crate::cli::Options;
+use crate::report::Reporter;
+
+/// What went wrong, in words.
+type Wrong = String;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("vm-tests: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every test passed on every kernel.
+fn run(options: &Options) -> Result<bool, Wrong> {
+    let kernels = kernel::of(options)?;
+    let suites = suites::build(&selection::suites(options))?;
+    let jobs = selection::jobs(options, &suites)?;
+    let root = root::of(options)?;
+    let tests = guest::tests_disk(options, &suites)?;
+    let accel = accel::of(options, &kernels)?;
+    let names = kernels.iter().map(|kernel| kernel.name.clone()).collect();
+    let reporter = Mutex::new(Reporter::new(names, &jobs));
+    let left = Mutex::new(kernels.iter());
+    let next = || left.lock().unwrap_or_else(|broken| broken.into_inner()).next();
+    thread::scope(|scope| {
+        for _ in 0..options.machines.max(1) {
+            scope.spawn(|| {
+                while let Some(kernel) = next() {
+                    let machine =
+                        machine::Machine { options, kernel, accel, root: &root, tests: &tests };
+                    machine.run(&jobs, &reporter);
+                }
+            });
+        }
+    });
+    let _ = std::fs::remove_file(&tests);
+    let reporter = reporter.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    reporter.conclude();
+    Ok(reporter.all_passed())
+}

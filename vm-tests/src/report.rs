@@ -1,0 +1,130 @@
+//! What the user sees: a line for each test, then the matrix and what failed.
+
+use std::collections::BTreeMap;
+
+use hostport_vm_tests::{Job, Outcome};
+
+/// Collects what the machines tell.
+pub struct Reporter {
+    kernels: Vec<String>,
+    releases: BTreeMap<String, String>,
+    tests: Vec<String>,
+    results: BTreeMap<(String, String), Cell>,
+    failures: Vec<(String, String)>,
+    done: usize,
+}
+
+struct Cell {
+    outcome: Outcome,
+    seconds: f64,
+}
+
+impl Reporter {
+    /// For these kernels and tests.
+    pub fn new(kernels: Vec<String>, jobs: &[Job]) -> Reporter {
+        Reporter {
+            kernels,
+            releases: BTreeMap::new(),
+            tests: jobs.iter().map(|job| format!("{}::{}", job.suite, job.test)).collect(),
+            results: BTreeMap::new(),
+            failures: Vec::new(),
+            done: 0,
+        }
+    }
+
+    /// A guest is up.
+    pub fn booted(&mut self, kernel: &str, release: &str, seconds: f64) {
+        println!("{kernel:5} booted {release} in {seconds:.1} s");
+        self.releases.insert(kernel.to_owned(), release.to_owned());
+    }
+
+    /// A test has ended.
+    pub fn ended(
+        &mut self,
+        kernel: &str,
+        test: &str,
+        outcome: Outcome,
+        seconds: f64,
+        output: &str,
+    ) {
+        let word = match outcome {
+            Outcome::Passed => "ok",
+            Outcome::Failed => "FAILED",
+            Outcome::TimedOut => "FAILED (limit)",
+        };
+        println!("{kernel:5} {seconds:6.1} s  {test} ... {word}");
+        if outcome != Outcome::Passed {
+            self.failures.push((format!("{kernel} {test}"), output.to_owned()));
+        }
+        let key = (kernel.to_owned(), test.to_owned());
+        self.results.insert(key, Cell { outcome, seconds });
+    }
+
+    /// A machine did all that it was to do.
+    pub fn done(&mut self, kernel: &str, seconds: f64) {
+        println!("{kernel:5} done after {seconds:.0} s");
+        self.done += 1;
+    }
+
+    /// A machine did not, or its kernel is at fault.
+    pub fn broken(&mut self, kernel: &str, why: &str) {
+        println!("{kernel:5} FAILED: {}", why.lines().next().unwrap_or_default());
+        self.failures.push((kernel.to_owned(), why.to_owned()));
+    }
+
+    /// Whether every test passed on every kernel.
+    pub fn all_passed(&self) -> bool {
+        self.failures.is_empty() && self.passed() == self.kernels.len() * self.tests.len()
+    }
+
+    fn passed(&self) -> usize {
+        self.results.values().filter(|cell| cell.outcome == Outcome::Passed).count()
+    }
+
+    /// Prints what failed, the matrix, and the sums.
+    pub fn conclude(&self) {
+        for (title, output) in &self.failures {
+            println!("\n---- {title} ----\n{}", output.trim_end());
+        }
+        println!("\n{}", self.matrix());
+        let all = self.kernels.len() * self.tests.len();
+        let broken = self.kernels.len() - self.done;
+        if broken > 0 {
+            println!("{broken} of {} machines did not get to the end", self.kernels.len());
+        }
+        let passed = self.passed();
+        println!(
+            "{passed} passed, {} failed",
+            all - passed + self.failures.len().min(1) * usize::from(all == passed)
+        );
+    }
+
+    /// Tests against kernels, as a Markdown table: seconds where a test passed.
+    fn matrix(&self) -> String {
+        let width = self.tests.iter().map(String::len).max().unwrap_or_default();
+        let release = |kernel: &String| self.releases.get(kernel).unwrap_or(kernel).clone();
+        let heads: Vec<String> = self.kernels.iter().map(release).collect();
+        let row = |first: &str, cells: &mut dyn Iterator<Item = String>| {
+            let cells: Vec<String> = heads
+                .iter()
+                .zip(cells)
+                .map(|(head, cell)| format!(" {cell:>width$} |", width = head.len().max(6)))
+                .collect();
+            format!("| {first:width$} |{}\n", cells.concat())
+        };
+        let mut table = row("test", &mut heads.iter().cloned());
+        table +=
+            &row(&"-".repeat(width), &mut heads.iter().map(|head| "-".repeat(head.len().max(6))));
+        for test in &self.tests {
+            let mut cells = self.kernels.iter().map(|kernel| {
+                match self.results.get(&(kernel.clone(), test.clone())) {
+                    Some(Cell { outcome: Outcome::Passed, seconds }) => format!("{seconds:.1}"),
+                    Some(_) => "FAILED".to_owned(),
+                    None => "-".to_owned(),
+                }
+            });
+            table += &row(test, &mut cells);
+        }
+        table
+    }
+}

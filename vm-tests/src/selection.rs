@@ -1,0 +1,83 @@
+//! Which tests run on other kernels: those whose result a kernel can change.
+
+use std::collections::BTreeMap;
+
+use hostport_vm_tests::Job;
+
+use crate::Wrong;
+use crate::cli::Options;
+use crate::suites::Suite;
+
+/// The longest that a test may take, in seconds. Translated, a machine is ten to twenty times slower.
+const LIMIT: u64 = 240;
+
+/// Which tests of a suite run.
+struct Choice {
+    suite: &'static str,
+    /// Without these.
+    except: &'static [&'static str],
+    /// They change the machine, so each has it for itself, before all others.
+    alone: bool,
+}
+
+/// docs/kernels.md says why these, and why not the others.
+const CHOICES: &[Choice] = &[
+    Choice { alone: true, ..all("modules") },
+    all("reachable"),
+    all("localhost"),
+    all("mappings"),
+    all("flows"),
+    all("sctp"),
+    all("ipvs"),
+    all("golden"),
+    all("libnftnl"),
+    all("library"),
+    all("ownership"),
+    all("policy"),
+    all("takeover"),
+    all("watch"),
+    all("lab_itself"),
+];
+
+const fn all(suite: &'static str) -> Choice {
+    Choice { suite, except: &[], alone: false }
+}
+
+/// The test executables that are needed.
+pub fn suites(options: &Options) -> Vec<&'static str> {
+    // A text without a colon may be in any test's name.
+    let wanted = |suite: &&str| {
+        let fits =
+            |text: &String| text.split_once("::").is_none_or(|(name, _)| suite.ends_with(name));
+        options.test.is_empty() || options.test.iter().any(fits)
+    };
+    CHOICES.iter().map(|choice| choice.suite).filter(wanted).collect()
+}
+
+/// The tests to run.
+pub fn jobs(options: &Options, suites: &BTreeMap<String, Suite>) -> Result<Vec<Job>, Wrong> {
+    let mut jobs = Vec::new();
+    for choice in CHOICES {
+        let suite = choice.suite;
+        let Some(built) = suites.get(suite) else { continue };
+        if let Some(gone) =
+            choice.except.iter().find(|name| !built.tests.iter().any(|t| t == *name))
+        {
+            return Err(format!("{suite} has no test {gone}: mend vm-tests/src/selection.rs"));
+        }
+        for test in built.tests.iter().filter(|test| !choice.except.contains(&test.as_str())) {
+            let (suite, test) = (suite.to_owned(), test.clone());
+            jobs.push(Job { suite, test, alone: choice.alone, limit: LIMIT });
+        }
+    }
+    if !options.test.is_empty() {
+        jobs.retain(|job| {
+            let name = format!("{}::{}", job.suite, job.test);
+            options.test.iter().any(|text| name.contains(text))
+        });
+    }
+    if jobs.is_empty() {
+        return Err("no test has such a name".to_owned());
+    }
+    Ok(jobs)
+}
