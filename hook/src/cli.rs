@@ -111,6 +111,19 @@ pub enum Command {
         dry_run: bool,
     },
 
+    /// Say what on this host keeps host ports from working, and what mends it
+    ///
+    /// Reads the kernel and the journal, and changes nothing. Exit status 1 if something is broken; with
+    /// warnings alone it is 0.
+    #[command(
+        after_help = "Example:\n  hostport doctor --json | jq -r '.findings[] | \"\\(.kind): \\(.fix)\"'"
+    )]
+    Doctor {
+        /// Print one object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Stay, and restore the host ports as soon as another program removes them
     ///
     /// Ends with exit status 0 on SIGTERM and SIGINT. Tells systemd when it is ready.

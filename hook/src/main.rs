@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match commands::run(cli::Arguments::from_command_line()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Where nobody reads it (a full disk, a runtime that went away) the exit status must do.
             // eprintln! would panic.

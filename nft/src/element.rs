@@ -123,7 +123,7 @@ fn value<'a>(attribute: &NlaBuffer<&'a [u8]>) -> Result<&'a [u8], MalformedEleme
 }
 
 /// As `NlaBuffer::value`, but borrowed for as long as the bytes themselves.
-fn content<'a>(attribute: &NlaBuffer<&'a [u8]>) -> Result<&'a [u8], MalformedElement> {
+pub(crate) fn content<'a>(attribute: &NlaBuffer<&'a [u8]>) -> Result<&'a [u8], MalformedElement> {
     attribute
         .into_inner()
         .get(NLA_HEADER_SIZE..usize::from(attribute.length()))

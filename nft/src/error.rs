@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::reply::Malformed;
-use crate::{Endpoint, Family, HostPort, OwnerId, TableName};
+use crate::{Endpoint, Family, HostPort, Lack, OwnerId, TableName};
 
 /// Why an operation on the ruleset failed. The ruleset is then as it was, but for [`Error::Unanswered`].
 #[derive(Debug, Error)]
@@ -38,6 +38,9 @@ pub enum Error {
         /// The kernel's error.
         error: Errno,
     },
+    /// The kernel lacks a module that the ruleset needs.
+    #[error("{0}")]
+    Lacking(Box<Lack>),
     /// There is a table of our name that is not ours.
     #[error(
         "the table {family} {table} exists and was not made by hostport: remove it \

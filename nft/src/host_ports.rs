@@ -120,11 +120,7 @@ impl HostPorts {
 
     /// The ruleset's generation: it changes with every transaction of anybody.
     pub(crate) fn generation(&mut self) -> Result<u32, Error> {
-        let request = Message::get_generation();
-        self.socket
-            .get("to tell the ruleset's generation", &request, reply::generation)
-            .map_err(no_nf_tables)?
-            .ok_or(Error::NoNfTables)
+        generation(&mut self.socket)
     }
 
     pub(crate) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {
@@ -187,6 +183,13 @@ impl HostPorts {
         });
         Ok(items.map_err(no_nf_tables)?.unwrap_or_default())
     }
+}
+
+pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Error> {
+    socket
+        .get("to tell the ruleset's generation", &Message::get_generation(), reply::generation)
+        .map_err(no_nf_tables)?
+        .ok_or(Error::NoNfTables)
 }
 
 /// The kernel answers EINVAL to any request for a subsystem that it does not have

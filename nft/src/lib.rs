@@ -44,6 +44,8 @@
 //!   that was made with others is replaced by the next publication, with all that it holds.
 //! - [`HostPorts`] is the ruleset of the network namespace that the opening thread was in: one table
 //!   for IPv4 and one for IPv6. [`Table`] is the description of one; its `Display` is nft text.
+//! - [`HostPorts::audit`] compares a table with what it should be, [`HostPorts::probe`] asks the kernel
+//!   whether it takes one, and [`survey`] tells what the rules of others do with a host port's packets.
 //!
 //! A [`Publication`] is one transaction: all of its claims or none. [`HostPorts::withdraw`] and
 //! [`HostPorts::remove`] are one each as well. What depends on what is there now is a compare-and-swap
@@ -82,6 +84,7 @@
 //! The feature `nftnl` implements `nftnl::NlMsg` for [`Message`], so that a table can be part of a
 //! batch that is sent by other means. It is the only place with unsafe code.
 
+mod audit;
 mod batch;
 
 mod conntrack;
@@ -96,6 +99,7 @@ mod mapping;
 mod message;
 #[cfg(feature = "nftnl")]
 mod nlmsg;
+mod probe;
 mod publish;
 mod removals;
 mod reply;
@@ -105,8 +109,10 @@ mod settings;
 mod skeleton;
 mod socket;
 mod statement;
+pub mod survey;
 mod withdraw;
 
+pub use audit::{Audit, State};
 pub use error::{Error, Taken};
 pub use host_ports::HostPorts;
 pub use mapping::{
@@ -114,6 +120,7 @@ pub use mapping::{
     Mapping, OwnerId, Port, Protocol,
 };
 pub use message::Message;
+pub use probe::Lack;
 pub use publish::{Changes, Claim, Link, Publication};
 pub use removals::{Heard, Removals};
 pub use reply::Malformed;

@@ -258,6 +258,34 @@ impl Message {
         Message::nftables(family, NLM_F_DUMP, NfTablesMessage::GetSetElement(body))
     }
 
+    /// The lists of a family's objects, whoever's. The family is an NFPROTO_* of `linux/netfilter.h`.
+    pub(crate) fn dump_tables(family: u8) -> Self {
+        Message::dump(family, NfTablesMessage::GetTable(TableMessage { attributes: vec![] }))
+    }
+
+    pub(crate) fn dump_chains(family: u8) -> Self {
+        Message::dump(family, NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))
+    }
+
+    pub(crate) fn dump_rules(family: u8) -> Self {
+        Message::dump(family, NfTablesMessage::GetRule(RuleMessage { attributes: vec![] }))
+    }
+
+    pub(crate) fn dump_sets(family: u8) -> Self {
+        Message::dump(family, NfTablesMessage::GetSet(SetMessage { attributes: vec![] }))
+    }
+
+    /// The elements of anybody's set.
+    pub(crate) fn dump_any_elements(family: u8, table: &str, set: &str) -> Self {
+        let attributes =
+            vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
+        Message::dump(family, NfTablesMessage::GetSetElement(SetElementMessage { attributes }))
+    }
+
+    fn dump(family: u8, body: NfTablesMessage) -> Self {
+        Message { family: family.into(), ..Message::nftables(Family::Ip, NLM_F_DUMP, body) }
+    }
+
     pub(crate) fn get_generation() -> Self {
         let body = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
         Message { family: NetfilterProtoFamily::Unspec, ..Message::nftables(Family::Ip, 0, body) }
@@ -298,7 +326,7 @@ impl Message {
     }
 }
 
-fn hook_number(hook: Hook) -> u32 {
+pub(crate) fn hook_number(hook: Hook) -> u32 {
     match hook {
         Hook::Prerouting => 0,
         Hook::Output => 3,

@@ -108,7 +108,8 @@ impl HostPorts {
     ///
     /// # Errors
     /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::NotPermitted`],
-    /// [`Error::NoNfTables`], [`Error::ForeignTable`], [`Error::Refused`], [`Error::Transport`];
+    /// [`Error::NoNfTables`], [`Error::Lacking`], [`Error::ForeignTable`], [`Error::Refused`],
+    /// [`Error::Transport`];
     /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was. Only
     /// with [`Error::Unanswered`] all of the mappings may be published.
     pub fn publish(
@@ -120,13 +121,14 @@ impl HostPorts {
             return Ok(Changes::default());
         }
         let mut first = publication.former.is_empty();
-        let (changes, lost) = attempt(|| {
+        let done = attempt(|| {
             if std::mem::take(&mut first) {
                 self.publish_new(publication)
             } else {
                 self.publish_carefully(publication, &mut may_take)
             }
-        })?;
+        });
+        let (changes, lost) = done.map_err(|error| self.explain(error))?;
         Ok(lost.filter(|_| changes.added.is_empty()).unwrap_or(changes))
     }
 

@@ -33,7 +33,8 @@ impl HostPorts {
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
     pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        let (restored, lost) = attempt(|| self.restore_once(claims, links))?;
+        let done = attempt(|| self.restore_once(claims, links));
+        let (restored, lost) = done.map_err(|error| self.explain(error))?;
         Ok(lost.unwrap_or(restored))
     }
 

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+mod doctor;
 mod gc;
 mod hook;
 mod list;
@@ -9,6 +10,7 @@ mod watch;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use hostport_nft::{HostPort, TableName};
 use thiserror::Error;
@@ -41,18 +43,20 @@ pub struct Place {
 }
 
 /// Runs the command that was asked for.
-pub fn run(arguments: Arguments) -> Result<(), CommandError> {
+pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let CommonArguments { table, state_dir, log_level } = arguments.common;
     log_to_stderr(log_level);
     let place = Place { table, state_dir };
     match arguments.command {
-        Command::Hook(hook) => Ok(hook::run(&hook, &place)?),
-        Command::List { json } => list::run(json, place.table),
-        Command::Restore { ruleset } => restore::run(&ruleset, &place),
-        Command::Gc { dry_run } => gc::run(dry_run, &place),
-        Command::Watch { ruleset } => watch::run(&ruleset, &place),
-        Command::Show { ruleset } => show::run(ruleset.settings(place.table)),
+        Command::Hook(hook) => hook::run(&hook, &place)?,
+        Command::List { json } => list::run(json, place.table)?,
+        Command::Restore { ruleset } => restore::run(&ruleset, &place)?,
+        Command::Gc { dry_run } => gc::run(dry_run, &place)?,
+        Command::Watch { ruleset } => watch::run(&ruleset, &place)?,
+        Command::Show { ruleset } => show::run(ruleset.settings(place.table))?,
+        Command::Doctor { json } => return doctor::run(json, &place),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The command that removes a host port by hand.

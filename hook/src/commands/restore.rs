@@ -1,6 +1,6 @@
 //! `hostport restore`: the kernel as the journal has it.
 
-mod dispute;
+pub(super) mod dispute;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -10,6 +10,7 @@
 mod entry;
 mod life;
 mod lock;
+mod look;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use tracing::warn;
 
 pub use entry::{Entry, Namespace, Process};
 pub use lock::Lock;
+pub use look::Look;
 
 /// Where the journal is unless an option says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/hostport";
@@ -148,28 +150,29 @@ impl Journal {
     }
 
     fn read_file(&self, name: &str) -> Result<Option<Entry>, JournalError> {
+        match self.examine(name)? {
+            Some(Ok(entry)) => Ok(Some(entry)),
+            Some(Err(why)) => {
+                self.set_aside(name, &why);
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The entry in a file, or why it is none; nothing if there is no such file.
+    fn examine(&self, name: &str) -> Result<Option<Result<Entry, String>>, JournalError> {
         let text = match self.text(name) {
             Ok(text) => text,
             Err(Unreadable::Gone) => return Ok(None),
-            Err(Unreadable::NotAFile) => {
-                self.set_aside(name, "not a regular file");
-                return Ok(None);
-            }
+            Err(Unreadable::NotAFile) => return Ok(Some(Err("not a regular file".to_owned()))),
             Err(Unreadable::Io(source)) => return Err(self.io("read", name, source)),
         };
-        let entry = match Entry::from_json(&text) {
-            Ok(entry) => entry,
-            Err(error) => {
-                self.set_aside(name, &error.to_string());
-                return Ok(None);
-            }
-        };
-        if name.strip_suffix(SUFFIX) == Some(entry.owner.as_str()) {
-            Ok(Some(entry))
-        } else {
-            self.set_aside(name, "it names another owner");
-            Ok(None)
-        }
+        Ok(Some(match Entry::from_json(&text) {
+            Ok(entry) if name.strip_suffix(SUFFIX) == Some(entry.owner.as_str()) => Ok(entry),
+            Ok(_) => Err("it names another owner".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }))
     }
 
     fn text(&self, name: &str) -> Result<Vec<u8>, Unreadable> {
@@ -254,6 +257,14 @@ fn open_folder(path: &Path) -> Result<OwnedFd, JournalError> {
             open()
         }
         opened => opened,
+    };
+    check_private(path, folder)
+}
+
+/// The folder, if it is nobody else's to write in.
+fn check_private(path: &Path, folder: Result<OwnedFd, Errno>) -> Result<OwnedFd, JournalError> {
+    let failed = |action: &'static str| {
+        move |error: Errno| JournalError::Io { action, path: path.to_owned(), source: error.into() }
     };
     let folder = match folder {
         Err(Errno::LOOP | Errno::NOTDIR) => return Err(JournalError::NotPrivate(path.to_owned())),

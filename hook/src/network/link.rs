@@ -118,19 +118,30 @@ pub fn enable_route_localnet(link: &OsStr) -> Result<bool, RouteLocalnetError> {
     Ok(true)
 }
 
+/// Whether a setting of IPv4 is on for a link (`net.ipv4.conf.LINK.SETTING`), as the link itself has it.
+pub fn ipv4_setting(link: &OsStr, setting: &str) -> io::Result<bool> {
+    let path = ipv4_setting_path(link, setting)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no link's name"))?;
+    read_flag(&path)
+}
+
 /// A link's name is any text without `/` and white space, so it may have dots, which
 /// sysctl(8) would take for separators but a path does not. `all` and `default` are no links there.
 fn route_localnet_path(link: &OsStr) -> Option<PathBuf> {
+    ipv4_setting_path(link, "route_localnet")
+}
+
+fn ipv4_setting_path(link: &OsStr, setting: &str) -> Option<PathBuf> {
     let bytes = link.as_encoded_bytes();
     let reserved: [&[u8]; 5] = [b"", b".", b"..", b"all", b"default"];
     if reserved.contains(&bytes) || bytes.contains(&b'/') || bytes.contains(&0) {
         return None;
     }
-    Some(Path::new("/proc/sys/net/ipv4/conf").join(link).join("route_localnet"))
+    Some(Path::new("/proc/sys/net/ipv4/conf").join(link).join(setting))
 }
 
 /// A sysctl that is 0 or not.
-fn read_flag(path: &Path) -> io::Result<bool> {
+pub fn read_flag(path: &Path) -> io::Result<bool> {
     let mut byte = [0];
     File::open(path)?.read_exact(&mut byte)?;
     Ok(byte != *b"0")

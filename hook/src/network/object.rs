@@ -172,6 +172,12 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether it is valid beyond its link (`ifa_scope`).
+    pub fn is_global(&self) -> bool {
+        const RT_SCOPE_LINK: u8 = 253;
+        self.scope < RT_SCOPE_LINK
+    }
+
     /// Reads what follows the netlink header. None for another family than the two of IP.
     pub fn parse(payload: &[u8]) -> Result<Option<Self>, Malformed> {
         // struct ifaddrmsg: family, prefixlen, flags, scope, index (4).

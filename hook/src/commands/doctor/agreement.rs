@@ -1,0 +1,181 @@
+//! Whether the kernel holds what the journal says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hostport_nft::{Claim, HostPort, Mapping, OwnerId, Published, State};
+
+use super::facts::{Facts, several};
+use super::finding::{Finding, Kind, Severity};
+use crate::commands::nft_delete;
+use crate::commands::restore::dispute;
+use crate::journal::{Entry, Look};
+
+pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
+    let Ok(look) = &facts.journal else { return };
+    let entries: BTreeMap<&OwnerId, &Entry> =
+        look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
+    let published: BTreeMap<HostPort, &Published> = facts
+        .audits
+        .values()
+        .flat_map(|audit| &audit.ports)
+        .map(|published| (published.mapping.host(), published))
+        .collect();
+    missing(facts, look, &entries, &published, findings);
+    unknown(facts, &entries, &published, findings);
+    dead(facts, &entries, &published, findings);
+    hairpins(facts, &entries, &published, findings);
+}
+
+/// What living owners should have and have not.
+fn missing(
+    facts: &Facts,
+    look: &Look,
+    entries: &BTreeMap<&OwnerId, &Entry>,
+    published: &BTreeMap<HostPort, &Published>,
+    findings: &mut Vec<Finding>,
+) {
+    let mut living: Vec<Entry> = look.entries.iter().filter(|e| !e.is_dead()).cloned().collect();
+    // The latest first, as at a restore.
+    living.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
+    let mut lacking: BTreeMap<OwnerId, Vec<String>> = BTreeMap::new();
+    for Claim { owner, mapping } in dispute::claims(&living) {
+        if facts.state(mapping.family()) != State::Ours {
+            continue; // The whole table is missing, which is told by itself.
+        }
+        let lack = match published.get(&mapping.host()) {
+            // Of a container and its pod, either may have it.
+            Some(there) if there.mapping == mapping && shares(entries, there, mapping) => continue,
+            Some(there) => {
+                format!("{mapping}: it leads to {}{}", there.mapping.endpoint(), of(there))
+            }
+            None => format!("{mapping}"),
+        };
+        lacking.entry(owner).or_default().push(lack);
+    }
+    for (owner, mut evidence) in lacking {
+        let count = evidence.len();
+        shorten(&mut evidence);
+        findings.push(Finding {
+            kind: Kind::PortMissing,
+            severity: Severity::Broken,
+            what: format!("{} of {owner} not published, as the journal has it", ports_are(count)),
+            evidence,
+            fix: facts.call("restore"),
+        });
+    }
+}
+
+fn ports_are(count: usize) -> String {
+    if count == 1 { "1 host port is".to_owned() } else { format!("{count} host ports are") }
+}
+
+fn shares(entries: &BTreeMap<&OwnerId, &Entry>, there: &Published, mapping: Mapping) -> bool {
+    let entry = there.owner.as_ref().and_then(|owner| entries.get(owner));
+    entry.is_some_and(|entry| entry.mappings.contains(&mapping))
+}
+
+fn of(published: &Published) -> String {
+    published.owner.as_ref().map_or(", of nobody".to_owned(), |owner| format!(" of {owner}"))
+}
+
+fn shorten(evidence: &mut Vec<String>) {
+    const MOST: usize = 8;
+    if evidence.len() > MOST {
+        let left = evidence.len() - MOST;
+        evidence.truncate(MOST);
+        evidence.push(format!("and {left} more"));
+    }
+}
+
+/// What is published that no entry tells of.
+fn unknown(
+    facts: &Facts,
+    entries: &BTreeMap<&OwnerId, &Entry>,
+    published: &BTreeMap<HostPort, &Published>,
+    findings: &mut Vec<Finding>,
+) {
+    for (host, there) in published {
+        let fix = nft_delete(&facts.table, *host);
+        let Some(owner) = &there.owner else {
+            findings.push(Finding {
+                kind: Kind::ElementForeign,
+                severity: Severity::Warning,
+                what: format!("host port {host} has no owner: hostport did not publish it"),
+                evidence: vec![format!("{} has no comment that is an ID", there.mapping)],
+                fix,
+            });
+            continue;
+        };
+        let evidence = match entries.get(owner) {
+            Some(entry) if entry.flows().any(|mapping| mapping.host() == *host) => continue,
+            Some(_) => format!("the entry of {owner} does not list it"),
+            None => format!("there is no entry of {owner}"),
+        };
+        findings.push(Finding {
+            kind: Kind::OwnerUnknown,
+            severity: Severity::Warning,
+            what: format!("host port {host} is published, and the journal does not know of it"),
+            evidence: vec![there.mapping.to_string(), evidence],
+            fix: format!("once {owner} has ended: {fix}"),
+        });
+    }
+}
+
+/// What dead owners have left.
+fn dead(
+    facts: &Facts,
+    entries: &BTreeMap<&OwnerId, &Entry>,
+    published: &BTreeMap<HostPort, &Published>,
+    findings: &mut Vec<Finding>,
+) {
+    for (owner, entry) in entries.iter().filter(|(_, entry)| entry.is_dead()) {
+        let theirs = published.values().filter(|there| there.owner.as_ref() == Some(*owner));
+        let theirs: Vec<Mapping> = theirs.map(|there| there.mapping).collect();
+        let gone = match (&entry.process, &entry.namespace) {
+            (Some(process), _) => format!("its process {} is gone", process.pid),
+            (None, Some(namespace)) => {
+                format!("its network namespace {} is gone", namespace.path.display())
+            }
+            (None, None) => continue,
+        };
+        let still = match theirs.is_empty() {
+            true => "nothing of it is published any more".to_owned(),
+            false => format!("still published: {}", several(theirs)),
+        };
+        findings.push(Finding {
+            kind: Kind::OwnerDead,
+            severity: Severity::Warning,
+            what: format!("{owner} has ended without a withdrawal"),
+            evidence: vec![gone, still],
+            fix: facts.call("gc"),
+        });
+    }
+}
+
+/// Pods that lack the element by which they reach themselves.
+fn hairpins(
+    facts: &Facts,
+    entries: &BTreeMap<&OwnerId, &Entry>,
+    published: &BTreeMap<HostPort, &Published>,
+    findings: &mut Vec<Finding>,
+) {
+    let mut lacking = BTreeSet::new();
+    for there in published.values() {
+        let ip = there.mapping.endpoint().ip;
+        let has =
+            facts.audits.get(&there.mapping.family()).is_some_and(|a| a.hairpins.contains(&ip));
+        let known = there.owner.as_ref().is_some_and(|owner| entries.contains_key(owner));
+        if known && !has {
+            lacking.insert(ip);
+        }
+    }
+    if !lacking.is_empty() {
+        findings.push(Finding {
+            kind: Kind::HairpinMissing,
+            severity: Severity::Broken,
+            what: "pods cannot reach themselves by their own host ports".to_owned(),
+            evidence: vec![format!("not in the set hairpin: {}", several(lacking))],
+            fix: facts.call("restore"),
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! What the findings are found in: the kernel's tables, links and settings, and the journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use hostport_nft::survey::{Interface, Survey};
+use hostport_nft::{Audit, Family, HostPorts, Lack, Mapping, Settings, State, TableName};
+
+use crate::commands::{CommandError, Place};
+use crate::journal::{DEFAULT_FOLDER, JournalError, Look};
+use crate::network::link::{self, OutLink, Way};
+use crate::network::rtnetlink;
+
+/// All that was seen, within one moment as far as that can be.
+pub struct Facts {
+    pub table: TableName,
+    /// The options that name table and journal, where they are not the usual ones.
+    options: String,
+    pub journal: Result<Look, JournalError>,
+    /// What the tables were made with.
+    pub settings: Settings,
+    pub audits: BTreeMap<Family, Audit>,
+    pub lacks: Vec<Lack>,
+    pub survey: Survey,
+    pub socket: rtnetlink::Socket,
+    /// What is published, and what living owners in the journal are to have.
+    pub mappings: BTreeSet<Mapping>,
+    /// This host's own addresses that host ports may be on.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The way from here to each endpoint.
+    pub ways: BTreeMap<IpAddr, Way>,
+    /// The links of the default routes, the best first.
+    pub uplinks: BTreeMap<Family, Vec<OsString>>,
+    /// The same as rules see them.
+    pub entrances: BTreeMap<Family, Interface>,
+}
+
+impl Facts {
+    pub fn gather(place: &Place) -> Result<Self, CommandError> {
+        let own = |settings| HostPorts::open(settings);
+        let table = place.table.clone();
+        let mut host_ports = own(Settings { table: table.clone(), ..Settings::default() })?;
+        let lacks = host_ports.probe()?;
+        let survey = Survey::read()?;
+        let settings = host_ports.present_settings(&survey)?;
+        let mut host_ports = own(settings.clone())?;
+        let mut journal = Look::into(&place.state_dir);
+        if let Ok(look) = &mut journal {
+            look.entries.retain(|entry| entry.settings.table == table);
+        }
+        let mut audits = BTreeMap::new();
+        for family in Family::ALL {
+            audits.insert(family, host_ports.audit(&survey, family)?);
+        }
+        let mut facts = Facts {
+            options: options(place),
+            table,
+            journal,
+            settings,
+            audits,
+            lacks,
+            survey,
+            socket: rtnetlink::Socket::open()?,
+            mappings: BTreeSet::new(),
+            addresses: BTreeSet::new(),
+            ways: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+            entrances: BTreeMap::new(),
+        };
+        facts.find_mappings();
+        facts.find_ways()?;
+        Ok(facts)
+    }
+
+    fn find_mappings(&mut self) {
+        let published = self.audits.values().flat_map(|audit| &audit.ports);
+        self.mappings = published.map(|published| published.mapping).collect();
+        if let Ok(look) = &self.journal {
+            let living = look.entries.iter().filter(|entry| !entry.is_dead());
+            self.mappings.extend(living.flat_map(|entry| &entry.mappings));
+        }
+    }
+
+    fn find_ways(&mut self) -> Result<(), CommandError> {
+        let addresses = self.socket.addresses()?.into_iter().filter(|address| address.is_global());
+        self.addresses = addresses
+            .map(|address| address.ip)
+            .filter(|ip| !self.settings.is_excluded(*ip))
+            .collect();
+        let endpoints: BTreeSet<IpAddr> =
+            self.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
+        for ip in endpoints {
+            self.ways.insert(ip, link::towards(&mut self.socket, ip)?);
+        }
+        for family in Family::ALL {
+            let mut routes = self.socket.default_routes(family == Family::Ip6)?;
+            routes.sort_by_key(|route| route.metric);
+            let mut names = Vec::new();
+            for index in routes.iter().flat_map(|route| &route.links) {
+                let Some(link) = self.socket.link(*index)? else { continue };
+                let interface = Interface { index: *index, name: link.name.as_bytes().to_vec() };
+                self.entrances.entry(family).or_insert(interface);
+                if !names.contains(&link.name) {
+                    names.push(link.name);
+                }
+            }
+            self.uplinks.insert(family, names);
+        }
+        Ok(())
+    }
+
+    /// The families that something is published in, or should be.
+    pub fn families(&self) -> BTreeSet<Family> {
+        self.mappings.iter().map(Mapping::family).collect()
+    }
+
+    /// The links towards the endpoints of a family.
+    pub fn links(&self, family: Family) -> BTreeMap<u32, &OutLink> {
+        self.ways
+            .iter()
+            .filter(|(ip, _)| Family::of(**ip) == family)
+            .filter_map(|(_, way)| match way {
+                Way::Link(link) => Some((link.index, link)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// A call of hostport that works on the same table and journal.
+    pub fn call(&self, command: &str) -> String {
+        format!("hostport {command}{}", self.options)
+    }
+
+    pub fn state(&self, family: Family) -> State {
+        self.audits.get(&family).map_or(State::Missing, |audit| audit.state)
+    }
+}
+
+fn options(place: &Place) -> String {
+    let mut options = String::new();
+    if place.table != TableName::default() {
+        options.push_str(&format!(" --table {}", place.table));
+    }
+    if place.state_dir != Path::new(DEFAULT_FOLDER) {
+        options.push_str(&format!(" --state-dir {}", place.state_dir.display()));
+    }
+    options
+}
+
+/// Several things in one line, the first few by name.
+pub fn several<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
+    const MOST: usize = 8;
+    let mut things = things.into_iter();
+    let mut text: Vec<String> = things.by_ref().take(MOST).map(|thing| thing.to_string()).collect();
+    let left = things.count();
+    if left > 0 {
+        text.push(format!("and {left} more"));
+    }
+    text.join(", ")
+}

@@ -1,0 +1,235 @@
+//! From the host port's address to the endpoint: whether each step of the way is open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hostport_nft::{Family, State};
+use tracing::debug;
+
+use super::facts::{Facts, several};
+use super::finding::{Finding, Kind, Severity};
+use super::forwarding::set;
+use crate::commands::CommandError;
+use crate::journal::Entry;
+use crate::network::link::{self, Way};
+use crate::network::namespace::NetworkNamespace;
+use crate::network::{endpoint, rtnetlink};
+use crate::pod::PodError;
+
+pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
+    addresses(facts, findings)?;
+    endpoints(facts, findings);
+    localhost(facts, findings);
+    neighbours(facts, findings);
+    hairpin_mode(facts, findings);
+    services(facts, findings)
+}
+
+/// Host ports on addresses that never lead to them.
+fn addresses(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
+    let addresses: BTreeSet<IpAddr> = facts
+        .mappings
+        .iter()
+        .map(|mapping| mapping.host().host_ip)
+        .filter(|ip| !ip.is_unspecified())
+        .collect();
+    for ip in addresses {
+        let hosts = facts.mappings.iter().map(|mapping| mapping.host());
+        let hosts = several(hosts.filter(|host| host.host_ip == ip));
+        if facts.settings.is_excluded(ip) {
+            findings.push(Finding {
+                kind: Kind::HostIpExcluded,
+                severity: Severity::Broken,
+                what: format!("host ports on {ip} cannot be reached: the address is excluded"),
+                evidence: vec![hosts, "it is in the set excluded".to_owned()],
+                fix: format!(
+                    "publish on another address, or take the option that excludes {ip} out of the \
+                     hook configurations and run: {}",
+                    facts.call("restore")
+                ),
+            });
+        } else if !link::is_local(&mut facts.socket, ip)? {
+            findings.push(Finding {
+                kind: Kind::HostIpMissing,
+                severity: Severity::Broken,
+                what: format!("host ports on {ip} cannot be reached: this host does not have it"),
+                evidence: vec![hosts, format!("no route of type local leads to {ip}")],
+                fix: format!("give the address to a link (ip address add {ip} dev LINK), or publish on another"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Endpoints that this host has no way to.
+fn endpoints(facts: &Facts, findings: &mut Vec<Finding>) {
+    for (ip, way) in &facts.ways {
+        let evidence = match way {
+            Way::Link(_) => continue,
+            Way::Local => format!("{ip} is an address of this host"),
+            Way::NoRoute => format!("there is no route to {ip}"),
+        };
+        let hosts = facts.mappings.iter().filter(|mapping| mapping.endpoint().ip == *ip);
+        findings.push(Finding {
+            kind: Kind::EndpointUnreachable,
+            severity: Severity::Broken,
+            what: format!("no container can be reached at {ip}"),
+            evidence: vec![evidence, several(hosts)],
+            fix: format!("start the container again, or give this host a route: ip route get {ip}"),
+        });
+    }
+}
+
+/// `route_localnet` of the links towards endpoints that 127.0.0.0/8 leads to.
+fn localhost(facts: &Facts, findings: &mut Vec<Finding>) {
+    if !facts.settings.localhost {
+        return;
+    }
+    let everywhere = link::read_flag("/proc/sys/net/ipv4/conf/all/route_localnet".as_ref());
+    if everywhere.unwrap_or(false) {
+        return;
+    }
+    let mut closed: BTreeMap<&std::ffi::OsStr, BTreeSet<String>> = BTreeMap::new();
+    for mapping in &facts.mappings {
+        let host_ip = mapping.host().host_ip;
+        let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { continue };
+        let leads = mapping.family() == Family::Ip
+            && (host_ip.is_unspecified() || host_ip.is_loopback())
+            && facts.state(Family::Ip) == State::Ours;
+        if leads && link::ipv4_setting(&link.name, "route_localnet").is_ok_and(|open| !open) {
+            closed.entry(&link.name).or_default().insert(mapping.to_string());
+        }
+    }
+    for (link, mappings) in closed {
+        let link = link.to_string_lossy();
+        findings.push(Finding {
+            kind: Kind::LocalhostClosed,
+            severity: Severity::Broken,
+            what: format!("host ports do not answer on 127.0.0.1 by the link {link}"),
+            evidence: vec![format!("net.ipv4.conf.{link}.route_localnet is 0"), several(mappings)],
+            fix: set(&link, "route_localnet"),
+        });
+    }
+}
+
+/// Links on which replies bypass the host, and which are not in the set for such.
+fn neighbours(facts: &Facts, findings: &mut Vec<Finding>) {
+    for (family, audit) in &facts.audits {
+        if audit.state != State::Ours {
+            continue;
+        }
+        for link in facts.links(*family).into_values() {
+            if !link.bypasses || audit.links.contains(&link.index) {
+                continue;
+            }
+            let name = link.name.to_string_lossy();
+            findings.push(Finding {
+                kind: Kind::NeighboursUnanswered,
+                severity: Severity::Broken,
+                what: format!("pods on {name} cannot reach each other by host ports"),
+                evidence: vec![
+                    format!(
+                        "netfilter does not see what is bridged on {name} (bridge-nf-call-iptables)"
+                    ),
+                    format!(
+                        "link {} is not in the set same_link of the table {family} {}",
+                        link.index, facts.table
+                    ),
+                ],
+                fix: facts.call("restore"),
+            });
+        }
+    }
+}
+
+/// Bridge ports of pods without hairpin mode, where bridged packets pass netfilter.
+fn hairpin_mode(facts: &mut Facts, findings: &mut Vec<Finding>) {
+    let filtered: BTreeSet<IpAddr> = facts
+        .ways
+        .iter()
+        .filter(|(_, way)| matches!(way, Way::Link(link) if link.bridge_nf))
+        .map(|(ip, _)| *ip)
+        .collect();
+    let Ok(look) = &facts.journal else { return };
+    let mut ports = BTreeMap::new();
+    for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
+        for ip in entry.pods().intersection(&filtered) {
+            match port_without_hairpin_mode(entry, *ip, &mut facts.socket) {
+                Ok(Some(port)) => {
+                    ports.insert(port, *ip);
+                }
+                Ok(None) => {}
+                // It has just gone, or its namespace may not be entered.
+                Err(error) => debug!("cannot look for the bridge port of {ip}: {error}"),
+            }
+        }
+    }
+    for (port, ip) in ports {
+        findings.push(Finding {
+            kind: Kind::HairpinModeOff,
+            severity: Severity::Warning,
+            what: format!("the pod {ip} cannot reach itself by its own host ports"),
+            evidence: vec![
+                "netfilter sees what is bridged (bridge-nf-call-iptables), and keeps it on the bridge"
+                    .to_owned(),
+                format!("the bridge port {port} is not in hairpin mode"),
+            ],
+            fix: format!("bridge link set dev {port} hairpin on"),
+        });
+    }
+}
+
+fn port_without_hairpin_mode(
+    entry: &Entry,
+    ip: IpAddr,
+    host: &mut rtnetlink::Socket,
+) -> Result<Option<String>, PodError> {
+    let Some(recorded) = &entry.namespace else { return Ok(None) };
+    let own = NetworkNamespace::own()?;
+    let namespace = NetworkNamespace::open(&recorded.path)?;
+    if namespace.file() != (recorded.device, recorded.inode) {
+        return Ok(None);
+    }
+    let mut inside = namespace.rtnetlink(&own)?;
+    let Some(link) = endpoint::link_of(&mut inside, ip)? else { return Ok(None) };
+    let Some(port) = endpoint::peer(&mut inside, &own, link)? else { return Ok(None) };
+    let port = host.link(port)?.filter(|port| port.hairpin_mode == Some(false));
+    Ok(port.map(|port| port.name.to_string_lossy().into_owned()))
+}
+
+/// Service addresses of kube-proxy's IPVS mode, which are local, on the link kube-ipvs0.
+fn services(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
+    const SERVICES: &str = "kube-ipvs0";
+    let addresses = facts.socket.addresses()?;
+    let mut exposed = BTreeSet::new();
+    let links: BTreeSet<u32> = addresses.iter().map(|address| address.link).collect();
+    for index in links {
+        if facts.socket.link(index)?.is_none_or(|link| link.name != SERVICES) {
+            continue;
+        }
+        exposed.extend(addresses.iter().filter(|a| a.link == index && a.is_global()).map(|a| a.ip));
+    }
+    exposed.retain(|ip| !facts.settings.is_excluded(*ip));
+    if exposed.is_empty() {
+        return Ok(());
+    }
+    let example = exposed.iter().next().map_or(String::new(), IpAddr::to_string);
+    let wildcards = facts.mappings.iter().map(|mapping| mapping.host());
+    let wildcards: Vec<_> = wildcards.filter(|host| host.host_ip.is_unspecified()).collect();
+    let mut evidence = vec![format!("on {SERVICES}, and not excluded: {}", several(exposed))];
+    if !wildcards.is_empty() {
+        evidence.push(format!("on every address: {}", several(wildcards)));
+    }
+    findings.push(Finding {
+        kind: Kind::IpvsNotExcluded,
+        severity: Severity::Warning,
+        what: "host ports take the traffic of Kubernetes' services with the same port".to_owned(),
+        evidence,
+        fix: format!(
+            "add --exclude RANGE with the service range, which has {example}, to each hook \
+             configuration, and run: {} --exclude RANGE",
+            facts.call("restore")
+        ),
+    });
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Findings as text, and as JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::finding::{Finding, Severity};
+
+/// A finding begins with its severity and kind; below it are its evidence and its fix, indented; at the
+/// end a sentence tells what all of it comes to.
+pub fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let _ = writeln!(text, "{}: {}: {}", finding.severity, finding.kind, finding.what);
+        for fact in &finding.evidence {
+            let _ = writeln!(text, "    {fact}");
+        }
+        let _ = writeln!(text, "    fix: {}\n", finding.fix);
+    }
+    let _ = writeln!(text, "{}", summary(findings));
+    text
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let warnings = findings.iter().filter(|f| f.severity == Severity::Warning).count();
+    let warnings = match warnings {
+        0 => String::new(),
+        1 => "1 warning".to_owned(),
+        many => format!("{many} warnings"),
+    };
+    match (broken(findings), warnings.as_str()) {
+        (0, "") => "Nothing on this host keeps host ports from working.".to_owned(),
+        (0, warnings) => format!("Nothing is broken; {warnings}."),
+        (1, "") => "1 thing is broken.".to_owned(),
+        (many, "") => format!("{many} things are broken."),
+        (1, warnings) => format!("1 thing is broken; {warnings}."),
+        (many, warnings) => format!("{many} things are broken; {warnings}."),
+    }
+}
+
+/// How many findings are more than warnings.
+pub fn broken(findings: &[Finding]) -> usize {
+    findings.iter().filter(|finding| finding.severity == Severity::Broken).count()
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Whether nothing is broken.
+    sound: bool,
+    findings: &'a [Finding],
+}
+
+/// The whole report as one object.
+pub fn json(findings: &[Finding]) -> String {
+    let report = Report { sound: broken(findings) == 0, findings };
+    // Strings and a truth value alone cannot fail to become JSON.
+    let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Kind;
+    use super::*;
+
+    fn finding(severity: Severity) -> Finding {
+        Finding {
+            kind: Kind::ForwardingOff,
+            severity,
+            what: "this host forwards no IPv4".to_owned(),
+            evidence: vec!["net.ipv4.ip_forward is 0".to_owned()],
+            fix: "sysctl -w net.ipv4.ip_forward=1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_finding_is_a_line_with_its_evidence_and_its_fix_below() {
+        assert_eq!(
+            text(&[finding(Severity::Broken)]),
+            "broken: forwarding-off: this host forwards no IPv4\n    \
+             net.ipv4.ip_forward is 0\n    \
+             fix: sysctl -w net.ipv4.ip_forward=1\n\n\
+             1 thing is broken.\n"
+        );
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let (broken, warning) = (finding(Severity::Broken), finding(Severity::Warning));
+        let last = |findings: &[Finding]| text(findings).lines().last().unwrap().to_owned();
+        assert_eq!(last(&[]), "Nothing on this host keeps host ports from working.");
+        assert_eq!(last(std::slice::from_ref(&warning)), "Nothing is broken; 1 warning.");
+        assert_eq!(
+            last(&[broken.clone(), broken, warning.clone(), warning]),
+            "2 things are broken; 2 warnings."
+        );
+    }
+
+    #[test]
+    fn json_has_the_documented_shape() {
+        let report: serde_json::Value =
+            serde_json::from_str(&json(&[finding(Severity::Warning)])).unwrap();
+        assert_eq!(
+            report,
+            serde_json::json!({ "sound": true, "findings": [{
+                "kind": "forwarding-off",
+                "severity": "warning",
+                "what": "this host forwards no IPv4",
+                "evidence": ["net.ipv4.ip_forward is 0"],
+                "fix": "sysctl -w net.ipv4.ip_forward=1",
+            }]})
+        );
+        assert_eq!(json(&[]), "{\n  \"sound\": true,\n  \"findings\": []\n}\n");
+    }
+}

@@ -1,0 +1,348 @@
+//! Our own tables, compared with what they should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+
+use crate::element::take_address;
+use crate::host_ports::HostPorts;
+use crate::message::{Message, hook_number};
+use crate::reply;
+use crate::set::{Hairpin, Published, SameLink};
+use crate::skeleton::{Chain, EXCLUDED, Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::survey::object::{
+    ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
+};
+use crate::survey::{Found, Survey};
+use crate::{Error, Family, Settings};
+
+/// A family's table, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Audit {
+    /// Whether there is one, and whose.
+    pub state: State,
+    /// What of it is not as it should be: each a clause such as `the chain guard is missing`.
+    pub differences: Vec<String>,
+    /// What is published.
+    pub ports: Vec<Published>,
+    /// How many elements among these are no mappings.
+    pub strangers: usize,
+    /// The pods that can reach themselves.
+    pub hairpins: BTreeSet<IpAddr>,
+    /// The links on which pods can reach each other although replies would bypass the host.
+    pub links: BTreeSet<u32>,
+}
+
+/// Whether there is a table, and whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// There is none.
+    #[default]
+    Missing,
+    /// There is one that hostport did not make.
+    Foreign,
+    /// It is ours.
+    Ours,
+}
+
+impl HostPorts {
+    /// Compares a family's table with what it should be under this object's settings. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Contention`].
+    pub fn audit(&mut self, survey: &Survey, family: Family) -> Result<Audit, Error> {
+        let Some(found) = survey.table(family, &self.settings.table) else {
+            return Ok(Audit::default());
+        };
+        if !found.comment.starts_with("hostport schema ") {
+            return Ok(Audit { state: State::Foreign, ..Audit::default() });
+        }
+        let expected = Table::with(family, &self.settings, Elements::default());
+        let mut differences = compare(&expected, &found);
+        let (present, should) = (self.excluded(family)?, self.settings.excluded(family));
+        if present.as_ref().is_some_and(|present| *present != should) {
+            let list = |nets: &[IpNet]| match nets {
+                [] => "nothing".to_owned(),
+                nets => nets.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", "),
+            };
+            let present = list(&present.unwrap_or_default());
+            differences.push(format!("the set excluded holds {present}, not {}", list(&should)));
+        }
+        let mut strangers = 0;
+        let ports = self.read(family, PORTS, |element| {
+            let mapping = Published::from_element(family, element);
+            strangers += usize::from(mapping.is_none());
+            mapping
+        })?;
+        let hairpins = self.read(family, HAIRPIN, |element| {
+            Hairpin::from_element(family, element).map(|hairpin| hairpin.pod)
+        })?;
+        let links = self.read(family, SAME_LINK, SameLink::from_element)?;
+        Ok(Audit {
+            state: State::Ours,
+            differences,
+            ports,
+            strangers,
+            hairpins: hairpins.into_iter().collect(),
+            links: links.iter().filter(|link| link.iif == link.oif).map(|l| l.iif).collect(),
+        })
+    }
+
+    /// The settings that the tables in the kernel were made with, as their sets `excluded` and their
+    /// comments tell; this object's own where there is no table. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`HostPorts::audit`].
+    pub fn present_settings(&mut self, survey: &Survey) -> Result<Settings, Error> {
+        let table = self.settings.table.clone();
+        if Family::ALL.iter().all(|family| survey.table(*family, &table).is_none()) {
+            return Ok(self.settings.clone());
+        }
+        let mut exclude = Vec::new();
+        for family in Family::ALL {
+            exclude.extend(self.excluded(family)?.unwrap_or_default());
+        }
+        let comment = survey.table(Family::Ip, &table).map(|found| found.comment);
+        let with =
+            |localhost| Settings { table: table.clone(), exclude: exclude.clone(), localhost };
+        let silent = with(false);
+        let is_silent = comment.is_some_and(|comment| comment == silent.comment(Family::Ip));
+        Ok(if is_silent { silent } else { with(true) })
+    }
+
+    /// What the set `excluded` holds, as the fewest prefixes; none if there is no such set.
+    fn excluded(&mut self, family: Family) -> Result<Option<Vec<IpNet>>, Error> {
+        let mut edges = Vec::new();
+        let request = Message::dump_elements(family, &self.settings.table, EXCLUDED);
+        let found = self.socket.dump(&request, |attributes, items| {
+            items.extend(reply::elements(attributes)?);
+            Ok(())
+        });
+        let Some(elements) = found.or_else(none_if_refused)? else { return Ok(None) };
+        for element in &elements {
+            let address = take_address(&mut element.key.as_slice(), family);
+            edges.extend(address.map(|address| (address, !element.interval_end)));
+        }
+        edges.sort_unstable();
+        Ok(Some(prefixes(&edges)))
+    }
+
+    fn read<T>(
+        &mut self,
+        family: Family,
+        set: &str,
+        mut value: impl FnMut(&crate::element::Element) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let request = Message::dump_elements(family, &self.settings.table, set);
+        let elements = self.socket.dump(&request, |attributes, items| {
+            items.extend(reply::elements(attributes)?);
+            Ok(())
+        });
+        let elements = elements.or_else(none_if_refused)?.unwrap_or_default();
+        Ok(elements.iter().filter_map(&mut value).collect())
+    }
+}
+
+/// A set that is missing, or a thing of another kind, holds nothing of ours.
+fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
+    match error {
+        Error::Refused { .. } => Ok(None),
+        other => Err(other),
+    }
+}
+
+/// The fewest prefixes between edges: at each an interval begins (true) or ends behind the last address.
+fn prefixes(edges: &[(IpAddr, bool)]) -> Vec<IpNet> {
+    let (mut four, mut six): (Vec<Ipv4Net>, Vec<Ipv6Net>) = (Vec::new(), Vec::new());
+    for (at, (first, begins)) in edges.iter().enumerate() {
+        if !begins {
+            continue;
+        }
+        match (first, edges.get(at + 1).map(|(next, _)| next)) {
+            (IpAddr::V4(first), next) => {
+                let last = match next {
+                    Some(IpAddr::V4(next)) => u32::from(*next).saturating_sub(1).into(),
+                    _ => Ipv4Addr::BROADCAST,
+                };
+                four.extend(Ipv4Subnets::new(*first, last.max(*first), 0));
+            }
+            (IpAddr::V6(first), next) => {
+                let last = match next {
+                    Some(IpAddr::V6(next)) => u128::from(*next).saturating_sub(1).into(),
+                    _ => Ipv6Addr::from(u128::MAX),
+                };
+                six.extend(Ipv6Subnets::new(*first, last.max(*first), 0));
+            }
+        }
+    }
+    let four = Ipv4Net::aggregate(&four).into_iter().map(IpNet::V4);
+    four.chain(Ipv6Net::aggregate(&six).into_iter().map(IpNet::V6)).collect()
+}
+
+/// What of a table is not as it should be, elements aside.
+fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
+    let mut differences = Vec::new();
+    if found.comment != expected.comment {
+        differences.push(format!("its comment is {:?}, not {:?}", found.comment, expected.comment));
+    }
+    if found.dormant {
+        differences.push("it is dormant".to_owned());
+    }
+    for (index, set) in expected.sets.iter().enumerate() {
+        let name = set.name;
+        let bytes = Message::new_set(expected, set, index as u32 + 1).encode(0);
+        match found.sets.get(name) {
+            None => differences.push(format!("the set {name} is missing")),
+            Some(present) if !same_set(&bytes, present) => {
+                differences.push(format!("the set {name} is of another type"));
+            }
+            Some(_) => {}
+        }
+    }
+    for chain in &expected.chains {
+        match found.chains.get(chain.name) {
+            None => differences.push(format!("the chain {} is missing", chain.name)),
+            Some((base, rules)) => {
+                let should = chain
+                    .base
+                    .map(|base| (base.kind, hook_number(base.hook), base.priority, false));
+                let is = base.map(|b| (b.kind.as_str(), b.hook, b.priority, b.drops));
+                if is != should {
+                    differences.push(format!(
+                        "the chain {} is called from elsewhere, or has another policy",
+                        chain.name
+                    ));
+                }
+                differences.extend(compare_rules(expected, chain, rules));
+            }
+        }
+    }
+    let sets: BTreeSet<&str> = expected.sets.iter().map(|set| set.name).collect();
+    let chains: BTreeSet<&str> = expected.chains.iter().map(|chain| chain.name).collect();
+    // Anonymous sets belong to rules, which are told by themselves.
+    let foreign = found.sets.keys().filter(|name| !sets.contains(*name) && !name.starts_with("__"));
+    differences.extend(foreign.map(|name| format!("the set {name} does not belong there")));
+    let foreign = found.chains.keys().filter(|name| !chains.contains(*name));
+    differences.extend(foreign.map(|name| format!("the chain {name} does not belong there")));
+    differences
+}
+
+fn same_set(message: &[u8], present: &SetObject) -> bool {
+    const INTERVAL_AND_MAP: u32 = 4 | 8;
+    let expected = payload(message).and_then(|bytes| SetObject::decode(bytes).ok());
+    expected.is_some_and(|expected| {
+        (expected.flags & INTERVAL_AND_MAP, expected.types, expected.counter)
+            == (present.flags & INTERVAL_AND_MAP, present.types, present.counter)
+    })
+}
+
+fn compare_rules(table: &Table, chain: &Chain, present: &[RuleObject]) -> Vec<String> {
+    if chain.rules.len() != present.len() {
+        let (name, should, is) = (chain.name, chain.rules.len(), present.len());
+        return vec![format!("the chain {name} has {is} rules, not {should}")];
+    }
+    let mut differences = Vec::new();
+    for (rule, present) in chain.rules.iter().zip(present) {
+        let bytes = Message::new_rule(table, chain, rule).encode(0);
+        let list = payload(&bytes).and_then(|bytes| field(bytes, 4)).unwrap_or_default();
+        let expected = expressions(list).unwrap_or_default();
+        let same = expected.len() == present.expressions.len()
+            && expected.iter().zip(&present.expressions).all(|(a, b)| same_expression(a, b));
+        if !same {
+            let (name, handle) = (chain.name, present.handle);
+            differences
+                .push(format!("the chain {name} has another rule (handle {handle}) than `{rule}`"));
+        }
+    }
+    differences
+}
+
+/// The attributes of a message: what follows `nlmsghdr` and `nfgenmsg`.
+fn payload(message: &[u8]) -> Option<&[u8]> {
+    message.get(20..)
+}
+
+/// Whether the kernel's expression does what the expected one says.
+///
+/// The kernel adds what was left out. That is zero, but for a translation's last address, last port and
+/// flags (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_FLAGS), and for a counter's values.
+fn same_expression(expected: &ExpressionObject, present: &ExpressionObject) -> bool {
+    if expected.name != present.name || !covers(&expected.data, &present.data) {
+        return false;
+    }
+    let added = |kind: u16| field(&expected.data, kind).is_none();
+    attributes(&present.data).flatten().all(|(kind, value)| {
+        let harmless = match expected.name.as_str() {
+            "counter" => true,
+            "nat" => matches!(kind, 4 | 6 | 7),
+            _ => false,
+        };
+        !added(kind) || harmless || value.iter().all(|byte| *byte == 0)
+    })
+}
+
+/// Whether every attribute that is expected is present with the same value.
+fn covers(expected: &[u8], present: &[u8]) -> bool {
+    let present: BTreeMap<u16, &[u8]> = attributes(present).flatten().collect();
+    attributes(expected).all(|attribute| {
+        let Ok((kind, value)) = attribute else { return false };
+        present.get(&kind).is_some_and(|is| *is == value || (is_nested(value) && covers(value, is)))
+    })
+}
+
+fn is_nested(value: &[u8]) -> bool {
+    !value.is_empty() && attributes(value).all(|attribute| attribute.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::set::Contents;
+    use proptest::prelude::*;
+
+    /// The edges as the kernel lists them.
+    fn edges(settings: &Settings, family: Family) -> Vec<(IpAddr, bool)> {
+        let elements = Contents::Excluded(settings.excluded(family)).elements();
+        let mut edges: Vec<_> = elements
+            .iter()
+            .map(|e| (take_address(&mut e.key.as_slice(), family).unwrap(), !e.interval_end))
+            .collect();
+        edges.sort_unstable();
+        edges
+    }
+
+    proptest! {
+        #[test]
+        fn excluded_prefixes_come_back_from_their_edges(
+            four in prop::collection::vec((any::<u32>(), 0u8..=32), 0..6),
+            six in prop::collection::vec((any::<u128>(), 0u8..=128), 0..6),
+        ) {
+            let four = four.iter().map(|(ip, l)| Ipv4Net::new((*ip).into(), *l).unwrap().into());
+            let six = six.iter().map(|(ip, l)| Ipv6Net::new((*ip).into(), *l).unwrap().into());
+            let settings = Settings { exclude: four.chain(six).collect(), ..Settings::default() };
+            for family in Family::ALL {
+                prop_assert_eq!(prefixes(&edges(&settings, family)), settings.excluded(family));
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_is_itself_and_no_other_of_the_skeleton() {
+        let table = Table::new(Family::Ip, &Settings::default());
+        let rules: Vec<_> =
+            table.chains.iter().flat_map(|c| c.rules.iter().map(move |r| (c, r))).collect();
+        let of = |(chain, rule): &(&Chain, &crate::statement::Rule)| {
+            let bytes = Message::new_rule(&table, chain, rule).encode(0);
+            expressions(field(payload(&bytes).unwrap(), 4).unwrap()).unwrap()
+        };
+        for one in &rules {
+            for other in &rules {
+                let (a, b) = (of(one), of(other));
+                let same =
+                    a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same_expression(a, b));
+                assert_eq!(same, one.1 == other.1, "{} {}", one.1, other.1);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Asks the kernel whether it takes our ruleset, and changes nothing.
+//!
+//! A batch without an end (NFNL_MSG_BATCH_END) is worked through and then undone, which is how
+//! `nft --check` does it: nfnetlink_rcv_batch in `net/netfilter/nfnetlink.c`.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+use crate::host_ports::HostPorts;
+use crate::message::Message;
+use crate::skeleton::{Chain, Table};
+use crate::socket::refusal;
+use crate::statement::{Rule, Statement};
+use crate::{Error, Family, Settings, TableName};
+
+/// A part of the ruleset that the kernel does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// The family of the table.
+    pub family: Family,
+    /// The part, in words: `the chain prerouting`.
+    pub part: String,
+    /// The kernel's error.
+    pub error: Errno,
+    /// The modules that it may lack; empty where the error is of another sort.
+    pub modules: Vec<&'static str>,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lack { family, part, modules, .. } = self;
+        let (any, all) = (modules.join(" or "), modules.join(" "));
+        write!(f, "the kernel lacks {any}, for {part} (family {family}): ")?;
+        write!(f, "load it with modprobe {all}, or use a kernel that has it")
+    }
+}
+
+impl HostPorts {
+    /// The first part of each family's ruleset that the kernel does not take; empty if it takes all.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::Transport`].
+    pub fn probe(&mut self) -> Result<Vec<Lack>, Error> {
+        // A table of this name is not there, and will not be.
+        let name: Result<TableName, _> = format!("hostport-probe-{}", std::process::id()).parse();
+        let settings = Settings { table: name.unwrap_or_default(), ..self.settings.clone() };
+        let mut lacks = Vec::new();
+        for family in Family::ALL {
+            lacks.extend(self.probe_table(&Table::new(family, &settings))?);
+        }
+        Ok(lacks)
+    }
+
+    /// Says of an error which module the kernel lacks, where that is the reason (ENOENT).
+    pub(crate) fn explain(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::Refused { error: Errno::NOENT, .. }) {
+            return error;
+        }
+        let lacks = self.probe().unwrap_or_default();
+        let lack = lacks.into_iter().find(|lack| lack.error == Errno::NOENT);
+        lack.map_or(error, |lack| Error::Lacking(Box::new(lack)))
+    }
+
+    fn probe_table(&mut self, table: &Table) -> Result<Option<Lack>, Error> {
+        let parts = parts(table);
+        let length = parts.len() as u32;
+        let encode = |first: u32| {
+            let mut bytes = Message::batch_begin(None).encode(first);
+            for (index, part) in parts.iter().enumerate() {
+                let sequence = first.wrapping_add(index as u32 + 1);
+                let last = index + 1 == parts.len();
+                let message = part.message.clone();
+                let message = if last { message.acknowledged() } else { message };
+                bytes.extend(message.encode(sequence));
+            }
+            bytes
+        };
+        // What builds on a part that failed fails as well.
+        let Some((place, error)) =
+            self.socket.commit(encode, length)??.into_iter().min_by_key(|f| f.0)
+        else {
+            return Ok(None);
+        };
+        match (place as usize).checked_sub(1).and_then(|index| parts.into_iter().nth(index)) {
+            Some(part) => {
+                let unknown = matches!(error, Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT);
+                let modules = if unknown { part.modules } else { Vec::new() };
+                Ok(Some(Lack { family: table.family, part: part.name, error, modules }))
+            }
+            None if error == Errno::OPNOTSUPP => Err(Error::NoNfTables),
+            None => Err(refusal("the transaction as a whole", error)),
+        }
+    }
+}
+
+struct Part {
+    name: String,
+    message: Message,
+    modules: Vec<&'static str>,
+}
+
+/// The messages of a table without elements, each with what it makes.
+fn parts(table: &Table) -> Vec<Part> {
+    let part = |name: String, message| Part { name, message, modules: vec!["nf_tables"] };
+    let mut parts = vec![part("a table".to_owned(), Message::new_table(table))];
+    for (index, set) in table.sets.iter().enumerate() {
+        let message = Message::new_set(table, set, index as u32 + 1);
+        // A module of its own before Linux 5.17.
+        let modules = if set.counter { vec!["nft_counter"] } else { vec!["nf_tables"] };
+        parts.push(Part { modules, ..part(format!("the set {}", set.name), message) });
+    }
+    for chain in &table.chains {
+        let message = Message::new_chain(table, chain);
+        let modules = chain_modules(chain);
+        parts.push(Part { modules, ..part(format!("the chain {}", chain.name), message) });
+    }
+    for chain in &table.chains {
+        for rule in &chain.rules {
+            let name = format!("the rule `{rule}` of the chain {}", chain.name);
+            // Each statement alone first: the one that fails tells which module is missing.
+            for statement in &rule.0 {
+                let modules = modules(statement, table.family).to_vec();
+                if !modules.is_empty() {
+                    let alone = Rule(vec![statement.clone()]);
+                    let message = Message::new_rule(table, chain, &alone);
+                    parts.push(Part { name: name.clone(), message, modules });
+                }
+            }
+            parts.push(part(name, Message::new_rule(table, chain, rule)));
+        }
+    }
+    parts
+}
+
+fn chain_modules(chain: &Chain) -> Vec<&'static str> {
+    match chain.base {
+        Some(base) if base.kind == "nat" => vec!["nft_chain_nat"],
+        _ => vec!["nf_tables"],
+    }
+}
+
+/// The modules that have a statement's expression, where nf_tables itself has not.
+fn modules(statement: &Statement, family: Family) -> &'static [&'static str] {
+    match (statement, family) {
+        (Statement::LocalDestination, Family::Ip) => &["nft_fib_ipv4"],
+        (Statement::LocalDestination, Family::Ip6) => &["nft_fib_ipv6"],
+        (Statement::OnlyDestinationTranslated, _) => &["nft_ct"],
+        (Statement::Dnat { .. }, _) => &["nft_nat"],
+        (Statement::Masquerade, _) => &["nft_masq"],
+        (Statement::Counter, _) => &["nft_counter"],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_of_a_table_is_a_part_with_a_name_and_the_modules_that_it_needs() {
+        let table = Table::new(Family::Ip, &Settings::default());
+        let parts = parts(&table);
+        for message in table.messages() {
+            assert!(parts.iter().any(|part| part.message == message), "{message:?}");
+        }
+        let of = |name: &str| parts.iter().find(|part| part.name == name).unwrap().modules.clone();
+        assert_eq!(of("the chain guard"), ["nf_tables"]);
+        assert!(of("the chain output").contains(&"nft_chain_nat"));
+        assert_eq!(
+            of("the rule `fib daddr type local goto publish` of the chain output"),
+            ["nft_fib_ipv4"]
+        );
+    }
+}

@@ -1,0 +1,374 @@
+//! One rule, run on a packet of which not everything is known: it matches, does not, or may.
+
+use super::compat;
+use super::elements::Elements;
+use super::object::{DataObject, ExpressionObject, VerdictObject, data, field, number, text};
+use super::packet::{Bytes, Packet, Registers};
+
+/// Whether a step of a rule lets the packet go on to the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Matched {
+    Yes,
+    No,
+    /// That cannot be told.
+    Unknown,
+}
+
+impl Matched {
+    pub(super) fn certain(matched: bool) -> Self {
+        if matched { Matched::Yes } else { Matched::No }
+    }
+}
+
+/// What a rule may do with the packet; more than one where that cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Outcomes {
+    /// It goes on to the next rule.
+    pub(super) next: bool,
+    /// It goes back to the calling chain.
+    pub(super) leaves: bool,
+    /// It is accepted, or something else ends its way through this hook.
+    pub(super) accepts: bool,
+    pub(super) drops: bool,
+    /// Its destination is translated.
+    pub(super) translates: bool,
+    /// It goes to these chains; true for those that it comes back from.
+    pub(super) calls: Vec<(String, bool)>,
+}
+
+/// `linux/netfilter.h` and `enum nft_verdicts`.
+const NF_DROP: i32 = 0;
+const NF_ACCEPT: i32 = 1;
+const NFT_CONTINUE: i32 = -1;
+const NFT_BREAK: i32 = -2;
+const NFT_JUMP: i32 = -3;
+const NFT_GOTO: i32 = -4;
+const NFT_RETURN: i32 = -5;
+const VERDICT_REGISTER: u32 = 0;
+
+impl Outcomes {
+    fn next() -> Self {
+        Outcomes { next: true, ..Outcomes::default() }
+    }
+
+    fn add(&mut self, verdict: &VerdictObject) {
+        match (verdict.code, &verdict.chain) {
+            (NF_DROP, _) => self.drops = true,
+            (NFT_CONTINUE | NFT_BREAK, _) => self.next = true,
+            (NFT_RETURN, _) => self.leaves = true,
+            (NFT_JUMP, Some(chain)) => self.calls.push((chain.clone(), true)),
+            (NFT_GOTO, Some(chain)) => self.calls.push((chain.clone(), false)),
+            (NF_ACCEPT, _) => self.accepts = true,
+            // A queue to a program: that decides.
+            _ => (self.accepts, self.drops) = (true, true),
+        }
+    }
+}
+
+/// What a step does: it matches or not, or ends the rule.
+enum Step {
+    Match(Matched),
+    End(Outcomes),
+}
+
+/// Runs one rule. `table` is the rule's own, in which its sets are.
+pub(super) fn run(
+    expressions: &[ExpressionObject],
+    packet: &Packet,
+    table: (u8, &str),
+    elements: &mut Elements,
+) -> Outcomes {
+    let mut registers = Registers::new();
+    let mut certain = true;
+    for expression in expressions {
+        match step(expression, packet, table, &mut registers, elements) {
+            Step::Match(Matched::Yes) => {}
+            Step::Match(Matched::No) => return Outcomes::next(),
+            Step::Match(Matched::Unknown) => certain = false,
+            Step::End(mut outcomes) => {
+                outcomes.next |= !certain;
+                return outcomes;
+            }
+        }
+    }
+    Outcomes::next()
+}
+
+fn step(
+    expression: &ExpressionObject,
+    packet: &Packet,
+    table: (u8, &str),
+    registers: &mut Registers,
+    elements: &mut Elements,
+) -> Step {
+    let bytes = expression.data.as_slice();
+    let yes = Step::Match(Matched::Yes);
+    // Most expressions have their destination register first.
+    let mut load = |value: &Bytes| {
+        if let Some(register) = number(bytes, 1) {
+            registers.set(register, value);
+        }
+    };
+    let size = |kind| number(bytes, kind).unwrap_or(0) as usize;
+    match expression.name.as_str() {
+        "payload" => load(&packet.header(number(bytes, 2).unwrap_or(0), size(3), size(4))),
+        "meta" => load(&packet.meta(number(bytes, 2).unwrap_or(0))),
+        "ct" => load(&packet.conntrack(number(bytes, 2).unwrap_or(0))),
+        "fib" => load(&fib(bytes, packet)),
+        "bitwise" => bitwise(bytes, registers),
+        "byteorder" => {
+            let unknown = vec![None; size(4).min(64)];
+            registers.set(number(bytes, 2).unwrap_or(0), &unknown);
+        }
+        "immediate" => match (number(bytes, 1), field(bytes, 2).map(data)) {
+            (Some(VERDICT_REGISTER), Some(DataObject::Verdict(verdict))) => {
+                let mut outcomes = Outcomes::default();
+                outcomes.add(&verdict);
+                return Step::End(outcomes);
+            }
+            (Some(register), Some(DataObject::Value(value))) => {
+                registers.set_known(register, &value);
+            }
+            _ => {}
+        },
+        "cmp" => return Step::Match(compare(bytes, registers)),
+        "range" => return Step::Match(range(bytes, registers)),
+        "lookup" => return lookup(bytes, table, registers, elements),
+        "match" => return Step::Match(compat::matches(bytes, packet)),
+        "target" => return target(bytes),
+        // NFTA_NAT_TYPE: NFT_NAT_DNAT.
+        "nat" if number(bytes, 1) == Some(1) => return translated(),
+        "redir" | "tproxy" => return translated(),
+        "nat" | "masq" => return Step::End(Outcomes { accepts: true, ..Outcomes::default() }),
+        "reject" => return Step::End(Outcomes { drops: true, ..Outcomes::default() }),
+        "queue" | "synproxy" | "fwd" => {
+            return Step::End(Outcomes { accepts: true, drops: true, ..Outcomes::default() });
+        }
+        "counter" | "log" | "notrack" | "objref" | "dup" | "flow_offload" | "last" => {}
+        // It reads something that is not known here, or is one that a newer kernel has.
+        "socket" | "osf" | "rt" | "exthdr" | "xfrm" | "tunnel" | "numgen" | "hash" | "inner" => {
+            load(&vec![None; 16]);
+        }
+        _ => return Step::Match(Matched::Unknown),
+    }
+    yes
+}
+
+fn translated() -> Step {
+    Step::End(Outcomes { translates: true, ..Outcomes::default() })
+}
+
+fn target(bytes: &[u8]) -> Step {
+    let mut outcomes = Outcomes::default();
+    match compat::target(bytes) {
+        compat::Target::Translates => return translated(),
+        compat::Target::Drops => outcomes.drops = true,
+        compat::Target::Ends => outcomes.accepts = true,
+        compat::Target::Passes => return Step::Match(Matched::Yes),
+    }
+    Step::End(outcomes)
+}
+
+/// `fib`: only the type of the destination is known.
+fn fib(bytes: &[u8], packet: &Packet) -> Bytes {
+    const ADDRESS_TYPE: u32 = 3;
+    const DESTINATION: u32 = 1 << 1;
+    const SOURCE: u32 = 1;
+    let flags = number(bytes, 3).unwrap_or(0);
+    if number(bytes, 2) == Some(ADDRESS_TYPE) && flags & (DESTINATION | SOURCE) == DESTINATION {
+        packet.destination_type().to_ne_bytes().map(Some).to_vec()
+    } else {
+        vec![None; 16]
+    }
+}
+
+/// Mask and xor; a byte that is masked away is known, whatever it was.
+fn bitwise(bytes: &[u8], registers: &mut Registers) {
+    let value = |kind| match field(bytes, kind).map(data) {
+        Some(DataObject::Value(value)) => Some(value),
+        _ => None,
+    };
+    let length = (number(bytes, 3).unwrap_or(0) as usize).min(64);
+    let (source, destination) = (number(bytes, 1).unwrap_or(0), number(bytes, 2).unwrap_or(0));
+    let input = registers.get(source, length);
+    // NFTA_BITWISE_OP: 0 is mask and xor; shifts and the like are not followed.
+    let output = match (number(bytes, 6).unwrap_or(0), value(4), value(5)) {
+        (0, Some(mask), Some(xor)) => input
+            .iter()
+            .zip(mask.iter().zip(&xor))
+            .map(|(byte, (mask, xor))| match (byte, mask) {
+                (_, 0) => Some(*xor),
+                (Some(byte), mask) => Some(byte & mask ^ xor),
+                (None, _) => None,
+            })
+            .collect(),
+        _ => vec![None; length],
+    };
+    registers.set(destination, &output);
+}
+
+/// `enum nft_cmp_ops`, on bytes as memcmp(3) has them.
+fn compare(bytes: &[u8], registers: &Registers) -> Matched {
+    let Some(DataObject::Value(value)) = field(bytes, 3).map(data) else {
+        return Matched::Unknown;
+    };
+    let loaded = registers.get(number(bytes, 1).unwrap_or(0), value.len());
+    let operation = number(bytes, 2).unwrap_or(u32::MAX);
+    let all: Option<Vec<u8>> = loaded.iter().copied().collect();
+    let Some(all) = all else {
+        let differs = differs(&loaded, &value);
+        return match operation {
+            0 if differs => Matched::No,
+            1 if differs => Matched::Yes,
+            _ => Matched::Unknown,
+        };
+    };
+    match operation {
+        0 => Matched::certain(all == value),
+        1 => Matched::certain(all != value),
+        2 => Matched::certain(all < value),
+        3 => Matched::certain(all <= value),
+        4 => Matched::certain(all > value),
+        5 => Matched::certain(all >= value),
+        _ => Matched::Unknown,
+    }
+}
+
+/// Whether a byte that is known is another one.
+pub(super) fn differs(loaded: &[Option<u8>], value: &[u8]) -> bool {
+    loaded.iter().zip(value).any(|(loaded, byte)| loaded.is_some_and(|loaded| loaded != *byte))
+}
+
+fn range(bytes: &[u8], registers: &Registers) -> Matched {
+    let value = |kind| match field(bytes, kind).map(data) {
+        Some(DataObject::Value(value)) => Some(value),
+        _ => None,
+    };
+    let (Some(from), Some(to)) = (value(3), value(4)) else { return Matched::Unknown };
+    let loaded = registers.get(number(bytes, 1).unwrap_or(0), from.len());
+    let Some(loaded) = loaded.into_iter().collect::<Option<Vec<u8>>>() else {
+        return Matched::Unknown;
+    };
+    let inside = from <= loaded && loaded <= to;
+    match number(bytes, 2) {
+        Some(0) => Matched::certain(inside),
+        Some(1) => Matched::certain(!inside),
+        _ => Matched::Unknown,
+    }
+}
+
+/// In a set, a map, or a map of verdicts.
+fn lookup(
+    bytes: &[u8],
+    (family, table): (u8, &str),
+    registers: &mut Registers,
+    elements: &mut Elements,
+) -> Step {
+    const INVERTED: u32 = 1;
+    let set = text(bytes, 1).unwrap_or_default();
+    let source = number(bytes, 2).unwrap_or(0);
+    let inverted = number(bytes, 5).unwrap_or(0) & INVERTED != 0;
+    let destination = number(bytes, 3);
+    let Some(set) = elements.of(family, table, &set) else {
+        if let Some(register) = destination {
+            registers.set(register, &[None; 16]);
+        }
+        let mut any = Outcomes::next();
+        (any.accepts, any.drops) = (true, true);
+        return match destination {
+            Some(VERDICT_REGISTER) => Step::End(any),
+            _ => Step::Match(Matched::Unknown),
+        };
+    };
+    let (matched, found) = set.find(&registers.get(source, set.key_length()));
+    match destination {
+        None if inverted => Step::Match(match matched {
+            Matched::Yes => Matched::No,
+            Matched::No => Matched::Yes,
+            Matched::Unknown => Matched::Unknown,
+        }),
+        None => Step::Match(matched),
+        Some(VERDICT_REGISTER) if matched == Matched::No => Step::Match(Matched::No),
+        Some(VERDICT_REGISTER) => {
+            let mut outcomes = Outcomes::default();
+            for element in found {
+                if let DataObject::Verdict(verdict) = &element.data {
+                    outcomes.add(verdict);
+                }
+            }
+            outcomes.next |= matched == Matched::Unknown;
+            Step::End(outcomes)
+        }
+        Some(register) => {
+            match found.as_slice() {
+                [element] if matched == Matched::Yes => {
+                    if let DataObject::Value(value) = &element.data {
+                        registers.set_known(register, value);
+                    }
+                }
+                _ => registers.set(register, &[None; 32]),
+            }
+            Step::Match(matched)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::socket::Socket;
+    use crate::{Family, Protocol};
+    use proptest::prelude::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    proptest! {
+        /// Every expression that is followed, with numbers that no kernel would send.
+        #[test]
+        fn any_rule_ends(
+            rule in prop::collection::vec(
+                (
+                    prop::sample::select(vec![
+                        "payload", "meta", "ct", "fib", "bitwise", "byteorder", "immediate", "cmp",
+                        "range", "lookup", "match", "target", "nat", "socket", "newer",
+                    ]),
+                    prop::collection::vec((0u16..9, any::<u32>(), 0u32..24, any::<bool>()), 0..8),
+                ),
+                0..6,
+            ),
+        ) {
+            let expressions: Vec<_> = rule
+                .iter()
+                .map(|(name, attributes)| {
+                    let data = attributes.iter().flat_map(|(kind, any, small, whether)| {
+                        let number = if *whether { *any } else { *small };
+                        attribute(*kind, &number.to_be_bytes())
+                    });
+                    ExpressionObject { name: (*name).to_owned(), data: data.collect() }
+                })
+                .collect();
+            let packet = Packet {
+                family: Family::Ip6,
+                protocol: Protocol::Tcp,
+                destination: None,
+                port: "9000".parse().unwrap(),
+                local: true,
+                translated: false,
+                in_link: None,
+                out_link: None,
+            };
+            // It needs no privilege, and is not used: there are no sets.
+            let mut elements = Elements::new(Socket::open().unwrap(), BTreeMap::new());
+            let outcomes = run(&expressions, &packet, (2, "x"), &mut elements);
+            prop_assert!(outcomes != Outcomes::default(), "something becomes of each packet");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Tables, chains, rules and sets of anybody, as the kernel lists them: bytes in, values out.
+//!
+//! Names and numbers are those of `linux/netfilter/nf_tables.h`. What is not needed is passed over.
+
+use netlink_packet_core::NlasIterator;
+
+use crate::element::{content, decode_comment};
+use crate::reply::Malformed;
+
+/// The attributes in a payload, as type (without NLA_F_NESTED and the like) and value.
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> {
+    NlasIterator::new(bytes).map(|attribute| {
+        let attribute = attribute.map_err(|_| Malformed)?;
+        Ok((attribute.kind(), content(&attribute).map_err(|_| Malformed)?))
+    })
+}
+
+/// The first attribute of a type; an unreadable one counts as absent.
+pub(crate) fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).flatten().find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// A 32-bit attribute, in network byte order.
+pub(crate) fn number(bytes: &[u8], kind: u16) -> Option<u32> {
+    field(bytes, kind)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// A text attribute, without its NUL. The kernel takes any bytes for a name.
+pub(crate) fn text(bytes: &[u8], kind: u16) -> Option<String> {
+    let value = field(bytes, kind)?;
+    let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableObject {
+    pub(crate) name: String,
+    /// NFTA_TABLE_HANDLE: a later table has a greater one.
+    pub(crate) handle: u64,
+    /// NFT_TABLE_F_DORMANT: its chains are called from nowhere.
+    pub(crate) dormant: bool,
+    pub(crate) comment: Option<String>,
+}
+
+const NFT_TABLE_F_DORMANT: u32 = 1;
+
+impl TableObject {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let handle = field(bytes, 4).and_then(|value| value.try_into().ok());
+        Ok(TableObject {
+            name: text(bytes, 1).ok_or(Malformed)?,
+            handle: handle.map_or(0, u64::from_be_bytes),
+            dormant: number(bytes, 2).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0),
+            comment: field(bytes, 6).and_then(decode_comment),
+        })
+    }
+}
+
+/// A chain, without its rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChainObject {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    pub(crate) base: Option<BaseObject>,
+}
+
+/// Where a base chain is called from, and what becomes of packets that reach its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BaseObject {
+    /// `filter`, `nat` or `route`.
+    pub(crate) kind: String,
+    /// `enum nf_inet_hooks`.
+    pub(crate) hook: u32,
+    pub(crate) priority: i32,
+    /// NF_DROP, where it is not NF_ACCEPT.
+    pub(crate) drops: bool,
+}
+
+impl ChainObject {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let base = field(bytes, 4).map(|hook| {
+            Some(BaseObject {
+                kind: text(bytes, 7)?,
+                hook: number(hook, 1)?,
+                priority: number(hook, 2)? as i32,
+                drops: number(bytes, 5) == Some(0),
+            })
+        });
+        Ok(ChainObject {
+            table: text(bytes, 1).ok_or(Malformed)?,
+            name: text(bytes, 3).ok_or(Malformed)?,
+            base: base.map(|base| base.ok_or(Malformed)).transpose()?,
+        })
+    }
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RuleObject {
+    pub(crate) table: String,
+    pub(crate) chain: String,
+    pub(crate) handle: u64,
+    pub(crate) expressions: Vec<ExpressionObject>,
+}
+
+/// One step of a rule: its name, and its attributes as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExpressionObject {
+    pub(crate) name: String,
+    pub(crate) data: Vec<u8>,
+}
+
+impl RuleObject {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let handle = field(bytes, 3).and_then(|value| value.try_into().ok());
+        Ok(RuleObject {
+            table: text(bytes, 1).ok_or(Malformed)?,
+            chain: text(bytes, 2).ok_or(Malformed)?,
+            handle: handle.map_or(0, u64::from_be_bytes),
+            expressions: expressions(field(bytes, 4).unwrap_or_default())?,
+        })
+    }
+}
+
+/// NFTA_RULE_EXPRESSIONS.
+pub(crate) fn expressions(list: &[u8]) -> Result<Vec<ExpressionObject>, Malformed> {
+    let expression = |entry: Result<(u16, &[u8]), Malformed>| {
+        let (_, entry) = entry?;
+        let name = text(entry, 1).ok_or(Malformed)?;
+        Ok(ExpressionObject { name, data: field(entry, 2).unwrap_or_default().to_vec() })
+    };
+    attributes(list).map(expression).collect()
+}
+
+/// A set or a map, without its elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SetObject {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// NFT_SET_*.
+    pub(crate) flags: u32,
+    /// NFTA_SET_KEY_TYPE and NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE and NFTA_SET_DATA_LEN.
+    pub(crate) types: [Option<u32>; 4],
+    /// Each element has a counter: NFTA_SET_EXPR, or NFTA_SET_EXPRESSIONS with one of that name.
+    pub(crate) counter: bool,
+}
+
+impl SetObject {
+    pub(crate) const INTERVAL: u32 = 4;
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let single = field(bytes, 17);
+        let several = field(bytes, 18).and_then(|list| field(list, 1));
+        let counter = single.or(several).and_then(|expression| text(expression, 1));
+        Ok(SetObject {
+            table: text(bytes, 1).ok_or(Malformed)?,
+            name: text(bytes, 2).ok_or(Malformed)?,
+            flags: number(bytes, 3).unwrap_or(0),
+            types: [4, 5, 6, 7].map(|kind| number(bytes, kind)),
+            counter: counter.as_deref() == Some("counter"),
+        })
+    }
+}
+
+/// An element of a set that may be of any type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ElementObject {
+    /// NFTA_SET_ELEM_KEY; empty for the one that catches all others (NFT_SET_ELEM_CATCHALL).
+    pub(crate) key: Vec<u8>,
+    /// NFTA_SET_ELEM_KEY_END: the last value, in a set of joined intervals.
+    pub(crate) last: Option<Vec<u8>>,
+    /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
+    pub(crate) interval_end: bool,
+    pub(crate) data: DataObject,
+}
+
+/// A value or a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum DataObject {
+    #[default]
+    None,
+    Value(Vec<u8>),
+    Verdict(VerdictObject),
+}
+
+/// A verdict's code, and the chain that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VerdictObject {
+    pub(crate) code: i32,
+    pub(crate) chain: Option<String>,
+}
+
+/// `struct nft_data`, as NFTA_DATA_VALUE or NFTA_DATA_VERDICT.
+pub(crate) fn data(bytes: &[u8]) -> DataObject {
+    if let Some(value) = field(bytes, 1) {
+        return DataObject::Value(value.to_vec());
+    }
+    let verdict = field(bytes, 2).and_then(|verdict| {
+        Some(VerdictObject { code: number(verdict, 1)? as i32, chain: text(verdict, 2) })
+    });
+    verdict.map_or(DataObject::None, DataObject::Verdict)
+}
+
+const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
+
+/// The elements in one message of a set's list.
+pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<ElementObject>, Malformed> {
+    let value = |bytes: &[u8]| match data(bytes) {
+        DataObject::Value(value) => value,
+        _ => Vec::new(),
+    };
+    let element = |entry: Result<(u16, &[u8]), Malformed>| {
+        let (_, entry) = entry?;
+        Ok(ElementObject {
+            key: field(entry, 1).map(value).unwrap_or_default(),
+            last: field(entry, 10).map(value),
+            interval_end: number(entry, 3).is_some_and(|f| f & NFT_SET_ELEM_INTERVAL_END != 0),
+            data: field(entry, 2).map(data).unwrap_or_default(),
+        })
+    };
+    attributes(field(bytes, 3).unwrap_or_default()).map(element).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_objects_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (TableObject::decode(&bytes), ChainObject::decode(&bytes));
+            let _ = (RuleObject::decode(&bytes), SetObject::decode(&bytes), elements(&bytes));
+        }
+
+        #[test]
+        fn any_nested_bytes_are_objects_or_an_error(
+            kind in 0u16..20, payload in prop::collection::vec(any::<u8>(), 0..120),
+        ) {
+            let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(&payload);
+            let _ = (ChainObject::decode(&bytes), expressions(&bytes), elements(&bytes));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The journal, and whether it and the kernel agree.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use hostport_tests::hook::{hostport, state_dir};
+
+use crate::ground::{Ground, text};
+
+#[test]
+fn a_host_port_that_is_missing() {
+    let ground = Ground::new();
+    let finding = ground.breaks_and_mends("port-missing", |ground| {
+        ground.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
+        assert!(!ground.reaches());
+    });
+    assert_eq!(finding["severity"], "broken");
+    assert!(text(&finding).contains("0.0.0.0:9000/tcp -> 10.85.0.11:8080"), "{finding:#}");
+    assert!(ground.reaches());
+}
+
+#[test]
+fn a_host_port_that_leads_elsewhere() {
+    let ground = Ground::new();
+    let finding = ground.breaks_and_mends("port-missing", |ground| {
+        ground.node().nft(
+            "delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }
+             add element ip hostport ports { 0.0.0.0 . 9000 . tcp comment \"web\" : 10.85.0.11 . 81 }",
+        );
+    });
+    assert!(text(&finding).contains("it leads to 10.85.0.11:81 of web"), "{finding:#}");
+    assert!(ground.reaches());
+}
+
+#[test]
+fn a_host_port_whose_owner_the_journal_does_not_know() {
+    let ground = Ground::with("9000:8080", &[]);
+    fs::remove_file(state_dir(ground.node()).join("web.json")).unwrap();
+    let report = ground.doctor();
+    assert_eq!(report.kinds(), ["owner-unknown"; 2], "a family each");
+    assert_eq!(report.findings[0]["severity"], "warning");
+    let said = text(&report.findings[0]);
+    assert!(said.contains("there is no entry of web"), "{said}");
+    assert!(said.contains("once web has ended: nft delete element ip hostport ports"), "{said}");
+    // As the fix says.
+    for finding in &report.findings {
+        let fix =
+            finding["fix"].as_str().unwrap().strip_prefix("once web has ended: nft ").unwrap();
+        ground.node().nft(&fix.replace('\'', ""));
+    }
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+#[test]
+fn a_host_port_that_its_owners_entry_does_not_list() {
+    let ground = Ground::new();
+    ground.node().nft(
+        "add element ip hostport ports { 0.0.0.0 . 9009 . tcp comment \"web\" : 10.85.0.11 . 8080 }",
+    );
+    let said = text(&ground.doctor().only("owner-unknown"));
+    assert!(said.contains("the entry of web does not list it"), "{said}");
+}
+
+#[test]
+fn a_dead_owner_whose_host_ports_are_left() {
+    let mut ground = Ground::new();
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+    ground.kill();
+    let finding = ground.doctor().only("owner-dead");
+    assert_eq!(finding["severity"], "warning");
+    let said = text(&finding);
+    assert!(said.contains("still published: 0.0.0.0:9000/tcp"), "{said}");
+    assert!(said.contains("hostport gc"), "{said}");
+    ground.mend(&finding);
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+#[test]
+fn a_dead_owner_of_whom_only_the_entry_is_left() {
+    let mut ground = Ground::new();
+    ground.kill();
+    ground.node().nft("delete table ip hostport; delete table ip6 hostport");
+    let finding = ground.doctor().only("owner-dead");
+    assert!(text(&finding).contains("nothing of it is published any more"), "{finding:#}");
+    ground.mend(&finding);
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+#[test]
+fn a_pod_without_its_hairpin_element() {
+    let ground = Ground::new();
+    let finding = ground.breaks_and_mends("hairpin-missing", |ground| {
+        ground.node().nft("flush set ip hostport hairpin");
+    });
+    assert_eq!(finding["severity"], "broken");
+    assert!(text(&finding).contains("10.85.0.11"), "{finding:#}");
+}
+
+#[test]
+fn a_journal_that_is_not_roots_alone() {
+    let ground = Ground::new();
+    let finding = ground.breaks_and_mends("journal-unreadable", |ground| {
+        let folder = state_dir(ground.node());
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    });
+    assert_eq!(finding["severity"], "broken");
+}
+
+#[test]
+fn a_journal_that_is_no_folder() {
+    let ground = Ground::new();
+    let folder = state_dir(ground.node());
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "").unwrap();
+    let report = ground.doctor();
+    report.only("journal-unreadable");
+    // What the kernel tells alone is still told.
+    ground.node().sysctl("net.ipv4.ip_forward", "0");
+    ground.doctor().only("forwarding-off");
+}
+
+#[test]
+fn a_damaged_entry_and_then_what_was_set_aside() {
+    let ground = Ground::new();
+    let folder = state_dir(ground.node());
+    fs::write(folder.join("cut.json"), "{\"version\":1,").unwrap();
+    let finding = ground.doctor().only("journal-damaged");
+    assert_eq!(finding["severity"], "warning");
+    assert!(text(&finding).contains("cut.json"), "{finding:#}");
+    hostport(ground.node(), &["gc"]).expect_success();
+    let report = ground.doctor();
+    assert_eq!(report.kinds(), ["journal-set-aside"]);
+    let said = text(&report.findings[0]);
+    assert!(said.contains("cut.json.set-aside"), "{said}");
+    let command = said.split("then: ").last().unwrap().to_owned();
+    let removed = std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
+    assert!(removed.success());
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}

@@ -1,0 +1,148 @@
+//! A node with a container, and what the doctor says of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use hostport_tests::hook::{Bundle, hostport, state_dir};
+use hostport_tests::lab::{Lab, NODE4, Netns, Pod, PodSpec, Server, Sleeper, tcp};
+use hostport_tests::runtime::Finished;
+use serde_json::Value;
+
+/// A node whose container `web` publishes 9000 in both families.
+pub struct Ground {
+    pub lab: Lab,
+    pub web: Pod,
+    pub bundle: Bundle,
+    init: Option<Sleeper>,
+    _servers: [Server; 2],
+}
+
+impl Ground {
+    pub fn new() -> Ground {
+        Ground::with("9000:8080", &[])
+    }
+
+    /// The same with other ports, and options of the hook.
+    pub fn with(ports: &str, options: &[&str]) -> Ground {
+        Ground::of(PodSpec::new("web"), ports, options)
+    }
+
+    pub fn of(pod: PodSpec, ports: &str, options: &[&str]) -> Ground {
+        let lab = Lab::new();
+        let web = lab.add_pod(pod);
+        let servers = web.serve(8080);
+        let init = web.sleeper();
+        let bundle =
+            Bundle::of_process(init.pid()).named("web").annotation("io.hostport.ports", ports);
+        bundle.prestart(lab.node(), options).expect_success();
+        Ground { lab, web, bundle, init: Some(init), _servers: servers }
+    }
+
+    pub fn node(&self) -> &Netns {
+        self.lab.node()
+    }
+
+    /// Ends the container without a poststop.
+    pub fn kill(&mut self) {
+        self.init = None;
+    }
+
+    #[track_caller]
+    pub fn doctor(&self) -> Report {
+        doctor(self.node())
+    }
+
+    pub fn reaches(&self) -> bool {
+        tcp(self.lab.client(), (NODE4, 9000)).is_ok_and(|answer| answer.server == "web")
+    }
+
+    /// Makes a change, finds it, makes the fix that is told, and finds the host sound again.
+    #[track_caller]
+    pub fn breaks_and_mends(&self, kind: &str, breaking: impl FnOnce(&Ground)) -> Value {
+        assert_eq!(self.doctor().kinds(), [""; 0]);
+        breaking(self);
+        let report = self.doctor();
+        assert_eq!(report.kinds(), [kind], "{report:#?}");
+        let finding = report.only(kind);
+        self.mend(&finding);
+        let report = self.doctor();
+        assert_eq!(report.kinds(), [""; 0], "{report:#?}");
+        finding
+    }
+
+    /// Runs the command that a finding names.
+    #[track_caller]
+    pub fn mend(&self, finding: &Value) {
+        let fix = finding["fix"].as_str().unwrap();
+        let program = hostport_tests::hook::program();
+        let fix = match fix.strip_prefix("hostport ") {
+            Some(arguments) => format!("{} {arguments}", program.display()),
+            None => fix.to_owned(),
+        };
+        let mut command = Command::new("sh");
+        let output = self.node().run(|| command.args(["-c", &fix]).output().unwrap());
+        assert!(output.status.success(), "{fix}: {output:?}");
+    }
+}
+
+/// What the doctor said.
+#[derive(Debug)]
+pub struct Report {
+    pub code: Option<i32>,
+    pub findings: Vec<Value>,
+}
+
+impl Report {
+    pub fn kinds(&self) -> Vec<&str> {
+        self.findings.iter().map(|finding| finding["kind"].as_str().unwrap()).collect()
+    }
+
+    /// The one finding of a kind.
+    #[track_caller]
+    pub fn only(&self, kind: &str) -> Value {
+        let found: Vec<&Value> = self.findings.iter().filter(|f| f["kind"] == kind).collect();
+        assert_eq!(found.len(), 1, "{kind}: {self:#?}");
+        found[0].clone()
+    }
+}
+
+/// Calls the doctor, and sees that its exit status fits and that it changed nothing.
+#[track_caller]
+pub fn doctor(node: &Netns) -> Report {
+    let before = (ruleset(node), journal(node));
+    let Finished { code, stdout, stderr, .. } = hostport(node, &["doctor", "--json"]);
+    assert_eq!((ruleset(node), journal(node)), before, "the doctor changes nothing");
+    assert_eq!(stderr, "", "{stdout}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap().clone();
+    let broken = findings.iter().any(|finding| finding["severity"] == "broken");
+    assert_eq!(report["sound"], !broken);
+    assert_eq!(code, Some(i32::from(broken)), "{findings:#?}");
+    Report { code, findings }
+}
+
+/// The ruleset with its handles, which tell what was made anew, and without what traffic counts.
+fn ruleset(node: &Netns) -> String {
+    let list = || Command::new("nft").args(["-a", "-s", "list", "ruleset"]).output().unwrap();
+    String::from_utf8(node.run(list).stdout).unwrap()
+}
+
+fn journal(node: &Netns) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(state_dir(node)).into_iter().flatten();
+    files
+        .map(|file| {
+            let file = file.unwrap();
+            let name = file.file_name().into_string().unwrap();
+            (name, fs::read(file.path()).unwrap_or_default())
+        })
+        .collect()
+}
+
+/// All that a finding says, in one text.
+pub fn text(finding: &Value) -> String {
+    let evidence =
+        finding["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap());
+    let rest = evidence.collect::<Vec<_>>().join("\n");
+    format!("{}\n{rest}\n{}", finding["what"].as_str().unwrap(), finding["fix"].as_str().unwrap())
+}

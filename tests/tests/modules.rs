@@ -1,0 +1,84 @@
+//! Kernels that lack a module that the ruleset needs. These tests take modules away from the machine, so
+//! they run only in a machine that is theirs: `make vm-test`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use hostport_tests::hook::{Bundle, hostport, published};
+use hostport_tests::lab::{Families, Lab, Network, PodSpec};
+
+/// The modules of the IPv4 table, and of the IPv6 table where it has others.
+const MODULES: [&str; 6] =
+    ["nft_fib_ipv4", "nft_fib_ipv6", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct"];
+/// Kernels have it in nf_tables since 5.17.
+const COUNTER: &str = "nft_counter";
+
+/// A module that cannot be loaded, until this is dropped.
+struct Barred(String);
+
+impl Barred {
+    fn new(module: &str) -> Barred {
+        assert!(
+            std::env::var_os("HOSTPORT_VM").is_some(),
+            "this takes modules away from the machine: make vm-test runs it in one of its own"
+        );
+        let file = format!("/etc/modprobe.d/barred-{module}.conf");
+        fs::create_dir_all("/etc/modprobe.d").unwrap();
+        fs::write(&file, format!("install {module} /bin/false\n")).unwrap();
+        // A namespace that is going may still use it.
+        for _ in 0..100 {
+            if !Path::new("/sys/module").join(module).exists() {
+                return Barred(file);
+            }
+            let _ = Command::new("modprobe").args(["--remove", module]).output();
+            sleep(Duration::from_millis(50));
+        }
+        panic!("{module} is in use");
+    }
+}
+
+impl Drop for Barred {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn is_a_module_of_its_own(module: &str) -> bool {
+    Command::new("modinfo").arg(module).output().expect("modinfo").status.success()
+}
+
+/// The hook fails with one line, which says this, and leaves nothing; with the module all is well.
+fn assert_named(module: &str) {
+    let lab = Lab::new();
+    let families = if module == "nft_fib_ipv6" { Families::Ipv6 } else { Families::Ipv4 };
+    let web = lab.add_pod(PodSpec::new("web").network(Network::Routed).families(families));
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    let barred = Barred::new(module);
+    let failed = bundle.prestart(lab.node(), &[]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    let lines: Vec<&str> = failed.stderr.lines().collect();
+    let [line] = lines[..] else { panic!("not one line: {failed:#?}") };
+    let words = format!("the kernel lacks {module}");
+    assert!(line.contains(&words) && line.contains(&format!("modprobe {module}")), "{line}");
+    assert_eq!(lab.node().nft_list(), "");
+    drop(barred);
+    bundle.start(lab.node());
+    assert!(!published(lab.node()).is_empty());
+    hostport(lab.node(), &["gc"]).expect_success();
+}
+
+#[test]
+#[ignore = "takes modules away from the machine: make vm-test"]
+fn a_module_that_the_kernel_lacks_is_named_in_one_line() {
+    for module in MODULES {
+        assert!(is_a_module_of_its_own(module), "{module} is built in, so it cannot be missing");
+        assert_named(module);
+    }
+    // Where there is no such module, counters cannot be missing.
+    if is_a_module_of_its_own(COUNTER) {
+        assert_named(COUNTER);
+    }
+}
