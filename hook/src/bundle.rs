@@ -3,11 +3,11 @@
 //! Nothing else of it is read, so nothing else of it can keep a container from starting.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -109,8 +109,15 @@ fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
     // Room for all of it and the end, so that it is read at once.
     let size = usize::try_from(stat.st_size).unwrap_or_default();
     let mut bytes = Vec::with_capacity(size.min(MAX_CONFIG) + 1);
-    File::from(fd).take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes).map_err(Problem::Io)?;
-    if bytes.len() > MAX_CONFIG { Err(Problem::TooLarge) } else { Ok(bytes) }
+    while bytes.len() <= MAX_CONFIG {
+        bytes.reserve(1);
+        match rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(bytes),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Problem::Io(error.into())),
+        }
+    }
+    Err(Problem::TooLarge)
 }
 
 /// A bundle whose config.json cannot be read.
@@ -143,6 +150,7 @@ pub enum Problem {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs::File;
     use std::time::{Duration, Instant};
 
     /// A bundle of its own in the temporary folder, gone after the test.

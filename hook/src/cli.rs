@@ -23,36 +23,62 @@ pub struct Arguments {
     pub common: CommonArguments,
 }
 
-/// A call by a runtime: `hostport hook`, parsed without building what the other commands need.
-#[derive(Debug, Parser)]
-#[command(name = "hostport hook", disable_help_flag = true)]
-struct HookCall {
-    #[command(flatten)]
-    hook: HookArguments,
-
-    #[command(flatten)]
-    common: CommonArguments,
-}
-
 impl Arguments {
     /// Parses the command line, or ends the program as clap does.
     ///
-    /// The hook is called for each container, and half of its own time would go into building the
-    /// parser of all commands; so its arguments are parsed alone. What that parser does not take
-    /// (among it `--help`) is left to the whole one, so that both say the same.
+    /// The hook is called for each container, and a tenth of its time would go into building a parser;
+    /// so its arguments are read without one. What is not read so (among it `--help`, and whatever is
+    /// wrong) is left to clap.
     pub fn from_command_line() -> Self {
         let words: Vec<OsString> = std::env::args_os().collect();
         Arguments::hook_call(&words).unwrap_or_else(|| Arguments::parse_from(words))
     }
 
+    /// The arguments of a call by a runtime: `hostport hook`.
     fn hook_call(words: &[OsString]) -> Option<Self> {
         let [_, hook, arguments @ ..] = words else { return None };
+        let mut words = arguments.iter().map(|word| word.to_str());
         if hook != "hook" {
             return None;
         }
-        // The first word is the program's name.
-        let call = HookCall::try_parse_from(std::iter::once(hook).chain(arguments)).ok()?;
-        Some(Arguments { command: Command::Hook(call.hook), common: call.common })
+        let (mut table, mut state_dir, mut log_level, mut stage) = (None, None, None, None);
+        let (mut no_localhost, mut no_hairpin_mode, mut allow_pod_annotation) = (None, None, None);
+        let mut exclude = Vec::new();
+        while let Some(word) = words.next() {
+            let mut value =
+                || words.next()?.filter(|word| !word.is_empty() && !word.starts_with('-'));
+            // Clap takes each but --exclude once.
+            let again = match word? {
+                "--exclude" => {
+                    exclude.push(value()?.parse().ok()?);
+                    false
+                }
+                "--table" => table.replace(value()?.parse().ok()?).is_some(),
+                "--state-dir" => state_dir.replace(PathBuf::from(value()?)).is_some(),
+                "--log-level" => log_level.replace(value()?.parse().ok()?).is_some(),
+                "--no-localhost" => no_localhost.replace(()).is_some(),
+                "--no-hairpin-mode" => no_hairpin_mode.replace(()).is_some(),
+                "--allow-pod-annotation" => allow_pod_annotation.replace(()).is_some(),
+                word => stage.replace(Stage::from_str(word, false).ok()?).is_some(),
+            };
+            if again {
+                return None;
+            }
+        }
+        let no_localhost = no_localhost.is_some();
+        Some(Arguments {
+            command: Command::Hook(HookArguments {
+                stage,
+                ruleset: RulesetArguments { exclude, no_localhost },
+                no_hairpin_mode: no_hairpin_mode.is_some(),
+                allow_pod_annotation: allow_pod_annotation.is_some(),
+            }),
+            common: CommonArguments {
+                table: table.unwrap_or_default(),
+                state_dir: state_dir.unwrap_or_else(|| crate::journal::DEFAULT_FOLDER.into()),
+                log_level: log_level.unwrap_or(LevelFilter::INFO),
+            },
+        })
     }
 }
 

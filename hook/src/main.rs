@@ -9,6 +9,7 @@ mod bundle;
 mod cli;
 mod commands;
 mod journal;
+mod log;
 mod network;
 mod pod;
 mod policy;

@@ -110,9 +110,9 @@ impl Pod {
     /// The links of the node towards the container. One that cannot be found is only warned of: the
     /// route may come later.
     pub fn links(&mut self) -> Result<Vec<Link>, PodError> {
-        let mut links = Vec::new();
+        let (mut links, mut known) = (Vec::new(), None);
         for address in &mut self.addresses {
-            match link::towards(&mut self.host, address.ip)? {
+            match link::towards(&mut self.host, address.ip, &mut known)? {
                 Way::Link(way) => {
                     links.push(Link {
                         family: Family::of(address.ip),

@@ -20,8 +20,8 @@ use crate::quote::excerpt;
 /// The largest state that is read, in bytes. Real ones have a few kilobytes, but a state repeats the
 /// annotations of config.json: what a runtime took there must not fail here.
 pub const MAX_STATE: usize = MAX_CONFIG;
-/// What real ones have at most, in bytes: read at once.
-const USUAL_STATE: usize = 32 * 1024;
+/// What most real ones have at most, in bytes: read at once.
+const USUAL_STATE: usize = 8 * 1024;
 
 /// What a container's state says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A transaction: messages that the kernel takes all or none.
 
+use netlink_packet_core::NLM_F_ACK;
 use rustix::io::Errno;
 
 use crate::Error;
@@ -8,6 +9,9 @@ use crate::socket::{Socket, refusal};
 
 /// What a message of a transaction is for, to name it in an error.
 pub(crate) type Label = &'static str;
+
+/// Room for a message: what a host port in ip6 takes.
+const USUAL_MESSAGE: usize = 256;
 
 /// Messages of one transaction.
 #[derive(Debug)]
@@ -78,17 +82,15 @@ impl Batch {
     /// Only the last message asks for an acknowledgement, lest many of them overflow the socket's
     /// receive buffer; errors are reported in any case.
     fn encode(&self, first: u32) -> Vec<u8> {
-        let mut bytes = Message::batch_begin(self.generation).encode(first);
+        let mut bytes = Vec::with_capacity(self.messages.len() * USUAL_MESSAGE);
+        Message::batch_begin(self.generation).append(&mut bytes, first, 0);
+        let mut sequence = first;
         for (index, (message, _)) in self.messages.iter().enumerate() {
-            let sequence = first.wrapping_add(index as u32 + 1);
-            if index + 1 == self.messages.len() {
-                bytes.extend(message.clone().acknowledged().encode(sequence));
-            } else {
-                bytes.extend(message.encode(sequence));
-            }
+            sequence = sequence.wrapping_add(1);
+            let last = index + 1 == self.messages.len();
+            message.append(&mut bytes, sequence, if last { NLM_F_ACK } else { 0 });
         }
-        let end = first.wrapping_add(self.messages.len() as u32 + 1);
-        bytes.extend(Message::batch_end().encode(end));
+        Message::batch_end().append(&mut bytes, sequence.wrapping_add(1), 0);
         bytes
     }
 

@@ -13,12 +13,8 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLA_F_NESTED, NLA_HEADER_SIZE, NlaBuffer, NlasIterator,
-};
-use netlink_packet_netfilter::nftables::{
-    DataAttribute, ListAttribute, SetElementAttribute, SetElementFlags,
-};
+use netlink_packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlaBuffer, NlasIterator};
+use netlink_packet_netfilter::nftables::SetElementFlags;
 
 use crate::expression::counter_value;
 use crate::set::Counter;
@@ -40,36 +36,26 @@ pub(crate) struct Element {
 }
 
 impl Element {
-    /// The element as an entry of NFTA_SET_ELEM_LIST_ELEMENTS.
-    pub(crate) fn attribute(&self) -> ListAttribute<SetElementAttribute> {
-        let mut attributes = Vec::with_capacity(5);
-        if self.interval_end {
-            attributes.push(SetElementAttribute::Flags(SetElementFlags::IntervalEnd));
-        }
-        attributes.push(SetElementAttribute::Key(DataAttribute::Value(self.key.clone())));
-        if let Some(data) = &self.data {
-            attributes.push(SetElementAttribute::Data(DataAttribute::Value(data.clone())));
-        }
-        if let Some(comment) = &self.comment {
-            attributes.push(SetElementAttribute::UserData(encode_comment(comment)));
-        }
-        // Without a counter, the kernel gives the element the set's own, at zero.
-        if let Some(counter) = self.counter {
-            let value = counter_value(Some(counter));
-            let kind = NFTA_SET_ELEM_EXPR | NLA_F_NESTED;
-            attributes.push(SetElementAttribute::Other(DefaultNla::new(kind, value)));
-        }
-        ListAttribute::Element(attributes)
-    }
-
-    /// Appends the bytes of [`Element::attribute`].
+    /// Appends the element, as an entry of NFTA_SET_ELEM_LIST_ELEMENTS.
     pub(crate) fn encode(&self, list: &mut Vec<u8>) {
-        let attribute = self.attribute();
-        let begin = list.len();
-        list.resize(begin + attribute.buffer_len(), 0);
-        if let Some(place) = list.get_mut(begin..) {
-            attribute.emit(place);
-        }
+        nest(list, NFTA_LIST_ELEM, |list| {
+            if self.interval_end {
+                let flags = SetElementFlags::IntervalEnd.bits();
+                push(list, NFTA_SET_ELEM_FLAGS, &flags.to_be_bytes());
+            }
+            nest(list, NFTA_SET_ELEM_KEY, |list| push(list, NFTA_DATA_VALUE, &self.key));
+            if let Some(data) = &self.data {
+                nest(list, NFTA_SET_ELEM_DATA, |list| push(list, NFTA_DATA_VALUE, data));
+            }
+            if let Some(comment) = &self.comment {
+                push(list, NFTA_SET_ELEM_USERDATA, &encode_comment(comment));
+            }
+            // Without a counter, the kernel gives the element the set's own, at zero.
+            if let Some(counter) = self.counter {
+                let kind = NFTA_SET_ELEM_EXPR | NLA_F_NESTED;
+                push(list, kind, &counter_value(Some(counter)));
+            }
+        });
     }
 
     /// Reads the attributes of one element of a list.
@@ -99,6 +85,28 @@ impl Element {
     }
 }
 
+/// Appends an attribute. Each is far from the 65,535 bytes that it could have.
+fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = (NLA_HEADER_SIZE + value.len()) as u16;
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// Appends an attribute that is made of others.
+fn nest(bytes: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
+    let begin = bytes.len();
+    push(bytes, kind | NLA_F_NESTED, &[]);
+    fill(bytes);
+    let length = (bytes.len() - begin) as u16;
+    if let Some(place) = bytes.get_mut(begin..).and_then(<[u8]>::first_chunk_mut) {
+        *place = length.to_ne_bytes();
+    }
+}
+
+/// An entry of a list.
+const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_FLAGS: u16 = 3;
@@ -198,15 +206,15 @@ pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_core::{Emitable, Nla};
     use proptest::prelude::*;
 
     fn emitted(element: &Element) -> Vec<u8> {
-        let attribute = element.attribute();
-        let mut bytes = vec![0; attribute.value_len()];
-        attribute.emit_value(&mut bytes);
-        assert_eq!(attribute.buffer_len() % 4, 0);
-        bytes
+        let mut bytes = Vec::new();
+        element.encode(&mut bytes);
+        assert_eq!(bytes.len() % 4, 0);
+        let entry = NlasIterator::new(&bytes[..]).next().unwrap().unwrap();
+        assert_eq!(usize::from(entry.length()), bytes.len());
+        entry.value().to_vec()
     }
 
     #[test]

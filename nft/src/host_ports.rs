@@ -124,28 +124,62 @@ impl HostPorts {
     }
 
     pub(crate) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {
-        let table = &self.settings.table;
-        let request = Message::get_table(family, table);
-        let found = self.socket.get("to read the table", &request, reply::table);
-        let Some((comment, uses)) = found.map_err(no_nf_tables)? else {
-            return Ok(TableState::Missing);
-        };
-        if !comment.starts_with("hostport schema ") {
-            return Err(Error::ForeignTable { family, table: table.clone() });
-        }
-        let whole = Table::new(family, &self.settings);
-        if comment != whole.comment || uses != whole.uses() {
-            return Ok(TableState::Outdated);
-        }
-        // `nft flush table` takes the rules and leaves the rest.
-        for (chain, expected) in whole.chain_uses() {
-            let request = Message::get_chain(family, table, chain);
-            let uses = self.socket.get("to read a chain", &request, reply::chain_uses)?;
-            if uses != Some(expected) {
-                return Ok(TableState::Outdated);
+        let states = self.table_states([family])?;
+        Ok(states.into_iter().next().map_or(TableState::Missing, |(_, state)| state))
+    }
+
+    /// How the tables of some families are, all asked for at once.
+    pub(crate) fn table_states(
+        &mut self,
+        families: impl IntoIterator<Item = Family>,
+    ) -> Result<Vec<(Family, TableState)>, Error> {
+        let name = &self.settings.table;
+        let whole: Vec<Table> =
+            families.into_iter().map(|family| Table::new(family, &self.settings)).collect();
+        let mut requests = Vec::new();
+        for table in &whole {
+            requests.push(("to read the table", Message::get_table(table.family, name)));
+            // `nft flush table` takes the rules and leaves the rest.
+            for (chain, _) in table.chain_uses() {
+                let request = Message::get_chain(table.family, name, chain);
+                requests.push(("to read a chain", request));
             }
         }
-        Ok(TableState::Current)
+        let mut answers = self.socket.get_all(&requests).map_err(no_nf_tables)?.into_iter();
+        let mut states = Vec::new();
+        for table in whole {
+            let found = answers.next().flatten();
+            let chains: Vec<_> = table
+                .chain_uses()
+                .zip(answers.by_ref())
+                .map(|((_, n), found)| (n, found))
+                .collect();
+            let state = match found {
+                None => TableState::Missing,
+                Some(found) => self.state_of(&table, &found, chains)?,
+            };
+            states.push((table.family, state));
+        }
+        Ok(states)
+    }
+
+    /// The state of a table that is there: `chains` are the uses that each should have, and what was read.
+    fn state_of(
+        &self,
+        whole: &Table,
+        found: &[u8],
+        chains: Vec<(u32, Option<Vec<u8>>)>,
+    ) -> Result<TableState, Error> {
+        let (comment, uses) = reply::table(found)?;
+        if !comment.starts_with("hostport schema ") {
+            return Err(Error::ForeignTable { family: whole.family, table: whole.name.clone() });
+        }
+        let mut current = comment == whole.comment && uses == whole.uses();
+        for (expected, found) in chains {
+            let uses = found.map(|found| reply::chain_uses(&found)).transpose()?;
+            current &= uses == Some(expected);
+        }
+        Ok(if current { TableState::Current } else { TableState::Outdated })
     }
 
     pub(crate) fn hairpin(&mut self, pod: std::net::IpAddr) -> Result<Option<Hairpin>, Error> {

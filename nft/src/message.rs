@@ -4,8 +4,8 @@
 //! and attributes. Names and numbers are those of `linux/netfilter/nf_tables.h` and `nfnetlink.h`.
 
 use netlink_packet_core::{
-    DefaultNla, NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
-    NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP,
+    NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkSerializable,
 };
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::nftables::{
@@ -28,10 +28,8 @@ use crate::skeleton::{Chain, Hook, Table};
 /// One message to the kernel, without the sequence number that it gets when it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    family: NetfilterProtoFamily,
-    resource: u16,
     flags: u16,
-    body: NetfilterMessageInner,
+    content: NetfilterMessage,
 }
 
 /// The family in an `nfgenmsg` (NFPROTO_IPV4, NFPROTO_IPV6).
@@ -60,23 +58,23 @@ const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / ELEMENT;
 const NF_ACCEPT: u32 = 1;
 
 impl Message {
+    fn new(
+        family: NetfilterProtoFamily,
+        resource: u16,
+        flags: u16,
+        body: impl Into<NetfilterMessageInner>,
+    ) -> Self {
+        let header = NetfilterHeader::new(family, 0, resource);
+        Message { flags: NLM_F_REQUEST | flags, content: NetfilterMessage::new(header, body) }
+    }
+
     fn nftables(family: Family, flags: u16, body: NfTablesMessage) -> Self {
-        Message {
-            family: protocol_family(family),
-            resource: 0,
-            flags: NLM_F_REQUEST | flags,
-            body: body.into(),
-        }
+        Message::new(protocol_family(family), 0, flags, body)
     }
 
     /// A request to the connection tracking (ctnetlink).
     pub(crate) fn conntrack(family: Family, flags: u16, body: ConntrackMessage) -> Self {
-        Message {
-            family: protocol_family(family),
-            resource: 0,
-            flags: NLM_F_REQUEST | flags,
-            body: body.into(),
-        }
+        Message::new(protocol_family(family), 0, flags, body)
     }
 
     /// The beginning of a batch; with a generation it fails with ERESTART if the ruleset is of another.
@@ -100,12 +98,7 @@ impl Message {
     }
 
     fn batch_edge(body: ControlMessage) -> Self {
-        Message {
-            family: NetfilterProtoFamily::Unspec,
-            resource: NFNL_SUBSYS_NFTABLES,
-            flags: NLM_F_REQUEST,
-            body: body.into(),
-        }
+        Message::new(NetfilterProtoFamily::Unspec, NFNL_SUBSYS_NFTABLES, 0, body)
     }
 
     pub(crate) fn new_table(table: &Table) -> Self {
@@ -206,8 +199,7 @@ impl Message {
         set: &str,
         element: &Element,
     ) -> Self {
-        let body = element_list(table, set, vec![element.attribute()]);
-        Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
+        Message::element_bytes(family, table, set, std::slice::from_ref(element))
     }
 
     /// Adds many elements, as few messages as an attribute's length of 16 bits allows.
@@ -217,18 +209,22 @@ impl Message {
         set: &'a str,
         elements: &'a [Element],
     ) -> impl Iterator<Item = Self> + 'a {
-        elements.chunks(ELEMENTS_IN_A_MESSAGE).map(move |chunk| {
-            // As bytes at once: kept as values, many elements would be measured and copied again at
-            // each level that they are nested in.
-            let mut list = Vec::with_capacity(chunk.len() * ELEMENT);
-            for element in chunk {
-                element.encode(&mut list);
-            }
-            let mut body = element_list(table, set, vec![]);
-            let kind = NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED;
-            body.attributes.push(SetElementList::Other(DefaultNla::new(kind, list)));
-            Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
-        })
+        elements
+            .chunks(ELEMENTS_IN_A_MESSAGE)
+            .map(move |chunk| Message::element_bytes(family, table, set, chunk))
+    }
+
+    /// As bytes at once: kept as values, elements would be measured and copied again at each level that
+    /// they are nested in.
+    fn element_bytes(family: Family, table: &TableName, set: &str, elements: &[Element]) -> Self {
+        let mut list = Vec::with_capacity(elements.len() * ELEMENT);
+        for element in elements {
+            element.encode(&mut list);
+        }
+        let mut body = element_list(table, set, vec![]);
+        let kind = NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED;
+        body.attributes.push(SetElementList::Other(DefaultNla::new(kind, list)));
+        Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
     }
 
     /// The same message, which fails with EEXIST where the key is taken.
@@ -283,19 +279,19 @@ impl Message {
     }
 
     fn dump(family: u8, body: NfTablesMessage) -> Self {
-        Message { family: family.into(), ..Message::nftables(Family::Ip, NLM_F_DUMP, body) }
+        Message::new(family.into(), 0, NLM_F_DUMP, body)
     }
 
     pub(crate) fn get_generation() -> Self {
         let body = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
-        Message { family: NetfilterProtoFamily::Unspec, ..Message::nftables(Family::Ip, 0, body) }
+        Message::new(NetfilterProtoFamily::Unspec, 0, 0, body)
     }
 
     /// The message that removes what this one makes.
     #[cfg(feature = "nftnl")]
     pub(crate) fn deleting(&self) -> Self {
         use NfTablesMessage::*;
-        let body = match self.body.clone() {
+        let body = match self.content.inner.clone() {
             NetfilterMessageInner::NfTables(body) => NetfilterMessageInner::NfTables(match body {
                 NewTable(table) => DeleteTable(table),
                 NewChain(chain) => DeleteChain(chain),
@@ -306,23 +302,33 @@ impl Message {
             }),
             other => other,
         };
-        Message { flags: NLM_F_REQUEST, body, ..self.clone() }
+        let content = NetfilterMessage::new(self.content.header.clone(), body);
+        Message { flags: NLM_F_REQUEST, content }
     }
 
     /// The bytes to send.
     pub fn encode(&self, sequence: u32) -> Vec<u8> {
-        let mut header = NetlinkHeader::default();
-        header.flags = self.flags;
-        header.sequence_number = sequence;
-        let body = NetfilterMessage::new(
-            NetfilterHeader::new(self.family, 0, self.resource),
-            self.body.clone(),
-        );
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(body));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
+        let mut bytes = Vec::new();
+        self.append(&mut bytes, sequence, 0);
         bytes
+    }
+
+    /// Appends the bytes to send to those of other messages, with these flags besides its own.
+    pub(crate) fn append(&self, bytes: &mut Vec<u8>, sequence: u32, flags: u16) {
+        let mut header = NetlinkHeader::default();
+        let (begin, length) =
+            (bytes.len(), header.buffer_len() + Emitable::buffer_len(&self.content));
+        header.length = length as u32;
+        header.message_type = self.content.message_type();
+        header.flags = self.flags | flags;
+        header.sequence_number = sequence;
+        bytes.resize(begin + length, 0);
+        if let Some(place) = bytes.get_mut(begin..) {
+            header.emit(place);
+            if let Some(place) = place.get_mut(header.buffer_len()..) {
+                self.content.serialize(place);
+            }
+        }
     }
 }
 

@@ -106,7 +106,7 @@ fn parts(table: &Table) -> Vec<Part> {
     let mut parts = vec![part("a table".to_owned(), Message::new_table(table))];
     for (index, set) in table.sets.iter().enumerate() {
         let message = Message::new_set(table, set, index as u32 + 1);
-        // A module of its own before Linux 5.17.
+        // A module of its own on Linux 5.10, and part of nf_tables on 6.1.
         let modules = if set.counter { vec!["nft_counter"] } else { vec!["nf_tables"] };
         parts.push(Part { modules, ..part(format!("the set {}", set.name), message) });
     }

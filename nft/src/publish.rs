@@ -135,8 +135,8 @@ impl HostPorts {
     /// The usual case: nothing that is asked for is there. Void if it is not that case.
     fn publish_new(&mut self, publication: &Publication) -> Result<Attempt<Changes>, Error> {
         let mut batch = Batch::new(None);
-        for family in publication.families() {
-            match self.table_state(family)? {
+        for (family, state) in self.table_states(publication.families())? {
+            match state {
                 TableState::Current => {}
                 TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
                 TableState::Outdated => return Ok(Attempt::Void),
@@ -170,8 +170,8 @@ impl HostPorts {
     ) -> Result<Attempt<Changes>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut carried = BTreeMap::new();
-        for family in publication.families() {
-            match self.table_state(family)? {
+        for (family, state) in self.table_states(publication.families())? {
+            match state {
                 TableState::Current => {}
                 TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
                 TableState::Outdated => {

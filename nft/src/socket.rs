@@ -19,10 +19,14 @@ use crate::Error;
 use crate::message::Message;
 use crate::reply::{Malformed, Replies, Reply};
 
-/// The kernel builds no larger datagram for a dump.
-const DATAGRAM: usize = 32 * 1024;
+/// The kernel builds no larger datagram for a dump (netlink_recvmsg).
+const DUMP: usize = 32 * 1024;
+/// Room for any other answer, and for a notification (NLMSG_GOODSIZE).
+const DATAGRAM: usize = 8 * 1024;
 /// What the usual socket buffers of 208 KiB take in any case, with all the errors in answer.
 const ORDINARY_BATCH: usize = 16 * 1024;
+/// Room for a request: a table's name, a chain's name.
+const USUAL_REQUEST: usize = 64;
 /// How many datagrams of earlier requests are passed over.
 const STRAY_DATAGRAMS: u32 = 1000;
 /// How often an interrupted dump is begun again, within [`PATIENCE`]: a very long list takes seconds.
@@ -93,12 +97,45 @@ impl Socket {
         read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Error> {
         let sequence = self.request(request)?;
+        self.object(sequence, what, read)
+    }
+
+    /// The object in answer to the request of a sequence number.
+    fn object<T>(
+        &mut self,
+        sequence: u32,
+        what: &str,
+        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Error> {
         self.answer(sequence, |reply| match reply {
             Reply::Object { attributes, .. } => Ok(Some(read(attributes)?)),
             Reply::Failed(Errno::NOENT) => Ok(None),
             Reply::Failed(error) => Err(refusal(what, error)),
             Reply::Acknowledged | Reply::Done { .. } => Err(Malformed.into()),
         })
+    }
+
+    /// Sends several requests at once, and gives the attributes of the objects in answer, in their order.
+    ///
+    /// The kernel answers one after the other (netlink_rcv_skb), each in a datagram of its own.
+    pub(crate) fn get_all(
+        &mut self,
+        requests: &[(&'static str, Message)],
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let first = self.sequence;
+        let mut bytes = Vec::with_capacity(requests.len() * USUAL_REQUEST);
+        for (_, request) in requests {
+            request.append(&mut bytes, self.sequence, 0);
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+        self.send(&bytes)?;
+        let mut objects = Vec::with_capacity(requests.len());
+        for place in 0..requests.len() as u32 {
+            let own = first.wrapping_add(place);
+            let what = requests.get(place as usize).map_or("", |(what, _)| *what);
+            objects.push(self.object(own, what, |attributes| Ok(attributes.to_vec()))?);
+        }
+        Ok(objects)
     }
 
     /// Sends a request that is answered by an acknowledgement alone.
@@ -138,6 +175,7 @@ impl Socket {
         request: &Message,
         mut read: impl FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<DumpEnd, Error> {
+        self.buffer.reserve(DUMP);
         let own = self.request(request)?;
         let (mut restart, mut began) = (false, None);
         // Each datagram but the last holds at least one element, so the kernel bounds this loop.

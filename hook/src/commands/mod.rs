@@ -8,15 +8,15 @@ mod restore;
 mod show;
 mod watch;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hostport_nft::{HostPort, TableName};
 use thiserror::Error;
-use tracing::level_filters::LevelFilter;
 
 use crate::cli::{Arguments, Command, CommonArguments};
+use crate::log;
 
 /// Why a command failed: one line that says what, which port or file, and what to do.
 #[derive(Debug, Error)]
@@ -45,7 +45,7 @@ pub struct Place {
 /// Runs the command that was asked for.
 pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let CommonArguments { table, state_dir, log_level } = arguments.common;
-    log_to_stderr(log_level);
+    log::to_stderr(log_level);
     let place = Place { table, state_dir };
     match arguments.command {
         Command::Hook(hook) => hook::run(&hook, &place)?,
@@ -64,21 +64,6 @@ fn nft_delete(table: &TableName, host: HostPort) -> String {
     let HostPort { host_ip, port, protocol } = host;
     let family = host.family();
     format!("nft delete element {family} {table} ports '{{ {host_ip} . {port} . {protocol} }}'")
-}
-
-/// One line an event, without a time: runtimes and journald have their own.
-fn log_to_stderr(level: LevelFilter) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // It would complain on stderr of a stderr that cannot be written, and panic.
-        .log_internal_errors(false)
-        .without_time()
-        .finish();
-    // It can only fail where one is set already, and then events go there.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// Prints a command's result. A reader that has seen enough (`| head`) is no failure.

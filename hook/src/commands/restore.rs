@@ -64,10 +64,10 @@ fn links(
     let endpoints: BTreeSet<IpAddr> =
         claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
     let mut links: BTreeMap<(Family, u32), Link> = BTreeMap::new();
-    let mut socket = rtnetlink::Socket::open()?;
+    let (mut socket, mut known) = (rtnetlink::Socket::open()?, None);
     for (index, ip) in endpoints.iter().enumerate() {
         progress.step(format_args!("looking for link {} of {}", index + 1, endpoints.len()));
-        let Way::Link(way) = link::towards(&mut socket, *ip)? else { continue };
+        let Way::Link(way) = link::towards(&mut socket, *ip, &mut known)? else { continue };
         let family = Family::of(*ip);
         if let std::collections::btree_map::Entry::Vacant(vacant) = links.entry((family, way.index))
         {

@@ -1,7 +1,7 @@
 //! Whether an owner is still alive.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -42,11 +42,15 @@ impl Process {
     }
 }
 
+/// Room for /proc/PID/stat up to the start time: a name of 64 bytes at most, and 20 numbers.
+const STAT: usize = 1024;
+
 /// When the process of this number started; none if there is none, or only its remains.
 fn start_time(pid: i32) -> io::Result<Option<u64>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
+    let mut stat = [0; STAT];
+    match File::open(format!("/proc/{pid}/stat")).and_then(|file| read_once(&file, &mut stat)) {
         // Its name may be any bytes.
-        Ok(stat) => Ok(parse_stat(&String::from_utf8_lossy(&stat))),
+        Ok(length) => Ok(parse_stat(&String::from_utf8_lossy(stat.get(..length).unwrap_or(&[])))),
         // It ended, before the file was opened or after it.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound
@@ -58,8 +62,19 @@ fn start_time(pid: i32) -> io::Result<Option<u64>> {
     }
 }
 
+/// The kernel gives all of such a file at once.
+fn read_once(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// Beside the network namespace that a hook has opened: the way there is known to the kernel by then.
 fn own_pid_namespace() -> Option<u64> {
-    fs::metadata("/proc/self/ns/pid").ok().map(|file| file.ino())
+    fs::metadata("/proc/thread-self/ns/pid").ok().map(|file| file.ino())
 }
 
 /// The start time in the text of /proc/PID/stat (proc(5)): field 22, counted behind the name, which

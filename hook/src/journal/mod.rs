@@ -101,10 +101,17 @@ impl Journal {
         let temporary = format!("{}.{}{TEMPORARY}", entry.owner, std::process::id());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        // A process that had our number and was killed may have left its file.
-        let _ = rustix::fs::unlinkat(&self.folder, temporary.as_str(), AtFlags::empty());
-        let file = rustix::fs::openat(&self.folder, temporary.as_str(), flags, Mode::from(0o600))
-            .map_err(self.failed("create", &temporary))?;
+        let create =
+            || rustix::fs::openat(&self.folder, temporary.as_str(), flags, Mode::from(0o600));
+        let file = match create() {
+            // A process that had our number and was killed has left its file.
+            Err(Errno::EXIST) => {
+                let _ = rustix::fs::unlinkat(&self.folder, temporary.as_str(), AtFlags::empty());
+                create()
+            }
+            created => created,
+        };
+        let file = file.map_err(self.failed("create", &temporary))?;
         let written = File::from(file)
             .write_all(&text)
             .map_err(|source| self.io("write", &temporary, source));

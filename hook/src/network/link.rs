@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::object::{Kind, RTN_LOCAL, RTN_UNICAST};
+use super::object::{Kind, Link, RTN_LOCAL, RTN_UNICAST};
 use super::rtnetlink::{self, Socket};
 
 /// Where a packet to an address goes from here.
@@ -36,24 +36,32 @@ pub struct OutLink {
 }
 
 /// Finds the way to an address.
-pub fn towards(socket: &mut Socket, ip: IpAddr) -> Result<Way, rtnetlink::Error> {
+///
+/// `known` is a link that was read just now, towards the container's address of the other family.
+pub fn towards(
+    socket: &mut Socket,
+    ip: IpAddr,
+    known: &mut Option<Link>,
+) -> Result<Way, rtnetlink::Error> {
     let Some(route) = socket.route_to(ip)? else { return Ok(Way::NoRoute) };
     match (route.kind, route.links.first()) {
         (RTN_LOCAL, _) => Ok(Way::Local),
-        (RTN_UNICAST, Some(index)) => match socket.link(*index)? {
-            Some(link) => {
-                let is_bridge = link.kind == Kind::Bridge;
-                let (sysctl, bridge_nf) = match ip {
-                    IpAddr::V4(_) => (BRIDGE_NF_CALL_IPTABLES, link.nf_call_iptables),
-                    IpAddr::V6(_) => (BRIDGE_NF_CALL_IP6TABLES, link.nf_call_ip6tables),
-                };
-                let bridge_nf = is_bridge && calls_iptables(Path::new(sysctl), bridge_nf);
-                let shared = link.kind != Kind::Pair && !link.point_to_point;
-                let bypasses = shared && !bridge_nf;
-                Ok(Way::Link(OutLink { index: *index, name: link.name, bypasses, bridge_nf }))
+        (RTN_UNICAST, Some(index)) => {
+            if known.as_ref().is_none_or(|link| link.index != *index) {
+                *known = socket.link(*index)?;
             }
-            None => Ok(Way::NoRoute), // it went just now
-        },
+            // None if it went just now.
+            let Some(link) = known else { return Ok(Way::NoRoute) };
+            let is_bridge = link.kind == Kind::Bridge;
+            let (sysctl, bridge_nf) = match ip {
+                IpAddr::V4(_) => (BRIDGE_NF_CALL_IPTABLES, link.nf_call_iptables),
+                IpAddr::V6(_) => (BRIDGE_NF_CALL_IP6TABLES, link.nf_call_ip6tables),
+            };
+            let bridge_nf = is_bridge && calls_iptables(Path::new(sysctl), bridge_nf);
+            let shared = link.kind != Kind::Pair && !link.point_to_point;
+            let (bypasses, name) = (shared && !bridge_nf, link.name.clone());
+            Ok(Way::Link(OutLink { index: *index, name, bypasses, bridge_nf }))
+        }
         _ => Ok(Way::NoRoute),
     }
 }

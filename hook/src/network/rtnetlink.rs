@@ -25,8 +25,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a dump is repeated because something changed while it ran.
 const DUMPS: usize = 10;
 
-/// What the kernel fills at most in one go of a dump (netlink_recvmsg, since Linux 4.5).
-const BUFFER: usize = 32 * 1024;
+/// What the kernel fills at most in one go of a dump: as much as is read at a time (netlink_recvmsg, since
+/// Linux 4.5). A link takes less than 2 KiB.
+const BUFFER: usize = 8 * 1024;
 
 /// RTEXT_FILTER_SKIP_STATS: leaves the counters out of a link.
 const SKIP_STATS: u32 = 1 << 3;

@@ -93,7 +93,7 @@ impl Facts {
         let endpoints: BTreeSet<IpAddr> =
             self.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
         for ip in endpoints {
-            self.ways.insert(ip, link::towards(&mut self.socket, ip)?);
+            self.ways.insert(ip, link::towards(&mut self.socket, ip, &mut None)?);
         }
         for family in Family::ALL {
             let mut routes = self.socket.default_routes(family == Family::Ip6)?;

@@ -30,34 +30,41 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Prints the findings. Exit status 1 if something is broken.
 pub fn run(json: bool, place: &Place) -> Result<ExitCode, CommandError> {
-    let mut findings = examine(place)?;
-    for _ in 1..LOOKS {
-        if !findings.iter().any(|finding| finding.kind.may_pass()) {
-            break;
+    let mut findings = match examine(place) {
+        Err(CommandError::Ruleset(hostport_nft::Error::NoNfTables)) => {
+            vec![kernel::without_nf_tables()]
         }
-        thread::sleep(PAUSE);
-        findings = examine(place)?;
-    }
+        findings => findings?,
+    };
+    findings.sort_by_key(|finding| finding.kind);
+    let findings: Vec<Finding> = findings.into_iter().map(Finding::on_one_line).collect();
     print(&if json { render::json(&findings) } else { render::text(&findings) })?;
     Ok(if render::broken(&findings) > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn examine(place: &Place) -> Result<Vec<Finding>, CommandError> {
-    let mut findings = Vec::new();
-    let mut facts = match Facts::gather(place) {
-        Err(CommandError::Ruleset(hostport_nft::Error::NoNfTables)) => {
-            return Ok(vec![kernel::without_nf_tables()]);
+    let (mut facts, mut findings) = look(place)?;
+    for _ in 1..LOOKS {
+        if !findings.iter().any(|finding| finding.kind.may_pass()) {
+            break;
         }
-        facts => facts?,
-    };
+        thread::sleep(PAUSE);
+        (facts, findings) = look(place)?;
+    }
+    // What takes long for many host ports and rules, and does not pass.
+    firewall::find(&mut facts, &mut findings);
+    listeners::find(&facts, &mut findings);
+    Ok(findings)
+}
+
+fn look(place: &Place) -> Result<(Facts, Vec<Finding>), CommandError> {
+    let mut facts = Facts::gather(place)?;
+    let mut findings = Vec::new();
     kernel::find(&facts, &mut findings);
     forwarding::find(&facts, &mut findings);
     journal::find(&facts, &place.state_dir, &mut findings);
     table::find(&facts, &mut findings);
     agreement::find(&facts, &mut findings);
     reach::find(&mut facts, &mut findings)?;
-    firewall::find(&mut facts, &mut findings);
-    listeners::find(&facts, &mut findings);
-    findings.sort_by_key(|finding| finding.kind);
-    Ok(findings.into_iter().map(Finding::on_one_line).collect())
+    Ok((facts, findings))
 }
