@@ -54,6 +54,7 @@ endurance: build ## Run the long tests (as root): races and containers by the th
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
 	@packaging/install-packages vm
 	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-vm-tests --bin vm-guest --target $(TARGET)
+	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
 check: ## Formatting, clippy, documentation, licences: no warnings

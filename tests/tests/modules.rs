@@ -13,7 +13,7 @@ use hostport_tests::lab::{Families, Lab, Network, PodSpec};
 /// The modules of the IPv4 table, and of the IPv6 table where it has others.
 const MODULES: [&str; 6] =
     ["nft_fib_ipv4", "nft_fib_ipv6", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct"];
-/// Kernels have it in nf_tables since 5.17.
+/// A module of its own on Linux 5.10, and part of nf_tables on 6.1.
 const COUNTER: &str = "nft_counter";
 
 /// A module that cannot be loaded, until this is dropped.

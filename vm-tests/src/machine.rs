@@ -56,6 +56,9 @@ pub struct Running {
     /// What the guest says.
     pub reports: Receiver<Report>,
     console: PathBuf,
+    /// Where the console is kept, for somebody who wants all of it.
+    shown: PathBuf,
+    log: PathBuf,
     initramfs: PathBuf,
 }
 
@@ -156,12 +159,9 @@ pub fn start(
     plan: &Plan,
     disks: &Disks<'_>,
 ) -> Result<Running, Wrong> {
-    let own = |what: &str| {
-        let name = kernel.name.replace('/', "_");
-        options.cache().join(format!("{name}-{}.{what}", std::process::id()))
-    };
-    let (initramfs, console) =
-        (own("initramfs"), options.cache().join(format!("{}.console", kernel.name)));
+    let name = &kernel.name;
+    let own = |what: &str| options.cache().join(format!("{name}-{}.{what}", std::process::id()));
+    let [initramfs, console, log] = ["initramfs", "console", "qemu"].map(own);
     at(&initramfs, fs::write(&initramfs, guest::initramfs(options, kernel, plan)?))?;
     let mut qemu = Command::new(QEMU);
     let (accel, cpu) = match accel {
@@ -192,7 +192,6 @@ pub fn start(
                 .arg(format!("virtio-blk-pci,drive={serial},serial={serial}"));
         }
     }
-    let log = own("qemu");
     let errors = at(&log, fs::File::create(&log))?;
     let mut child =
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().map_err(
@@ -209,7 +208,8 @@ pub fn start(
             }
         }
     });
-    Ok(Running { child, reports, console, initramfs })
+    let shown = options.cache().join(format!("{name}.console"));
+    Ok(Running { child, reports, console, shown, log, initramfs })
 }
 
 impl Running {
@@ -224,13 +224,18 @@ impl Running {
         let text = fs::read(&self.console).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
+        let end = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
+        let qemu = fs::read_to_string(&self.log).unwrap_or_default();
+        if qemu.is_empty() { end } else { format!("{end}\nQEMU said: {qemu}") }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.end();
-        let _ = fs::remove_file(&self.initramfs);
+        let _ = fs::rename(&self.console, &self.shown);
+        for file in [&self.log, &self.initramfs] {
+            let _ = fs::remove_file(file);
+        }
     }
 }

@@ -44,9 +44,15 @@ fn main() -> ExitCode {
 
 /// Whether every test passed on every kernel.
 fn run(options: &Options) -> Result<bool, Wrong> {
-    let kernels = kernel::of(options)?;
     let suites = suites::build(&selection::suites(options))?;
     let jobs = selection::jobs(options, &suites)?;
+    if options.list {
+        for job in &jobs {
+            println!("{}::{}", job.suite, job.test);
+        }
+        return Ok(true);
+    }
+    let kernels = kernel::of(options)?;
     let root = root::of(options)?;
     let tests = guest::tests_disk(options, &suites)?;
     let accel = accel::of(options, &kernels)?;

@@ -11,7 +11,6 @@ pub struct Reporter {
     tests: Vec<String>,
     results: BTreeMap<(String, String), Cell>,
     failures: Vec<(String, String)>,
-    done: usize,
 }
 
 struct Cell {
@@ -28,7 +27,6 @@ impl Reporter {
             tests: jobs.iter().map(|job| format!("{}::{}", job.suite, job.test)).collect(),
             results: BTreeMap::new(),
             failures: Vec::new(),
-            done: 0,
         }
     }
 
@@ -61,9 +59,8 @@ impl Reporter {
     }
 
     /// A machine did all that it was to do.
-    pub fn done(&mut self, kernel: &str, seconds: f64) {
+    pub fn done(&self, kernel: &str, seconds: f64) {
         println!("{kernel:5} done after {seconds:.0} s");
-        self.done += 1;
     }
 
     /// A machine did not, or its kernel is at fault.
@@ -74,7 +71,7 @@ impl Reporter {
 
     /// Whether every test passed on every kernel.
     pub fn all_passed(&self) -> bool {
-        self.failures.is_empty() && self.passed() == self.kernels.len() * self.tests.len()
+        self.failed() == 0
     }
 
     fn passed(&self) -> usize {
@@ -87,16 +84,14 @@ impl Reporter {
             println!("\n---- {title} ----\n{}", output.trim_end());
         }
         println!("\n{}", self.matrix());
+        println!("{} passed, {} failed", self.passed(), self.failed());
+    }
+
+    /// Tests that failed or never ran, and kernels that are at fault.
+    fn failed(&self) -> usize {
         let all = self.kernels.len() * self.tests.len();
-        let broken = self.kernels.len() - self.done;
-        if broken > 0 {
-            println!("{broken} of {} machines did not get to the end", self.kernels.len());
-        }
-        let passed = self.passed();
-        println!(
-            "{passed} passed, {} failed",
-            all - passed + self.failures.len().min(1) * usize::from(all == passed)
-        );
+        let at_fault = self.failures.iter().filter(|(title, _)| self.kernels.contains(title));
+        all - self.passed() + at_fault.count()
     }
 
     /// Tests against kernels, as a Markdown table: seconds where a test passed.
@@ -126,5 +121,59 @@ impl Reporter {
             table += &row(test, &mut cells);
         }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(test: &str) -> Job {
+        Job { suite: "flows".into(), test: test.into(), alone: false, limit: 1 }
+    }
+
+    fn reporter() -> Reporter {
+        let mut reporter =
+            Reporter::new(vec!["5.10".into(), "6.1".into()], &[job("stay"), job("go")]);
+        for kernel in ["5.10", "6.1"] {
+            reporter.booted(kernel, &format!("{kernel}.0"), 2.0);
+            reporter.ended(kernel, "flows::stay", Outcome::Passed, 1.25, "");
+        }
+        reporter
+    }
+
+    #[test]
+    fn the_matrix_has_a_row_for_each_test_and_a_column_for_each_kernel() {
+        let mut reporter = reporter();
+        reporter.ended("6.1", "flows::go", Outcome::TimedOut, 9.0, "waiting");
+        let table = "\
+| test        | 5.10.0 |  6.1.0 |
+| ----------- | ------ | ------ |
+| flows::stay |    1.2 |    1.2 |
+| flows::go   |      - | FAILED |
+";
+        assert_eq!(reporter.matrix(), table);
+        assert!(!reporter.all_passed());
+    }
+
+    #[test]
+    fn a_test_that_never_ran_is_no_success() {
+        let mut reporter = reporter();
+        reporter.ended("6.1", "flows::go", Outcome::Passed, 1.0, "");
+        assert!(!reporter.all_passed());
+        reporter.ended("5.10", "flows::go", Outcome::Passed, 1.0, "");
+        assert!(reporter.all_passed());
+    }
+
+    #[test]
+    fn a_kernel_at_fault_is_a_failure_though_all_tests_passed() {
+        let mut reporter = reporter();
+        for kernel in ["5.10", "6.1"] {
+            reporter.ended(kernel, "flows::go", Outcome::Passed, 1.0, "");
+            reporter.done(kernel, 3.0);
+        }
+        reporter.broken("6.1", "the kernel logged a bug");
+        assert!(!reporter.all_passed());
+        assert_eq!(reporter.failed(), 1);
     }
 }

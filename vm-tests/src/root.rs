@@ -13,14 +13,12 @@ use crate::program::{at, run};
 use crate::{Wrong, apt, image};
 
 /// What the tests call, and a shell to look around with.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 14] = [
     "base-files",
     "bash",
-    "bridge-utils",
     "busybox-static",
     "conntrack",
     "coreutils",
-    "curl",
     "dash",
     "ipvsadm",
     "iproute2",
@@ -90,6 +88,7 @@ pub fn of(options: &Options) -> Result<Root, Wrong> {
     let image = options.cache().join(format!("root-{:016x}.img", state.finish()));
     if !image.is_file() {
         eprintln!("vm-tests: making the guest's root from {} packages", closure.len());
+        forget_others(&options.cache());
         make(&closure, &options.cache().join("root"), &image)?;
     }
     Ok(Root::Disk(image))
@@ -121,6 +120,16 @@ fn make(packages: &[(String, String)], folder: &Path, image: &Path) -> Result<()
     run(Command::new("ldconfig").arg("-r").arg(folder))?;
     image::make(folder, image, FREE)?;
     at(folder, fs::remove_dir_all(folder))
+}
+
+/// Removes the images of other packages.
+fn forget_others(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("root-") && name.ends_with(".img") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The links by which update-alternatives(1) chooses one of the files.

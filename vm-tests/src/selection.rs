@@ -70,14 +70,12 @@ pub fn jobs(options: &Options, suites: &BTreeMap<String, Suite>) -> Result<Vec<J
             jobs.push(Job { suite, test, alone: choice.alone, limit: LIMIT });
         }
     }
-    if !options.test.is_empty() {
-        jobs.retain(|job| {
-            let name = format!("{}::{}", job.suite, job.test);
-            options.test.iter().any(|text| name.contains(text))
-        });
+    let fits = |job: &Job, text: &String| format!("{}::{}", job.suite, job.test).contains(text);
+    if let Some(text) = options.test.iter().find(|text| !jobs.iter().any(|job| fits(job, text))) {
+        return Err(format!("--test {text}: no test has such a name (--list shows them)"));
     }
-    if jobs.is_empty() {
-        return Err("no test has such a name".to_owned());
+    if !options.test.is_empty() {
+        jobs.retain(|job| options.test.iter().any(|text| fits(job, text)));
     }
     Ok(jobs)
 }

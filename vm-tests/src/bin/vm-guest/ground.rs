@@ -1,5 +1,6 @@
 //! The ground that the tests stand on: file systems and modules.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,6 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hostport_vm_tests::{FOLDER, Plan, TESTS, disk};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::process::{chdir, chroot};
@@ -83,27 +85,11 @@ pub fn load(modules: &[String]) {
 /// Makes the root disk the root. What is written to it goes to memory where it cannot be written.
 fn enter_root() -> Result<(), Wrong> {
     let root = Path::new(NEW_ROOT);
-    match mount_disk(disk::ROOT, root, MountFlags::empty()) {
-        Ok(()) => {}
-        Err(_) => {
-            let [lower, memory] = ["lower", "memory"].map(|name| Path::new(FOLDER).join(name));
-            mount_disk(disk::ROOT, &lower, MountFlags::RDONLY)?;
-            mount_new("tmpfs", "tmpfs", &memory, MountFlags::empty())?;
-            let [upper, work] = ["upper", "work"].map(|name| memory.join(name));
-            for folder in [&upper, &work, &root.to_owned()] {
-                fs::create_dir_all(folder).map_err(|error| format!("{folder:?}: {error}"))?;
-            }
-            let options = format!(
-                "lowerdir={},upperdir={},workdir={}\0",
-                lower.display(),
-                upper.display(),
-                work.display()
-            );
-            let options = std::ffi::CString::from_vec_with_nul(options.into_bytes())
-                .map_err(|error| error.to_string())?;
-            mount("overlay", root, "overlay", MountFlags::empty(), &*options)
-                .map_err(|error| format!("an overlay over the root disk: {error}"))?;
-        }
+    mount_disk(disk::ROOT, root, MountFlags::empty())?;
+    // A file system that cannot be written by its nature is mounted so without being told.
+    let about = statvfs(root).map_err(|error| format!("{root:?}: {error}"))?;
+    if about.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        cover_with_memory(root)?;
     }
     mount_kernel(NEW_ROOT)?;
     // As switch_root(8) does. The helpers that the kernel starts, such as modprobe, follow, since they
@@ -113,6 +99,21 @@ fn enter_root() -> Result<(), Wrong> {
         .and_then(|()| chroot("."))
         .and_then(|()| chdir("/"))
         .map_err(|error| format!("cannot enter the root disk: {error}"))
+}
+
+/// Lays memory over a file system that cannot be written.
+fn cover_with_memory(root: &Path) -> Result<(), Wrong> {
+    let memory = Path::new(FOLDER).join("memory");
+    mount_new("tmpfs", "tmpfs", &memory, MountFlags::empty())?;
+    let [upper, work] = ["upper", "work"].map(|name| memory.join(name));
+    for folder in [&upper, &work] {
+        fs::create_dir_all(folder).map_err(|error| format!("{folder:?}: {error}"))?;
+    }
+    let (root_text, upper, work) = (root.display(), upper.display(), work.display());
+    let options = format!("lowerdir={root_text},upperdir={upper},workdir={work}");
+    let options = CString::new(options).map_err(|error| error.to_string())?;
+    mount("overlay", root, "overlay", MountFlags::empty(), &*options)
+        .map_err(|error| format!("the root is read-only, and cannot get an overlay: {error}"))
 }
 
 /// Mounts a disk, of whatever file system the kernel knows.
