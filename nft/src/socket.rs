@@ -34,7 +34,8 @@ const DUMP_ATTEMPTS: u32 = 20;
 /// `linux/netfilter/nfnetlink.h`.
 const NFNLGRP_NFTABLES: u32 = 7;
 const LISTENING_BUFFER: usize = 8 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the kernel may take to answer, and how long a list is tried to be read.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How many signals may interrupt one call.
 const INTERRUPTIONS: u32 = 100;
 
@@ -190,12 +191,12 @@ impl Socket {
                         restart |= interrupted || generation != *began.get_or_insert(generation);
                         read(attributes)?;
                     }
+                    (_, Reply::Failed(Errno::NOENT)) => return Ok(DumpEnd::Missing),
+                    // The set was there when the walk began, and was replaced or removed meanwhile.
+                    (_, Reply::Done { error: Some(Errno::NOENT | Errno::INTR), .. })
+                    | (_, Reply::Failed(Errno::INTR)) => return Ok(DumpEnd::Interrupted),
                     (_, Reply::Failed(error) | Reply::Done { error: Some(error), .. }) => {
-                        return match error {
-                            Errno::NOENT => Ok(DumpEnd::Missing),
-                            Errno::INTR => Ok(DumpEnd::Interrupted),
-                            error => Err(refusal("to list the table", error)),
-                        };
+                        return Err(refusal("to list the table", error));
                     }
                     (_, Reply::Done { interrupted, .. }) => {
                         let complete = !restart && !interrupted;

@@ -32,11 +32,11 @@ const CHOICES: &[Choice] = &[
     all("golden"),
     all("libnftnl"),
     all("library"),
+    all("listing"),
     all("ownership"),
     all("policy"),
     all("takeover"),
     all("watch"),
-    all("lab_itself"),
 ];
 
 const fn all(suite: &'static str) -> Choice {
