@@ -4,6 +4,7 @@ use netlink_packet_core::NLM_F_ACK;
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::host_ports::generation;
 use crate::message::Message;
 use crate::socket::{Socket, refusal};
 
@@ -94,10 +95,13 @@ impl Batch {
         bytes
     }
 
-    /// Sends it. An empty transaction is committed by doing nothing.
+    /// Sends it. An empty transaction changes nothing, but what it rests on must hold as well.
     pub(crate) fn commit(&self, socket: &mut Socket) -> Result<Outcome, Error> {
         if self.is_empty() {
-            return Ok(Outcome::Committed);
+            return Ok(match self.generation {
+                Some(looked_at) if generation(socket)? != looked_at => Outcome::Stale,
+                _ => Outcome::Committed,
+            });
         }
         let length = self.messages.len() as u32;
         let failures = match socket.commit(|first| self.encode(first), length)? {

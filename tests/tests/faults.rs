@@ -193,6 +193,49 @@ fn a_change_between_the_look_and_the_transaction_is_tried_again() {
 }
 
 #[test]
+fn what_comes_back_while_a_withdrawal_finds_nothing_is_withdrawn_too() {
+    // As when another's transaction replaces the table: for a moment it is found in neither form.
+    let stage = Stage::new();
+    let node = stage.node();
+    let (element, pod) = ("0.0.0.0 . 9000 . tcp", "10.85.0.11");
+    let others = "0.0.0.0 . 9000 . udp, 0.0.0.0 . 9001 . tcp, 192.0.2.1 . 9002 . tcp";
+    let (six, pod6) = (":: . 9000 . tcp, :: . 9000 . udp, :: . 9001 . tcp", "2001:db8:85::11");
+    let added = format!("{element} comment \"victim\" : {pod} . 8080");
+    let gone = || {
+        let scene = stage.prepare(Act::Withdraw);
+        node.nft(&format!(
+            "delete element ip hostport ports {{ {element}, {others} }}
+             delete element ip6 hostport ports {{ {six} }}
+             delete element ip hostport hairpin {{ {pod} . {pod} }}
+             delete element ip6 hostport hairpin {{ {pod6} . {pod6} }}"
+        ));
+        scene
+    };
+    let mut scene = gone();
+    let (_, calls) = scene.call.trace(node);
+    stage.clear(&mut scene, "undisturbed");
+    let last_look = calls
+        .iter()
+        .rposition(|call| call.text.contains("NFT_MSG_GETGEN"))
+        .expect("a look at the generation");
+    let reads = calls[..last_look].iter().filter(|call| call.name == "recvfrom");
+    let reads: Vec<&Call> = reads.collect();
+    for call in &reads {
+        let mut scene = gone();
+        thread::scope(|scope| {
+            let run = scope.spawn(|| scene.call.inject(node, call, Injection::Delay(200_000)));
+            thread::sleep(Duration::from_millis(100));
+            node.nft(&format!("add element ip hostport ports {{ {added} }}"));
+            run.join().unwrap().expect_success();
+        });
+        let left = stage.look();
+        assert!(!left.is_published("victim"), "{call}: {left:#?}");
+        stage.clear(&mut scene, "come back");
+    }
+    assert!(reads.len() > 5, "only {} answers", reads.len());
+}
+
+#[test]
 fn a_list_that_is_read_while_the_ruleset_changes_is_whole_or_an_error() {
     const MANY: usize = 20_000;
     let stage = Stage::new();
