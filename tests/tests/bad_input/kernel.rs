@@ -109,7 +109,8 @@ fn a_kernel_without_nf_tables_is_said_so() {
     let (table, generation, dump) = ("24000000010f", "14000000100f", "300000000d0f");
     tampered(ground.prestart(&bundle), &request(table, prestart.request)).refused(&parts);
     tampered(ground.poststop(&bundle), &request(generation, poststop.request)).refused(&parts);
-    tampered(ground.hostport(&["list"], ""), &request(dump, 1)).refused(&parts);
+    tampered(ground.hostport(&["list"], ""), &request(generation, 1)).refused(&parts);
+    tampered(ground.hostport(&["list"], ""), &request(dump, 2)).refused(&parts);
     tampered(ground.hostport(&["show"], ""), &request(table, 1)).refused(&parts);
     // struct nfgenmsg behind the header of NFNL_MSG_BATCH_BEGIN: the subsystem is its last byte, and
     // NFNL_SUBSYS_NONE the one that the kernel would know and never has.
