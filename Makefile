@@ -81,34 +81,34 @@ fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 
 install: ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/hostport
-	install -d -m 0755 $(DESTDIR)$(HOOKSDIR)
+	install -D -m 0755 $(BINARY) "$(DESTDIR)$(PREFIX)/bin/hostport"
+	install -d -m 0755 "$(DESTDIR)$(HOOKSDIR)"
 	for file in oci-hooks.d/*.json; do \
-		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file > $(DESTDIR)$(HOOKSDIR)/$${file##*/}; \
-		chmod 0644 $(DESTDIR)$(HOOKSDIR)/$${file##*/}; \
+		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file > "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
+		chmod 0644 "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
 	done
-	install -d -m 0755 $(DESTDIR)$(UNITDIR)
+	install -d -m 0755 "$(DESTDIR)$(UNITDIR)"
 	for file in systemd/*.service; do \
-		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > $(DESTDIR)$(UNITDIR)/$${file##*/}; \
-		chmod 0644 $(DESTDIR)$(UNITDIR)/$${file##*/}; \
+		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
+		chmod 0644 "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
 	done
 
 install-containerd: ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
-	install -d -m 0755 $(DESTDIR)$(CONTAINERDDIR)/hostport
+	install -d -m 0755 "$(DESTDIR)$(CONTAINERDDIR)/hostport"
 	for file in containerd/*; do \
 		sed -e 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' -e 's|/etc/containerd/|$(CONTAINERDDIR)/|' \
-			$$file > $(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}; \
-		chmod 0644 $(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}; \
+			$$file > "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; \
+		chmod 0644 "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; \
 	done
 
 uninstall-containerd: ## Remove what install-containerd installed, when no configuration names it any more
-	for file in containerd/*; do rm -f $(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}; done
-	-rmdir $(DESTDIR)$(CONTAINERDDIR)/hostport
+	for file in containerd/*; do rm -f "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; done
+	rmdir "$(DESTDIR)$(CONTAINERDDIR)/hostport" 2>/dev/null || true
 
 uninstall: ## Remove what install installed
-	rm -f $(DESTDIR)$(PREFIX)/bin/hostport
-	for file in oci-hooks.d/*.json; do rm -f $(DESTDIR)$(HOOKSDIR)/$${file##*/}; done
-	for file in systemd/*.service; do rm -f $(DESTDIR)$(UNITDIR)/$${file##*/}; done
+	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
+	for file in oci-hooks.d/*.json; do rm -f "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; done
+	for file in systemd/*.service; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -26,6 +26,20 @@ pub fn path(path: &Path) -> String {
     shorten(&path.to_string_lossy(), MOST_OF_A_PATH, &['\''])
 }
 
+/// Whether a text means itself in a command, as a word or several.
+pub fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./:@%+,= ".contains(&b))
+}
+
+/// A text as one word of a command for the shell.
+pub fn word(text: &str) -> String {
+    match is_plain(text) && !text.contains(' ') {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// As many of a text's characters as have room in `most`, escaped but for those to `keep`; then an
 /// ellipsis for the others.
 fn shorten(text: &str, most: usize, keep: &[char]) -> String {

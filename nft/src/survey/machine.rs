@@ -146,8 +146,12 @@ fn step(
         }
         "counter" | "log" | "notrack" | "objref" | "dup" | "flow_offload" | "last" => {}
         // It reads something that is not known here, or is one that a newer kernel has.
-        "socket" | "osf" | "rt" | "exthdr" | "xfrm" | "tunnel" | "numgen" | "hash" | "inner" => {
-            load(&vec![None; 16]);
+        "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => load(&vec![None; 16]),
+        // Theirs comes second (NFTA_HASH_DREG, NFTA_SOCKET_DREG, NFTA_TUNNEL_DREG).
+        "hash" | "socket" | "tunnel" => {
+            if let Some(register) = number(bytes, 2) {
+                registers.set(register, &[None; 16]);
+            }
         }
         _ => return Step::Match(Matched::Unknown),
     }

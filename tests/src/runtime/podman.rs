@@ -89,8 +89,11 @@ impl Podman {
         for (key, value) in &container.annotations {
             // podman before 5.0 reads this option as CSV, in which a list of ports would end at
             // its first comma.
-            let field = format!("{key}={value}").replace('"', "\"\"");
-            args.push(format!("--annotation=\"{field}\""));
+            let field = format!("{key}={value}");
+            args.push(match reads_csv() {
+                true => format!("--annotation=\"{}\"", field.replace('"', "\"\"")),
+                false => format!("--annotation={field}"),
+            });
         }
         args.extend(options.iter().map(|option| option.to_string()));
         args.push("--rootfs".to_owned());
@@ -244,4 +247,13 @@ pub fn hook_configurations(folder: &Path, program: &Path, arguments: &[&str]) {
         let name = path.file_name().expect("the name of a hook configuration");
         fs::write(folder.join(name), hook.to_string()).expect("a hook configuration to write");
     }
+}
+
+/// Whether podman takes an annotation for a line of CSV, as it did before 5.0.
+fn reads_csv() -> bool {
+    let version = Command::new("podman").arg("--version").output().expect("podman");
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let number = version.trim().rsplit(' ').next().unwrap_or_default();
+    let major = number.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.expect("podman's version") < 5
 }

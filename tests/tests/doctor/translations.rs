@@ -78,6 +78,30 @@ fn a_chain_that_comes_first_for_what_this_host_sends_itself() {
 }
 
 #[test]
+fn a_chain_that_comes_first_on_localhost_alone() {
+    let ground = Ground::new();
+    ground.node().nft(
+        "table ip other { chain out { type nat hook output priority -110;
+            ip daddr 127.0.0.1 tcp dport 9000 redirect to :1; }; }",
+    );
+    let finding = ground.doctor().only("translated-before");
+    assert!(text(&finding).contains("connections from this host"), "{finding:#}");
+}
+
+#[test]
+fn a_rule_that_spreads_connections_by_a_hash() {
+    for key in ["symhash mod 2", "jhash ip saddr mod 2"] {
+        let ground = Ground::new();
+        ground.node().nft(&format!(
+            "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat - 10;
+                tcp dport 9000 dnat to {key} map {{ 0 : 10.1.1.1, 1 : 10.1.1.2 }}; }}; }}"
+        ));
+        let finding = ground.doctor().only("translated-before");
+        assert!(text(&finding).contains("ip other"), "{finding:#}");
+    }
+}
+
+#[test]
 fn rules_of_iptables_nft_as_portmap_writes_them() {
     let ground = Ground::new();
     let (other, _servers) = other(&ground);

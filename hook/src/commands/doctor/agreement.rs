@@ -58,7 +58,7 @@ fn missing(
         findings.push(Finding {
             kind: Kind::PortMissing,
             severity: Severity::Broken,
-            what: format!("{} of {owner} not published, as the journal has it", ports_are(count)),
+            what: format!("{owner}: {} not published, but in the journal", ports_are(count)),
             evidence,
             fix: facts.call("restore"),
         });

@@ -13,6 +13,7 @@ use crate::commands::{CommandError, Place};
 use crate::journal::{DEFAULT_FOLDER, JournalError, Look};
 use crate::network::link::{self, OutLink, Way};
 use crate::network::rtnetlink;
+use crate::quote;
 
 /// All that was seen, within one moment as far as that can be.
 pub struct Facts {
@@ -145,7 +146,8 @@ fn options(place: &Place) -> String {
         options.push_str(&format!(" --table {}", place.table));
     }
     if place.state_dir != Path::new(DEFAULT_FOLDER) {
-        options.push_str(&format!(" --state-dir {}", place.state_dir.display()));
+        let folder = quote::word(&place.state_dir.to_string_lossy());
+        options.push_str(&format!(" --state-dir {folder}"));
     }
     options
 }

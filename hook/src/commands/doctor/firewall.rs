@@ -12,6 +12,7 @@ use tracing::warn;
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
 use crate::network::link::Way;
+use crate::quote;
 
 /// For very many host ports and rules, looking at all of them would take too long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,7 +96,11 @@ fn translates(facts: &mut Facts, host: HostPort, origin: Origin) -> Vec<(HostPor
     if !host.host_ip.is_unspecified() || judgements.iter().all(|(_, judgement)| judgement.certain) {
         return judgements;
     }
-    let addresses = facts.addresses.clone();
+    let mut addresses = facts.addresses.clone();
+    // Processes of this host are served there as well.
+    if origin == Origin::Host && facts.settings.localhost {
+        addresses.insert(std::net::Ipv4Addr::LOCALHOST.into());
+    }
     let of_family = addresses.into_iter().filter(|ip| Family::of(*ip) == host.family());
     of_family.flat_map(|host_ip| try_one(facts, HostPort { host_ip, ..host })).collect()
 }
@@ -130,6 +135,10 @@ fn let_through(table: &str, chain: &str) -> String {
     };
     match iptables {
         Some(program) => format!("{program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"),
+        None if !quote::is_plain(chain) || !quote::is_plain(table) => {
+            "let pass what has ct status dnat, in that chain: nft --handle list ruleset shows it"
+                .to_owned()
+        }
         None => format!("nft insert rule {table} {chain} ct status dnat accept"),
     }
 }
@@ -157,6 +166,10 @@ fn translated(judgement: &Judgement, origin: Option<Origin>, hosts: &[HostPort])
         ),
         evidence,
         fix: match by {
+            Deed::Rule { chain, .. } if !quote::is_plain(chain) || !quote::is_plain(table) => {
+                "take the port from whoever published it there: nft --handle list ruleset shows it"
+                    .to_owned()
+            }
             Deed::Rule { chain, handle } => format!(
                 "take the port from whoever published it there, or: nft delete rule {table} {chain} handle {handle}"
             ),

@@ -9,6 +9,7 @@ use hostport_nft::Family;
 use super::facts::Facts;
 use super::finding::{Finding, Kind, Severity};
 use crate::network::link;
+use crate::quote;
 
 /// Without any host port, IPv4 is looked at in advance, since the first container will need it.
 pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
@@ -61,8 +62,9 @@ fn find_links(facts: &Facts, findings: &mut Vec<Finding>) {
 
 /// The command that switches a link's setting on. With slashes, dots in a link's name stay what they are.
 pub fn set(link: &str, setting: &str) -> String {
-    match link.contains('.') {
-        true => format!("sysctl -w net/ipv4/conf/{link}/{setting}=1"),
-        false => format!("sysctl -w net.ipv4.conf.{link}.{setting}=1"),
-    }
+    let change = match link.contains('.') {
+        true => format!("net/ipv4/conf/{link}/{setting}=1"),
+        false => format!("net.ipv4.conf.{link}.{setting}=1"),
+    };
+    format!("sysctl -w {}", quote::word(&change))
 }

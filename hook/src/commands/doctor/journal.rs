@@ -5,9 +5,10 @@ use std::path::Path;
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
 use crate::journal::JournalError;
+use crate::quote;
 
 pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
-    let path = folder.display();
+    let path = quote::word(&folder.to_string_lossy());
     let look = match &facts.journal {
         Ok(look) => look,
         Err(error) => {

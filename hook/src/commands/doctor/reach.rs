@@ -15,6 +15,7 @@ use crate::network::link::{self, Way};
 use crate::network::namespace::NetworkNamespace;
 use crate::network::{endpoint, rtnetlink};
 use crate::pod::PodError;
+use crate::quote;
 
 pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
     addresses(facts, findings)?;
@@ -174,7 +175,7 @@ fn hairpin_mode(facts: &mut Facts, findings: &mut Vec<Finding>) {
                     .to_owned(),
                 format!("the bridge port {port} is not in hairpin mode"),
             ],
-            fix: format!("bridge link set dev {port} hairpin on"),
+            fix: format!("bridge link set dev {} hairpin on", quote::word(&port.to_string())),
         });
     }
 }

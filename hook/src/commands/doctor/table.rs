@@ -47,7 +47,7 @@ fn missing(facts: &Facts, family: Family, table: &str, findings: &mut Vec<Findin
         findings.push(Finding {
             kind: Kind::TableMissing,
             severity: Severity::Broken,
-            what: format!("the table {table} is missing, and with it {} host ports", wanted.len()),
+            what: format!("the table {table} is missing, and with it what was published"),
             evidence: vec![format!("the journal has {}", several(wanted))],
             fix: facts.call("restore"),
         });
