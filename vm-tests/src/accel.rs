@@ -7,6 +7,7 @@ use std::time::Duration;
 use hostport_vm_tests::Plan;
 
 use crate::Wrong;
+use crate::cache::Own;
 use crate::cli::{Accel, Options};
 use crate::kernel::Kernel;
 use crate::machine::{self, Disks};
@@ -16,7 +17,7 @@ use crate::program::at;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the machines run on: KVM or translation.
-pub fn of(options: &Options, kernels: &[Kernel]) -> Result<Accel, Wrong> {
+pub fn of(options: &Options, kernels: &[Kernel], own: &Own) -> Result<Accel, Wrong> {
     if options.accel != Accel::Auto {
         return Ok(options.accel);
     }
@@ -31,7 +32,7 @@ pub fn of(options: &Options, kernels: &[Kernel]) -> Result<Accel, Wrong> {
         Some((word, then)) if then == boot => word == "kvm",
         _ => {
             eprintln!("vm-tests: trying kvm");
-            let works = boots(options, kernel)?;
+            let works = boots(options, kernel, own)?;
             let word = if works { "kvm" } else { "tcg" };
             at(&memory, fs::write(&memory, format!("{word} {boot}")))?;
             works
@@ -44,7 +45,7 @@ pub fn of(options: &Options, kernels: &[Kernel]) -> Result<Accel, Wrong> {
 }
 
 /// Whether a machine without disks says that it is up.
-fn boots(options: &Options, kernel: &Kernel) -> Result<bool, Wrong> {
+fn boots(options: &Options, kernel: &Kernel, own: &Own) -> Result<bool, Wrong> {
     let plan = Plan {
         boot_modules: Vec::new(),
         root_disk: false,
@@ -54,7 +55,7 @@ fn boots(options: &Options, kernel: &Kernel) -> Result<bool, Wrong> {
         jobs: Vec::new(),
         workers: 1,
     };
-    let mut running = machine::start(options, kernel, Accel::Kvm, &plan, &Disks::default())?;
+    let mut running = machine::start(options, kernel, Accel::Kvm, &plan, &Disks::default(), own)?;
     let up = running.reports.recv_timeout(PATIENCE).is_ok();
     running.end();
     Ok(up)

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
+
+use crate::Wrong;
 
 /// Runs the tests of hostport on other kernels, each in a virtual machine.
 ///
@@ -45,19 +47,19 @@ pub struct Options {
     pub accel: Accel,
 
     /// How many machines run at once
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub machines: usize,
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(1..))]
+    pub machines: u8,
 
     /// Processors of a machine, and tests that run at once in it
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub cpus: usize,
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(1..))]
+    pub cpus: u8,
 
-    /// Memory of a machine, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    pub memory: usize,
+    /// Memory of a machine, in MiB, at least 256
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = value_parser!(u32).range(256..))]
+    pub memory: u32,
 
     /// The most that one machine may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 1500)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1500, value_parser = value_parser!(u64).range(1..))]
     pub limit: u64,
 
     /// Where kernels and images are kept [default: target/vm-tests]
@@ -74,6 +76,30 @@ pub struct Options {
 }
 
 impl Options {
+    /// What is wrong with the files that the user names, or that `make vm-test` would have built.
+    pub fn check(&self) -> Result<(), Wrong> {
+        let (hostport, guest) = (self.hostport(), self.guest());
+        let files = [
+            ("--kernel", self.kernel.as_deref(), "a bzImage"),
+            ("--root", self.root.as_deref(), "an image of a file system"),
+            ("--initramfs", self.initramfs.as_deref(), "a cpio archive"),
+            ("--hostport", Some(&*hostport), "a static program: make build makes it"),
+            ("--guest", Some(&*guest), "a static program: make vm-test makes it"),
+        ];
+        for (option, file, what) in files {
+            if let Some(file) = file.filter(|file| !is_data(file)) {
+                return Err(format!("{option} {}: no such file (it is {what})", file.display()));
+            }
+        }
+        match &self.modules {
+            Some(folder) if !folder.join("lib/modules").is_dir() => Err(format!(
+                "--modules {}: no lib/modules in it (make modules_install INSTALL_MOD_PATH={0})",
+                folder.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Where kernels and images are kept.
     pub fn cache(&self) -> PathBuf {
         self.cache.clone().unwrap_or_else(|| repository().join("target/vm-tests"))
@@ -88,6 +114,11 @@ impl Options {
     pub fn guest(&self) -> PathBuf {
         self.guest.clone().unwrap_or_else(|| static_program("vm-guest"))
     }
+}
+
+/// Whether there is something to read that is no folder.
+fn is_data(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| !file.is_dir())
 }
 
 const EXAMPLES: &str = "\

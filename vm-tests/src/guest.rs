@@ -7,6 +7,7 @@ use std::process::Command;
 
 use hostport_vm_tests::{FOLDER, INIT, PLAN, Plan};
 
+use crate::cache::Own;
 use crate::cli::{Options, repository};
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
@@ -39,9 +40,12 @@ pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<
 }
 
 /// Makes the disk with the test executables, what they link, their data and the program under test.
-pub fn tests_disk(options: &Options, suites: &BTreeMap<String, Suite>) -> Result<PathBuf, Wrong> {
-    let folder = options.cache().join(format!("tests-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&folder);
+pub fn tests_disk(
+    options: &Options,
+    suites: &BTreeMap<String, Suite>,
+    own: &Own,
+) -> Result<PathBuf, Wrong> {
+    let folder = own.folder.join("tests");
     for part in ["suites", "lib", "repository"] {
         at(&folder, fs::create_dir_all(folder.join(part)))?;
     }

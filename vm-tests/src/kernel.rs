@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cli::Options;
-use crate::debian::{self, SERIES};
+use crate::debian::{self, SERIES, Series};
 use crate::program::{at, decompressed, run};
 use crate::{Wrong, image};
 
@@ -34,16 +34,22 @@ pub fn of(options: &Options) -> Result<Vec<Kernel>, Wrong> {
         let modules = options.modules.as_deref();
         return Ok(vec![Kernel::new(&name, image.clone(), modules, &options.cache())?]);
     }
-    let known = || SERIES.map(|series| series.name).join(", ");
-    let chosen = match options.kernels.as_slice() {
-        [] => SERIES.iter().collect(),
-        names => names
-            .iter()
-            .map(|name| SERIES.iter().find(|series| series.name == name))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| format!("{} is not among the kernels: {}", names.join(" "), known()))?,
-    };
+    let chosen = chosen(&options.kernels)?;
     chosen.into_iter().map(|series| debian::fetch(series, &options.cache())).collect()
+}
+
+/// Debian's kernels by their names; all of them without any.
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Series>, Wrong> {
+    let find = |name: &String| {
+        SERIES.iter().find(|series| series.name == name).ok_or_else(|| {
+            let known = SERIES.map(|series| series.name).join(", ");
+            format!("{name} is not among the kernels: {known}")
+        })
+    };
+    match names {
+        [] => Ok(SERIES.iter().collect()),
+        names => names.iter().map(find).collect(),
+    }
 }
 
 impl Kernel {
@@ -54,28 +60,33 @@ impl Kernel {
         base: Option<&Path>,
         cache: &Path,
     ) -> Result<Kernel, Wrong> {
-        at(&image, fs::metadata(&image))?;
+        let release = release(&image)?;
         let mut kernel =
             Kernel { name: name.to_owned(), image, modules: None, boot_modules: Vec::new() };
         if let Some(base) = base {
-            kernel.take_modules(base, cache)?;
+            kernel.take_modules(&release, base, cache)?;
         }
         Ok(kernel)
     }
 
-    fn take_modules(&mut self, base: &Path, cache: &Path) -> Result<(), Wrong> {
+    fn take_modules(&mut self, release: &str, base: &Path, cache: &Path) -> Result<(), Wrong> {
         let folder = base.join("lib/modules");
-        let release = at(&folder, fs::read_dir(&folder))?
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .find(|release| folder.join(release).join("kernel").is_dir())
-            .ok_or_else(|| format!("{folder:?} has no modules"))?;
+        if !folder.join(release).join("kernel").is_dir() {
+            let there = at(&folder, fs::read_dir(&folder))?.flatten();
+            let names = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            return Err(format!(
+                "{} is the kernel {release}, and {} has the modules of: {}",
+                self.image.display(),
+                folder.display(),
+                names.collect::<Vec<_>>().join(", ")
+            ));
+        }
         // Which module needs which: Debian's packages leave that to the machine that installs them.
-        if !folder.join(&release).join("modules.dep").is_file() {
-            run(Command::new("depmod").arg("--basedir").arg(base).arg(&release))?;
+        if !folder.join(release).join("modules.dep").is_file() {
+            run(Command::new("depmod").arg("--basedir").arg(base).arg(release))?;
         }
         for name in BOOT_MODULES {
-            for file in needed(base, &release, name) {
+            for file in needed(base, release, name) {
                 let mut file_name = file.file_name().unwrap_or_default().to_string_lossy();
                 if let Some((stem, _)) = file_name.split_once(".ko") {
                     file_name = format!("{stem}.ko").into();
@@ -87,7 +98,7 @@ impl Kernel {
         }
         // One image for each state of the folder.
         let mut state = DefaultHasher::new();
-        let index = folder.join(&release).join("modules.dep");
+        let index = folder.join(release).join("modules.dep");
         (base, at(&index, fs::read(&index))?).hash(&mut state);
         at(&index, fs::metadata(&index).and_then(|file| file.modified()))?.hash(&mut state);
         let folder_of_images = cache.join("modules");
@@ -99,6 +110,20 @@ impl Kernel {
         self.modules = Some(image);
         Ok(())
     }
+}
+
+/// The release that a bzImage tells in its header: `kernel_version` of Documentation/arch/x86/boot.rst, at
+/// 0x20e, two bytes, little-endian: where the text is, counted from 0x200.
+fn release(image: &Path) -> Result<String, Wrong> {
+    let bytes = at(image, fs::read(image))?;
+    let told = || {
+        bytes.get(0x202..0x206).filter(|magic| magic == b"HdrS")?;
+        let place = u16::from_le_bytes(bytes.get(0x20e..0x210)?.try_into().ok()?);
+        let text = bytes.get(usize::from(place) + 0x200..)?;
+        let end = text.iter().position(|byte| matches!(byte, b' ' | 0))?;
+        String::from_utf8(text[..end].to_vec()).ok()
+    };
+    told().ok_or_else(|| format!("{} is no bzImage", image.display()))
 }
 
 /// The files of a module and what it needs, in the order to load them; none if it is built in, or not there.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use hostport_vm_tests::{INIT, Job, Plan, Report, TAINTS, disk};
 
+use crate::cache::Own;
 use crate::cli::{Accel, Options, repository};
 use crate::kernel::Kernel;
 use crate::program::at;
@@ -40,6 +41,8 @@ pub struct Machine<'a> {
     pub root: &'a Root,
     /// The disk with the tests.
     pub tests: &'a Path,
+    /// Where its own files are.
+    pub own: &'a Own,
 }
 
 /// The disks of a machine.
@@ -59,7 +62,6 @@ pub struct Running {
     /// Where the console is kept, for somebody who wants all of it.
     shown: PathBuf,
     log: PathBuf,
-    initramfs: PathBuf,
 }
 
 impl Machine<'_> {
@@ -84,9 +86,9 @@ impl Machine<'_> {
             repository: repository(),
             preload: PRELOAD.map(str::to_owned).to_vec(),
             jobs: jobs.to_vec(),
-            workers: self.options.cpus,
+            workers: self.options.cpus.into(),
         };
-        let mut running = start(self.options, self.kernel, self.accel, &plan, &disks)?;
+        let mut running = start(self.options, self.kernel, self.accel, &plan, &disks, self.own)?;
         let result = self.listen(&running, jobs, reporter);
         running.end();
         let console = running.console_tail();
@@ -129,16 +131,19 @@ impl Machine<'_> {
                     };
                 }
                 Err(why) => {
-                    let during = Vec::from_iter(under_way).join(", ");
+                    let during = match Vec::from_iter(under_way).as_slice() {
+                        [] => "between tests".to_owned(),
+                        tests => format!("during {}", tests.join(", ")),
+                    };
                     return Err(match why {
                         RecvTimeoutError::Disconnected => {
-                            format!("the machine ended by itself, during: {during}")
+                            format!("the machine ended by itself, {during}")
                         }
                         RecvTimeoutError::Timeout if left <= silence => {
-                            format!("not done after {} s, during: {during}", limit.as_secs())
+                            format!("not done after {} s, {during}", limit.as_secs())
                         }
                         RecvTimeoutError::Timeout => {
-                            format!("no word for {} s, during: {during}", silence.as_secs())
+                            format!("no word for {} s, {during}", silence.as_secs())
                         }
                     });
                 }
@@ -158,10 +163,11 @@ pub fn start(
     accel: Accel,
     plan: &Plan,
     disks: &Disks<'_>,
+    own: &Own,
 ) -> Result<Running, Wrong> {
     let name = &kernel.name;
-    let own = |what: &str| options.cache().join(format!("{name}-{}.{what}", std::process::id()));
-    let [initramfs, console, log] = ["initramfs", "console", "qemu"].map(own);
+    let file = |what: &str| own.folder.join(format!("{name}.{what}"));
+    let [initramfs, console, log] = ["initramfs", "console", "qemu"].map(file);
     at(&initramfs, fs::write(&initramfs, guest::initramfs(options, kernel, plan)?))?;
     let mut qemu = Command::new(QEMU);
     let (accel, cpu) = match accel {
@@ -209,7 +215,7 @@ pub fn start(
         }
     });
     let shown = options.cache().join(format!("{name}.console"));
-    Ok(Running { child, reports, console, shown, log, initramfs })
+    Ok(Running { child, reports, console, shown, log })
 }
 
 impl Running {
@@ -234,8 +240,5 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.end();
         let _ = fs::rename(&self.console, &self.shown);
-        for file in [&self.log, &self.initramfs] {
-            let _ = fs::remove_file(file);
-        }
     }
 }

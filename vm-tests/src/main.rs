@@ -6,6 +6,7 @@
 
 mod accel;
 mod apt;
+mod cache;
 mod cli;
 mod cpio;
 mod debian;
@@ -44,7 +45,9 @@ fn main() -> ExitCode {
 
 /// Whether every test passed on every kernel.
 fn run(options: &Options) -> Result<bool, Wrong> {
-    let suites = suites::build(&selection::suites(options))?;
+    options.check()?;
+    kernel::chosen(&options.kernels)?;
+    let suites = suites::build(&selection::suites(options)?)?;
     let jobs = selection::jobs(options, &suites)?;
     if options.list {
         for job in &jobs {
@@ -52,26 +55,28 @@ fn run(options: &Options) -> Result<bool, Wrong> {
         }
         return Ok(true);
     }
+    let own = cache::Own::new(&options.cache())?;
+    let one_at_a_time = cache::lock(&options.cache())?;
     let kernels = kernel::of(options)?;
     let root = root::of(options)?;
-    let tests = guest::tests_disk(options, &suites)?;
-    let accel = accel::of(options, &kernels)?;
+    let accel = accel::of(options, &kernels, &own)?;
+    drop(one_at_a_time);
+    let tests = guest::tests_disk(options, &suites, &own)?;
     let names = kernels.iter().map(|kernel| kernel.name.clone()).collect();
     let reporter = Mutex::new(Reporter::new(names, &jobs));
     let left = Mutex::new(kernels.iter());
     let next = || left.lock().unwrap_or_else(|broken| broken.into_inner()).next();
     thread::scope(|scope| {
-        for _ in 0..options.machines.max(1) {
+        for _ in 0..options.machines {
             scope.spawn(|| {
                 while let Some(kernel) = next() {
-                    let machine =
-                        machine::Machine { options, kernel, accel, root: &root, tests: &tests };
+                    let (root, tests, own) = (&root, &tests, &own);
+                    let machine = machine::Machine { options, kernel, accel, root, tests, own };
                     machine.run(&jobs, &reporter);
                 }
             });
         }
     });
-    let _ = std::fs::remove_file(&tests);
     let reporter = reporter.into_inner().unwrap_or_else(|broken| broken.into_inner());
     reporter.conclude();
     Ok(reporter.all_passed())

@@ -71,7 +71,7 @@ impl Reporter {
 
     /// Whether every test passed on every kernel.
     pub fn all_passed(&self) -> bool {
-        self.failed() == 0
+        self.passed() == self.kernels.len() * self.tests.len() && self.at_fault().next().is_none()
     }
 
     fn passed(&self) -> usize {
@@ -84,14 +84,27 @@ impl Reporter {
             println!("\n---- {title} ----\n{}", output.trim_end());
         }
         println!("\n{}", self.matrix());
-        println!("{} passed, {} failed", self.passed(), self.failed());
+        println!("{}", self.sums());
     }
 
-    /// Tests that failed or never ran, and kernels that are at fault.
-    fn failed(&self) -> usize {
-        let all = self.kernels.len() * self.tests.len();
-        let at_fault = self.failures.iter().filter(|(title, _)| self.kernels.contains(title));
-        all - self.passed() + at_fault.count()
+    fn sums(&self) -> String {
+        let passed = self.passed();
+        let mut sums = format!("{passed} passed, {} failed", self.results.len() - passed);
+        if self.never_ran() > 0 {
+            sums += &format!(", {} never ran", self.never_ran());
+        }
+        let at_fault = self.at_fault().collect::<Vec<_>>().join(", ");
+        if at_fault.is_empty() { sums } else { format!("{sums}; at fault: {at_fault}") }
+    }
+
+    fn never_ran(&self) -> usize {
+        self.kernels.len() * self.tests.len() - self.results.len()
+    }
+
+    /// The kernels whose machine failed.
+    fn at_fault(&self) -> impl Iterator<Item = &str> {
+        let titles = self.failures.iter().map(|(title, _)| title);
+        titles.filter(|title| self.kernels.contains(title)).map(String::as_str)
     }
 
     /// Tests against kernels, as a Markdown table: seconds where a test passed.
@@ -161,6 +174,7 @@ mod tests {
         let mut reporter = reporter();
         reporter.ended("6.1", "flows::go", Outcome::Passed, 1.0, "");
         assert!(!reporter.all_passed());
+        assert_eq!(reporter.sums(), "3 passed, 0 failed, 1 never ran");
         reporter.ended("5.10", "flows::go", Outcome::Passed, 1.0, "");
         assert!(reporter.all_passed());
     }
@@ -174,6 +188,6 @@ mod tests {
         }
         reporter.broken("6.1", "the kernel logged a bug");
         assert!(!reporter.all_passed());
-        assert_eq!(reporter.failed(), 1);
+        assert_eq!(reporter.sums(), "4 passed, 0 failed; at fault: 6.1");
     }
 }

@@ -44,14 +44,22 @@ const fn all(suite: &'static str) -> Choice {
 }
 
 /// The test executables that are needed.
-pub fn suites(options: &Options) -> Vec<&'static str> {
+pub fn suites(options: &Options) -> Result<Vec<&'static str>, Wrong> {
     // A text without a colon may be in any test's name.
-    let wanted = |suite: &&str| {
-        let fits =
-            |text: &String| text.split_once("::").is_none_or(|(name, _)| suite.ends_with(name));
-        options.test.is_empty() || options.test.iter().any(fits)
+    let fits = |suite: &str, text: &String| {
+        text.split_once("::").is_none_or(|(name, _)| suite.ends_with(name))
     };
-    CHOICES.iter().map(|choice| choice.suite).filter(wanted).collect()
+    let known = || CHOICES.iter().map(|choice| choice.suite);
+    if let Some(text) = options.test.iter().find(|text| !known().any(|suite| fits(suite, text))) {
+        return Err(no_such_test(text));
+    }
+    let wanted =
+        |suite: &&str| options.test.is_empty() || options.test.iter().any(|text| fits(suite, text));
+    Ok(known().filter(wanted).collect())
+}
+
+fn no_such_test(text: &str) -> Wrong {
+    format!("--test {text}: no test has such a name (--list shows them)")
 }
 
 /// The tests to run.
@@ -72,7 +80,7 @@ pub fn jobs(options: &Options, suites: &BTreeMap<String, Suite>) -> Result<Vec<J
     }
     let fits = |job: &Job, text: &String| format!("{}::{}", job.suite, job.test).contains(text);
     if let Some(text) = options.test.iter().find(|text| !jobs.iter().any(|job| fits(job, text))) {
-        return Err(format!("--test {text}: no test has such a name (--list shows them)"));
+        return Err(no_such_test(text));
     }
     if !options.test.is_empty() {
         jobs.retain(|job| options.test.iter().any(|text| fits(job, text)));
