@@ -250,7 +250,7 @@ fn a_hook_that_hangs_keeps_neither_hooks_nor_restore_from_ending() {
         }
         let refused = restore.join().unwrap().expect_failure();
         assert!(refused.stderr.contains("another hostport hangs"), "{}", refused.stderr);
-        assert!(calls > 10, "{calls}");
+        assert!(calls > 2, "{calls}");
     });
     assert_eq!(journal_files(node).len(), 0);
 }
