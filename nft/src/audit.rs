@@ -8,7 +8,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use crate::element::take_address;
 use crate::host_ports::HostPorts;
 use crate::message::{Message, hook_number};
-use crate::reply;
 use crate::set::{Hairpin, Published, SameLink};
 use crate::skeleton::{Chain, EXCLUDED, Elements, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::survey::object::{
@@ -114,12 +113,8 @@ impl HostPorts {
     /// What the set `excluded` holds, as the fewest prefixes; none if there is no such set.
     fn excluded(&mut self, family: Family) -> Result<Option<Vec<IpNet>>, Error> {
         let mut edges = Vec::new();
-        let request = Message::dump_elements(family, &self.settings.table, EXCLUDED);
-        let found = self.socket.dump(&request, |attributes, items| {
-            items.extend(reply::elements(attributes)?);
-            Ok(())
-        });
-        let Some(elements) = found.or_else(none_if_refused)? else { return Ok(None) };
+        let found = self.elements_of(family, EXCLUDED).or_else(none_if_refused)?;
+        let Some(elements) = found else { return Ok(None) };
         for element in &elements {
             let address = take_address(&mut element.key.as_slice(), family);
             edges.extend(address.map(|address| (address, !element.interval_end)));
@@ -134,13 +129,8 @@ impl HostPorts {
         set: &str,
         mut value: impl FnMut(&crate::element::Element) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let request = Message::dump_elements(family, &self.settings.table, set);
-        let elements = self.socket.dump(&request, |attributes, items| {
-            items.extend(reply::elements(attributes)?);
-            Ok(())
-        });
-        let elements = elements.or_else(none_if_refused)?.unwrap_or_default();
-        Ok(elements.iter().filter_map(&mut value).collect())
+        let found = self.elements_of(family, set).or_else(none_if_refused)?;
+        Ok(found.unwrap_or_default().iter().filter_map(&mut value).collect())
     }
 }
 

@@ -1,8 +1,7 @@
 //! The ruleset in the kernel: what is in it, and small reads of it.
 
-use std::collections::HashSet;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -12,8 +11,8 @@ use crate::message::Message;
 use crate::reply;
 use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
 use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::socket::{PATIENCE, Socket};
-use crate::{Error, Family, HostPort, Settings};
+use crate::socket::Socket;
+use crate::{Error, Family, HostPort, Settings, listing};
 
 /// The host ports of a network namespace: the tables in its kernel, and a socket to them.
 ///
@@ -206,43 +205,25 @@ impl HostPorts {
         })
     }
 
-    /// The elements of a set, each once; none if there is no such set.
-    ///
-    /// Two things make the kernel's list wrong without a word (both seen, Linux 6.18 and 6.1). While a
-    /// transaction is being made, a table that it replaces may be found in neither form; the generation
-    /// tells. And a walk goes on by the number of elements that it has told, so where the set's hash
-    /// table is rebuilt meanwhile, as many are told twice as are left out.
     fn dump<T>(
         &mut self,
         family: Family,
         set: &str,
         read: impl Fn(&Element) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let request = Message::dump_elements(family, &self.settings.table, set);
-        let begin = Instant::now();
-        for attempt in 0..DUMP_ATTEMPTS {
-            if begin.elapsed() > PATIENCE {
-                return Err(Error::Contention { attempts: attempt });
-            }
-            back_off(attempt);
-            let generation = self.generation()?;
-            let found = self.socket.dump(&request, |attributes, elements| {
-                elements.extend(reply::elements(attributes)?);
-                Ok(())
-            });
-            let elements: Vec<Element> = found.map_err(no_nf_tables)?.unwrap_or_default();
-            if self.generation()? == generation && are_distinct(&elements) {
-                return Ok(elements.iter().filter_map(read).collect());
-            }
-        }
-        Err(Error::Contention { attempts: DUMP_ATTEMPTS })
+        let elements = self.elements_of(family, set).map_err(no_nf_tables)?;
+        Ok(elements.unwrap_or_default().iter().filter_map(read).collect())
     }
-}
 
-/// An interval is two elements, and its end may have the key of the next one's beginning.
-fn are_distinct(elements: &[Element]) -> bool {
-    let mut seen = HashSet::with_capacity(elements.len());
-    elements.iter().all(|element| seen.insert((&element.key, element.interval_end)))
+    /// The elements of a set, as bytes; none if there is no such set.
+    pub(crate) fn elements_of(
+        &mut self,
+        family: Family,
+        set: &str,
+    ) -> Result<Option<Vec<Element>>, Error> {
+        let request = Message::dump_elements(family, &self.settings.table, set);
+        listing::elements(&mut self.socket, &request, reply::elements)
+    }
 }
 
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Error> {
@@ -264,8 +245,6 @@ fn no_nf_tables(error: Error) -> Error {
 /// How often a compare-and-swap is tried. Each attempt fails only because somebody else's
 /// transaction succeeded meanwhile.
 const ATTEMPTS: u32 = 200;
-/// How often a list is read, within [`PATIENCE`].
-const DUMP_ATTEMPTS: u32 = 50;
 /// How often it is tried again because the answer was lost.
 const LOST_ANSWERS: u32 = 3;
 
@@ -305,7 +284,7 @@ fn timed_out(error: &Error) -> bool {
 }
 
 /// Waits before another attempt: longer each time up to 20 ms, and never as long as the neighbour.
-fn back_off(attempt: u32) {
+pub(crate) fn back_off(attempt: u32) {
     use std::hash::{BuildHasher, Hasher, RandomState};
 
     if attempt > 0 {

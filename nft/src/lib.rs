@@ -95,6 +95,7 @@ mod expression;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host_ports;
+mod listing;
 mod mapping;
 mod message;
 #[cfg(feature = "nftnl")]

@@ -8,7 +8,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, hostport, published};
-use hostport_tests::lab::{Families, Lab, Network, PodSpec};
+use hostport_tests::lab::{Families, Lab, Netns, Network, PodSpec};
+use serde_json::{Value, json};
 
 /// The modules of the IPv4 table, and of the IPv6 table where it has others.
 const MODULES: [&str; 6] =
@@ -63,11 +64,35 @@ fn assert_named(module: &str) {
     let [line] = lines[..] else { panic!("not one line: {failed:#?}") };
     let words = format!("the kernel lacks {module}");
     assert!(line.contains(&words) && line.contains(&format!("modprobe {module}")), "{line}");
+    assert_doctor_names(lab.node(), module);
     assert_eq!(lab.node().nft_list(), "");
     drop(barred);
     bundle.start(lab.node());
     assert!(!published(lab.node()).is_empty());
+    hostport(lab.node(), &["doctor"]).expect_success();
     hostport(lab.node(), &["gc"]).expect_success();
+}
+
+/// The doctor finds that alone, and says how to load the module; to people and as JSON.
+fn assert_doctor_names(node: &Netns, module: &str) {
+    let fix = format!("modprobe --all {module}");
+    let said = hostport(node, &["doctor"]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(1), ""), "{said:#?}");
+    assert!(said.stdout.starts_with("broken: ruleset-refused: the kernel refuses "), "{said:#?}");
+    assert!(said.stdout.contains(&format!("    fix: {fix}\n")), "{said:#?}");
+    let told = hostport(node, &["doctor", "--json"]);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(1), ""), "{told:#?}");
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(report["sound"], false);
+    let findings = report["findings"].as_array().unwrap();
+    assert!(!findings.is_empty());
+    for finding in findings {
+        assert_eq!(
+            (&finding["kind"], &finding["severity"], &finding["fix"]),
+            (&json!("ruleset-refused"), &json!("broken"), &json!(fix)),
+            "{report:#}"
+        );
+    }
 }
 
 #[test]

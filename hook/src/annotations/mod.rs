@@ -15,7 +15,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hostport_nft::{Family, HostPort, InvalidPort, InvalidProtocol};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -104,7 +104,13 @@ fn host_ip(text: &str) -> Result<Option<IpAddr>, Problem> {
     if Family::of(ip) == Family::Ip6 && ip.is_loopback() {
         return Err(Problem::Localhost6);
     }
-    Ok(Some(ip))
+    // What the kernel never takes for a local address (inet_addr_type; a group of IPv6 is no place to
+    // answer from). It does take 240.0.0.0/4, and what is in 0.0.0.0/8 besides the wildcard.
+    match ip {
+        ip if ip.is_multicast() => Err(Problem::Multicast(ip)),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Err(Problem::Broadcast),
+        ip => Ok(Some(ip)),
+    }
 }
 
 /// An annotation that cannot be meant as it is written.
@@ -158,6 +164,16 @@ pub enum Problem {
          use 127.0.0.1, or another address of the node"
     )]
     Localhost6,
+    #[error(
+        "{0} is a multicast address, which no node answers from: \
+         use an address of the node, or leave it out"
+    )]
+    Multicast(IpAddr),
+    #[error(
+        "255.255.255.255 is the broadcast address, which no node has: \
+         use an address of the node, or leave it out"
+    )]
+    Broadcast,
     #[error("host port {0} is asked for twice: remove one, or change its port")]
     Duplicate(HostPort),
     #[error(

@@ -1,6 +1,6 @@
 //! What annotations mean, and what is said about those that mean nothing.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use hostport_nft::{Port, Protocol};
 use proptest::prelude::*;
@@ -117,6 +117,10 @@ fn an_item_that_is_not_a_mapping_is_quoted_with_the_remedy() {
         ("2001:db8::1:80:80", "write an IPv6 address in brackets"),
         ("[fe80::1%eth0]:80:80", "is not an IP address"),
         ("[::1]:80:80", "::1 cannot be published"),
+        ("224.0.0.1:80:80", "224.0.0.1 is a multicast address, which no node answers from: use"),
+        ("[ff02::1]:80:80", "ff02::1 is a multicast address"),
+        ("[::ffff:224.0.0.1]:80:80", "224.0.0.1 is a multicast address"),
+        ("255.255.255.255:80:80", "255.255.255.255 is the broadcast address"),
         ("[{\"hostPort\":80}", "not a JSON list of port mappings"),
         ("{}", "not a JSON list of port mappings"),
         ("[{\"hostPort\":80}]", "containerPort is missing"),
@@ -135,6 +139,33 @@ fn an_item_that_is_not_a_mapping_is_quoted_with_the_remedy() {
     ] {
         let error = error(text);
         assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+/// RTN_MULTICAST and RTN_BROADCAST are no local addresses, whatever the routes (`__inet_dev_addr_type`).
+#[test]
+fn a_host_ip_that_no_node_can_have_is_refused_in_every_form() {
+    for ip in ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff0e::9"] {
+        let text =
+            if ip.contains(':') { format!("[{ip}]:80:8080") } else { format!("{ip}:80:8080") };
+        let json = format!(r#"[{{"hostPort":80,"containerPort":8080,"hostIP":"{ip}"}}]"#);
+        let crio = format!(r#"[{{"HostPort":80,"ContainerPort":8080,"HostIP":"{ip}"}}]"#);
+        for text in [text, json, crio] {
+            let error = error(&text);
+            assert!(error.contains(ip) && error.contains("80"), "{error}");
+            assert!(error.contains("use an address of the node, or leave it out"), "{error}");
+        }
+    }
+}
+
+/// Linux takes 240.0.0.0/4, and all of 0.0.0.0/8 but the wildcard, for addresses like others.
+#[test]
+fn a_host_ip_that_a_node_can_have_is_taken_however_unusual() {
+    for ip in ["240.0.0.1", "255.255.255.254", "0.1.2.3", "169.254.1.1", "127.0.0.5", "0.0.0.0"] {
+        assert_eq!(ports(&format!("{ip}:80:8080")), [format!("{ip}:80:8080/tcp")]);
+    }
+    for ip in ["fe80::1", "fd00::1", "::"] {
+        assert_eq!(ports(&format!("[{ip}]:80:8080")), [format!("[{ip}]:80:8080/tcp")]);
     }
 }
 
@@ -218,8 +249,9 @@ fn any_requests() -> impl Strategy<Value = Vec<PortRequest>> {
         any::<Ipv4Addr>().prop_map(|ip| Some(IpAddr::V4(ip))),
         any::<Ipv6Addr>().prop_map(|ip| Some(IpAddr::V6(ip))),
     ]
-    .prop_filter("canonical, and not ::1", |ip| {
-        ip.is_none_or(|ip| ip == ip.to_canonical() && ip != IpAddr::V6(Ipv6Addr::LOCALHOST))
+    .prop_filter("canonical, and one that a node may have", |ip| {
+        let refused = [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::BROADCAST.into()];
+        ip.is_none_or(|ip| ip == ip.to_canonical() && !ip.is_multicast() && !refused.contains(&ip))
     });
     let port = || (1..=u16::MAX).prop_map(|port| Port::new(port).unwrap());
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);

@@ -64,6 +64,19 @@ pub enum JournalError {
     Json(#[from] serde_json::Error),
 }
 
+impl JournalError {
+    /// Whether it may be that nothing is wrong with the journal, but only with who looks into it: a user
+    /// other than root, who is refused, or who takes root's folder for another's.
+    pub fn is_for_want_of_root(&self) -> bool {
+        let refused = match self {
+            JournalError::NotPrivate(_) => true,
+            JournalError::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            JournalError::Locked { .. } | JournalError::Json(_) => false,
+        };
+        refused && !rustix::process::geteuid().is_root()
+    }
+}
+
 impl Journal {
     /// Opens the journal, makes it if it is missing, and locks it until it is dropped.
     pub fn open(path: &Path, lock: Lock) -> Result<Self, JournalError> {

@@ -1,29 +1,50 @@
 //! What is in the sets that rules look into, read from the kernel when it is first asked for.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use super::machine::{Matched, differs};
 use super::object::{ElementObject, SetObject, elements};
+use crate::listing::{self, Listed};
 use crate::message::Message;
-use crate::socket::Socket;
+use crate::socket::{PATIENCE, Socket};
 
 /// The elements of a set or map.
 #[derive(Debug)]
 pub(super) struct Contents {
     key_length: usize,
+    /// Where in a key the fields are that it is joined from. Each begins at a multiple of 32 bits.
+    fields: Vec<Range<usize>>,
     interval: bool,
     elements: Vec<ElementObject>,
+}
+
+/// Whether a field is between two ends, as the kernel compares ranges: as big-endian numbers
+/// (`net/netfilter/nft_set_pipapo.c`).
+fn is_between(field: &Range<usize>, key: &[u8], first: &[u8], last: &[u8]) -> bool {
+    match [key, first, last].map(|key| key.get(field.clone())) {
+        [Some(key), Some(first), Some(last)] => first <= key && key <= last,
+        _ => false,
+    }
 }
 
 impl Contents {
     pub(super) fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
         elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
         let [_, key_length, ..] = set.types;
-        Contents {
-            key_length: key_length.unwrap_or(0) as usize,
-            interval: set.flags & SetObject::INTERVAL != 0,
-            elements,
+        let key_length = key_length.unwrap_or(0) as usize;
+        let mut begin = 0usize;
+        let fields = set.fields.iter().map(|length| {
+            let field = begin..begin.saturating_add(*length as usize);
+            begin = field.end.checked_next_multiple_of(4).unwrap_or(field.end);
+            field
+        });
+        let mut fields: Vec<Range<usize>> = fields.collect();
+        if fields.is_empty() {
+            fields.push(0..key_length);
         }
+        Contents { key_length, fields, interval: set.flags & SetObject::INTERVAL != 0, elements }
     }
 
     pub(super) fn key_length(&self) -> usize {
@@ -53,12 +74,8 @@ impl Contents {
 
     fn interval_of(&self, key: &[u8]) -> Option<&ElementObject> {
         let joined = self.elements.iter().find(|element| {
-            // Fields are padded to 32 bits, so each is compared by itself.
-            element.last.as_ref().is_some_and(|last| {
-                let fields = element.key.chunks(4).zip(last.chunks(4)).zip(key.chunks(4));
-                element.key.len() == key.len()
-                    && fields.into_iter().all(|((from, to), field)| from <= field && field <= to)
-            })
+            let between = |last| self.fields.iter().all(|f| is_between(f, key, &element.key, last));
+            element.last.as_deref().is_some_and(between)
         });
         let single = || {
             let behind = self.elements.partition_point(|e| e.key.as_slice() <= key);
@@ -69,6 +86,12 @@ impl Contents {
     }
 }
 
+impl Listed for ElementObject {
+    fn place(&self) -> (&[u8], Option<&[u8]>, bool) {
+        (&self.key, self.last.as_deref(), self.interval_end)
+    }
+}
+
 /// The sets of a ruleset.
 #[derive(Debug)]
 pub(super) struct Elements {
@@ -76,25 +99,26 @@ pub(super) struct Elements {
     /// By family, table and name.
     pub(super) sets: BTreeMap<(u8, String, String), SetObject>,
     read: BTreeMap<(u8, String, String), Option<Contents>>,
+    /// How long the reading has taken so far.
+    spent: Duration,
 }
 
 impl Elements {
     pub(super) fn new(socket: Socket, sets: BTreeMap<(u8, String, String), SetObject>) -> Self {
-        Elements { socket, sets, read: BTreeMap::new() }
+        Elements { socket, sets, read: BTreeMap::new(), spent: Duration::ZERO }
     }
 
-    /// The elements of a set; none if they cannot be read.
+    /// The elements of a set; none if they cannot be read, or if reading others took too long.
     pub(super) fn of(&mut self, family: u8, table: &str, set: &str) -> Option<&Contents> {
         let name = (family, table.to_owned(), set.to_owned());
-        let Elements { socket, sets, read } = self;
+        let Elements { socket, sets, read, spent } = self;
         read.entry(name)
             .or_insert_with_key(|name| {
-                let set = sets.get(name)?;
+                let set = sets.get(name).filter(|_| *spent < PATIENCE)?;
                 let request = Message::dump_any_elements(family, table, &set.name);
-                let found = socket.dump(&request, |attributes, items| {
-                    items.extend(elements(attributes)?);
-                    Ok(())
-                });
+                let begin = Instant::now();
+                let found = listing::elements(socket, &request, elements);
+                *spent += begin.elapsed();
                 Some(Contents::new(set, found.ok()??))
             })
             .as_ref()
@@ -104,12 +128,19 @@ impl Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     fn contents(interval: bool, keys: &[(&[u8], bool)]) -> Contents {
         let flags = if interval { SetObject::INTERVAL } else { 0 };
         let types = [None, Some(keys.first().map_or(0, |(key, _)| key.len() as u32)), None, None];
-        let set =
-            SetObject { table: String::new(), name: String::new(), flags, types, counter: false };
+        let set = SetObject {
+            table: String::new(),
+            name: String::new(),
+            flags,
+            types,
+            fields: Vec::new(),
+            counter: false,
+        };
         let element = |(key, interval_end): &(&[u8], bool)| ElementObject {
             key: key.to_vec(),
             interval_end: *interval_end,
@@ -138,5 +169,44 @@ mod tests {
         let set = contents(false, &[(&[1, 80], false), (&[2, 81], false)]);
         assert_eq!(set.find(&[None, Some(80)]), (Matched::Unknown, vec![&set.elements[0]]));
         assert_eq!(set.find(&[None, Some(82)]).0, Matched::No);
+    }
+    /// An address of IPv6 and a port, of which the kernel compares two bytes.
+    fn joined(address: &str, port: u16) -> Vec<u8> {
+        let mut key = address.parse::<Ipv6Addr>().unwrap().octets().to_vec();
+        key.extend(port.to_be_bytes());
+        key.extend([0, 0]);
+        key
+    }
+
+    #[test]
+    fn a_joined_interval_is_compared_field_by_field_and_each_field_as_one_number() {
+        let set = SetObject {
+            table: String::new(),
+            name: String::new(),
+            flags: SetObject::INTERVAL,
+            types: [None, Some(20), None, None],
+            fields: vec![16, 2],
+            counter: false,
+        };
+        let element = ElementObject {
+            key: joined("2001:db8::", 80),
+            last: Some(joined("2001:db8:0:1::5", 90)),
+            ..ElementObject::default()
+        };
+        let set = Contents::new(&set, vec![element]);
+        for (address, port, matched) in [
+            ("2001:db8::", 80, Matched::Yes),
+            ("2001:db8::ffff", 85, Matched::Yes),
+            ("2001:db8::1:0:0:6", 90, Matched::Yes),
+            ("2001:db8:0:1::5", 90, Matched::Yes),
+            ("2001:db8:0:1::6", 90, Matched::No),
+            ("2001:db8::ffff", 79, Matched::No),
+            ("2001:db8::ffff", 91, Matched::No),
+            ("2001:db7:ffff::", 85, Matched::No),
+            ("2001:db8:0:2::", 85, Matched::No),
+        ] {
+            let key: Vec<_> = joined(address, port).into_iter().map(Some).collect();
+            assert_eq!(set.find(&key).0, matched, "{address} {port}");
+        }
     }
 }

@@ -117,8 +117,8 @@ fn step(
         "fib" => load(&fib(bytes, packet)),
         "bitwise" => bitwise(bytes, registers),
         "byteorder" => {
-            let unknown = vec![None; size(4).min(64)];
-            registers.set(number(bytes, 2).unwrap_or(0), &unknown);
+            let value = registers.get(number(bytes, 1).unwrap_or(0), size(4));
+            registers.set(number(bytes, 2).unwrap_or(0), &byteorder(&value, size(5)));
         }
         "immediate" => match (number(bytes, 1), field(bytes, 2).map(data)) {
             (Some(VERDICT_REGISTER), Some(DataObject::Verdict(verdict))) => {
@@ -184,6 +184,16 @@ fn fib(bytes: &[u8], packet: &Packet) -> Bytes {
     } else {
         vec![None; 16]
     }
+}
+
+/// `nft_byteorder_eval`: numbers of a size turned from the host's order to the network's, or back. What is
+/// less than one number stays as it is, such as a protocol, for which nft writes this too.
+fn byteorder(value: &[Option<u8>], size: usize) -> Bytes {
+    let mut value = value.to_vec();
+    if cfg!(target_endian = "little") {
+        value.chunks_exact_mut(size.max(1)).for_each(<[_]>::reverse);
+    }
+    value
 }
 
 /// Mask and xor; a byte that is masked away is known, whatever it was.
@@ -332,6 +342,17 @@ mod tests {
         bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn whole_numbers_change_their_byte_order_and_less_than_one_does_not() {
+        let known = |bytes: &[u8]| bytes.iter().copied().map(Some).collect::<Bytes>();
+        assert_eq!(byteorder(&known(&[1, 2, 3, 4]), 4), known(&[4, 3, 2, 1]));
+        assert_eq!(byteorder(&known(&[1, 2, 3, 4]), 2), known(&[2, 1, 4, 3]));
+        assert_eq!(byteorder(&known(&[6]), 2), known(&[6]));
+        assert_eq!(byteorder(&[Some(1), None], 2), [None, Some(1)]);
+        assert_eq!(byteorder(&known(&[1]), 0), known(&[1]));
     }
 
     proptest! {

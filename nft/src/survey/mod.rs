@@ -141,7 +141,8 @@ impl Survey {
     /// others kept changing it.
     pub fn read() -> Result<Self, Error> {
         let mut socket = Socket::open()?;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            crate::host_ports::back_off(attempt);
             let begin = crate::host_ports::generation(&mut socket)?;
             let mut survey = Survey {
                 tables: BTreeMap::new(),

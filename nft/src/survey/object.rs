@@ -142,6 +142,9 @@ pub(crate) struct SetObject {
     pub(crate) flags: u32,
     /// NFTA_SET_KEY_TYPE and NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE and NFTA_SET_DATA_LEN.
     pub(crate) types: [Option<u32>; 4],
+    /// How many bytes each field of a joined key has, padding not counted: NFTA_SET_FIELD_LEN. Empty where
+    /// the kernel does not tell, which is for keys of one field and sets without intervals.
+    pub(crate) fields: Vec<u32>,
     /// Each element has a counter: NFTA_SET_EXPR, or NFTA_SET_EXPRESSIONS with one of that name.
     pub(crate) counter: bool,
 }
@@ -158,9 +161,17 @@ impl SetObject {
             name: text(bytes, 2).ok_or(Malformed)?,
             flags: number(bytes, 3).unwrap_or(0),
             types: [4, 5, 6, 7].map(|kind| number(bytes, kind)),
+            fields: field_lengths(bytes)?,
             counter: counter.as_deref() == Some("counter"),
         })
     }
+}
+
+/// NFTA_SET_DESC_CONCAT in NFTA_SET_DESC.
+fn field_lengths(set: &[u8]) -> Result<Vec<u32>, Malformed> {
+    let list = field(set, 9).and_then(|description| field(description, 2)).unwrap_or_default();
+    let length = |entry: Result<(u16, &[u8]), Malformed>| number(entry?.1, 1).ok_or(Malformed);
+    attributes(list).map(length).collect()
 }
 
 /// An element of a set that may be of any type.
@@ -227,6 +238,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_objects_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -235,13 +254,21 @@ mod tests {
         }
 
         #[test]
+        fn the_lengths_of_joined_fields_are_read(lengths in prop::collection::vec(any::<u32>(), 0..8)) {
+            let entries = lengths.iter().flat_map(|l| attribute(1, &attribute(1, &l.to_be_bytes())));
+            let concat = attribute(2, &entries.collect::<Vec<u8>>());
+            let description = [attribute(1, &7u32.to_be_bytes()), concat].concat();
+            let set = [attribute(1, b"t\0"), attribute(2, b"s\0"), attribute(9, &description)].concat();
+            prop_assert_eq!(SetObject::decode(&set).unwrap().fields, lengths);
+        }
+
+        #[test]
         fn any_nested_bytes_are_objects_or_an_error(
             kind in 0u16..20, payload in prop::collection::vec(any::<u8>(), 0..120),
         ) {
-            let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
-            bytes.extend(kind.to_ne_bytes());
-            bytes.extend(&payload);
+            let bytes = attribute(kind, &payload);
             let _ = (ChainObject::decode(&bytes), expressions(&bytes), elements(&bytes));
+            let _ = (SetObject::decode(&bytes), field_lengths(&bytes));
         }
     }
 }

@@ -55,6 +55,9 @@ fn a_text_that_is_no_port_list_is_refused() {
         ("2001:db8::1:80:80", "write an IPv6 address in brackets, as in [2001:db8::1]:80:8080"),
         ("[fe80::1%eth0]:80:80", "\"fe80::1%eth0\" is not an IP address"),
         ("[::1]:80:80", "::1 cannot be published"),
+        ("224.0.0.1:80:80", "224.0.0.1 is a multicast address, which no node answers from: use"),
+        ("[ff02::1]:80:80", "ff02::1 is a multicast address, which no node answers from: use"),
+        ("255.255.255.255:80:80", "255.255.255.255 is the broadcast address, which no node has"),
         ("\u{1b}[31m80\u{7}\r\n:80", "\"\\u{1b}[31m80\\u{7}\\r\\n\" is not a port"),
         ("\0:80", "\"\\0\" is not a port"),
         ("\u{202e}08:80", "\"\\u{202e}08\" is not a port"),
@@ -99,6 +102,18 @@ fn a_json_that_is_no_port_list_is_refused() {
         (r#"[{"hostPort":80,"containerPort":1,"hostIP":"x"}]"#, "\"x\" is not an IP address"),
         (r#"[{"hostPort":80,"containerPort":1,"hostIP":7}]"#, "hostIP is 7: use an IP address"),
         (r#"[{"hostPort":80,"containerPort":1,"hostIP":"::1"}]"#, "::1 cannot be published"),
+        (
+            r#"[{"hostPort":80,"containerPort":1,"hostIP":"224.0.0.1"}]"#,
+            "224.0.0.1 is a multicast address",
+        ),
+        (
+            r#"[{"HostPort":80,"ContainerPort":1,"HostIP":"ff02::1"}]"#,
+            "ff02::1 is a multicast address",
+        ),
+        (
+            r#"[{"HostPort":80,"ContainerPort":1,"HostIP":"255.255.255.255"}]"#,
+            "255.255.255.255 is the broadcast address",
+        ),
         (
             r#"[{"hostPort":80,"containerPort":1},{"hostPort":80,"containerPort":2}]"#,
             "host port 0.0.0.0:80/tcp is asked for twice",

@@ -1,8 +1,11 @@
 //! Forward chains that drop, and the rule that lets host ports through.
 
+use std::net::Ipv6Addr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use hostport_tests::lab::Netns;
+use hostport_tests::hook::hostport;
+use hostport_tests::lab::{Client, NODE6, Netns};
 
 use crate::ground::{Ground, text};
 
@@ -111,6 +114,60 @@ fn what_concerns_other_ports_or_links_or_states_is_no_finding() {
     );
     assert!(ground.reaches());
     assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+/// The range crosses a boundary of 32 bits, where its last words are less than the address'.
+#[test]
+fn an_ipv6_range_that_is_joined_with_ports() {
+    let ground = Ground::new();
+    let reaches = || {
+        let client = Client::new(ground.lab.client()).timeout(Duration::from_millis(300));
+        client.tcp((NODE6, 9000)).is_ok()
+    };
+    let drops = |range: &str| {
+        format!(
+            "table ip6 own {{
+                set few {{ type ipv6_addr . inet_service . inet_proto; flags interval;
+                    elements = {{ {range} . 8000-8099 . tcp }}; }}
+                chain onward {{ type filter hook forward priority 0; policy accept;
+                    ip6 daddr . tcp dport . meta l4proto @few drop; }}; }}"
+        )
+    };
+    let pod = ground.web.ipv6();
+    assert!("2001:db8:85::".parse::<Ipv6Addr>().unwrap() < pod && pod.segments()[7] > 5);
+    ground.node().nft(&drops("2001:db8:85::-2001:db8:86::5"));
+    assert!(!reaches());
+    let finding = ground.doctor().only("forward-drop");
+    assert_eq!(finding["severity"], "broken");
+    ground.node().nft("delete table ip6 own");
+    // And one that it is not in, although each of its words is between those of the ends.
+    ground.node().nft(&drops("2001:db8:84::-2001:db8:85::5"));
+    assert!(reaches());
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+/// A wildcard is each of the host's addresses, and each is sent through all the rules.
+#[test]
+fn very_many_addresses_and_rules_are_left_after_a_while() {
+    const ADDRESSES: u32 = 4000;
+    const RULES: u32 = 10_000;
+    let ground = Ground::new();
+    let address = |n: u32| format!("address add 10.200.{}.{}/32 dev uplink0\n", n / 250, n % 250);
+    ground.node().ip(&(0..ADDRESSES).map(address).collect::<String>());
+    let rule = |n: u32| {
+        let (third, fourth) = (n / 250, n % 250);
+        format!("ip daddr 10.201.{third}.{fourth} tcp dport 9000 dnat to 10.85.0.11:8080\n")
+    };
+    ground.node().nft(&format!(
+        "table ip own {{ chain pre {{ type nat hook prerouting priority dstnat - 10;\n{}}}\n}}",
+        (0..RULES).map(rule).collect::<String>()
+    ));
+    let begin = Instant::now();
+    let said = hostport(ground.node(), &["doctor"]);
+    let took = begin.elapsed();
+    let warning = "looked for rules in the way of 0 of 2 host ports only";
+    assert!(said.stderr.contains(warning), "{took:?}: {said:#?}");
+    assert!(took > Duration::from_secs(10) && took < Duration::from_secs(60), "{took:?}");
 }
 
 #[test]

@@ -43,7 +43,18 @@ impl Kernel {
     #[track_caller]
     pub fn agrees_with_the_journal(&mut self, node: &Netns) -> usize {
         let (kernel, journal) = (self.published(), in_journal(node));
-        assert_eq!(kernel, journal, "the kernel is left, the journal is right");
+        if kernel != journal {
+            // Whether what differs is so, or was only told so.
+            let again = self.published();
+            panic!(
+                "only in the kernel: {:?}, only in the journal: {:?}; in a second list: {:?}, {:?}; {}",
+                kernel.difference(&journal),
+                journal.difference(&kernel),
+                again.difference(&journal),
+                journal.difference(&again),
+                node.nft_list()
+            );
+        }
         let mut files = journal_files(node);
         // There while somebody restores, as a watcher may at any time.
         files.remove("gate.tmp");

@@ -49,8 +49,12 @@ impl Facts {
         let settings = host_ports.present_settings(&survey)?;
         let mut host_ports = own(settings.clone())?;
         let mut journal = Look::into(&place.state_dir);
-        if let Ok(look) = &mut journal {
-            look.entries.retain(|entry| entry.settings.table == table);
+        match &mut journal {
+            Ok(look) => look.entries.retain(|entry| entry.settings.table == table),
+            Err(error) if error.is_for_want_of_root() => {
+                return Err(CommandError::NotRoot(place.state_dir.clone()));
+            }
+            Err(_) => {}
         }
         let mut audits = BTreeMap::new();
         for family in Family::ALL {

@@ -1,5 +1,6 @@
 //! Other tables in the way: forward chains that drop, nat chains that translate first.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -21,21 +22,28 @@ pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) {
     let mut dropping: BTreeMap<Key, (Judgement, Vec<Mapping>)> = BTreeMap::new();
     let mut translating: BTreeMap<Key, (Judgement, Vec<HostPort>)> = BTreeMap::new();
     let begin = Instant::now();
+    let late = Cell::new(false);
+    let in_time = || {
+        late.set(late.get() || begin.elapsed() > PATIENCE);
+        !late.get()
+    };
     let mappings: Vec<Mapping> = facts.mappings.iter().copied().collect();
     for (done, mapping) in mappings.iter().enumerate() {
-        if begin.elapsed() > PATIENCE {
+        if in_time() {
+            for judgement in drops(facts, mapping) {
+                let key = key(&judgement, None);
+                dropping.entry(key).or_insert((judgement, Vec::new())).1.push(*mapping);
+            }
+            for origin in [Origin::Outside, Origin::Host] {
+                for (host, judgement) in translates(facts, mapping.host(), origin, in_time) {
+                    let key = key(&judgement, Some(origin));
+                    translating.entry(key).or_insert((judgement, Vec::new())).1.push(host);
+                }
+            }
+        }
+        if late.get() {
             warn!("looked for rules in the way of {done} of {} host ports only", mappings.len());
             break;
-        }
-        for judgement in drops(facts, mapping) {
-            let found = dropping.entry(key(&judgement, None)).or_insert((judgement, Vec::new()));
-            found.1.push(*mapping);
-        }
-        for origin in [Origin::Outside, Origin::Host] {
-            for (host, judgement) in translates(facts, mapping.host(), origin) {
-                let key = key(&judgement, Some(origin));
-                translating.entry(key).or_insert((judgement, Vec::new())).1.push(host);
-            }
         }
     }
     findings
@@ -76,7 +84,13 @@ fn drops(facts: &mut Facts, mapping: &Mapping) -> Vec<Judgement> {
 ///
 /// A wildcard is each of this host's addresses: what others translate on an address of a service, say, does
 /// not concern it. They are tried one by one only where something may be translated at all.
-fn translates(facts: &mut Facts, host: HostPort, origin: Origin) -> Vec<(HostPort, Judgement)> {
+/// There may be thousands, so `in_time` is asked before each.
+fn translates(
+    facts: &mut Facts,
+    host: HostPort,
+    origin: Origin,
+    in_time: impl Fn() -> bool,
+) -> Vec<(HostPort, Judgement)> {
     let try_one = |facts: &mut Facts, host: HostPort| {
         let in_link = facts.entrances.get(&host.family()).cloned();
         let packet = Packet {
@@ -102,7 +116,10 @@ fn translates(facts: &mut Facts, host: HostPort, origin: Origin) -> Vec<(HostPor
         addresses.insert(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let of_family = addresses.into_iter().filter(|ip| Family::of(*ip) == host.family());
-    of_family.flat_map(|host_ip| try_one(facts, HostPort { host_ip, ..host })).collect()
+    of_family
+        .take_while(|_| in_time())
+        .flat_map(|host_ip| try_one(facts, HostPort { host_ip, ..host }))
+        .collect()
 }
 
 fn dropped(judgement: &Judgement, mappings: &[Mapping]) -> Finding {
