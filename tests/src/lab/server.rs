@@ -14,7 +14,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, bind, socket_wit
 use super::{Netns, Protocol};
 
 /// The longest life of a server that a test forgot.
-const LIFETIME: Duration = Duration::from_secs(120);
+const LIFETIME: Duration = Duration::from_secs(3600);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that answers each connection or datagram with `<name> <address of the peer>`. It is
