@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const RUN_DIR: &str = "/run/netns";
 /// The longest life of a process that a test forgot.
-const SLEEP_SECONDS: &str = "300";
+const SLEEP_SECONDS: &str = "3600";
 
 /// A network namespace, with `lo` up and no IPv6 address ever tentative. Dropping it kills the
 /// processes inside and removes it.
