@@ -57,8 +57,11 @@ impl Runc {
     pub fn create(&self, id: &str, container: &Container) -> Finished {
         let bundle = self.bundle(id);
         make_rootfs(&bundle.join("rootfs"));
-        let config = container.to_config().to_string();
-        fs::write(bundle.join("config.json"), config).expect("a config.json");
+        let mut config = container.to_config();
+        // By its ID alone, tests side by side would share it.
+        let scratch = self.scratch.path().file_name().unwrap_or_default().to_string_lossy();
+        config["linux"]["cgroupsPath"] = format!("/{scratch}-{id}").into();
+        fs::write(bundle.join("config.json"), config.to_string()).expect("a config.json");
         self.ids.borrow_mut().push(id.to_owned());
         let bundle = bundle.to_string_lossy().into_owned();
         self.call(&["create", "--bundle", &bundle, id])
