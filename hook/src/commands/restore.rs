@@ -32,13 +32,13 @@ pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, Co
     entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
     let settings = settings(ruleset, place, entries.first());
     let mut host_ports = HostPorts::open(settings.clone())?;
-    let void = dispute::void(&entries, &mut host_ports)?;
-    entries.retain(|entry| !void.contains(&entry.owner));
-    let claims = dispute::claims(&entries);
+    let verdict = dispute::judge(&entries, &mut host_ports)?;
+    entries.retain(|entry| !verdict.is_void(entry));
+    let claims = dispute::claims(&entries, &verdict);
     let links = links(&claims, settings.localhost, &progress)?;
     progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
     let restored = host_ports.restore(&claims, &links)?;
-    if let Err(error) = dispute::settle(&journal, &void, entries, &claims) {
+    if let Err(error) = dispute::settle(&journal, &verdict, entries, &claims) {
         warn!("{error}; the host ports are restored");
     }
     Ok(restored)

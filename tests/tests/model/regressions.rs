@@ -87,3 +87,15 @@ fn a_stranger_in_the_map_is_refused_by_name_and_goes_with_a_restore() {
         start(1, &[port(1), port(2)]),
     ]);
 }
+
+#[test]
+fn a_port_that_another_took_while_the_table_was_gone_costs_a_pod_none_of_its_others() {
+    let at = |address, port| Ask { address, port, to: 0, udp: false };
+    agrees(&[
+        sandbox(&[at(Address::Second4, 3), at(Address::Wildcard6, 2)], &[at(Address::Node6, 0)]),
+        Nft(Damage::DeleteTable(1)),
+        start(1, &[port(2)]),
+        member(&[], true),
+        Restore,
+    ]);
+}

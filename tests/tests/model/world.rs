@@ -164,6 +164,24 @@ impl World {
         !self.alive.contains(&entry.life)
     }
 
+    /// Whether another had one of its ports before it, and it has none of them: so is an entry whose hook
+    /// was killed before it published.
+    fn is_void(&self, owner: &str, entry: &Entry) -> bool {
+        let has = |(host, endpoint): (&Host, &Endpoint)| {
+            self.port(host).is_some_and(|port| {
+                port.owner.as_deref() == Some(owner) && port.endpoint == *endpoint
+            })
+        };
+        let is_lost = |(host, endpoint): (&Host, &Endpoint)| {
+            let present = self.port(host).filter(|port| self.is_claimed(port, *host));
+            let earlier = |port: &&Port| {
+                port.owner.as_ref().is_some_and(|owner| self.journal[owner].since < entry.since)
+            };
+            present.filter(earlier).is_some_and(|port| port.endpoint != *endpoint)
+        };
+        entry.mappings.iter().any(is_lost) && !entry.mappings.iter().any(has)
+    }
+
     fn port(&self, host: &Host) -> Option<&Port> {
         self.kernel[family(host.0)].as_ref()?.ports.get(host)
     }
@@ -356,26 +374,47 @@ impl World {
         ports.filter(|port| !known(port)).count()
     }
 
+    /// Whether its owner is alive and has it in the journal.
+    fn is_claimed(&self, port: &Port, host: Host) -> bool {
+        let entry = port.owner.as_ref().and_then(|owner| self.journal.get(owner));
+        entry.is_some_and(|entry| {
+            !self.is_dead(entry) && entry.mappings.get(&host) == Some(&port.endpoint)
+        })
+    }
+
     pub fn restore(&mut self) -> Restored {
         let mut living: Vec<(&String, &Entry)> =
             self.journal.iter().filter(|(_, entry)| !self.is_dead(entry)).collect();
         living.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.since));
+        let void: BTreeSet<String> = living
+            .iter()
+            .filter(|(owner, entry)| self.is_void(owner, entry))
+            .map(|(owner, _)| (*owner).clone())
+            .collect();
         let exclude = living.first().map_or(0, |(_, entry)| entry.exclude);
         let mut claims = [BTreeMap::new(), BTreeMap::new()];
-        for (owner, entry) in living {
+        for (owner, entry) in living.iter().filter(|(owner, _)| !void.contains(*owner)) {
             for (host, endpoint) in &entry.mappings {
-                let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
+                // Who has it in the kernel keeps it.
+                let present = self.port(host);
+                if present
+                    .is_some_and(|port| self.is_claimed(port, *host) && port.endpoint != *endpoint)
+                {
+                    continue;
+                }
+                let port = Port { endpoint: *endpoint, owner: Some((*owner).clone()) };
                 // The latest took it over; or they share an endpoint, and the earliest has it.
                 claims[family(host.0)]
                     .entry(*host)
                     .and_modify(|later: &mut Port| {
                         if later.endpoint == *endpoint {
-                            later.owner = Some(owner.clone());
+                            later.owner = Some((*owner).clone());
                         }
                     })
                     .or_insert(port);
             }
         }
+        self.journal.retain(|owner, _| !void.contains(owner));
         // What went to another is not the earlier one's any more.
         let dead: BTreeSet<String> = self
             .journal
