@@ -11,7 +11,7 @@ HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
 # Where containerd's configuration is.
 CONTAINERDDIR ?= /etc/containerd
-# What `make vm-test` boots, all of them if empty, and its other arguments.
+# What `make vm-test` boots, all of them if empty, and other arguments of it, bench and bench-quick.
 KERNELS  ?=
 ARGS     ?=
 # How long `make fuzz` runs each target.
@@ -25,7 +25,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test vm-test endurance check bench fuzz install install-containerd uninstall uninstall-containerd clean
+.PHONY: help build demo test vm-test endurance check bench bench-quick fuzz install install-containerd uninstall uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,10 +64,17 @@ check: ## Formatting, clippy, documentation, licences: no warnings
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
-bench: build ## Measure hook calls, restore and watch against their peers, and write docs/benchmarks.md
-	@packaging/install-packages test
-	HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(STATIC_FLAGS)" \
-		$(CARGO) bench --quiet --locked --package hostport-tests --bench hook_call --bench journal
+# Its own profile: optimised, and a panic unwinds, so that namespaces are removed.
+BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(STATIC_FLAGS)" \
+	$(CARGO) run --quiet --profile harness --locked --package hostport-bench --
+
+bench: build ## Measure against the peers, and write docs/benchmarks.md (as root; half an hour, ARGS="--only PART")
+	@packaging/install-packages bench
+	$(BENCH) $(ARGS)
+
+bench-quick: build ## The same in three minutes, against bench/baseline.json (ARGS=--store: makes a new one)
+	@packaging/install-packages bench
+	$(BENCH) --quick $(ARGS)
 
 fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 	@packaging/install-packages fuzz

@@ -2,10 +2,18 @@
 //!
 //! The runner writes a [`Plan`] into the guest's initramfs. The guest answers on its second serial port
 //! with one [`Report`] a line, as JSON. The first serial port is the kernel's console.
+//!
+//! And what the benchmarks need as well: packages of any Debian release ([`apt`]).
+
+pub mod apt;
+pub mod program;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// What went wrong, in words.
+pub type Wrong = String;
 
 /// The serial port for reports, as the guest sees it.
 pub const REPORTS: &str = "/dev/ttyS1";

@@ -5,7 +5,6 @@
 //! one's own.
 
 mod accel;
-mod apt;
 mod cache;
 mod cli;
 mod cpio;
@@ -14,7 +13,6 @@ mod guest;
 mod image;
 mod kernel;
 mod machine;
-mod program;
 mod report;
 mod root;
 mod selection;
@@ -25,12 +23,10 @@ use std::sync::Mutex;
 use std::thread;
 
 use clap::Parser;
+use hostport_vm_tests::{Wrong, apt, program};
 
 use crate::cli::Options;
 use crate::report::Reporter;
-
-/// What went wrong, in words.
-type Wrong = String;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
