@@ -293,9 +293,9 @@ mod tests {
 
     /// The edges as the kernel lists them.
     fn edges(settings: &Settings, family: Family) -> Vec<(IpAddr, bool)> {
-        let elements = Contents::Excluded(settings.excluded(family)).elements();
-        let mut edges: Vec<_> = elements
-            .iter()
+        let excluded = Contents::Excluded(settings.excluded(family));
+        let mut edges: Vec<_> = excluded
+            .elements()
             .map(|e| (take_address(&mut e.key.as_slice(), family).unwrap(), !e.interval_end))
             .collect();
         edges.sort_unstable();

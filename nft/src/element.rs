@@ -91,7 +91,8 @@ fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let padding = bytes.len().next_multiple_of(4) - bytes.len();
+    bytes.extend(std::iter::repeat_n(0, padding));
 }
 
 /// Appends an attribute that is made of others.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -244,7 +245,7 @@ pub struct FamilyMismatch {
 /// runtimes take as a container ID, what fits into nft's comment of 128 bytes (NFTNL_UDATA_COMMENT_MAXLEN
 /// in libnftnl), and what is safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnerId(String);
+pub struct OwnerId(Arc<str>);
 
 impl OwnerId {
     /// The longest ID, in bytes.
@@ -271,7 +272,7 @@ impl FromStr for OwnerId {
         let valid = text.len() <= Self::MAX_LEN
             && text.bytes().next().is_some_and(first)
             && text.bytes().all(allowed);
-        valid.then(|| OwnerId(text.to_owned())).ok_or_else(|| InvalidOwner(shorten(text)))
+        valid.then(|| OwnerId(text.into())).ok_or_else(|| InvalidOwner(shorten(text)))
     }
 }
 

@@ -52,8 +52,10 @@ const NFTA_SET_EXPR: u16 = 17;
 /// The list of elements in a message.
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 /// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
-const ELEMENT: usize = 272;
-const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / ELEMENT;
+const LARGEST_ELEMENT: usize = 272;
+const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
+/// What a host port in ip takes, with an ID of 64 characters.
+const USUAL_ELEMENT: usize = 128;
 /// NF_ACCEPT of `linux/netfilter.h`.
 const NF_ACCEPT: u32 = 1;
 
@@ -199,7 +201,9 @@ impl Message {
         set: &str,
         element: &Element,
     ) -> Self {
-        Message::element_bytes(family, table, set, std::slice::from_ref(element))
+        let mut list = Vec::with_capacity(LARGEST_ELEMENT);
+        element.encode(&mut list);
+        Message::element_list_bytes(family, table, set, list)
     }
 
     /// Adds many elements, as few messages as an attribute's length of 16 bits allows.
@@ -207,20 +211,21 @@ impl Message {
         family: Family,
         table: &'a TableName,
         set: &'a str,
-        elements: &'a [Element],
+        elements: impl Iterator<Item = Element> + 'a,
     ) -> impl Iterator<Item = Self> + 'a {
-        elements
-            .chunks(ELEMENTS_IN_A_MESSAGE)
-            .map(move |chunk| Message::element_bytes(family, table, set, chunk))
+        let mut elements = elements.peekable();
+        std::iter::from_fn(move || {
+            elements.peek()?;
+            let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
+            let mut list = Vec::with_capacity(ELEMENTS_IN_A_MESSAGE * USUAL_ELEMENT);
+            chunk.for_each(|element| element.encode(&mut list));
+            Some(Message::element_list_bytes(family, table, set, list))
+        })
     }
 
     /// As bytes at once: kept as values, elements would be measured and copied again at each level that
     /// they are nested in.
-    fn element_bytes(family: Family, table: &TableName, set: &str, elements: &[Element]) -> Self {
-        let mut list = Vec::with_capacity(elements.len() * ELEMENT);
-        for element in elements {
-            element.encode(&mut list);
-        }
+    fn element_list_bytes(family: Family, table: &TableName, set: &str, list: Vec<u8>) -> Self {
         let mut body = element_list(table, set, vec![]);
         let kind = NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED;
         body.attributes.push(SetElementList::Other(DefaultNla::new(kind, list)));

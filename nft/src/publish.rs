@@ -54,7 +54,7 @@ impl Publication {
     }
 
     fn pods(&self) -> BTreeMap<IpAddr, HairpinOwner> {
-        hairpins(&self.claims)
+        hairpins(self.claims.iter())
     }
 
     /// The former host ports that nobody claims now.
@@ -69,12 +69,14 @@ impl Publication {
 }
 
 /// Each endpoint's address, with who needs its hairpin element.
-pub(crate) fn hairpins(claims: &[Claim]) -> BTreeMap<IpAddr, HairpinOwner> {
+pub(crate) fn hairpins<'a>(
+    claims: impl Iterator<Item = &'a Claim>,
+) -> BTreeMap<IpAddr, HairpinOwner> {
     let mut pods = BTreeMap::new();
     for claim in claims {
         pods.entry(claim.mapping.endpoint().ip)
             .and_modify(|owner| {
-                if *owner != HairpinOwner::One(claim.owner.clone()) {
+                if matches!(owner, HairpinOwner::One(one) if *one != claim.owner) {
                     *owner = HairpinOwner::Several;
                 }
             })
@@ -301,7 +303,7 @@ impl Elements {
         let claim = |published: &Published| {
             Some(Claim { owner: published.owner.clone()?, mapping: published.mapping })
         };
-        let mut missing = hairpins(&self.ports.iter().filter_map(claim).collect::<Vec<_>>());
+        let mut missing = hairpins(self.ports.iter().filter_map(claim).collect::<Vec<_>>().iter());
         for present in &self.hairpin {
             missing.remove(&present.pod);
         }

@@ -46,10 +46,10 @@ impl HostPorts {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut restored = Restored::default();
         for family in Family::ALL {
-            let claims: Vec<Claim> =
-                claims.iter().filter(|claim| claim.mapping.family() == family).cloned().collect();
+            let of_family = |claim: &&Claim| claim.mapping.family() == family;
+            let claims = || claims.iter().filter(of_family);
             let state = self.table_state(family)?;
-            if state == TableState::Missing && claims.is_empty() {
+            if state == TableState::Missing && claims().next().is_none() {
                 continue;
             }
             if state != TableState::Current {
@@ -64,8 +64,8 @@ impl HostPorts {
                 batch.push(Message::delete_table(family, &self.settings.table), "the old table");
             }
             let elements = Elements {
-                ports: compare(&claims, present, &mut restored),
-                hairpin: hairpins(&claims)
+                ports: compare(claims(), present, &mut restored),
+                hairpin: hairpins(claims())
                     .into_iter()
                     .map(|(pod, owner)| Hairpin { pod, owner })
                     .collect(),
@@ -94,10 +94,14 @@ fn absent_if_refused(error: Error) -> Result<Vec<Published>, Error> {
 }
 
 /// The mappings that the claims ask for, with the counters of those that are there, and what changes.
-fn compare(claims: &[Claim], present: Vec<Published>, restored: &mut Restored) -> Vec<Published> {
+fn compare<'a>(
+    claims: impl Iterator<Item = &'a Claim>,
+    present: Vec<Published>,
+    restored: &mut Restored,
+) -> Vec<Published> {
     let mut present: BTreeMap<HostPort, Published> =
         present.into_iter().map(|published| (published.mapping.host(), published)).collect();
-    let mut ports = Vec::with_capacity(claims.len());
+    let mut ports = Vec::new();
     for claim in claims {
         let owner = Some(claim.owner.clone());
         let mut wanted = Published { mapping: claim.mapping, owner, counter: Counter::default() };

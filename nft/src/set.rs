@@ -84,14 +84,14 @@ pub(crate) enum Contents {
 
 impl Contents {
     /// The elements, as the kernel takes them.
-    pub(crate) fn elements(&self) -> Vec<Element> {
+    pub(crate) fn elements(&self) -> Box<dyn Iterator<Item = Element> + '_> {
         match self {
-            Contents::Ports(ports) => ports.iter().map(Published::element).collect(),
+            Contents::Ports(ports) => Box::new(ports.iter().map(Published::element)),
             Contents::Excluded(prefixes) => {
-                prefixes.iter().flat_map(|net| interval(*net)).collect()
+                Box::new(prefixes.iter().flat_map(|net| interval(*net)))
             }
-            Contents::Hairpin(pods) => pods.iter().map(Hairpin::element).collect(),
-            Contents::SameLink(links) => links.iter().map(|link| link.element()).collect(),
+            Contents::Hairpin(pods) => Box::new(pods.iter().map(Hairpin::element)),
+            Contents::SameLink(links) => Box::new(links.iter().map(|link| link.element())),
         }
     }
 

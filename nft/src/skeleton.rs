@@ -122,7 +122,7 @@ impl Table {
         }
         for set in &self.sets {
             let elements = set.contents.elements();
-            messages.extend(Message::new_elements(self.family, &self.name, set.name, &elements));
+            messages.extend(Message::new_elements(self.family, &self.name, set.name, elements));
         }
         messages
     }

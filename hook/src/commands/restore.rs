@@ -32,13 +32,12 @@ pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, Co
     entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
     let settings = settings(ruleset, place, entries.first());
     let mut host_ports = HostPorts::open(settings.clone())?;
-    let verdict = dispute::judge(&entries, &mut host_ports)?;
-    entries.retain(|entry| !verdict.is_void(entry));
-    let claims = dispute::claims(&entries, &verdict);
-    let links = links(&claims, settings.localhost, &progress)?;
+    let decision = dispute::decide(&entries, &mut host_ports)?;
+    let claims = &decision.claims;
+    let links = links(claims, settings.localhost, &progress)?;
     progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
-    let restored = host_ports.restore(&claims, &links)?;
-    if let Err(error) = dispute::settle(&journal, &verdict, entries, &claims) {
+    let restored = host_ports.restore(claims, &links)?;
+    if let Err(error) = decision.settle(&journal, entries) {
         warn!("{error}; the host ports are restored");
     }
     Ok(restored)
@@ -83,16 +82,21 @@ fn links(
     Ok(links.into_values().collect())
 }
 
+/// How many changes of a kind are told one by one.
+const MOST: usize = 100;
+
 fn summary(restored: &Restored) -> String {
     let mut text = String::new();
     for family in &restored.tables {
         text.push_str(&format!("made the table {family} anew\n"));
     }
-    for removed in &restored.removed {
-        text.push_str(&format!("removed {}{}\n", removed.mapping, of(removed)));
-    }
-    for added in &restored.added {
-        text.push_str(&format!("restored {}{}\n", added.mapping, of(added)));
+    for (what, changed) in [("removed", &restored.removed), ("restored", &restored.added)] {
+        for published in changed.iter().take(MOST) {
+            text.push_str(&format!("{what} {}{}\n", published.mapping, of(published)));
+        }
+        if changed.len() > MOST {
+            text.push_str(&format!("{what} {} more\n", changed.len() - MOST));
+        }
     }
     text.push_str(&format!(
         "{} restored, {} removed, {} were right\n",

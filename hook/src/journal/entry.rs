@@ -2,6 +2,7 @@
 //!
 //! JSON, version 1. Addresses and ports are as in `hostport list --json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -69,16 +70,17 @@ pub enum EntryError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Form {
+struct Form<'a> {
     version: u32,
     owner: String,
     table: String,
     #[serde(default)]
     exclude: Vec<IpNet>,
     localhost: bool,
-    mappings: Vec<FormMapping>,
-    #[serde(default)]
-    lost: Vec<FormMapping>,
+    #[serde(borrow)]
+    mappings: Vec<FormMapping<'a>>,
+    #[serde(default, borrow)]
+    lost: Vec<FormMapping<'a>>,
     #[serde(default)]
     process: Option<Process>,
     #[serde(default)]
@@ -88,10 +90,11 @@ struct Form {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FormMapping {
+struct FormMapping<'a> {
     host_ip: IpAddr,
     host_port: u16,
-    protocol: String,
+    #[serde(borrow)]
+    protocol: Cow<'a, str>,
     container_ip: IpAddr,
     container_port: u16,
 }
@@ -162,21 +165,16 @@ impl Entry {
     /// # Errors
     /// [`EntryError`], which says what is wrong.
     pub fn from_json(text: &[u8]) -> Result<Self, EntryError> {
-        // The version first: a newer form may have other fields.
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u64,
+        let form: Form = serde_json::from_slice(text).map_err(|error| match version(text) {
+            // A newer form may have other fields.
+            Some(version) if version != u64::from(VERSION) => EntryError::Version(version),
+            _ => EntryError::Json(crate::quote::excerpt(&error.to_string(), 100).to_string()),
+        })?;
+        if form.version != VERSION {
+            return Err(EntryError::Version(form.version.into()));
         }
-        let bad = |error: serde_json::Error| {
-            EntryError::Json(crate::quote::excerpt(&error.to_string(), 100).to_string())
-        };
-        let Versioned { version } = serde_json::from_slice(text).map_err(bad)?;
-        if version != u64::from(VERSION) {
-            return Err(EntryError::Version(version));
-        }
-        let form: Form = serde_json::from_slice(text).map_err(bad)?;
         let value = |error: &dyn std::fmt::Display| EntryError::Value(error.to_string());
-        let mappings = |list: &[FormMapping]| -> Result<Vec<Mapping>, EntryError> {
+        let mappings = |list: &[FormMapping<'_>]| -> Result<Vec<Mapping>, EntryError> {
             list.iter().map(FormMapping::mapping).collect()
         };
         let entry = Entry {
@@ -200,9 +198,11 @@ impl Entry {
     /// Refuses what no hook writes: a host port that leads to two endpoints, and a process that cannot
     /// be, which would look dead.
     fn check(&self) -> Result<(), String> {
-        let mut hosts = BTreeSet::new();
-        if let Some(twice) = self.mappings.iter().find(|mapping| !hosts.insert(mapping.host())) {
-            return Err(format!("host port {} is there twice", twice.host()));
+        let mut hosts: Vec<HostPort> = self.mappings.iter().map(Mapping::host).collect();
+        hosts.sort();
+        let mut pairs = hosts.iter().zip(hosts.iter().skip(1));
+        if let Some((twice, _)) = pairs.find(|(one, next)| one == next) {
+            return Err(format!("host port {twice} is there twice"));
         }
         match self.process {
             Some(process) if process.pid < 1 => Err(format!("{} is not a process", process.pid)),
@@ -211,19 +211,28 @@ impl Entry {
     }
 }
 
-impl From<&Mapping> for FormMapping {
+/// The version in a text, whatever else is there.
+fn version(text: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    serde_json::from_slice(text).ok().map(|Versioned { version }| version)
+}
+
+impl From<&Mapping> for FormMapping<'_> {
     fn from(mapping: &Mapping) -> Self {
         FormMapping {
             host_ip: mapping.host().host_ip,
             host_port: mapping.host().port.get(),
-            protocol: mapping.host().protocol.to_string(),
+            protocol: mapping.host().protocol.to_string().into(),
             container_ip: mapping.endpoint().ip,
             container_port: mapping.endpoint().port.get(),
         }
     }
 }
 
-impl FormMapping {
+impl FormMapping<'_> {
     fn mapping(&self) -> Result<Mapping, EntryError> {
         let port = |number| Port::new(number).ok_or(EntryError::Value("a port is 0".to_owned()));
         let protocol: Protocol =

@@ -31,14 +31,13 @@ impl Process {
     /// Nothing must look dead to somebody who cannot see it: from another PID namespace the number is
     /// another process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides the first.
     fn is_alive(&self) -> bool {
-        let visible = Path::new("/proc/1/stat").exists();
-        let comparable = own_pid_namespace() == Some(self.pid_namespace);
-        !(visible && comparable)
-            || match start_time(self.pid) {
-                Ok(start_time) => start_time == Some(self.start_time),
-                // Whatever else keeps it from being seen does not tell that it is gone.
-                Err(_) => true,
-            }
+        let visible = || Path::new("/proc/1/stat").exists();
+        let comparable = || own_pid_namespace() == Some(self.pid_namespace);
+        match start_time(self.pid) {
+            Ok(start_time) if start_time != Some(self.start_time) => !(visible() && comparable()),
+            // Whatever else keeps it from being seen does not tell that it is gone.
+            Ok(_) | Err(_) => true,
+        }
     }
 }
 
@@ -117,7 +116,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("hostport-life-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let program = folder.join(std::ffi::OsStr::from_bytes(b"\xff) Z"));
-        fs::copy("/bin/sleep", &program).unwrap();
+        // A link: of a copy, another test's child might hold the file open for writing (ETXTBSY).
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
         let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
         let process = Process::now(child.id() as i32).unwrap();
         assert!(process.is_alive());
@@ -135,7 +135,10 @@ mod tests {
         assert!(!Process { start_time: process.start_time + 1, ..process }.is_alive());
         assert!(Process { pid: 0, pid_namespace: 0, ..process }.is_alive(), "cannot be told");
         child.kill().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while process.is_alive() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         assert!(!process.is_alive());
         child.wait().unwrap();
         assert!(!process.is_alive());

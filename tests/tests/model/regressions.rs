@@ -99,3 +99,15 @@ fn a_port_that_another_took_while_the_table_was_gone_costs_a_pod_none_of_its_oth
         Restore,
     ]);
 }
+
+#[test]
+fn what_the_journal_lost_of_a_container_that_came_back_elsewhere_may_linger_until_a_restore() {
+    agrees(&[
+        start(0, &[port(0)]),
+        Forget { of: 0 },
+        Crash { of: 0 },
+        Restart { of: 0, pod: 1, asks: vec![port(1)], exclude: 0 },
+        Start { pod: 2, life: Life::Process, asks: vec![port(0)], replace: true, exclude: 0 },
+        Restore,
+    ]);
+}

@@ -309,6 +309,12 @@ impl World {
     fn settle(&mut self, taken: &[(Host, Port)]) {
         for (host, port) in taken {
             let known = port.owner.as_ref().and_then(|owner| self.journal.get(owner)).cloned();
+            // What the journal lost of an owner that came back in another pod, nobody knows.
+            let elsewhere =
+                known.as_ref().is_some_and(|entry| !entry.ips.contains(&port.endpoint.0));
+            if let Some(table) = self.kernel[family(host.0)].as_mut().filter(|_| elsewhere) {
+                table.may_linger.insert(port.endpoint.0);
+            }
             match (&port.owner, known) {
                 (Some(owner), Some(entry)) if self.is_dead(&entry) => self.clear(owner),
                 (Some(owner), Some(_)) => {

@@ -7,7 +7,7 @@ use hostport_nft::{Claim, HostPort, Mapping, OwnerId, Published, State};
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
 use crate::commands::nft_delete;
-use crate::commands::restore::dispute::{self, Verdict};
+use crate::commands::restore::dispute;
 use crate::journal::{Entry, Look};
 
 pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
@@ -38,7 +38,7 @@ fn missing(
     // The latest first, as at a restore.
     living.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
     let mut lacking: BTreeMap<OwnerId, Vec<String>> = BTreeMap::new();
-    for Claim { owner, mapping } in dispute::claims(&living, &Verdict::default()) {
+    for Claim { owner, mapping } in dispute::decide_without_kernel(&living).claims {
         if facts.state(mapping.family()) != State::Ours {
             continue; // The whole table is missing, which is told by itself.
         }
