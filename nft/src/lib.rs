@@ -86,6 +86,7 @@
 
 mod audit;
 mod batch;
+mod closing;
 
 mod conntrack;
 mod element;

@@ -15,9 +15,9 @@ use rustix::net::sockopt::{
     set_socket_timeout,
 };
 
-use crate::Error;
 use crate::message::Message;
 use crate::reply::{Malformed, Replies, Reply};
+use crate::{Error, closing};
 
 /// The kernel builds no larger datagram for a dump (netlink_recvmsg).
 const DUMP: usize = 32 * 1024;
@@ -57,6 +57,11 @@ impl Socket {
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
             .map_err(|error| Error::Open(error.into()))?;
         Ok(Socket { socket, buffer: Vec::with_capacity(DATAGRAM), sequence: 1 })
+    }
+
+    /// Closes it without waiting for what the kernel does then.
+    pub(crate) fn leave(self) {
+        closing::leave(self.socket);
     }
 
     /// Opens a socket that hears of every change of the ruleset (NFNLGRP_NFTABLES).

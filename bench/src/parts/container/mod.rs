@@ -188,9 +188,10 @@ round: given are the median and, in brackets, the middle half. hostport and the 
 are in the page cache as after a boot, read from the disk: just written, they would be faster.
 
 *nothing* is a static program with an empty `main`, built with hostport's own flags. *A bare transaction* is one
-datagram and its answer on a socket that stays open: no process, no config.json, no journal. Most of a removal's
-time is a wait in close(2): a netfilter netlink socket is not closed before the kernel has freed what was
-deleted, after an RCU grace period. nft waits just so.
+datagram and its answer on a socket that stays open: no process, no config.json, no journal. Those of this table
+share a node, and come 20 milliseconds after each other. nft waits in close(2) after a deletion: a netfilter netlink
+socket is not closed before the kernel has freed what was deleted, after an RCU grace period. hostport leaves
+that to the kernel ([how](performance.md#the-limit)).
 
 portmap is called as a chained CNI plugin, with the same port as JSON. *CRI-O's way* is its nft calls and the
 reading of what they print, without its daemon's own work and for IPv4 alone. netavark also makes the link and the

@@ -65,6 +65,7 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     if !changes.added.is_empty() {
         info!("published for container {}: {}", state.id, several(&changes.added));
     }
+    host_ports.leave();
     Ok(())
 }
 

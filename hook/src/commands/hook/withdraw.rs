@@ -49,9 +49,10 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     if let Some(journal) = &journal {
         journal.remove(&state.id)?;
     }
-    // Nobody need wait until the kernel has freed what was withdrawn, as closing the socket does.
+    // Nobody need wait until the kernel has freed what was withdrawn.
     drop(lock);
     drop(journal);
+    host_ports.leave();
     if !withdrawn.is_empty() {
         info!("withdrawn of container {}: {}", state.id, several(&withdrawn));
     }
