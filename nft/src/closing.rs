@@ -4,7 +4,7 @@
 //! (`nft_rcv_nl_event` in `net/netfilter/nf_tables_api.c`), which takes an RCU grace period: about ten
 //! milliseconds, in which nothing else happens and a container's runtime waits. But the kernel also closes
 //! what nobody can reach any more: a UNIX socket that lies, with another descriptor, in its own queue is
-//! closed by the kernel's collector (`net/unix/garbage.c`, unix(7)), in a thread of its own since Linux 6.8.
+//! closed by the kernel's collector (`net/unix/garbage.c`, unix(7)), in a thread of its own since Linux 6.9.
 //! Before that the collector runs in the call that closes, and it takes as long as ever.
 
 use std::io::IoSlice;

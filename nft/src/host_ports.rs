@@ -43,7 +43,7 @@ impl HostPorts {
     }
 
     /// Ends the work without waiting for what the kernel does at its end: after a removal it frees what
-    /// was removed before the socket is closed, which takes about ten milliseconds. Before Linux 6.8 there
+    /// was removed before the socket is closed, which takes about ten milliseconds. Before Linux 6.9 there
     /// is no way round it, and this takes as long as dropping the value.
     pub fn leave(self) {
         self.socket.leave();

@@ -1,9 +1,11 @@
 //! One owner for each host port, whatever comes when.
 
 use std::fs;
+use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, call, hostport, list, published, state_dir};
 use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tcp};
+use hostport_tests::runtime::wait_until;
 
 #[test]
 fn a_taken_port_is_refused_by_name_and_nothing_else_of_the_second_stays() {
@@ -331,4 +333,23 @@ fn a_thousand_taken_ports_are_refused_like_one() {
         owner.stop(lab.node());
         assert_eq!(published(lab.node()), [""; 0]);
     }
+}
+
+#[test]
+fn the_kernel_closes_the_sockets_that_hooks_have_left_to_it() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    // The second column is the protocol: NETLINK_NETFILTER is 12. The kernel's own is one of them.
+    let sockets = || {
+        let table = lab.node().run(|| fs::read_to_string("/proc/thread-self/net/netlink").unwrap());
+        table.lines().filter(|line| line.split_whitespace().nth(1) == Some("12")).count()
+    };
+    let before = sockets();
+    for _ in 0..20 {
+        bundle.start(lab.node());
+        bundle.stop(lab.node());
+    }
+    let gone = wait_until(Duration::from_secs(10), || sockets() == before);
+    assert!(gone, "{before} sockets of netfilter before, and {} now", sockets());
 }
