@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hostport_nft::{Settings, TableName};
+use hostport_nft::{Port, Protocol, Settings, TableName};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
@@ -110,14 +111,9 @@ pub enum Command {
     Hook(HookArguments),
 
     /// List the published host ports, with their endpoints, connections and owners
-    #[command(
-        after_help = "Example:\n  hostport list --json | jq '.[] | select(.host_port == 9000)'"
-    )]
-    List {
-        /// Print an array of objects instead of a table
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(after_help = "Examples:\n  hostport list --wide --watch --port 9000-9099\n  \
+            hostport list --json | jq '.[] | select(.connections == 0)'")]
+    List(ListArguments),
 
     /// Make the kernel hold what the journal says of living containers, in one transaction
     ///
@@ -167,6 +163,62 @@ pub enum Command {
         #[command(flatten)]
         ruleset: RulesetArguments,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Print an array of objects instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Also the pod, where its runtime told, and how long ago it was published, from the journal
+    #[arg(long)]
+    pub wide: bool,
+
+    /// Only owners whose ID begins like this
+    #[arg(long, value_name = "ID")]
+    pub owner: Option<String>,
+
+    /// Only this host port, or these
+    #[arg(long, value_name = "PORT[-PORT]")]
+    pub port: Option<Ports>,
+
+    /// Only tcp, udp or sctp
+    #[arg(long)]
+    pub protocol: Option<Protocol>,
+
+    /// Again every so many seconds [default: 2], with connections a second if --wide
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub watch: Option<u16>,
+}
+
+/// One port, or some that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    first: Port,
+    last: Port,
+}
+
+impl Ports {
+    /// Whether a port is one of them.
+    pub fn contains(self, port: Port) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.parse::<Port>().map_err(|error| error.to_string());
+        let ports = Ports { first: port(first)?, last: port(last)? };
+        if ports.first > ports.last {
+            return Err("the first port is greater than the last one".to_owned());
+        }
+        Ok(ports)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,17 @@
 //! What `hostport list` and `hostport doctor` read while others change the ruleset.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use hostport_nft::survey::{Origin, Packet, Survey};
 use hostport_nft::{Family, HostPorts, Port, Protocol, Settings, TableName};
-use hostport_tests::hook::{Bundle, hostport, published};
-use hostport_tests::lab::{Lab, NODE6};
+use hostport_tests::hook::{Bundle, hostport, program, published, state_dir};
+use hostport_tests::lab::{Lab, NODE4, NODE6, Pod, tcp};
+use hostport_tests::runtime::wait_until;
 
 /// Looks at a node with 300 host ports a family while its tables are replaced, and counts what was seen.
 ///
@@ -77,4 +81,85 @@ fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     let seen = while_tables_are_replaced(600, |lab| lab.node().run(look));
     let whole = ([(300, 1, 0); 2], 30, 0);
     assert_eq!(seen.keys().collect::<Vec<_>>(), [&whole], "what, and how often: {seen:?}");
+}
+
+/// Two containers on a node: of a pod that containerd named, and of none.
+fn two_containers([named, other]: &[Pod; 2], lab: &Lab) -> [Bundle; 2] {
+    let named = Bundle::of(named)
+        .annotation("io.hostport.ports", "9000:8080,9001:8080/udp")
+        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
+        .annotation("io.kubernetes.cri.sandbox-name", "web-0");
+    let other = Bundle::of(other)
+        .annotation("io.hostport.ports", "192.0.2.1:9000:8080,9100:8080")
+        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
+        .annotation("io.kubernetes.cri.sandbox-name", "\u{1b}[2J web");
+    let args: &[&str] = &["--allow-pod-annotation"];
+    named.prestart(lab.node(), args).expect_success();
+    other.prestart(lab.node(), args).expect_success();
+    [named, other]
+}
+
+#[test]
+fn a_list_is_narrowed_by_owner_port_and_protocol() {
+    let lab = Lab::new();
+    let pods = ["named", "other"].map(|name| lab.pod(name));
+    let [named, _other] = two_containers(&pods, &lab);
+    let lines = |arguments: &[&str]| {
+        let listed = hostport(lab.node(), &[&["list"], arguments].concat()).expect_success();
+        listed.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&[]).len(), 7);
+    let own = lines(&["--owner", named.id()]);
+    assert!(own.len() == 4 && own.iter().all(|line| line.ends_with(named.id())), "{own:?}");
+    assert_eq!(lines(&["--port", "9000"]).len(), 3);
+    assert_eq!(lines(&["--port", "9001-9100"]).len(), 4);
+    assert_eq!(lines(&["--protocol", "udp", "--port", "9000-9100"]).len(), 2);
+    assert_eq!(lines(&["--port", "9002"]).len(), 0);
+    for wrong in [["--port", "0"], ["--port", "9-1"], ["--protocol", "icmp"], ["--watch", "0"]] {
+        let refused = hostport(lab.node(), &["list", wrong[0], wrong[1]]);
+        assert_eq!(refused.code, Some(2), "{wrong:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_wide_list_names_the_pod_and_its_age_but_shows_nothing_that_is_no_name() {
+    let lab = Lab::new();
+    let pods = ["named", "other"].map(|name| lab.pod(name));
+    let [named, other] = two_containers(&pods, &lab);
+    let wide = hostport(lab.node(), &["list", "--wide"]).expect_success().stdout;
+    assert!(!wide.contains('\u{1b}'), "{wide:?}");
+    let line = |owner: &str| wide.lines().find(|line| line.ends_with(owner)).unwrap();
+    let cells = |owner: &str| -> Vec<&str> { line(owner).split_whitespace().collect() };
+    let ([.., age, pod, _], [.., nobody, _]) = (&cells(named.id())[..], &cells(other.id())[..])
+    else {
+        panic!("{wide}")
+    };
+    assert!(age.ends_with('s'), "{wide}");
+    assert_eq!((*pod, *nobody), ("shop/web-0", "-"));
+    let json = hostport(lab.node(), &["list", "--wide", "--json"]).expect_success().stdout;
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows[0]["pod"], "shop/web-0");
+    assert!(rows[0]["since_ms"].as_u64().unwrap() > 1_700_000_000_000);
+}
+
+#[test]
+fn a_watched_list_tells_the_rate_and_ends_when_nobody_reads_it_any_more() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    let mut command = Command::new(program());
+    command.args(["list", "--wide", "--watch", "1", "--state-dir"]).arg(state_dir(lab.node()));
+    command.stdout(Stdio::piped());
+    let mut watching = lab.node().run(|| command.spawn()).unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = || lines.find_map(|line| line.ok().filter(|line| line.contains(" 9000 ")));
+    assert!(next().unwrap().contains("  -  "), "no rate at first");
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    // IPv6 first, or the other way round: four lines are two looks.
+    let told: Vec<String> = (0..4).filter_map(|_| next()).collect();
+    assert!(told.iter().any(|line| line.contains("  1.0  ")), "{told:?}");
+    drop(lines);
+    assert!(wait_until(Duration::from_secs(10), || watching.try_wait().unwrap().is_some()));
+    assert!(watching.wait().unwrap().success());
 }

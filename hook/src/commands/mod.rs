@@ -53,7 +53,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let place = Place { table, state_dir };
     match arguments.command {
         Command::Hook(hook) => hook::run(&hook, &place)?,
-        Command::List { json } => list::run(json, place.table)?,
+        Command::List(list) => list::run(&list, &place)?,
         Command::Restore { ruleset } => restore::run(&ruleset, &place)?,
         Command::Gc { dry_run } => gc::run(dry_run, &place)?,
         Command::Watch { ruleset } => watch::run(&ruleset, &place)?,

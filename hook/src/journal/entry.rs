@@ -11,6 +11,8 @@ use hostport_nft::{Endpoint, HostPort, Mapping, OwnerId, Port, Protocol, Setting
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::PodName;
+
 /// The version of the form that is written, and the newest that is read.
 const VERSION: u32 = 1;
 
@@ -30,6 +32,8 @@ pub struct Entry {
     pub process: Option<Process>,
     /// The network namespace.
     pub namespace: Option<Namespace>,
+    /// The pod in Kubernetes, if the annotations told.
+    pub pod: Option<PodName>,
     /// The bundle's folder.
     pub bundle: PathBuf,
     /// When it was published, in milliseconds since 1970 (UTC).
@@ -85,6 +89,8 @@ struct Form<'a> {
     process: Option<Process>,
     #[serde(default)]
     namespace: Option<Namespace>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod: Option<PodName>,
     bundle: PathBuf,
     since_ms: u64,
 }
@@ -154,6 +160,7 @@ impl Entry {
             lost: self.lost.iter().map(FormMapping::from).collect(),
             process: self.process,
             namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
             bundle: self.bundle.clone(),
             since_ms: self.since_ms,
         })
@@ -188,6 +195,7 @@ impl Entry {
             lost: mappings(&form.lost)?,
             process: form.process,
             namespace: form.namespace,
+            pod: form.pod,
             bundle: form.bundle,
             since_ms: form.since_ms,
         };

@@ -15,7 +15,7 @@ use crate::annotations;
 use crate::bundle::Config;
 use crate::cli::HookArguments;
 use crate::commands::{Place, nft_delete};
-use crate::journal::{Entry, Journal, Lock, Process};
+use crate::journal::{Entry, Journal, Lock, PodName, Process};
 use crate::pod::Pod;
 use crate::policy::Wanted;
 use crate::state::State;
@@ -45,7 +45,8 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     let mut host_ports = HostPorts::open(settings.clone())?;
     let journal = Journal::open(&place.state_dir, Lock::Shared)?;
     leave_to_pod(&journal, &mut publication)?;
-    let entries = entries(state, &pod, &publication.claims, &settings);
+    let name = PodName::told_by(&config.annotations);
+    let entries = entries(state, &pod, name.as_ref(), &publication.claims, &settings);
     let commit = |former| {
         publication.former = former;
         host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present))
@@ -104,7 +105,13 @@ fn leave_to_pod(journal: &Journal, publication: &mut Publication) -> Result<(), 
 }
 
 /// What the journal is to say, an entry an owner.
-fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> Vec<Entry> {
+fn entries(
+    state: &State,
+    pod: &Pod,
+    name: Option<&PodName>,
+    claims: &[Claim],
+    settings: &Settings,
+) -> Vec<Entry> {
     let owners: BTreeSet<&OwnerId> = claims.iter().map(|claim| &claim.owner).collect();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let entry = |owner: &OwnerId| Entry {
@@ -119,6 +126,7 @@ fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> V
         // What belongs to the pod outlives this container.
         process: state.pid.filter(|_| *owner == state.id).and_then(Process::now),
         namespace: Some(pod.namespace()),
+        pod: name.cloned(),
         bundle: state.bundle.clone(),
         since_ms: since.as_millis() as u64,
     };

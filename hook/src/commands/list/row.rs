@@ -1,0 +1,158 @@
+//! A published host port, with what the journal knows of its owner.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hostport_nft::{Endpoint, HostPort, OwnerId, Published};
+use serde::Serialize;
+
+use crate::journal::Entry;
+
+/// One line of the table.
+pub struct Row {
+    published: Published,
+    since_ms: Option<u64>,
+    pod: Option<String>,
+    /// Connections a second, since the last look.
+    rate: Option<f64>,
+}
+
+impl Row {
+    /// What is published, and the entry of its owner if there is one.
+    pub fn new(published: Published, entry: Option<&Entry>) -> Row {
+        let since_ms = entry.map(|entry| entry.since_ms);
+        let pod = entry.and_then(|entry| entry.pod.as_ref()).map(ToString::to_string);
+        Row { published, since_ms, pod, rate: None }
+    }
+
+    /// The host port.
+    pub fn host(&self) -> HostPort {
+        self.published.mapping.host()
+    }
+
+    /// Where it leads.
+    pub fn endpoint(&self) -> Endpoint {
+        self.published.mapping.endpoint()
+    }
+
+    /// The owner; none for an element that hostport did not write.
+    pub fn owner(&self) -> Option<&OwnerId> {
+        self.published.owner.as_ref()
+    }
+
+    /// Connections that came for it since it was published.
+    pub fn connections(&self) -> u64 {
+        self.published.counter.packets
+    }
+
+    /// `namespace/name` of the pod, where the annotations told.
+    pub fn pod(&self) -> Option<&str> {
+        self.pod.as_deref()
+    }
+
+    /// Connections a second since the last look.
+    pub fn rate(&self) -> Option<f64> {
+        self.rate
+    }
+
+    /// Compares with the connections of the last look. A counter that is smaller now is a new one.
+    pub fn set_rate(&mut self, before: &BTreeMap<HostPort, u64>, passed: Duration) {
+        let now = self.connections();
+        let came = before.get(&self.host()).map(|before| now.checked_sub(*before).unwrap_or(now));
+        self.rate = came.map(|came| came as f64 / passed.as_secs_f64().max(0.001));
+    }
+
+    /// How long ago it was published.
+    pub fn age(&self) -> Option<Duration> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.since_ms.map(|since| now.saturating_sub(Duration::from_millis(since)))
+    }
+}
+
+/// One object of `list --json`. Fields may be added; these keep their names and types.
+#[derive(Serialize)]
+struct Object {
+    /// The node's address; 0.0.0.0 or :: is every local one.
+    host_ip: String,
+    host_port: u16,
+    /// tcp, udp or sctp.
+    protocol: String,
+    container_ip: String,
+    container_port: u16,
+    /// The container's ID; null for an element that hostport did not write.
+    owner: Option<String>,
+    /// Connections that came for this host port since it was published.
+    connections: u64,
+    #[serde(flatten)]
+    wide: Option<Wide>,
+}
+
+/// With `--wide`.
+#[derive(Serialize)]
+struct Wide {
+    /// `namespace/name` of the pod; null where no annotation told.
+    pod: Option<String>,
+    /// When it was published, in milliseconds since 1970 (UTC); null where the journal does not know.
+    since_ms: Option<u64>,
+}
+
+impl Object {
+    fn of(row: &Row, wide: bool) -> Object {
+        let (host, endpoint) = (row.host(), row.endpoint());
+        Object {
+            host_ip: host.host_ip.to_string(),
+            host_port: host.port.get(),
+            protocol: host.protocol.to_string(),
+            container_ip: endpoint.ip.to_string(),
+            container_port: endpoint.port.get(),
+            owner: row.owner().map(OwnerId::to_string),
+            connections: row.connections(),
+            wide: wide.then(|| Wide { pod: row.pod.clone(), since_ms: row.since_ms }),
+        }
+    }
+}
+
+/// The rows as JSON.
+pub fn json_array(rows: &[Row], wide: bool) -> String {
+    let objects: Vec<Object> = rows.iter().map(|row| Object::of(row, wide)).collect();
+    // Strings and numbers alone cannot fail to become JSON.
+    let mut text = serde_json::to_string_pretty(&objects).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::rows;
+    use super::*;
+
+    #[test]
+    fn json_has_the_documented_shape() {
+        let objects: serde_json::Value = serde_json::from_str(&json_array(&rows(), false)).unwrap();
+        assert_eq!(
+            objects[0],
+            serde_json::json!({
+                "host_ip": "0.0.0.0", "host_port": 80, "protocol": "tcp",
+                "container_ip": "10.85.0.11", "container_port": 8080,
+                "owner": "5e0f", "connections": 12,
+            })
+        );
+        assert_eq!(objects[1]["owner"], serde_json::Value::Null);
+        let wide: serde_json::Value = serde_json::from_str(&json_array(&rows(), true)).unwrap();
+        assert_eq!((&wide[0]["pod"], &wide[1]["pod"]), (&"shop/web-0".into(), &().into()));
+        assert_eq!(json_array(&[], false), "[]\n");
+    }
+
+    #[test]
+    fn a_rate_is_what_came_since_the_last_look_and_a_new_counter_begins_at_zero() {
+        let mut rows = rows();
+        let before = BTreeMap::from([(rows[0].host(), 2)]);
+        rows[0].set_rate(&before, Duration::from_secs(5));
+        assert_eq!(rows[0].rate(), Some(2.0));
+        let before = BTreeMap::from([(rows[0].host(), 100)]);
+        rows[0].set_rate(&before, Duration::from_secs(6));
+        assert_eq!(rows[0].rate(), Some(2.0));
+        rows[1].set_rate(&before, Duration::from_secs(5));
+        assert_eq!(rows[1].rate(), None);
+    }
+}
