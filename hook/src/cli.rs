@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hostport_nft::{Settings, TableName};
+use hostport_nft::{Port, Protocol, Settings, TableName};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
@@ -111,13 +111,9 @@ pub enum Command {
 
     /// List the published host ports, with their endpoints, connections and owners
     #[command(
-        after_help = "Example:\n  hostport list --json | jq '.[] | select(.host_port == 9000)'"
+        after_help = "Examples:\n  hostport list --wide --port 9000 --watch\n  hostport list --json | jq '.[] | select(.host_port == 9000)'"
     )]
-    List {
-        /// Print an array of objects instead of a table
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListArguments),
 
     /// Make the kernel hold what the journal says of living containers, in one transaction
     ///
@@ -167,6 +163,35 @@ pub enum Command {
         #[command(flatten)]
         ruleset: RulesetArguments,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Print an array of objects instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show the pod, as the annotations named it, and the age; reads the journal
+    #[arg(long)]
+    pub wide: bool,
+
+    /// Show it again every SECONDS, with the rate of connections, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          require_equals = true, conflicts_with = "json",
+          value_parser = clap::value_parser!(u32).range(1..=86400))]
+    pub watch: Option<u32>,
+
+    /// Only what owners have whose ID begins so
+    #[arg(long, value_name = "ID")]
+    pub owner: Option<String>,
+
+    /// Only this host port
+    #[arg(long)]
+    pub port: Option<Port>,
+
+    /// Only this protocol: tcp, udp or sctp
+    #[arg(long)]
+    pub protocol: Option<Protocol>,
 }
 
 #[derive(Debug, Args)]

@@ -78,3 +78,27 @@ fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     let whole = ([(300, 1, 0); 2], 30, 0);
     assert_eq!(seen.keys().collect::<Vec<_>>(), [&whole], "what, and how often: {seen:?}");
 }
+
+#[test]
+fn a_wide_list_names_the_pod_in_plain_characters_and_filters_choose() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    Bundle::of(&web)
+        .annotation("io.hostport.ports", "9001:80,9000:80/udp")
+        .annotation("io.kubernetes.pod.name", "a\u{1b}[2J\nforged")
+        .annotation("io.kubernetes.pod.namespace", "shop")
+        .start(lab.node());
+    let list = |more: &[&str]| {
+        let arguments = [&["list"], more].concat();
+        hostport(lab.node(), &arguments).expect_success().stdout
+    };
+    let wide = list(&["--wide"]);
+    assert_eq!(wide.lines().count(), 5, "{wide}");
+    assert!(wide.contains(r"shop/a\u{1b}[2J\nforged"), "{wide}");
+    assert_eq!(list(&["--port", "9000"]).lines().count(), 3);
+    assert_eq!(list(&["--port", "9000", "--protocol", "tcp"]).lines().count(), 1);
+    assert_eq!(list(&["--owner", "nobody"]).lines().count(), 1);
+    let rows: serde_json::Value = serde_json::from_str(&list(&["--wide", "--json"])).unwrap();
+    assert_eq!(rows[0]["pod"], "a\u{1b}[2J\nforged");
+    assert!(rows[0]["since_ms"].as_u64().is_some());
+}

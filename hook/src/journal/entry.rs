@@ -11,6 +11,8 @@ use hostport_nft::{Endpoint, HostPort, Mapping, OwnerId, Port, Protocol, Setting
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::PodName;
+
 /// The version of the form that is written, and the newest that is read.
 const VERSION: u32 = 1;
 
@@ -30,6 +32,8 @@ pub struct Entry {
     pub process: Option<Process>,
     /// The network namespace.
     pub namespace: Option<Namespace>,
+    /// What the annotations call the pod.
+    pub pod: Option<PodName>,
     /// The bundle's folder.
     pub bundle: PathBuf,
     /// When it was published, in milliseconds since 1970 (UTC).
@@ -85,6 +89,8 @@ struct Form<'a> {
     process: Option<Process>,
     #[serde(default)]
     namespace: Option<Namespace>,
+    #[serde(default, deserialize_with = "PodName::read", skip_serializing_if = "Option::is_none")]
+    pod: Option<PodName>,
     bundle: PathBuf,
     since_ms: u64,
 }
@@ -154,6 +160,7 @@ impl Entry {
             lost: self.lost.iter().map(FormMapping::from).collect(),
             process: self.process,
             namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
             bundle: self.bundle.clone(),
             since_ms: self.since_ms,
         })
@@ -188,6 +195,7 @@ impl Entry {
             lost: mappings(&form.lost)?,
             process: form.process,
             namespace: form.namespace,
+            pod: form.pod,
             bundle: form.bundle,
             since_ms: form.since_ms,
         };
@@ -270,6 +278,23 @@ mod tests {
         );
         let error = entry(&[mapping(80, 1), mapping(80, 2)].join(","), "null").unwrap_err();
         assert!(error.contains("0.0.0.0:80/tcp is there twice"), "{error}");
+    }
+
+    #[test]
+    fn a_pod_name_that_is_none_costs_the_name_alone() {
+        let with = |pod: &str| {
+            let json = format!(
+                r#"{{"version":1,"owner":"web","table":"hostport","localhost":true,"mappings":[],
+                    "pod":{pod},"bundle":"/b","since_ms":0}}"#
+            );
+            Entry::from_json(json.as_bytes()).unwrap()
+        };
+        for none in ["null", "7", "[]", r#"{"name":7}"#, r#"{"namespace":"shop"}"#] {
+            assert_eq!(with(none).pod, None, "{none}");
+        }
+        let entry = with(r#"{"name":"web","namespace":"shop"}"#);
+        assert_eq!(entry.pod.as_ref().unwrap().to_string(), "shop/web");
+        assert_eq!(Entry::from_json(&entry.to_json().unwrap()).unwrap(), entry);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod entry;
 mod life;
 mod lock;
 mod look;
+mod pod_name;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use tracing::warn;
 pub use entry::{Entry, Namespace, Process};
 pub use lock::Lock;
 pub use look::Look;
+pub use pod_name::PodName;
 
 /// Where the journal is unless an option says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/hostport";

@@ -15,7 +15,7 @@ use crate::annotations;
 use crate::bundle::Config;
 use crate::cli::HookArguments;
 use crate::commands::{Place, nft_delete};
-use crate::journal::{Entry, Journal, Lock, Process};
+use crate::journal::{Entry, Journal, Lock, PodName, Process};
 use crate::pod::Pod;
 use crate::policy::Wanted;
 use crate::state::State;
@@ -45,7 +45,9 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     let mut host_ports = HostPorts::open(settings.clone())?;
     let journal = Journal::open(&place.state_dir, Lock::Shared)?;
     leave_to_pod(&journal, &mut publication)?;
-    let entries = entries(state, &pod, &publication.claims, &settings);
+    let mut entries = entries(state, &pod, &publication.claims, &settings);
+    let pod_name = PodName::of(&config.annotations);
+    entries.iter_mut().for_each(|entry| entry.pod.clone_from(&pod_name));
     let commit = |former| {
         publication.former = former;
         host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present))
@@ -118,6 +120,7 @@ fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> V
         // What belongs to the pod outlives this container.
         process: state.pid.filter(|_| *owner == state.id).and_then(Process::now),
         namespace: Some(pod.namespace()),
+        pod: None,
         bundle: state.bundle.clone(),
         since_ms: since.as_millis() as u64,
     };
