@@ -72,8 +72,15 @@ fn nft_delete(table: &TableName, host: HostPort) -> String {
 
 /// Prints a command's result. A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) -> Result<(), CommandError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::Output(error)),
-        _ => Ok(()),
+    print_more(text).map(|_| ())
+}
+
+/// Prints, and tells whether somebody still reads.
+fn print_more(text: &str) -> Result<bool, CommandError> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CommandError::Output(error)),
     }
 }

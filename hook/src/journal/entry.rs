@@ -32,7 +32,7 @@ pub struct Entry {
     pub process: Option<Process>,
     /// The network namespace.
     pub namespace: Option<Namespace>,
-    /// The pod in Kubernetes, if the annotations told.
+    /// What the annotations call the pod.
     pub pod: Option<PodName>,
     /// The bundle's folder.
     pub bundle: PathBuf,
@@ -89,7 +89,7 @@ struct Form<'a> {
     process: Option<Process>,
     #[serde(default)]
     namespace: Option<Namespace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "PodName::read", skip_serializing_if = "Option::is_none")]
     pod: Option<PodName>,
     bundle: PathBuf,
     since_ms: u64,
@@ -278,6 +278,23 @@ mod tests {
         );
         let error = entry(&[mapping(80, 1), mapping(80, 2)].join(","), "null").unwrap_err();
         assert!(error.contains("0.0.0.0:80/tcp is there twice"), "{error}");
+    }
+
+    #[test]
+    fn a_pod_name_that_is_none_costs_the_name_alone() {
+        let with = |pod: &str| {
+            let json = format!(
+                r#"{{"version":1,"owner":"web","table":"hostport","localhost":true,"mappings":[],
+                    "pod":{pod},"bundle":"/b","since_ms":0}}"#
+            );
+            Entry::from_json(json.as_bytes()).unwrap()
+        };
+        for none in ["null", "7", "[]", r#"{"name":7}"#, r#"{"namespace":"shop"}"#] {
+            assert_eq!(with(none).pod, None, "{none}");
+        }
+        let entry = with(r#"{"name":"web","namespace":"shop"}"#);
+        assert_eq!(entry.pod.as_ref().unwrap().to_string(), "shop/web");
+        assert_eq!(Entry::from_json(&entry.to_json().unwrap()).unwrap(), entry);
     }
 
     #[test]

@@ -1,63 +1,62 @@
-//! The name of a Kubernetes pod, as a container runtime told it.
+//! What the annotations call a container's pod. For people and graphs alone: nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// A pod's namespace and name: letters, digits, `-` and `.` alone, so that they can be shown as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Form")]
-pub struct PodName {
-    namespace: String,
-    name: String,
-}
+use crate::quote::excerpt;
 
-#[derive(Deserialize)]
-struct Form {
-    namespace: String,
-    name: String,
-}
-
-/// Annotations with namespace and name: those of containerd's CRI plugin (`pkg/cri/annotations`), and of
-/// CRI-O (kubelet's labels of a container, which CRI-O copies).
-const KEYS: [[&str; 2]; 2] = [
-    ["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri.sandbox-name"],
-    ["io.kubernetes.pod.namespace", "io.kubernetes.pod.name"],
-];
-/// The longest name of an object in Kubernetes (RFC 1123, subdomain).
+/// The longest name that Kubernetes allows: a DNS subdomain (RFC 1123).
 const MOST: usize = 253;
 
+/// Where a name stands: kubelet's labels, which CRI-O copies; containerd's own; CRI-O's own.
+const NAME: [&str; 3] =
+    ["io.kubernetes.pod.name", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri-o.KubeName"];
+const NAMESPACE: [&str; 3] = [
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri-o.Namespace",
+];
+
+/// A pod's name and namespace, as somebody wrote them: any characters, but few.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PodName {
+    /// The pod's name.
+    pub name: String,
+    /// Its Kubernetes namespace; empty where nobody told.
+    pub namespace: String,
+}
+
 impl PodName {
-    /// A name, if it can be one. It only helps to read lists, so whatever cannot be a name is left out.
-    pub fn new(namespace: &str, name: &str) -> Option<Self> {
-        let valid = |text: &str| {
-            (1..=MOST).contains(&text.len())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    /// The pod that annotations name, if they do. A text too long to be a name is none.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let first = |keys: [&str; 3]| {
+            let mut texts = keys.iter().filter_map(|key| annotations.get(*key));
+            texts.find(|text| !text.is_empty() && text.len() <= MOST).cloned()
         };
-        (valid(namespace) && valid(name))
-            .then(|| PodName { namespace: namespace.to_owned(), name: name.to_owned() })
+        Some(PodName { name: first(NAME)?, namespace: first(NAMESPACE).unwrap_or_default() })
     }
 
-    /// What the annotations of a container tell.
-    pub fn told_by(annotations: &BTreeMap<String, String>) -> Option<Self> {
-        KEYS.iter().find_map(|[namespace, name]| {
-            PodName::new(annotations.get(*namespace)?, annotations.get(*name)?)
-        })
-    }
-}
-
-impl TryFrom<Form> for PodName {
-    type Error = &'static str;
-
-    fn try_from(form: Form) -> Result<Self, Self::Error> {
-        PodName::new(&form.namespace, &form.name).ok_or("not the name of a pod")
+    /// Reads it leniently: what is not a pod's name must not cost an entry, only the name.
+    pub(super) fn read<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Self>, D::Error> {
+        let value = serde_json::Value::deserialize(json)?;
+        let text = |key| {
+            let text = value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+            if text.len() <= MOST { text.to_owned() } else { String::new() }
+        };
+        let pod = PodName { name: text("name"), namespace: text("namespace") };
+        Ok(Some(pod).filter(|pod| !pod.name.is_empty()))
     }
 }
 
+/// `NAMESPACE/NAME` in plain characters: a container's author may have written anything.
 impl fmt::Display for PodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", excerpt(&self.namespace, MOST))?;
+        }
+        f.write_str(&excerpt(&self.name, MOST))
     }
 }
 
@@ -65,16 +64,22 @@ impl fmt::Display for PodName {
 mod tests {
     use super::*;
 
+    fn of(pairs: &[(&str, &str)]) -> Option<PodName> {
+        PodName::of(&pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+    }
+
     #[test]
-    fn what_cannot_be_a_name_is_left_out() {
-        let told = |namespace: &str, name: &str| {
-            let annotations = [(KEYS[1][0], namespace), (KEYS[1][1], name)];
-            let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
-            PodName::told_by(&BTreeMap::from(annotations)).map(|pod| pod.to_string())
-        };
-        assert_eq!(told("default", "web-0").as_deref(), Some("default/web-0"));
-        for name in ["", "a b", "\x1b[2J", "a\nb", "../x", &"x".repeat(254)] {
-            assert_eq!(told("default", name), None, "{name:?}");
+    fn each_runtime_has_names_of_its_own() {
+        for (name, namespace) in NAME.iter().zip(NAMESPACE) {
+            let pod = of(&[(name, "web"), (namespace, "shop")]).unwrap();
+            assert_eq!(pod.to_string(), "shop/web");
         }
+        assert_eq!(of(&[("io.kubernetes.pod.namespace", "shop")]), None);
+    }
+
+    #[test]
+    fn what_an_author_wrote_commands_no_terminal_and_is_short() {
+        assert_eq!(of(&[(NAME[0], "a\u{1b}[2J\n")]).unwrap().to_string(), r"a\u{1b}[2J\n");
+        assert_eq!(of(&[(NAME[0], &"x".repeat(254))]), None);
     }
 }

@@ -45,8 +45,9 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     let mut host_ports = HostPorts::open(settings.clone())?;
     let journal = Journal::open(&place.state_dir, Lock::Shared)?;
     leave_to_pod(&journal, &mut publication)?;
-    let name = PodName::told_by(&config.annotations);
-    let entries = entries(state, &pod, name.as_ref(), &publication.claims, &settings);
+    let mut entries = entries(state, &pod, &publication.claims, &settings);
+    let pod_name = PodName::of(&config.annotations);
+    entries.iter_mut().for_each(|entry| entry.pod.clone_from(&pod_name));
     let commit = |former| {
         publication.former = former;
         host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present))
@@ -105,13 +106,7 @@ fn leave_to_pod(journal: &Journal, publication: &mut Publication) -> Result<(), 
 }
 
 /// What the journal is to say, an entry an owner.
-fn entries(
-    state: &State,
-    pod: &Pod,
-    name: Option<&PodName>,
-    claims: &[Claim],
-    settings: &Settings,
-) -> Vec<Entry> {
+fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> Vec<Entry> {
     let owners: BTreeSet<&OwnerId> = claims.iter().map(|claim| &claim.owner).collect();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let entry = |owner: &OwnerId| Entry {
@@ -126,7 +121,7 @@ fn entries(
         // What belongs to the pod outlives this container.
         process: state.pid.filter(|_| *owner == state.id).and_then(Process::now),
         namespace: Some(pod.namespace()),
-        pod: name.cloned(),
+        pod: None,
         bundle: state.bundle.clone(),
         since_ms: since.as_millis() as u64,
     };

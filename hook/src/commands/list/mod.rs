@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hostport_nft::{HostPort, HostPorts, OwnerId, Published, Settings};
 
-use super::{CommandError, Place, print};
+use super::{CommandError, Place, print, print_more};
 use crate::cli::ListArguments;
 use crate::journal::{Entry, Look};
 use row::Row;
@@ -36,7 +36,7 @@ pub fn run(arguments: &ListArguments, place: &Place) -> Result<(), CommandError>
         // A terminal shows the latest; a file keeps them all, with a line between.
         let (begin, end) =
             if io::stdout().is_terminal() { ("\x1b[H\x1b[2J", "") } else { ("", "\n") };
-        if !print_or_end(&format!("{begin}{}{end}", text(&rows, arguments, Style::of_stdout())))? {
+        if !print_more(&format!("{begin}{}{end}", text(&rows, arguments, Style::of_stdout())))? {
             return Ok(());
         }
         thread::sleep(Duration::from_secs(seconds.into()));
@@ -79,16 +79,5 @@ fn text(rows: &[Row], arguments: &ListArguments, style: Style) -> String {
         row::json_array(rows, arguments.wide)
     } else {
         table::columns(rows, arguments.wide, style)
-    }
-}
-
-/// Prints; false once the reader has seen enough.
-fn print_or_end(text: &str) -> Result<bool, CommandError> {
-    use std::io::Write;
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(CommandError::Output(error)),
     }
 }

@@ -158,7 +158,7 @@ pub(super) mod tests {
         let json = r#"{"version":1,"owner":"5e0f","table":"hostport","localhost":true,"mappings":[],
             "bundle":"/b","since_ms":0}"#;
         let mut entry = crate::journal::Entry::from_json(json.as_bytes()).unwrap();
-        entry.pod = PodName::new("shop", "web-0");
+        entry.pod = Some(PodName { name: "web-0".to_owned(), namespace: "shop".to_owned() });
         vec![Row::new(web, Some(&entry)), Row::new(foreign, None)]
     }
 
