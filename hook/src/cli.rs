@@ -115,6 +115,12 @@ pub enum Command {
             hostport list --json | jq '.[] | select(.connections == 0)'")]
     List(ListArguments),
 
+    /// Print metrics in Prometheus' text form
+    ///
+    /// For node_exporter's textfile collector.
+    #[command(after_help = "Example:\n  hostport metrics > /run/hostport.prom")]
+    Metrics,
+
     /// Make the kernel hold what the journal says of living containers, in one transaction
     ///
     /// For after somebody flushed the ruleset or reloaded a firewall. Whatever is in the tables is

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use hostport_tests::hook::{Bundle, hostport, program, state_dir};
 use hostport_tests::lab::Lab;
 
-const COMMANDS: [&str; 7] = ["hook", "list", "restore", "gc", "doctor", "watch", "show"];
+const COMMANDS: [&str; 8] = ["hook", "list", "metrics", "restore", "gc", "doctor", "watch", "show"];
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap();
@@ -51,7 +51,9 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let web = lab.pod("web");
     // More than a pipe holds, so that a writer meets its end.
     Bundle::of(&web).annotation("io.hostport.ports", "8000-8999:8000-8999").start(lab.node());
-    for arguments in [&["list"][..], &["list", "--json"], &["show"], &["list", "--wide"]] {
+    for arguments in
+        [&["list"][..], &["list", "--json"], &["show"], &["list", "--wide"], &["metrics"]]
+    {
         let mut command = Command::new(program());
         command.args(arguments).arg("--state-dir").arg(state_dir(lab.node()));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,6 +1,7 @@
 //! What `hostport list` and `hostport doctor` read while others change the ruleset.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -160,4 +161,39 @@ fn a_watched_list_tells_the_rate_and_ends_when_nobody_reads_it_any_more() {
     drop(lines);
     assert!(wait_until(Duration::from_secs(10), || watching.try_wait().unwrap().is_some()));
     assert!(watching.wait().unwrap().success());
+}
+
+#[test]
+fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
+    let lab = Lab::new();
+    let pods = ["named", "other"].map(|name| lab.pod(name));
+    let _servers = pods[0].serve(8080);
+    let [_named, other] = two_containers(&pods, &lab);
+    let metrics = || hostport(lab.node(), &["metrics"]).expect_success().stdout;
+    let has = |text: &str, line: &str| text.lines().any(|each| each == line);
+    assert_eq!(tcp(lab.client(), (NODE6, 9000)).unwrap().server, "named");
+    let text = metrics();
+    for line in [
+        r#"hostport_published_ports{family="ip",protocol="tcp"} 3"#,
+        r#"hostport_published_ports{family="ip6",protocol="udp"} 1"#,
+        r#"hostport_journal_owners{state="alive"} 2"#,
+        "hostport_ports_missing 0",
+        "hostport_ports_unknown 0",
+        r#"hostport_connections_total{host_ip="::",host_port="9000",protocol="tcp",namespace="shop",pod="web-0"} 1"#,
+    ] {
+        assert!(has(&text, line), "{line} in {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    // Every other line is a comment, or a name with labels and a number.
+    for line in text.lines().filter(|line| !line.starts_with("# ")) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("hostport_") && value.parse::<u64>().is_ok(), "{line}");
+    }
+    lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9100 . tcp }");
+    fs::remove_file(state_dir(lab.node()).join(format!("{}.json", other.id()))).unwrap();
+    let text = metrics();
+    // Of the other's three ports, one is gone, and nobody knows the two that are left.
+    assert!(has(&text, "hostport_ports_unknown 2"), "{text}");
+    lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
+    assert!(has(&metrics(), "hostport_ports_missing 1"), "{}", metrics());
 }

@@ -4,6 +4,7 @@ mod doctor;
 mod gc;
 mod hook;
 mod list;
+mod metrics;
 mod restore;
 mod show;
 mod watch;
@@ -54,6 +55,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Hook(hook) => hook::run(&hook, &place)?,
         Command::List(list) => list::run(&list, &place)?,
+        Command::Metrics => metrics::run(&place)?,
         Command::Restore { ruleset } => restore::run(&ruleset, &place)?,
         Command::Gc { dry_run } => gc::run(dry_run, &place)?,
         Command::Watch { ruleset } => watch::run(&ruleset, &place)?,
