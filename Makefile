@@ -21,8 +21,9 @@ CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 
-# Statically linked, and at a fixed address: nothing to load or relocate before main.
-STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+# Statically linked, and at a fixed address: nothing to load or relocate before main. And without
+# tables that only unwinding reads.
+STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,packaging/static.ld
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
 .PHONY: help build demo test vm-test endurance check bench bench-quick fuzz install install-containerd uninstall uninstall-containerd clean
@@ -65,7 +66,7 @@ check: ## Formatting, clippy, documentation, licences: no warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
 # Its own profile: optimised, and a panic unwinds, so that namespaces are removed.
-BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(STATIC_FLAGS)" \
+BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(subst packaging/,$(CURDIR)/packaging/,$(STATIC_FLAGS))" \
 	$(CARGO) run --quiet --profile harness --locked --package hostport-bench --
 
 bench: build ## Measure against the peers, and write docs/benchmarks.md (as root; half an hour, ARGS="--only PART")

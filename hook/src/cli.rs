@@ -9,6 +9,8 @@ use hostport_nft::{Port, Protocol, Settings, TableName};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
+use crate::commands::explain::Question;
+
 /// Kubernetes host ports on plain nftables, without a daemon.
 #[derive(Debug, Parser)]
 #[command(
@@ -147,6 +149,22 @@ pub enum Command {
         after_help = "Example:\n  hostport doctor --json | jq -r '.findings[] | \"\\(.kind): \\(.fix)\"'"
     )]
     Doctor {
+        /// Print one object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Say what happens here to a packet for a port, step by step, and what is in its way
+    ///
+    /// Reads the kernel, and changes nothing. Ends in one sentence: reachable, or the first thing in the way
+    /// and what mends it. Exit status 0 if the packet reaches a container, 1 if something is in the way.
+    #[command(after_help = "Examples:\n  hostport explain 9000\n  \
+        hostport explain 53/udp --from 192.0.2.7 --to 192.0.2.1\n  \
+        hostport explain 9000 --probe --json | jq -r .conclusion")]
+    Explain {
+        #[command(flatten)]
+        question: Question,
+
         /// Print one object instead of text
         #[arg(long)]
         json: bool,

@@ -1,11 +1,13 @@
 //! What the tests of hostport stand on: the network lab, real runtimes, calls of the hook, and calls that
 //! go wrong on purpose.
 
+pub mod doctor;
 pub mod firewalld;
 pub mod hook;
 pub mod install;
 pub mod lab;
 pub mod runtime;
+pub mod schema;
 pub mod stage;
 pub mod strace;
 pub mod web;

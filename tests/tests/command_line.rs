@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use hostport_tests::hook::{Bundle, hostport, program, state_dir};
 use hostport_tests::lab::Lab;
 
-const COMMANDS: [&str; 8] = ["hook", "list", "metrics", "restore", "gc", "doctor", "watch", "show"];
+const COMMANDS: [&str; 9] =
+    ["hook", "list", "metrics", "restore", "gc", "doctor", "explain", "watch", "show"];
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap();

@@ -13,6 +13,9 @@ use hostport_nft::{Family, HostPorts, Port, Protocol, Settings, TableName};
 use hostport_tests::hook::{Bundle, hostport, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Pod, tcp};
 use hostport_tests::runtime::wait_until;
+use hostport_tests::schema::assert_valid;
+
+const SCHEMA: &str = include_str!("../../docs/schemas/list.schema.json");
 
 /// Looks at a node with 300 host ports a family while its tables are replaced, and counts what was seen.
 ///
@@ -59,6 +62,7 @@ fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     let packet = |port: u16| Packet {
         family: Family::Ip6,
         protocol: Protocol::Tcp,
+        source: None,
         destination: Some(NODE6.into()),
         port: Port::new(port).unwrap(),
         local: true,
@@ -110,6 +114,10 @@ fn a_list_is_narrowed_by_owner_port_and_protocol() {
         listed.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(lines(&[]).len(), 7);
+    let json = hostport(lab.node(), &["list", "--json"]).expect_success().stdout;
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_valid(SCHEMA, &rows);
+    assert_eq!(rows.as_array().map(Vec::len), Some(7));
     let own = lines(&["--owner", named.id()]);
     assert!(own.len() == 4 && own.iter().all(|line| line.ends_with(named.id())), "{own:?}");
     assert_eq!(lines(&["--port", "9000"]).len(), 3);
@@ -137,6 +145,7 @@ fn a_wide_list_names_the_pod_and_its_age_and_commands_no_terminal() {
     assert!(line(other.id()).contains(r"shop/\u{1b}[2J web"), "{wide}");
     let json = hostport(lab.node(), &["list", "--wide", "--json"]).expect_success().stdout;
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_valid(SCHEMA, &rows);
     assert_eq!(rows[0]["pod"], "shop/web-0");
     assert!(rows[0]["since_ms"].as_u64().unwrap() > 1_700_000_000_000);
 }

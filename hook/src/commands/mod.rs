@@ -1,6 +1,7 @@
 //! One module for each command.
 
 mod doctor;
+pub mod explain;
 mod gc;
 mod hook;
 mod list;
@@ -61,6 +62,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Watch { ruleset } => watch::run(&ruleset, &place)?,
         Command::Show { ruleset } => show::run(ruleset.settings(place.table))?,
         Command::Doctor { json } => return doctor::run(json, &place),
+        Command::Explain { question, json } => return explain::run(&question, json, &place),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -27,6 +27,10 @@ pub struct OutLink {
     pub index: u32,
     /// Its name, which need not be UTF-8.
     pub name: OsString,
+    /// It is up, and so is what it stands on: a bridge has a port that is up.
+    pub carrier: bool,
+    /// The next hop is another router.
+    pub gateway: bool,
     /// Two hosts on it reach each other without passing this one's connection tracking: a bridge
     /// that netfilter does not see, or a network that is shared in another way (macvlan, a VLAN).
     pub bypasses: bool,
@@ -60,7 +64,14 @@ pub fn towards(
             let bridge_nf = is_bridge && calls_iptables(Path::new(sysctl), bridge_nf);
             let shared = link.kind != Kind::Pair && !link.point_to_point;
             let (bypasses, name) = (shared && !bridge_nf, link.name.clone());
-            Ok(Way::Link(OutLink { index: *index, name, bypasses, bridge_nf }))
+            Ok(Way::Link(OutLink {
+                index: *index,
+                name,
+                carrier: link.up && link.carrier,
+                gateway: route.gateway,
+                bypasses,
+                bridge_nf,
+            }))
         }
         _ => Ok(Way::NoRoute),
     }

@@ -20,3 +20,5 @@ pub mod namespace;
 mod object;
 pub mod rtnetlink;
 mod wire;
+
+pub use object::Link;

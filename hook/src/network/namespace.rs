@@ -77,13 +77,18 @@ impl NetworkNamespace {
     }
 
     /// An rtnetlink socket inside, which stays inside when the thread is back in `own`.
+    pub fn rtnetlink(&self, own: &Self) -> Result<Socket, Error> {
+        Ok(self.inside(own, Socket::open)??)
+    }
+
+    /// What a piece of work done inside comes to. The thread is back in `own` then.
     ///
     /// The thread itself goes there and back: 20 microseconds, where a thread of its own takes
     /// 100. The way back is tried before the way out, so a process that may enter the container's
     /// namespace but not the host's (CAP_SYS_ADMIN in the container's user namespace alone) is
     /// refused where it stands. After that only a lack of kernel memory can keep it out, which is
     /// [`Error::Stranded`]: the caller must not touch the network any more.
-    pub fn rtnetlink(&self, own: &Self) -> Result<Socket, Error> {
+    pub fn inside<T>(&self, own: &Self, work: impl FnOnce() -> T) -> Result<T, Error> {
         own.enter().map_err(|error| match error {
             Error::Permission { action, .. } => {
                 Error::Permission { action, path: self.path.clone() }
@@ -91,12 +96,12 @@ impl NetworkNamespace {
             other => other,
         })?;
         self.enter()?;
-        let socket = Socket::open();
+        let result = work();
         own.enter().map_err(|source| Error::Stranded {
             path: self.path.clone(),
             source: Box::new(source),
         })?;
-        Ok(socket?)
+        Ok(result)
     }
 
     /// setns(2) with CLONE_NEWNET, which refuses namespaces of another kind.

@@ -36,6 +36,7 @@ pub mod ifla {
 const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
 const IFF_POINTOPOINT: u32 = 0x10;
+const IFF_LOWER_UP: u32 = 0x10000;
 
 /// What a link is, as far as it matters here: IFLA_INFO_KIND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +58,8 @@ pub struct Link {
     pub index: u32,
     /// IFF_UP
     pub up: bool,
+    /// IFF_LOWER_UP: it has a carrier
+    pub carrier: bool,
     /// IFF_LOOPBACK
     pub loopback: bool,
     /// IFF_POINTOPOINT
@@ -89,6 +92,7 @@ impl Link {
         let mut link = Self {
             index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
             up: flags & IFF_UP != 0,
+            carrier: flags & IFF_LOWER_UP != 0,
             loopback: flags & IFF_LOOPBACK != 0,
             point_to_point: flags & IFF_POINTOPOINT != 0,
             ..Self::default()
@@ -213,9 +217,11 @@ pub mod rta {
     #![allow(missing_docs)]
     pub const DST: u16 = 1;
     pub const OIF: u16 = 4;
+    pub const GATEWAY: u16 = 5;
     pub const PRIORITY: u16 = 6;
     pub const MULTIPATH: u16 = 9;
     pub const TABLE: u16 = 15;
+    pub const VIA: u16 = 18;
 }
 
 /// RTN_UNICAST
@@ -239,6 +245,8 @@ pub struct Route {
     pub table: u32,
     /// RTA_PRIORITY: the lowest wins
     pub metric: u32,
+    /// RTA_GATEWAY or RTA_VIA: another router is next
+    pub gateway: bool,
     /// RTA_OIF, or that of each hop in RTA_MULTIPATH, without the dead ones.
     pub links: Vec<u32>,
 }
@@ -255,6 +263,7 @@ impl Route {
             is_default: (*dst, *src, *tos) == (0, 0, 0),
             table: u32::from(*table),
             metric: 0,
+            gateway: false,
             links: Vec::new(),
         };
         for attribute in attributes(rest) {
@@ -262,6 +271,7 @@ impl Route {
                 (rta::OIF, value) => route.links.push(u32_of(value, "RTA_OIF")?),
                 (rta::PRIORITY, value) => route.metric = u32_of(value, "RTA_PRIORITY")?,
                 (rta::TABLE, value) => route.table = u32_of(value, "RTA_TABLE")?,
+                (rta::GATEWAY | rta::VIA, _) => route.gateway = true,
                 (rta::MULTIPATH, value) => route.parse_hops(value)?,
                 _ => {}
             }

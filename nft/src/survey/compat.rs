@@ -148,6 +148,7 @@ mod tests {
         Packet {
             family: Family::Ip,
             protocol: Protocol::Tcp,
+            source: None,
             destination: None,
             port: "9000".parse().unwrap(),
             local: true,

@@ -383,6 +383,7 @@ mod tests {
             let packet = Packet {
                 family: Family::Ip6,
                 protocol: Protocol::Tcp,
+                source: None,
                 destination: None,
                 port: "9000".parse().unwrap(),
                 local: true,

@@ -11,6 +11,8 @@ pub struct Packet {
     pub family: Family,
     /// The transport protocol.
     pub protocol: Protocol,
+    /// Where it comes from; none if that is any address.
+    pub source: Option<IpAddr>,
     /// Where it goes; none if that is any address.
     pub destination: Option<IpAddr>,
     /// The port that it goes to.
@@ -67,6 +69,9 @@ impl Packet {
             (1, Family::Ip) => {
                 header.resize(20, None);
                 put(&mut header, 9, &[self.protocol.number()]);
+                if let Some(IpAddr::V4(ip)) = self.source {
+                    put(&mut header, 12, &ip.octets());
+                }
                 if let Some(IpAddr::V4(ip)) = self.destination {
                     put(&mut header, 16, &ip.octets());
                 }
@@ -74,6 +79,9 @@ impl Packet {
             (1, Family::Ip6) => {
                 header.resize(40, None);
                 put(&mut header, 6, &[self.protocol.number()]);
+                if let Some(IpAddr::V6(ip)) = self.source {
+                    put(&mut header, 8, &ip.octets());
+                }
                 if let Some(IpAddr::V6(ip)) = self.destination {
                     put(&mut header, 24, &ip.octets());
                 }

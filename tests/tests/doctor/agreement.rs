@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use hostport_tests::hook::{hostport, state_dir};
 
-use crate::ground::{Ground, text};
+use hostport_tests::doctor::{Ground, text};
 
 #[test]
 fn a_host_port_that_is_missing() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hostport_tests::hook::hostport;
 use hostport_tests::lab::{Client, NODE6, Netns};
 
-use crate::ground::{Ground, text};
+use hostport_tests::doctor::{Ground, text};
 
 fn iptables(node: &Netns, line: &str) {
     let words: Vec<&str> = line.split(' ').collect();

@@ -8,7 +8,7 @@ use hostport_tests::hook::{feed, program, state_dir};
 use hostport_tests::lab::Netns;
 use hostport_tests::runtime::{Finished, Scratch};
 
-use crate::ground::{Ground, text};
+use hostport_tests::doctor::{Ground, text};
 
 #[test]
 fn a_journal_that_was_moved_behind_a_link() {

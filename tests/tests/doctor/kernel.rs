@@ -7,7 +7,7 @@ use hostport_tests::lab::{
 use serde_json::json;
 use std::time::Duration;
 
-use crate::ground::{Ground, doctor, text};
+use hostport_tests::doctor::{Ground, doctor, text};
 
 #[test]
 fn forwarding_that_is_off() {

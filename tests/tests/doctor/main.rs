@@ -3,8 +3,6 @@
 //! Not here, since it needs another kernel: a module that is missing (`tests/modules.rs`). That the kernel refuses
 //! a part of the ruleset, ruleset-refused, is produced in another way.
 
-mod ground;
-
 mod agreement;
 mod firewalls;
 mod journal;

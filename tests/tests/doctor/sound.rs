@@ -9,7 +9,7 @@ use std::time::Duration;
 use hostport_tests::hook::hostport;
 use hostport_tests::lab::{Families, Lab, Network, PodSpec};
 
-use crate::ground::{Ground, doctor};
+use hostport_tests::doctor::{Ground, doctor};
 
 #[test]
 fn a_host_without_host_ports_is_sound() {
@@ -52,6 +52,7 @@ fn a_host_whose_bridges_netfilter_sees_is_sound() {
     let lab = Lab::new();
     lab.bridge_nf(true);
     let pods = ["a", "b"].map(|name| lab.pod(name));
+    let _servers = pods.each_ref().map(|pod| pod.serve(8080));
     for (number, pod) in pods.iter().enumerate() {
         let ports = format!("900{number}:8080,{}:910{number}:8080", hostport_tests::lab::NODE4);
         let bundle = hostport_tests::hook::Bundle::of(pod).annotation("io.hostport.ports", &ports);

@@ -3,7 +3,7 @@
 use hostport_tests::hook::{Bundle, hostport};
 use hostport_tests::lab::{BRIDGE4, Lab};
 
-use crate::ground::{Ground, doctor, text};
+use hostport_tests::doctor::{Ground, doctor, text};
 
 #[test]
 fn a_table_that_is_missing() {

@@ -5,7 +5,7 @@ use std::process::Command;
 use hostport_tests::hook::hostport;
 use hostport_tests::lab::{NODE4, Netns, Pod, Server, tcp};
 
-use crate::ground::{Ground, text};
+use hostport_tests::doctor::{Ground, text};
 
 fn iptables(node: &Netns, line: &str) {
     let words: Vec<&str> = line.split(' ').collect();

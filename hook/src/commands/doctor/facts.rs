@@ -1,7 +1,7 @@
 //! What the findings are found in: the kernel's tables, links and settings, and the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -33,6 +33,12 @@ pub struct Facts {
     pub addresses: BTreeSet<IpAddr>,
     /// The way from here to each endpoint.
     pub ways: BTreeMap<IpAddr, Way>,
+    /// Endpoints that only the default route leads to, and its link: they are nowhere near.
+    pub astray: BTreeMap<IpAddr, OutLink>,
+    /// Addresses of Kubernetes' services that are this host's own and not excluded.
+    pub services: BTreeSet<IpAddr>,
+    /// Where the packet comes from, if that is known.
+    pub source: Option<IpAddr>,
     /// The links of the default routes, the best first.
     pub uplinks: BTreeMap<Family, Vec<OsString>>,
     /// The same as rules see them.
@@ -72,6 +78,9 @@ impl Facts {
             mappings: BTreeSet::new(),
             addresses: BTreeSet::new(),
             ways: BTreeMap::new(),
+            astray: BTreeMap::new(),
+            services: BTreeSet::new(),
+            source: None,
             uplinks: BTreeMap::new(),
             entrances: BTreeMap::new(),
         };
@@ -114,7 +123,22 @@ impl Facts {
             }
             self.uplinks.insert(family, names);
         }
+        let ways = std::mem::take(&mut self.ways);
+        for (ip, way) in ways {
+            match way {
+                Way::Link(link) if link.gateway && self.is_uplink(Family::of(ip), &link.name) => {
+                    self.astray.insert(ip, link);
+                }
+                way => {
+                    self.ways.insert(ip, way);
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn is_uplink(&self, family: Family, link: &OsStr) -> bool {
+        self.uplinks.get(&family).is_some_and(|names| names.iter().any(|name| name == link))
     }
 
     /// The families that something is published in, or should be.

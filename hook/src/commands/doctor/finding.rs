@@ -98,8 +98,12 @@ pub enum Kind {
     HostIpExcluded,
     /// A host port on an address that the host does not have.
     HostIpMissing,
+    /// The link towards an endpoint is down, or the container's own.
+    EndpointLinkDown,
     /// The host has no route to an endpoint.
     EndpointUnreachable,
+    /// Nothing in the container listens on the port that a host port leads to.
+    EndpointSilent,
     /// 127.0.0.1 does not lead to an endpoint.
     LocalhostClosed,
     /// A pod cannot reach itself by its host ports, for want of hairpin mode.
@@ -130,6 +134,8 @@ impl Kind {
                 | LocalhostClosed
                 | HairpinModeOff
                 | EndpointUnreachable
+                | EndpointLinkDown
+                | EndpointSilent
         )
     }
 }

@@ -64,10 +64,11 @@ fn key(judgement: &Judgement, origin: Option<Origin>) -> Key {
 }
 
 /// The packet behind our translation, in the forward hook.
-fn drops(facts: &mut Facts, mapping: &Mapping) -> Vec<Judgement> {
+pub fn drops(facts: &mut Facts, mapping: &Mapping) -> Vec<Judgement> {
     let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { return Vec::new() };
     let out_link = Interface { index: link.index, name: link.name.as_bytes().to_vec() };
     let packet = Packet {
+        source: facts.source,
         family: mapping.family(),
         protocol: mapping.host().protocol,
         destination: Some(mapping.endpoint().ip),
@@ -85,7 +86,7 @@ fn drops(facts: &mut Facts, mapping: &Mapping) -> Vec<Judgement> {
 /// A wildcard is each of this host's addresses: what others translate on an address of a service, say, does
 /// not concern it. They are tried one by one only where something may be translated at all.
 /// There may be thousands, so `in_time` is asked before each.
-fn translates(
+pub fn translates(
     facts: &mut Facts,
     host: HostPort,
     origin: Origin,
@@ -94,6 +95,7 @@ fn translates(
     let try_one = |facts: &mut Facts, host: HostPort| {
         let in_link = facts.entrances.get(&host.family()).cloned();
         let packet = Packet {
+            source: facts.source,
             family: host.family(),
             protocol: host.protocol,
             destination: Some(host.host_ip).filter(|ip| !ip.is_unspecified()),
@@ -122,7 +124,7 @@ fn translates(
         .collect()
 }
 
-fn dropped(judgement: &Judgement, mappings: &[Mapping]) -> Finding {
+pub fn dropped(judgement: &Judgement, mappings: &[Mapping]) -> Finding {
     let Judgement { table, chain, certain, by, .. } = judgement;
     let verb = if *certain { "drops" } else { "may drop" };
     let deed = match by {
@@ -160,7 +162,7 @@ fn let_through(table: &str, chain: &str) -> String {
     }
 }
 
-fn translated(judgement: &Judgement, origin: Option<Origin>, hosts: &[HostPort]) -> Finding {
+pub fn translated(judgement: &Judgement, origin: Option<Origin>, hosts: &[HostPort]) -> Finding {
     let Judgement { table, chain, certain, by, priority } = judgement;
     let verb = if *certain { "translates" } else { "may translate" };
     let whose = match origin {
@@ -196,7 +198,7 @@ fn translated(judgement: &Judgement, origin: Option<Origin>, hosts: &[HostPort])
 }
 
 /// The tables of iptables-legacy, which netlink does not show: `net/ipv4/netfilter/ip_tables.c`.
-fn legacy(findings: &mut Vec<Finding>) {
+pub fn legacy(findings: &mut Vec<Finding>) {
     for (file, program) in [
         ("/proc/net/ip_tables_names", "iptables-legacy"),
         ("/proc/net/ip6_tables_names", "ip6tables-legacy"),

@@ -11,14 +11,15 @@ use super::finding::{Finding, Kind, Severity};
 
 /// A socket that waits for what comes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Listener {
-    protocol: Protocol,
-    ip: IpAddr,
-    port: u16,
+pub struct Listener {
+    pub protocol: Protocol,
+    pub ip: IpAddr,
+    pub port: u16,
     inode: u64,
 }
 
-pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
+/// Those of TCP and UDP in the network namespace that the calling thread is in.
+pub fn read() -> BTreeSet<Listener> {
     let mut listeners = BTreeSet::new();
     for (file, protocol) in [
         ("tcp", Protocol::Tcp),
@@ -30,7 +31,11 @@ pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
         let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
         listeners.extend(text.lines().skip(1).filter_map(|line| parse(line, protocol)));
     }
-    for listener in listeners {
+    listeners
+}
+
+pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
+    for listener in read() {
         let hosts = facts.mappings.iter().map(|mapping| mapping.host());
         let mut shadowing = hosts.filter(|host| {
             facts.state(host.family()) == State::Ours && shadows(*host, &listener, facts)

@@ -3,18 +3,21 @@
 //! Kernel and journal are read, and nothing is changed. What may be a hook's work under way is looked at
 //! again before it is told.
 
-mod agreement;
-mod facts;
-mod finding;
-mod firewall;
+pub(super) mod agreement;
+mod endpoints;
+pub(super) mod facts;
+pub(super) mod finding;
+pub(super) mod firewall;
 mod forwarding;
+mod inside;
 mod journal;
 mod kernel;
-mod listeners;
+pub(super) mod listeners;
 mod reach;
 mod render;
 mod table;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -25,8 +28,8 @@ use finding::Finding;
 use super::{CommandError, Place, print};
 
 /// How often the host is looked at, and how long is waited between.
-const LOOKS: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const LOOKS: u32 = 4;
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Prints the findings. Exit status 1 if something is broken.
 pub fn run(json: bool, place: &Place) -> Result<ExitCode, CommandError> {
@@ -59,12 +62,19 @@ fn examine(place: &Place) -> Result<Vec<Finding>, CommandError> {
 
 fn look(place: &Place) -> Result<(Facts, Vec<Finding>), CommandError> {
     let mut facts = Facts::gather(place)?;
-    let mut findings = Vec::new();
-    kernel::find(&facts, &mut findings);
-    forwarding::find(&facts, &mut findings);
-    journal::find(&facts, &place.state_dir, &mut findings);
-    table::find(&facts, &mut findings);
-    agreement::find(&facts, &mut findings);
-    reach::find(&mut facts, &mut findings)?;
+    let findings = find(&mut facts, &place.state_dir)?;
     Ok((facts, findings))
+}
+
+/// What can be found quickly.
+pub(super) fn find(facts: &mut Facts, state_dir: &Path) -> Result<Vec<Finding>, CommandError> {
+    let mut findings = Vec::new();
+    kernel::find(facts, &mut findings);
+    forwarding::find(facts, &mut findings);
+    journal::find(facts, state_dir, &mut findings);
+    table::find(facts, &mut findings);
+    agreement::find(facts, &mut findings);
+    reach::find(facts, &mut findings)?;
+    endpoints::find(facts, &mut findings);
+    Ok(findings)
 }

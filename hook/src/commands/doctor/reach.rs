@@ -1,7 +1,7 @@
-//! From the host port's address to the endpoint: whether each step of the way is open.
+//! The host's own addresses and links: whether each step of the way towards an endpoint is open.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hostport_nft::{Family, State};
 use tracing::debug;
@@ -9,17 +9,13 @@ use tracing::debug;
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
 use super::forwarding::set;
+use super::inside::{self, Inside};
 use crate::commands::CommandError;
-use crate::journal::Entry;
 use crate::network::link::{self, Way};
-use crate::network::namespace::NetworkNamespace;
-use crate::network::{endpoint, rtnetlink};
-use crate::pod::PodError;
 use crate::quote;
 
 pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
     addresses(facts, findings)?;
-    endpoints(facts, findings);
     localhost(facts, findings);
     neighbours(facts, findings);
     hairpin_mode(facts, findings);
@@ -37,7 +33,15 @@ fn addresses(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), Comma
     for ip in addresses {
         let hosts = facts.mappings.iter().map(|mapping| mapping.host());
         let hosts = several(hosts.filter(|host| host.host_ip == ip));
-        if facts.settings.is_excluded(ip) {
+        if ip == IpAddr::from(Ipv6Addr::LOCALHOST) {
+            findings.push(Finding {
+                kind: Kind::HostIpExcluded,
+                severity: Severity::Broken,
+                what: format!("host ports on {ip} cannot be reached: the address is excluded"),
+                evidence: vec![hosts, "Linux lets nothing for ::1 leave this host".to_owned()],
+                fix: "use 127.0.0.1, or another address of this host".to_owned(),
+            });
+        } else if facts.settings.is_excluded(ip) {
             findings.push(Finding {
                 kind: Kind::HostIpExcluded,
                 severity: Severity::Broken,
@@ -60,25 +64,6 @@ fn addresses(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), Comma
         }
     }
     Ok(())
-}
-
-/// Endpoints that this host has no way to.
-fn endpoints(facts: &Facts, findings: &mut Vec<Finding>) {
-    for (ip, way) in &facts.ways {
-        let evidence = match way {
-            Way::Link(_) => continue,
-            Way::Local => format!("{ip} is an address of this host"),
-            Way::NoRoute => format!("there is no route to {ip}"),
-        };
-        let hosts = facts.mappings.iter().filter(|mapping| mapping.endpoint().ip == *ip);
-        findings.push(Finding {
-            kind: Kind::EndpointUnreachable,
-            severity: Severity::Broken,
-            what: format!("no container can be reached at {ip}"),
-            evidence: vec![evidence, several(hosts)],
-            fix: format!("start the container again, or give this host a route: ip route get {ip}"),
-        });
-    }
 }
 
 /// `route_localnet` of the links towards endpoints that 127.0.0.0/8 leads to.
@@ -155,11 +140,11 @@ fn hairpin_mode(facts: &mut Facts, findings: &mut Vec<Finding>) {
     let mut ports = BTreeMap::new();
     for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
         for ip in entry.pods().intersection(&filtered) {
-            match port_without_hairpin_mode(entry, *ip, &mut facts.socket) {
-                Ok(Some(port)) => {
-                    ports.insert(port, *ip);
+            match inside::look(entry, *ip, &mut facts.socket) {
+                Ok(Some(Inside { port: Some(port), .. })) if port.hairpin_mode == Some(false) => {
+                    ports.insert(port.name.to_string_lossy().into_owned(), *ip);
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 // It has just gone, or its namespace may not be entered.
                 Err(error) => debug!("cannot look for the bridge port of {ip}: {error}"),
             }
@@ -175,27 +160,9 @@ fn hairpin_mode(facts: &mut Facts, findings: &mut Vec<Finding>) {
                     .to_owned(),
                 format!("the bridge port {port} is not in hairpin mode"),
             ],
-            fix: format!("bridge link set dev {} hairpin on", quote::word(&port.to_string())),
+            fix: format!("bridge link set dev {} hairpin on", quote::word(&port)),
         });
     }
-}
-
-fn port_without_hairpin_mode(
-    entry: &Entry,
-    ip: IpAddr,
-    host: &mut rtnetlink::Socket,
-) -> Result<Option<String>, PodError> {
-    let Some(recorded) = &entry.namespace else { return Ok(None) };
-    let own = NetworkNamespace::own()?;
-    let namespace = NetworkNamespace::open(&recorded.path)?;
-    if namespace.file() != (recorded.device, recorded.inode) {
-        return Ok(None);
-    }
-    let mut inside = namespace.rtnetlink(&own)?;
-    let Some(link) = endpoint::link_of(&mut inside, ip)? else { return Ok(None) };
-    let Some(port) = endpoint::peer(&mut inside, &own, link)? else { return Ok(None) };
-    let port = host.link(port)?.filter(|port| port.hairpin_mode == Some(false));
-    Ok(port.map(|port| port.name.to_string_lossy().into_owned()))
 }
 
 /// Service addresses of kube-proxy's IPVS mode, which are local, on the link kube-ipvs0.
@@ -211,6 +178,7 @@ fn services(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), Comman
         exposed.extend(addresses.iter().filter(|a| a.link == index && a.is_global()).map(|a| a.ip));
     }
     exposed.retain(|ip| !facts.settings.is_excluded(*ip));
+    facts.services.clone_from(&exposed);
     if exposed.is_empty() {
         return Ok(());
     }

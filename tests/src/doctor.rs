@@ -4,21 +4,30 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use hostport_tests::hook::{Bundle, hostport, state_dir};
-use hostport_tests::lab::{Lab, NODE4, Netns, Pod, PodSpec, Server, Sleeper, tcp};
-use hostport_tests::runtime::Finished;
+use crate::hook::{Bundle, hostport, state_dir};
+use crate::lab::{Lab, NODE4, Netns, Pod, PodSpec, Server, Sleeper, tcp};
+use crate::runtime::Finished;
+use crate::schema::assert_valid;
 use serde_json::Value;
+
+const SCHEMA: &str = include_str!("../../docs/schemas/doctor.schema.json");
 
 /// A node whose container `web` publishes 9000 in both families.
 pub struct Ground {
+    /// Where it all is.
     pub lab: Lab,
+    /// The container's namespace.
     pub web: Pod,
+    /// The container as its runtime describes it.
     pub bundle: Bundle,
     init: Option<Sleeper>,
-    _servers: [Server; 2],
+    /// What listens in it, on port 8080: TCP, then UDP.
+    pub servers: Vec<Server>,
 }
 
 impl Ground {
+    /// The container publishes 9000 for its port 8080.
+    #[expect(clippy::new_without_default, reason = "a default that takes root would surprise")]
     pub fn new() -> Ground {
         Ground::with("9000:8080", &[])
     }
@@ -28,6 +37,7 @@ impl Ground {
         Ground::of(PodSpec::new("web"), ports, options)
     }
 
+    /// The same with another pod.
     pub fn of(pod: PodSpec, ports: &str, options: &[&str]) -> Ground {
         let lab = Lab::new();
         let web = lab.add_pod(pod);
@@ -36,9 +46,10 @@ impl Ground {
         let bundle =
             Bundle::of_process(init.pid()).named("web").annotation("io.hostport.ports", ports);
         bundle.prestart(lab.node(), options).expect_success();
-        Ground { lab, web, bundle, init: Some(init), _servers: servers }
+        Ground { lab, web, bundle, init: Some(init), servers: servers.into() }
     }
 
+    /// The node.
     pub fn node(&self) -> &Netns {
         self.lab.node()
     }
@@ -48,11 +59,13 @@ impl Ground {
         self.init = None;
     }
 
+    /// What the doctor says of the node.
     #[track_caller]
     pub fn doctor(&self) -> Report {
         doctor(self.node())
     }
 
+    /// Whether a client outside reaches the container.
     pub fn reaches(&self) -> bool {
         tcp(self.lab.client(), (NODE4, 9000)).is_ok_and(|answer| answer.server == "web")
     }
@@ -75,7 +88,7 @@ impl Ground {
     #[track_caller]
     pub fn mend(&self, finding: &Value) {
         let fix = finding["fix"].as_str().unwrap();
-        let program = hostport_tests::hook::program();
+        let program = crate::hook::program();
         let fix = match fix.strip_prefix("hostport ") {
             Some(arguments) => format!("{} {arguments}", program.display()),
             None => fix.to_owned(),
@@ -89,11 +102,14 @@ impl Ground {
 /// What the doctor said.
 #[derive(Debug)]
 pub struct Report {
+    /// The exit status.
     pub code: Option<i32>,
+    /// In the order in which they were told.
     pub findings: Vec<Value>,
 }
 
 impl Report {
+    /// The findings' identifiers.
     pub fn kinds(&self) -> Vec<&str> {
         self.findings.iter().map(|finding| finding["kind"].as_str().unwrap()).collect()
     }
@@ -110,16 +126,24 @@ impl Report {
 /// Calls the doctor, and sees that its exit status fits and that it changed nothing.
 #[track_caller]
 pub fn doctor(node: &Netns) -> Report {
-    let before = (ruleset(node), journal(node));
-    let Finished { code, stdout, stderr, .. } = hostport(node, &["doctor", "--json"]);
-    assert_eq!((ruleset(node), journal(node)), before, "the doctor changes nothing");
+    let Finished { code, stdout, stderr, .. } = looks(node, &["doctor", "--json"]);
     assert_eq!(stderr, "", "{stdout}");
     let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_valid(SCHEMA, &report);
     let findings = report["findings"].as_array().unwrap().clone();
     let broken = findings.iter().any(|finding| finding["severity"] == "broken");
     assert_eq!(report["sound"], !broken);
     assert_eq!(code, Some(i32::from(broken)), "{findings:#?}");
     Report { code, findings }
+}
+
+/// Calls a command that only looks, and sees that it changed neither ruleset nor journal.
+#[track_caller]
+pub fn looks(node: &Netns, arguments: &[&str]) -> Finished {
+    let before = (ruleset(node), journal(node));
+    let finished = hostport(node, arguments);
+    assert_eq!((ruleset(node), journal(node)), before, "{arguments:?} changes nothing");
+    finished
 }
 
 /// The ruleset with its handles, which tell what was made anew, and without what traffic counts.

@@ -1,0 +1,206 @@
+//! The other end: whether there is a way to each endpoint, its links are up, and somebody waits there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::net::IpAddr;
+
+use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Protocol};
+use tracing::debug;
+
+use super::facts::{Facts, several};
+use super::finding::{Finding, Kind, Severity};
+use super::inside::{self, Inside};
+use super::listeners::Listener;
+use crate::network::link::Way;
+use crate::quote;
+
+pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) {
+    let insides = look_inside(facts);
+    let down = links_down(facts, &insides, findings);
+    unreachable(facts, &down, findings);
+    silent(facts, &insides, findings);
+}
+
+/// The containers whose namespaces can be entered, by address.
+fn look_inside(facts: &mut Facts) -> BTreeMap<IpAddr, (OwnerId, Inside)> {
+    let mut insides = BTreeMap::new();
+    let endpoints: BTreeSet<IpAddr> =
+        facts.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
+    let Ok(look) = &facts.journal else { return insides };
+    for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
+        for ip in entry.pods().intersection(&endpoints) {
+            if insides.contains_key(ip) {
+                continue;
+            }
+            match inside::look(entry, *ip, &mut facts.socket) {
+                Ok(Some(inside)) => {
+                    insides.insert(*ip, (entry.owner.clone(), inside));
+                }
+                Ok(None) => {}
+                // It has just gone, or its namespace may not be entered.
+                Err(error) => debug!("cannot look into the container of {ip}: {error}"),
+            }
+        }
+    }
+    insides
+}
+
+/// Links that are down on the way to an endpoint; those endpoints.
+fn links_down(
+    facts: &Facts,
+    insides: &BTreeMap<IpAddr, (OwnerId, Inside)>,
+    findings: &mut Vec<Finding>,
+) -> BTreeSet<IpAddr> {
+    let mut down = BTreeSet::new();
+    let mut links: BTreeMap<(String, String, String), Vec<Mapping>> = BTreeMap::new();
+    for mapping in &facts.mappings {
+        let ip = mapping.endpoint().ip;
+        let inside =
+            insides.get(&ip).and_then(|(owner, inside)| in_namespace(facts, owner, inside));
+        let told = inside.or_else(|| match facts.ways.get(&ip) {
+            Some(Way::Link(link)) if !link.carrier => Some(without_carrier(&link.name)),
+            _ => None,
+        });
+        if let Some(told) = told {
+            down.insert(ip);
+            links.entry(told).or_default().push(*mapping);
+        }
+    }
+    for ((what, evidence, fix), mappings) in links {
+        findings.push(Finding {
+            kind: Kind::EndpointLinkDown,
+            severity: Severity::Broken,
+            what,
+            evidence: vec![evidence, several(mappings)],
+            fix,
+        });
+    }
+    down
+}
+
+type Told = (String, String, String);
+
+/// The first link that is down, from this host's side to the container's own.
+fn in_namespace(facts: &Facts, owner: &OwnerId, inside: &Inside) -> Option<Told> {
+    if let Some(link) = [&inside.bridge, &inside.port].into_iter().flatten().find(|link| !link.up) {
+        let name = link.name.to_string_lossy();
+        return Some((
+            format!("the link {name}, which leads to the container {owner}, is down"),
+            format!("{name} is not up"),
+            format!("ip link set dev {} up", quote::word(&name)),
+        ));
+    }
+    if inside.link.up {
+        return None;
+    }
+    let name = inside.link.name.to_string_lossy();
+    let entries = facts.journal.as_ref().ok().into_iter().flat_map(|look| &look.entries);
+    let namespace = entries
+        .filter(|entry| entry.owner == *owner)
+        .find_map(|entry| entry.namespace.as_ref())
+        .map(|namespace| quote::word(&namespace.path.to_string_lossy()))?;
+    Some((
+        format!("the container {owner}'s own link {name} is down"),
+        format!("{name} is not up in the network namespace {namespace}"),
+        format!("nsenter --net={namespace} ip link set dev {} up", quote::word(&name)),
+    ))
+}
+
+fn without_carrier(link: &OsStr) -> Told {
+    let name = link.to_string_lossy();
+    let word = quote::word(&name);
+    (
+        format!("the link {name}, which leads to the container, has no carrier"),
+        format!("nothing that is up is connected to {name}"),
+        format!(
+            "see what should be connected to it: ip link show dev {word}; ip link show master {word}"
+        ),
+    )
+}
+
+/// Endpoints that this host has no way to.
+fn unreachable(facts: &Facts, down: &BTreeSet<IpAddr>, findings: &mut Vec<Finding>) {
+    let ways = facts.ways.iter().filter_map(|(ip, way)| match way {
+        Way::Link(_) => None,
+        Way::Local => Some((ip, format!("{ip} is an address of this host"))),
+        Way::NoRoute => Some((ip, format!("there is no route to {ip}"))),
+    });
+    let astray = facts.astray.iter().map(|(ip, link)| {
+        let name = link.name.to_string_lossy();
+        (ip, format!("no route of its own leads to {ip}, only the default route, out of {name}"))
+    });
+    for (ip, evidence) in ways.chain(astray).filter(|(ip, _)| !down.contains(*ip)) {
+        let hosts = facts.mappings.iter().filter(|mapping| mapping.endpoint().ip == *ip);
+        findings.push(Finding {
+            kind: Kind::EndpointUnreachable,
+            severity: Severity::Broken,
+            what: format!("no container can be reached at {ip}"),
+            evidence: vec![evidence, several(hosts)],
+            fix: format!("start the container again, or give this host a route: ip route get {ip}"),
+        });
+    }
+}
+
+/// Endpoints where nobody waits. What /proc shows of SCTP is not looked at.
+fn silent(
+    facts: &Facts,
+    insides: &BTreeMap<IpAddr, (OwnerId, Inside)>,
+    findings: &mut Vec<Finding>,
+) {
+    // Of a port that nobody asked for it is told elsewhere that nobody asked.
+    let entries = facts.journal.iter().flat_map(|look| &look.entries);
+    let asked: BTreeSet<(Endpoint, Protocol)> = entries
+        .flat_map(|entry| &entry.mappings)
+        .map(|mapping| (mapping.endpoint(), mapping.host().protocol))
+        .collect();
+    let mut lacking: BTreeMap<(Endpoint, Protocol), Vec<Mapping>> = BTreeMap::new();
+    for mapping in &facts.mappings {
+        let (endpoint, protocol) = (mapping.endpoint(), mapping.host().protocol);
+        let Some((_, inside)) = insides.get(&endpoint.ip) else { continue };
+        let waits = inside.listeners.iter().any(|l| l.protocol == protocol && takes(l, endpoint));
+        if protocol != Protocol::Sctp && !waits && asked.contains(&(endpoint, protocol)) {
+            lacking.entry((endpoint, protocol)).or_default().push(*mapping);
+        }
+    }
+    for ((endpoint, protocol), mappings) in lacking {
+        let Some((owner, inside)) = insides.get(&endpoint.ip) else { continue };
+        let port = endpoint.port;
+        let at_port = inside.listeners.iter().filter(|l| l.port == port.get());
+        let (mut evidence, mut fix) = (Vec::new(), None);
+        for listener in at_port {
+            let (ip, other) = (listener.ip, listener.protocol);
+            if other != protocol && takes(listener, endpoint) {
+                evidence.push(format!("but it listens on {other} port {port}"));
+                fix = Some(format!("publish the port for {other}: HOSTPORT:{port}/{other}"));
+            } else if other == protocol && ip.is_loopback() {
+                evidence.push(format!(
+                    "but it listens on {ip}, where only the container itself is heard"
+                ));
+                fix = Some(format!(
+                    "let the program in the container listen on {endpoint}, or on every address"
+                ));
+            }
+        }
+        evidence.push(several(mappings));
+        findings.push(Finding {
+            kind: Kind::EndpointSilent,
+            severity: Severity::Warning,
+            what: format!("nothing in the container {owner} listens on {protocol} port {port}"),
+            evidence,
+            fix: fix.unwrap_or_else(|| {
+                format!(
+                    "start the program in the container that is to listen there, or publish \
+ the port that it listens on instead of {port}"
+                )
+            }),
+        });
+    }
+}
+
+/// Whether a socket gets what is sent to an endpoint. One on `[::]` takes IPv4 as well, unless it says
+/// otherwise, which is not told here.
+fn takes(listener: &Listener, endpoint: Endpoint) -> bool {
+    let ip = listener.ip;
+    let wide = ip.is_unspecified() && (ip.is_ipv6() || Family::of(ip) == Family::of(endpoint.ip));
+    listener.port == endpoint.port.get() && (wide || ip == endpoint.ip)
+}

@@ -1,0 +1,40 @@
+//! `hostport explain`: what happens here to a packet for a port, step by step, and what is in its way.
+//!
+//! The way is the kernel's, and so is what is read. What is wrong is found by the doctor's own finders, in
+//! facts that hold this one packet alone; so the two never disagree.
+
+mod cause;
+mod probe;
+mod question;
+mod render;
+mod scene;
+mod since;
+mod walk;
+
+use std::process::ExitCode;
+use std::thread;
+
+pub use question::Question;
+
+use super::doctor::{LOOKS, PAUSE};
+use super::{CommandError, Place, print};
+use walk::Walk;
+
+/// Prints the way. Exit status 1 if something is in it.
+pub fn run(question: &Question, json: bool, place: &Place) -> Result<ExitCode, CommandError> {
+    question.check();
+    let mut walk = Walk::of(question, false, place)?;
+    // It may be a hook's work under way.
+    for _ in 1..LOOKS {
+        if !walk.may_pass() {
+            break;
+        }
+        thread::sleep(PAUSE);
+        walk = Walk::of(question, false, place)?;
+    }
+    if question.probe {
+        walk = Walk::of(question, true, place)?;
+    }
+    print(&if json { render::json(&walk) } else { render::text(&walk) })?;
+    Ok(if walk.is_open() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,65 @@
+//! Whether an endpoint answers: one connection from this host, with a short limit.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use hostport_nft::{Endpoint, Family, Protocol};
+
+const CONNECT: Duration = Duration::from_secs(1);
+/// A refusal comes at once, by ICMP; silence may be a server's right.
+const REFUSAL: Duration = Duration::from_millis(300);
+
+/// What came of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It answers, or does not refuse: what was seen.
+    Yes(String),
+    /// It does not: what was seen.
+    No(String),
+    /// That cannot be told.
+    Unknown(String),
+}
+
+/// Tries an endpoint.
+pub fn probe(endpoint: Endpoint, protocol: Protocol) -> Answer {
+    match protocol {
+        Protocol::Tcp => tcp(endpoint),
+        Protocol::Udp => udp(endpoint),
+        Protocol::Sctp => Answer::Unknown("sctp is not tried".to_owned()),
+    }
+}
+
+fn tcp(endpoint: Endpoint) -> Answer {
+    let address = SocketAddr::new(endpoint.ip, endpoint.port.get());
+    match TcpStream::connect_timeout(&address, CONNECT) {
+        Ok(_) => Answer::Yes(format!("{endpoint} takes connections")),
+        Err(error) => Answer::No(match error.kind() {
+            ErrorKind::ConnectionRefused => format!("{endpoint} refuses connections"),
+            ErrorKind::TimedOut => format!("{endpoint} does not answer within a second"),
+            _ => format!("{endpoint} cannot be connected to: {error}"),
+        }),
+    }
+}
+
+fn udp(endpoint: Endpoint) -> Answer {
+    let any = SocketAddr::new(Family::of(endpoint.ip).wildcard(), 0);
+    let address = SocketAddr::new(endpoint.ip, endpoint.port.get());
+    let attempt = || {
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(address)?;
+        socket.set_read_timeout(Some(REFUSAL))?;
+        socket.send(&[])?;
+        socket.recv(&mut [0])
+    };
+    match attempt() {
+        Ok(_) => Answer::Yes(format!("{endpoint} answers")),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Answer::Unknown(format!(
+                "{endpoint} neither answers an empty datagram nor refuses it"
+            )),
+            ErrorKind::ConnectionRefused => Answer::No(format!("{endpoint} refuses datagrams")),
+            _ => Answer::No(format!("{endpoint} cannot be reached: {error}")),
+        },
+    }
+}

@@ -1,0 +1,76 @@
+//! The way as text, and as JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::cause::Cause;
+use super::walk::{Status, Step, Walk};
+use crate::quote;
+
+/// Names of links, tables and owners may hold any characters.
+const MOST: usize = 2000;
+
+/// A line for the packet, a line a step in columns, and at the end one sentence.
+pub fn text(walk: &Walk) -> String {
+    let mut text = format!("{}\n\n", quote::excerpt(&walk.packet, MOST));
+    let status = |step: &Step| match step.status {
+        Status::Ok => "ok",
+        Status::Blocked => "NO",
+        Status::Unsure => "?",
+        Status::Skipped => "-",
+    };
+    let width = |cell: fn(&Step) -> usize| walk.steps.iter().map(cell).max().unwrap_or(0);
+    let (hooks, names) = (width(|step| step.hook.len()), width(|step| step.name.len()));
+    for step in &walk.steps {
+        let (hook, name) = (step.hook, step.name);
+        let what = quote::excerpt(&step.what, MOST);
+        let _ = writeln!(text, "{:<2}  {hook:<hooks$}  {name:<names$}  {what}", status(step));
+    }
+    let _ = writeln!(text, "\n{}", conclusion(walk));
+    text
+}
+
+/// The one sentence. A command stands at its end, without a full stop, so that it can be copied.
+fn conclusion(walk: &Walk) -> String {
+    let clause = |cause: &Cause| format!("{} ({}); fix: {}", cause.plain, cause.what, cause.fix);
+    let leads = quote::excerpt(&walk.leads, MOST);
+    match (walk.cause(), walk.causes.first()) {
+        (Some(cause), _) => format!("In the way: {}", clause(cause)),
+        (None, Some(cause)) => format!("Reachable, {leads}, but perhaps: {}", clause(cause)),
+        (None, None) => format!("Reachable: {leads}."),
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    port: u16,
+    protocol: String,
+    from: Option<String>,
+    to: String,
+    packet: &'a str,
+    reachable: bool,
+    steps: &'a [Step],
+    causes: Vec<&'a Cause>,
+    conclusion: String,
+}
+
+/// The same as one object. What is certain comes first among the causes.
+pub fn json(walk: &Walk) -> String {
+    let (certain, rest): (Vec<&Cause>, Vec<&Cause>) = walk.causes.iter().partition(|c| c.certain);
+    let report = Report {
+        port: walk.target.port.get(),
+        protocol: walk.target.protocol.to_string(),
+        from: walk.from.map(|ip| ip.to_string()),
+        to: walk.to.to_string(),
+        packet: &walk.packet,
+        reachable: walk.is_open(),
+        steps: &walk.steps,
+        causes: certain.into_iter().chain(rest).collect(),
+        conclusion: conclusion(walk),
+    };
+    // Strings, numbers and truth values alone cannot fail to become JSON.
+    let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,183 @@
+//! One packet: where it comes from, where it goes, and the facts that concern it alone.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+
+use hostport_nft::survey::{Interface, Origin};
+use hostport_nft::{Family, HostPort, Mapping, Published};
+
+use super::question::{Question, Target};
+use crate::commands::CommandError;
+use crate::commands::doctor::facts::Facts;
+use crate::network::link::{self, Way};
+
+/// A packet, and what it meets.
+pub struct Scene {
+    pub target: Target,
+    pub family: Family,
+    pub from: Option<IpAddr>,
+    /// Where it goes.
+    pub to: IpAddr,
+    /// Whether the destination is an address of this host.
+    pub to_is_local: bool,
+    pub origin: Origin,
+    /// The link that it comes in by, if it comes from outside and that is known.
+    pub in_link: Option<Interface>,
+    /// No route leads back to the client.
+    pub no_way_back: bool,
+    /// The element of the kernel's map that it matches.
+    pub element: Option<Published>,
+    /// That, or what should be there by the journal: the host port as published.
+    pub mapping: Option<Mapping>,
+    /// All that has the same port number, by any protocol and on any address.
+    pub same_number: BTreeSet<HostPort>,
+}
+
+impl Scene {
+    /// Completes a question from the facts.
+    pub fn of(question: &Question, facts: &mut Facts) -> Result<Self, CommandError> {
+        let Question { target, from, to, .. } = *question;
+        let hosts = facts.mappings.iter().map(|mapping| mapping.host());
+        let same_number: BTreeSet<HostPort> = hosts.filter(|h| h.port == target.port).collect();
+        let same: Vec<HostPort> =
+            same_number.iter().filter(|h| h.protocol == target.protocol).copied().collect();
+        let family = match to.or(from).map(Family::of) {
+            Some(family) => family,
+            None if same.iter().all(|host| host.family() == Family::Ip6) && !same.is_empty() => {
+                Family::Ip6
+            }
+            None => Family::Ip,
+        };
+        let from_is_local = match from {
+            Some(ip) => link::is_local(&mut facts.socket, ip)?,
+            None => false,
+        };
+        let to = match to {
+            Some(to) => to,
+            None => destination(facts, family, from.filter(|_| from_is_local), &same)?,
+        };
+        let to_is_local = link::is_local(&mut facts.socket, to)?;
+        let inside = from_is_local || (from.is_none() && to.is_loopback());
+        let origin = if inside { Origin::Host } else { Origin::Outside };
+        let (mut in_link, mut no_way_back) = (facts.entrances.get(&family).cloned(), false);
+        if let Some(from) = from.filter(|_| !inside) {
+            in_link = match link::towards(&mut facts.socket, from, &mut None)? {
+                Way::Link(link) => {
+                    Some(Interface { index: link.index, name: link.name.as_bytes().to_vec() })
+                }
+                _ => None,
+            };
+            no_way_back = in_link.is_none();
+        }
+        let keys = keys(target, to);
+        let published = |key: &HostPort| {
+            let ports = &facts.audits.get(&family)?.ports;
+            ports.iter().find(|published| published.mapping.host() == *key).cloned()
+        };
+        let element = keys.iter().find_map(published);
+        let by_journal =
+            || keys.iter().find_map(|key| facts.mappings.iter().find(|m| m.host() == *key));
+        let mapping =
+            element.as_ref().map(|element| element.mapping).or_else(|| by_journal().copied());
+        let in_link = in_link.filter(|_| origin == Origin::Outside);
+        Ok(Scene {
+            target,
+            family,
+            from,
+            to,
+            to_is_local,
+            origin,
+            in_link,
+            no_way_back,
+            element,
+            mapping,
+            same_number,
+        })
+    }
+
+    /// Leaves in the facts what concerns this packet, so that what the doctor finds in them does.
+    pub fn restrict(&self, facts: &mut Facts) {
+        let keys = keys(self.target, self.to);
+        facts.audits.retain(|family, _| *family == self.family);
+        facts.lacks.retain(|lack| lack.family == self.family);
+        for audit in facts.audits.values_mut() {
+            audit.ports.retain(|published| keys.contains(&published.mapping.host()));
+        }
+        let owner = self.element.as_ref().and_then(|element| element.owner.as_ref());
+        if let Ok(look) = &mut facts.journal {
+            for entry in &mut look.entries {
+                entry.mappings.retain(|mapping| keys.contains(&mapping.host()));
+                entry.lost.retain(|mapping| keys.contains(&mapping.host()));
+            }
+            look.entries.retain(|entry| {
+                let owns = owner == Some(&entry.owner);
+                owns || (!entry.is_dead() && entry.flows().next().is_some())
+            });
+        }
+        facts.mappings = self.sent().into_iter().collect();
+        facts.addresses = BTreeSet::from([self.to]);
+        let endpoint = self.mapping.map(|mapping| mapping.endpoint().ip);
+        facts.ways.retain(|ip, _| Some(*ip) == endpoint);
+        facts.astray.retain(|ip, _| Some(*ip) == endpoint);
+        facts.source = self.from;
+        facts.entrances.remove(&self.family);
+        if let Some(link) = &self.in_link {
+            let name = std::ffi::OsStr::from_bytes(&link.name).to_owned();
+            facts.uplinks.insert(self.family, vec![name]);
+            facts.entrances.insert(self.family, link.clone());
+        }
+    }
+
+    /// The mapping as this packet asks for it: on its own destination.
+    pub fn sent(&self) -> Option<Mapping> {
+        let mapping = self.mapping?;
+        Mapping::new(HostPort { host_ip: self.to, ..mapping.host() }, mapping.endpoint()).ok()
+    }
+
+    /// The host port on the packet's destination.
+    pub fn host(&self) -> HostPort {
+        HostPort { host_ip: self.to, port: self.target.port, protocol: self.target.protocol }
+    }
+
+    /// The name of the link that it comes in by.
+    pub fn entrance(&self) -> Option<String> {
+        let link = self.in_link.as_ref()?;
+        Some(String::from_utf8_lossy(&link.name).into_owned())
+    }
+}
+
+/// What the map is asked for, in the order of the rules: the address itself, then the wildcard.
+fn keys(target: Target, to: IpAddr) -> [HostPort; 2] {
+    [to, Family::of(to).wildcard()].map(|host_ip| HostPort {
+        host_ip,
+        port: target.port,
+        protocol: target.protocol,
+    })
+}
+
+/// An address that the port is published on, as a client would name it.
+fn destination(
+    facts: &mut Facts,
+    family: Family,
+    own: Option<IpAddr>,
+    same: &[HostPort],
+) -> Result<IpAddr, CommandError> {
+    let mut published = same.iter().filter(|host| host.family() == family).map(|h| h.host_ip);
+    let first = published.clone().next();
+    if let Some(specific) = first.filter(|_| !published.any(|ip| ip.is_unspecified())) {
+        return Ok(specific);
+    }
+    if let Some(loopback) = own.filter(IpAddr::is_loopback) {
+        return Ok(loopback);
+    }
+    let addresses = facts.socket.addresses()?;
+    let entrance = facts.entrances.get(&family).map(|link| link.index);
+    let usable = |ip: &IpAddr| Family::of(*ip) == family && facts.addresses.contains(ip);
+    let at_entrance = addresses.iter().filter(|a| Some(a.link) == entrance).map(|a| a.ip);
+    let mut all = at_entrance.chain(facts.addresses.iter().copied());
+    Ok(all.find(usable).unwrap_or(match family {
+        Family::Ip => Ipv4Addr::LOCALHOST.into(),
+        Family::Ip6 => Ipv6Addr::LOCALHOST.into(),
+    }))
+}

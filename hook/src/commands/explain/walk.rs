@@ -1,0 +1,381 @@
+//! The packet's way through the kernel, hook by hook.
+
+use std::net::IpAddr;
+
+use hostport_nft::Family;
+use hostport_nft::survey::Origin;
+use serde::Serialize;
+
+use super::cause::{Cause, not_published};
+use super::probe::{Answer, probe};
+use super::question::{Question, Target};
+use super::scene::Scene;
+use super::since;
+use crate::commands::doctor::facts::Facts;
+use crate::commands::doctor::finding::{Finding, Kind};
+use crate::commands::doctor::{self, firewall, listeners};
+use crate::commands::{CommandError, Place};
+use crate::network::link::Way;
+
+/// The steps of the way, and what is in it.
+pub struct Walk {
+    pub target: Target,
+    pub from: Option<IpAddr>,
+    pub to: IpAddr,
+    /// The packet in a few words.
+    pub packet: String,
+    pub steps: Vec<Step>,
+    /// In the order of the steps.
+    pub causes: Vec<Cause>,
+    /// Where it leads in the end.
+    pub leads: String,
+    /// What was found and does not belong to a step yet.
+    pool: Vec<Finding>,
+    may_pass: bool,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The kernel's hook, or what comes between two.
+    pub hook: &'static str,
+    pub name: &'static str,
+    pub status: Status,
+    pub what: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Ok,
+    /// Here it ends.
+    Blocked,
+    /// Here it may end.
+    Unsure,
+    /// It does not come here, or was not looked at.
+    Skipped,
+}
+
+impl Walk {
+    /// Looks at this host; `probe` also tries the endpoint.
+    pub fn of(question: &Question, probe: bool, place: &Place) -> Result<Self, CommandError> {
+        let mut facts = Facts::gather(place)?;
+        let scene = Scene::of(question, &mut facts)?;
+        scene.restrict(&mut facts);
+        let pool = find(&scene, &mut facts, question, place)?;
+        let mut walk = Walk {
+            target: scene.target,
+            from: scene.from,
+            to: scene.to,
+            packet: packet(&scene),
+            steps: Vec::new(),
+            causes: Vec::new(),
+            leads: String::new(),
+            may_pass: pool.iter().any(|finding| finding.kind.may_pass()),
+            pool,
+        };
+        walk.arrive(&scene);
+        if walk.look_up(&scene, &facts) {
+            walk.onward(&scene, &facts);
+            walk.end(&scene, probe);
+        }
+        Ok(walk)
+    }
+
+    /// The first thing that is in the way in any case.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.causes.iter().find(|cause| cause.certain)
+    }
+
+    /// Nothing is in the way in any case.
+    pub fn is_open(&self) -> bool {
+        self.cause().is_none()
+    }
+
+    /// Something in the way may be gone in a moment.
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
+    /// Adds a step: `fine`, unless something of these kinds was found.
+    fn step(&mut self, hook: &'static str, name: &'static str, kinds: &[Kind], fine: String) {
+        let mut found = Vec::new();
+        self.pool.retain(|finding| {
+            let belongs = kinds.contains(&finding.kind);
+            if belongs {
+                found.push(finding.clone());
+            }
+            !belongs
+        });
+        self.add(hook, name, found.into_iter().map(Cause::from).collect(), fine);
+    }
+
+    fn add(&mut self, hook: &'static str, name: &'static str, causes: Vec<Cause>, fine: String) {
+        let worst = causes.iter().find(|cause| cause.certain).or(causes.first());
+        let (status, what) = match worst {
+            None => (Status::Ok, fine),
+            Some(cause) => {
+                let status = if cause.certain { Status::Blocked } else { Status::Unsure };
+                (
+                    status,
+                    [&cause.what]
+                        .into_iter()
+                        .chain(cause.evidence.first())
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                )
+            }
+        };
+        self.steps.push(Step { hook, name, status, what });
+        self.causes.extend(causes);
+    }
+
+    fn skip(&mut self, hook: &'static str, name: &'static str, why: &str) {
+        self.steps.push(Step { hook, name, status: Status::Skipped, what: why.to_owned() });
+    }
+
+    /// Up to hostport's own chains.
+    fn arrive(&mut self, scene: &Scene) {
+        let hook = hook(scene);
+        let to = scene.to;
+        if scene.no_way_back {
+            let from = scene.from.map_or_else(String::new, |from| from.to_string());
+            let cause = Cause::new(
+                "no-way-back",
+                "answers would not find their way to the client",
+                format!("no route leads to {from}"),
+                format!("give this host a route: ip route get {from}"),
+            );
+            self.add(hook, "client", vec![cause], String::new());
+        }
+        let local = format!("{to} is an address of this host");
+        if to.is_loopback() && scene.origin == Origin::Outside {
+            let cause = Cause::new(
+                "loopback-from-outside",
+                "127.0.0.1 is for programs on this host alone",
+                format!("what comes from outside for {to} is dropped"),
+                "connect to another address of this host".to_owned(),
+            );
+            self.add(hook, "destination", vec![cause], String::new());
+        } else if !scene.to_is_local && scene.mapping.is_none() {
+            let cause = Cause::new(
+                "host-ip-missing",
+                "the address is not one of this host's",
+                format!("{to} is not an address of this host, which would only pass the packet on"),
+                "name an address of this host: ip address".to_owned(),
+            );
+            self.add(hook, "destination", vec![cause], String::new());
+        } else {
+            self.step(hook, "destination", &[Kind::HostIpMissing, Kind::IpvsNotExcluded], local);
+        }
+        let fine = "no other program's rule takes it before hostport".to_owned();
+        self.step(hook, "other rules", &[Kind::TranslatedBefore], fine);
+    }
+
+    /// In hostport's own chains. False if that is where its way ends.
+    fn look_up(&mut self, scene: &Scene, facts: &Facts) -> bool {
+        let hook = hook(scene);
+        let table = format!("{} {}", scene.family, facts.table);
+        // Where one stands, the kernel took it.
+        let kinds = match facts.state(scene.family) {
+            hostport_nft::State::Ours => &[Kind::TableAltered][..],
+            _ => &[Kind::RulesetRefused, Kind::TableForeign, Kind::TableMissing],
+        };
+        self.step(hook, "table", kinds, format!("{table} is as hostport makes it"));
+        let fine = match facts.settings.is_excluded(scene.to) {
+            true => format!("{} is excluded: hostport leaves it alone", scene.to),
+            false => format!("{} is not excluded", scene.to),
+        };
+        self.step(hook, "excluded", &[Kind::HostIpExcluded], fine);
+        let Some(mapping) = scene.mapping else {
+            self.add(hook, "element", vec![not_published(scene)], String::new());
+            return false;
+        };
+        let host = mapping.host();
+        let which = match host.host_ip.is_unspecified() {
+            true => format!("{host}, on every address"),
+            false => format!("{host}, on that address alone"),
+        };
+        match &scene.element {
+            Some(element) => {
+                let count = element.counter.packets;
+                let fine = format!("{which}; connections so far: {count}");
+                self.step(hook, "element", &[Kind::PortMissing], fine);
+            }
+            None => self.step(hook, "element", &[Kind::PortMissing], format!("none for {which}")),
+        }
+        self.owner(scene, facts);
+        let fine = "no program of this host waits on the port as well".to_owned();
+        self.step(hook, "listeners", &[Kind::PortShadowed], fine);
+        let endpoint = mapping.endpoint();
+        self.step(hook, "translation", &[], format!("the destination becomes {endpoint}"));
+        true
+    }
+
+    fn owner(&mut self, scene: &Scene, facts: &Facts) {
+        let entries = facts.journal.iter().flat_map(|look| &look.entries);
+        let mut entries = entries.filter(|entry| !entry.mappings.is_empty());
+        let owner = match &scene.element {
+            Some(element) => element.owner.clone(),
+            None => entries.clone().next().map(|entry| entry.owner.clone()),
+        };
+        let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string());
+        let since = entries.find(|entry| entry.owner.as_str() == owner);
+        let since = since
+            .map_or_else(String::new, |entry| format!(", since {}", since::utc(entry.since_ms)));
+        let kinds = [Kind::ElementForeign, Kind::OwnerUnknown, Kind::OwnerDead];
+        self.step(hook(scene), "owner", &kinds, format!("{owner}{since}"));
+        if let Some(mapping) = scene.mapping {
+            let endpoint = mapping.endpoint();
+            self.leads = format!("{} on {} leads to {endpoint} of {owner}", scene.target, scene.to);
+        }
+    }
+
+    /// From the routing decision to the last hook.
+    fn onward(&mut self, scene: &Scene, facts: &Facts) {
+        let Some(endpoint) = scene.mapping.map(|mapping| mapping.endpoint()) else { return };
+        let link = match facts.ways.get(&endpoint.ip) {
+            Some(Way::Link(link)) => Some(link),
+            _ => None,
+        };
+        let name = link.map(|link| link.name.to_string_lossy().into_owned());
+        let out = name.as_deref().unwrap_or("a link that is not known");
+        let kinds = [Kind::EndpointLinkDown, Kind::EndpointUnreachable];
+        self.step("routing", "route", &kinds, format!("{} goes out of {out}", endpoint.ip));
+        if scene.origin == Origin::Host {
+            let why = "it begins on this host, so it is not forwarded";
+            self.skip("forward", "forwarding", why);
+            self.skip("forward", "firewall", why);
+        } else {
+            let kinds = [Kind::ForwardingOff, Kind::LinkForwardingOff];
+            self.step("forward", "forwarding", &kinds, "this host forwards it".to_owned());
+            let kinds = [Kind::ForwardDrop, Kind::IptablesLegacy];
+            self.step("forward", "firewall", &kinds, "no forward chain drops it".to_owned());
+        }
+        let same_link =
+            scene.in_link.as_ref().is_some_and(|l| Some(l.index) == link.map(|link| link.index));
+        let itself = scene.from == Some(endpoint.ip);
+        let audit = facts.audits.get(&scene.family);
+        let bypasses = same_link
+            && link.is_some_and(|l| audit.is_some_and(|audit| audit.links.contains(&l.index)));
+        let (kinds, fine): (&[Kind], String) = if scene.to.is_loopback() {
+            (
+                &[Kind::LocalhostClosed],
+                format!(
+                    "rewritten to this host's address on {out}: nobody else can answer {}",
+                    scene.to
+                ),
+            )
+        } else if itself {
+            (
+                &[Kind::HairpinMissing, Kind::HairpinModeOff, Kind::NeighboursUnanswered],
+                "rewritten to this host's address: the container calls itself, and would answer \
+ itself"
+                    .to_owned(),
+            )
+        } else if bypasses {
+            (
+                &[Kind::NeighboursUnanswered],
+                format!(
+                    "rewritten to this host's address: client and container are both on {out}, and \
+ the answer would not come by here"
+                ),
+            )
+        } else {
+            let kinds: &[Kind] = if same_link { &[Kind::NeighboursUnanswered] } else { &[] };
+            let who =
+                scene.from.map_or_else(|| "the client's address".to_owned(), |ip| ip.to_string());
+            (kinds, format!("{who} stays: the container sees who calls"))
+        };
+        self.step("postrouting", "source", kinds, fine);
+    }
+
+    /// At the endpoint.
+    fn end(&mut self, scene: &Scene, try_it: bool) {
+        let Some(endpoint) = scene.mapping.map(|mapping| mapping.endpoint()) else { return };
+        let (hook, name) = ("container", "endpoint");
+        let silent = |walk: &mut Walk, fine| walk.step(hook, name, &[Kind::EndpointSilent], fine);
+        if !try_it {
+            if self.pool.iter().any(|finding| finding.kind == Kind::EndpointSilent) {
+                return silent(self, String::new());
+            }
+            return self.skip(hook, name, "whether it answers was not tried: --probe does");
+        }
+        match probe(endpoint, scene.target.protocol) {
+            // A program elsewhere may answer for it, such as in a virtual machine.
+            Answer::Yes(what) => self.add(hook, name, Vec::new(), what),
+            Answer::Unknown(what) => silent(self, what),
+            Answer::No(what) => {
+                let found = self.pool.iter().find(|finding| finding.kind == Kind::EndpointSilent);
+                let mut cause = found.cloned().map(Cause::from).unwrap_or_else(|| {
+                    Cause::new(
+                        "endpoint-unanswered",
+                        "the container does not answer",
+                        format!("a connection from this host to {endpoint} failed"),
+                        format!(
+                            "see whether the program in the container runs, and listens on \
+ {endpoint}"
+                        ),
+                    )
+                });
+                cause.evidence.insert(0, what);
+                self.add(hook, name, vec![cause], String::new());
+            }
+        }
+    }
+}
+
+fn hook(scene: &Scene) -> &'static str {
+    match scene.origin {
+        Origin::Outside => "prerouting",
+        Origin::Host => "output",
+    }
+}
+
+fn packet(scene: &Scene) -> String {
+    let Scene { target, to, from, .. } = scene;
+    let to = if to.is_ipv6() { format!("[{to}]:{target}") } else { format!("{to}:{target}") };
+    let whence = match (scene.origin, from) {
+        (Origin::Host, Some(from)) => format!("{from}, this host itself"),
+        (Origin::Host, None) => "this host itself".to_owned(),
+        (Origin::Outside, from) => {
+            let who = from.map_or_else(|| "somebody outside".to_owned(), |from| from.to_string());
+            let by = scene.entrance().map(|link| format!(", by {link}"));
+            format!("{who}{}", by.unwrap_or_default())
+        }
+    };
+    format!("A packet to {to}, from {whence}")
+}
+
+/// All that the doctor finds about this packet.
+fn find(
+    scene: &Scene,
+    facts: &mut Facts,
+    question: &Question,
+    place: &Place,
+) -> Result<Vec<Finding>, CommandError> {
+    let mut findings = doctor::find(facts, &place.state_dir)?;
+    // Told only to whom it concerns.
+    let services = facts.services.contains(&scene.to);
+    findings.retain(|finding| services || finding.kind != Kind::IpvsNotExcluded);
+    for (_, judgement) in firewall::translates(facts, scene.host(), scene.origin, || true) {
+        findings.push(firewall::translated(&judgement, Some(scene.origin), &[scene.host()]));
+    }
+    let Some(sent) = scene.sent() else { return Ok(findings) };
+    for judgement in firewall::drops(facts, &sent) {
+        findings.push(firewall::dropped(&judgement, &[sent]));
+    }
+    firewall::legacy(&mut findings);
+    // Of a port on every address, a program on any of them is told, unless one address was named.
+    if question.to.is_none() {
+        facts.mappings = scene.mapping.into_iter().collect();
+    }
+    listeners::find(facts, &mut findings);
+    let other_family = |finding: &Finding| {
+        finding.kind == Kind::IptablesLegacy
+            && finding.what.contains("ip6tables") != (scene.family == Family::Ip6)
+    };
+    findings.retain(|finding| !other_family(finding));
+    Ok(findings)
+}
