@@ -26,7 +26,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,packaging/static.ld
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test vm-test endurance check bench bench-quick fuzz install install-containerd uninstall uninstall-containerd clean
+.PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz install install-containerd uninstall uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ endurance: build ## Run the long tests (as root): races and containers by the th
 		-- --nocapture --test-threads 1
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast \
 		--test crash --test faults -- --nocapture --ignored
+
+monitoring-test: build ## Hold alerts, dashboard and metrics against a real Prometheus (as root)
+	@packaging/install-packages monitoring
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored
 
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
 	@packaging/install-packages vm
@@ -96,7 +100,7 @@ install: ## Install binary, hook configurations and systemd units (PREFIX, DESTD
 		chmod 0644 "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
 	done
 	install -d -m 0755 "$(DESTDIR)$(UNITDIR)"
-	for file in systemd/*.service; do \
+	for file in systemd/*.service systemd/*.timer; do \
 		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
 		chmod 0644 "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
 	done
@@ -116,7 +120,7 @@ uninstall-containerd: ## Remove what install-containerd installed, when no confi
 uninstall: ## Remove what install installed
 	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
 	for file in oci-hooks.d/*.json; do rm -f "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; done
-	for file in systemd/*.service; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
+	for file in systemd/*.service systemd/*.timer; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
 
 clean: ## Remove what was built
 	$(CARGO) clean

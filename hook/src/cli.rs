@@ -1,6 +1,7 @@
 //! The command line. Wrong usage ends with exit status 2, by clap.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::explain::Question;
+use crate::log::Format;
 
 /// Kubernetes host ports on plain nftables, without a daemon.
 #[derive(Debug, Parser)]
@@ -44,7 +46,8 @@ impl Arguments {
         if hook != "hook" {
             return None;
         }
-        let (mut table, mut state_dir, mut log_level, mut stage) = (None, None, None, None);
+        let (mut table, mut state_dir, mut stage) = (None, None, None);
+        let (mut log_level, mut log_format) = (None, None);
         let (mut no_localhost, mut no_hairpin_mode, mut allow_pod_annotation) = (None, None, None);
         let mut exclude = Vec::new();
         while let Some(word) = words.next() {
@@ -59,6 +62,9 @@ impl Arguments {
                 "--table" => table.replace(value()?.parse().ok()?).is_some(),
                 "--state-dir" => state_dir.replace(PathBuf::from(value()?)).is_some(),
                 "--log-level" => log_level.replace(value()?.parse().ok()?).is_some(),
+                "--log-format" => {
+                    log_format.replace(Format::from_str(value()?, false).ok()?).is_some()
+                }
                 "--no-localhost" => no_localhost.replace(()).is_some(),
                 "--no-hairpin-mode" => no_hairpin_mode.replace(()).is_some(),
                 "--allow-pod-annotation" => allow_pod_annotation.replace(()).is_some(),
@@ -80,6 +86,7 @@ impl Arguments {
                 table: table.unwrap_or_default(),
                 state_dir: state_dir.unwrap_or_else(|| crate::journal::DEFAULT_FOLDER.into()),
                 log_level: log_level.unwrap_or(LevelFilter::INFO),
+                log_format,
             },
         })
     }
@@ -99,6 +106,10 @@ pub struct CommonArguments {
     /// What to log on stderr: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     pub log_level: LevelFilter,
+
+    /// How to log: text or json; without it text, and fields for journald where stderr leads there
+    #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
+    pub log_format: Option<Format>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,9 +130,15 @@ pub enum Command {
 
     /// Print metrics in Prometheus' text form
     ///
-    /// For node_exporter's textfile collector.
-    #[command(after_help = "Example:\n  hostport metrics > /run/hostport.prom")]
-    Metrics,
+    /// For node_exporter's textfile collector, which takes the file at any moment: --output writes another
+    /// one and puts it in the place of the last.
+    #[command(after_help = "Example:\n  \
+        hostport metrics --output /var/lib/prometheus/node-exporter/hostport.prom")]
+    Metrics {
+        /// Write to this file instead, whole or not at all
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 
     /// Make the kernel hold what the journal says of living containers, in one transaction
     ///
@@ -173,10 +190,15 @@ pub enum Command {
     /// Stay, and restore the host ports as soon as another program removes them
     ///
     /// Ends with exit status 0 on SIGTERM and SIGINT. Tells systemd when it is ready.
-    #[command(after_help = "Example:\n  systemctl enable --now hostport-watch.service")]
+    #[command(after_help = "Examples:\n  systemctl enable --now hostport-watch.service\n  \
+        hostport watch --metrics-listen 127.0.0.1:9469")]
     Watch {
         #[command(flatten)]
         ruleset: RulesetArguments,
+
+        /// Serve what hostport metrics prints over HTTP, at /metrics
+        #[arg(long, value_name = "IP:PORT")]
+        metrics_listen: Option<SocketAddr>,
     },
 
     /// Print the ruleset as nft text: what the hook would apply, with what is published now

@@ -8,8 +8,10 @@ mod annotations;
 mod bundle;
 mod cli;
 mod commands;
+mod counters;
 mod journal;
 mod log;
+mod moment;
 mod network;
 mod pod;
 mod policy;
@@ -17,16 +19,13 @@ mod progress;
 mod quote;
 mod state;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match commands::run(cli::Arguments::from_command_line()) {
         Ok(code) => code,
         Err(error) => {
-            // Where nobody reads it (a full disk, a runtime that went away) the exit status must do.
-            // eprintln! would panic.
-            let _ = writeln!(io::stderr(), "hostport: {error}");
+            log::failure(&error);
             ExitCode::FAILURE
         }
     }

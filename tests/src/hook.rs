@@ -14,6 +14,7 @@
 //! bundle.stop(lab.node());
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,17 @@ pub fn hook(node: &Netns, arguments: &[&str]) -> Command {
 /// The folder of a node's journal: namespaces share a file system, nodes do not.
 pub fn state_dir(node: &Netns) -> PathBuf {
     node.folder().join("journal")
+}
+
+/// The files in the folder of a node's journal, without what is counted there: entries, and what
+/// should not be.
+pub fn journal_files(node: &Netns) -> BTreeMap<String, PathBuf> {
+    let files = fs::read_dir(state_dir(node)).into_iter().flatten();
+    let files = files.map(|file| {
+        let file = file.expect("a folder that can be read");
+        (file.file_name().into_string().expect("a name that is text"), file.path())
+    });
+    files.filter(|(name, _)| name != "counters").collect()
 }
 
 /// Calls `hostport ARGUMENTS` in a node's namespace.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::hook::{Bundle, hostport, state_dir};
+use crate::hook::{Bundle, hostport, journal_files, state_dir};
 use crate::lab::{Lab, Netns, Pod, Sleeper};
 use crate::strace::Invocation;
 
@@ -311,14 +311,12 @@ fn ruleset(node: &Netns) -> Value {
 
 fn journal(node: &Netns) -> BTreeMap<String, Vec<(String, String)>> {
     let mut journal = BTreeMap::new();
-    for file in fs::read_dir(state_dir(node)).into_iter().flatten() {
-        let file = file.expect("a folder that can be read");
-        let mut name = file.file_name().into_string().expect("a name that is text");
+    for (mut name, path) in journal_files(node) {
         if let Some(stem) = name.strip_suffix(".tmp") {
             // A writer's process ID is in it, and that is another one each time.
             name = format!("{}.tmp", stem.trim_end_matches(|c: char| c.is_ascii_digit()));
         }
-        let text = fs::read(file.path()).expect("a file that can be read");
+        let text = fs::read(path).expect("a file that can be read");
         let entry: Value = serde_json::from_slice(&text).unwrap_or_default();
         let field = |mapping: &Value, key: &str| match &mapping[key] {
             Value::String(text) => text.clone(),

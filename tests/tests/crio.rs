@@ -3,9 +3,9 @@
 //! (`server/sandbox_run_linux.go`, `internal/factory/container/container.go`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use hostport_tests::hook::{list, program, published, state_dir};
+use hostport_tests::hook::{journal_files, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, Netns, Pod};
 use hostport_tests::runtime::{Container, Hook, Network, Runc};
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_answers, assert_closed};
@@ -95,8 +95,7 @@ fn owners(node: &Netns) -> Vec<String> {
 fn assert_nothing_left(lab: &Lab) {
     assert_closed(lab);
     assert_eq!(published(lab.node()), [""; 0]);
-    let files = fs::read_dir(state_dir(lab.node())).unwrap();
-    let files = files.map(|file| file.unwrap().path()).filter(|path| Path::is_file(path));
+    let files = journal_files(lab.node()).into_values().filter(|path| path.is_file());
     assert_eq!(files.collect::<Vec<_>>(), [""; 0].map(PathBuf::from));
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_tests::hook::{Bundle, state_dir};
+use hostport_tests::hook::{Bundle, journal_files};
 use hostport_tests::lab::{Lab, Netns, Pod};
 
 /// Containers side by side: much of a poststop's time is the kernel's waiting (RCU).
@@ -89,10 +89,9 @@ impl Left {
     fn of(node: &Netns) -> Left {
         // What was freed is given back by and by.
         thread::sleep(Duration::from_secs(2));
-        let files = fs::read_dir(state_dir(node)).unwrap();
         Left {
             ruleset: node.nft_list(),
-            journal: files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect(),
+            journal: journal_files(node).into_keys().collect(),
             memory: Memory::now(),
         }
     }

@@ -28,13 +28,14 @@ fn make_install_stages_a_package_and_uninstall_takes_it_away() {
         "bin/hostport" => stage.path().join("usr").join(name),
         _ => stage.path().join("usr/share/containers/oci/hooks.d").join(name),
     });
-    let units = ["hostport-restore@.service", "hostport-watch.service"]
-        .map(|name| stage.path().join("usr/lib/systemd/system").join(name));
-    let [restore, watch] = &units;
-    let all = [&binary, restore, watch, &kubernetes, &user];
+    let units = ["hostport-metrics.service", "hostport-restore@.service", "hostport-watch.service"];
+    let folder = stage.path().join("usr/lib/systemd/system");
+    let [metrics, restore, watch] = units.map(|name| folder.join(name));
+    let timer = folder.join("hostport-metrics.timer");
+    let all = [&binary, &metrics, &timer, &restore, &watch, &kubernetes, &user];
     assert_eq!(files_below(stage.path()), all.map(PathBuf::clone));
-    for unit in &units {
-        let text = fs::read_to_string(unit).unwrap();
+    for unit in [metrics, restore, watch] {
+        let text = fs::read_to_string(&unit).unwrap();
         assert!(text.contains("ExecStart=/usr/bin/hostport "), "{text}");
     }
     for file in [kubernetes, user] {

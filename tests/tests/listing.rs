@@ -196,7 +196,10 @@ fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
     // Every other line is a comment, or a name with labels and a number.
     for line in text.lines().filter(|line| !line.starts_with("# ")) {
         let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with("hostport_") && value.parse::<u64>().is_ok(), "{line}");
+        assert!(
+            name.starts_with("hostport_") && value.parse::<f64>().is_ok_and(f64::is_finite),
+            "{line}"
+        );
     }
     lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9100 . tcp }");
     fs::remove_file(state_dir(lab.node()).join(format!("{}.json", other.id()))).unwrap();

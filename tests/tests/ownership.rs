@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hostport_tests::hook::{Bundle, call, hostport, list, published, state_dir};
+use hostport_tests::hook::{Bundle, call, hostport, journal_files, list, published};
 use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tcp};
 use hostport_tests::runtime::wait_until;
 
@@ -62,7 +62,7 @@ fn withdrawing_leaves_no_element_behind_and_may_come_twice() {
     let empty = lab.node().nft_list();
     bundle.stop(lab.node());
     assert_eq!(lab.node().nft_list(), empty);
-    assert_eq!(fs::read_dir(state_dir(lab.node())).unwrap().count(), 0, "nor a journal entry");
+    assert!(journal_files(lab.node()).is_empty(), "nor a journal entry");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn withdrawing_works_from_the_journal_when_nothing_else_tells() {
         config.inspect(|text| fs::write(&file, text).unwrap());
         call(lab.node(), &[], silent.to_string().as_bytes()).expect_success();
         assert_eq!(published(lab.node()), [""; 0], "{config:?}");
-        assert_eq!(fs::read_dir(state_dir(lab.node())).unwrap().count(), 0, "{config:?}");
+        assert!(journal_files(lab.node()).is_empty(), "{config:?}");
     }
     fs::remove_file(bundle.folder().join("config.json")).unwrap();
     call(lab.node(), &[], silent.to_string().as_bytes()).expect_failure();

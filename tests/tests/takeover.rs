@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use hostport_tests::hook::{Bundle, feed, hostport, list, program, published, state_dir};
+use hostport_tests::hook::{
+    Bundle, feed, hostport, journal_files, list, program, published, state_dir,
+};
 use hostport_tests::lab::{ClientError, Lab, NODE4, Protocol, Server, UdpFlow, tcp};
 
 const NOTHING: [&str; 0] = [];
@@ -71,10 +73,7 @@ fn the_journal_is_as_it_was_when_a_port_is_refused() {
     owner.start(lab.node());
     let late = Bundle::of(&second).annotation("io.hostport.ports", "9000:8080,9001:8080");
     late.prestart(lab.node(), &[]).expect_failure();
-    let files: Vec<_> = fs::read_dir(state_dir(lab.node()))
-        .unwrap()
-        .map(|file| file.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let files: Vec<_> = journal_files(lab.node()).into_keys().collect();
     assert_eq!(files, [format!("{}.json", owner.id())]);
 }
 

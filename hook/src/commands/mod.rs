@@ -11,6 +11,7 @@ mod show;
 mod watch;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,12 +38,20 @@ pub enum CommandError {
     Rtnetlink(#[from] crate::network::rtnetlink::Error),
     #[error("cannot wait for changes: {0}")]
     Wait(#[source] io::Error),
+    #[error(
+        "cannot write {path:?}: {source}: name a file in a folder that exists and can be written to"
+    )]
+    File { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot listen on {address} for metrics: {source}: choose another address with --metrics-listen"
+    )]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
 }
 
 /// What a command works on: the tables in the kernel, and the journal.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Place {
     pub table: TableName,
     pub state_dir: PathBuf,
@@ -50,16 +59,16 @@ pub struct Place {
 
 /// Runs the command that was asked for.
 pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let CommonArguments { table, state_dir, log_level } = arguments.common;
-    log::to_stderr(log_level);
+    let CommonArguments { table, state_dir, log_level, log_format } = arguments.common;
+    log::start(log_level, log_format);
     let place = Place { table, state_dir };
     match arguments.command {
         Command::Hook(hook) => hook::run(&hook, &place)?,
         Command::List(list) => list::run(&list, &place)?,
-        Command::Metrics => metrics::run(&place)?,
+        Command::Metrics { output } => metrics::run(output.as_deref(), &place)?,
         Command::Restore { ruleset } => restore::run(&ruleset, &place)?,
         Command::Gc { dry_run } => gc::run(dry_run, &place)?,
-        Command::Watch { ruleset } => watch::run(&ruleset, &place)?,
+        Command::Watch { ruleset, metrics_listen } => watch::run(&ruleset, metrics_listen, &place)?,
         Command::Show { ruleset } => show::run(ruleset.settings(place.table))?,
         Command::Doctor { json } => return doctor::run(json, &place),
         Command::Explain { question, json } => return explain::run(&question, json, &place),

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::{CommandError, Place, print};
 use crate::cli::RulesetArguments;
+use crate::counters::{Counters, add};
 use crate::journal::{Entry, Journal, Lock};
 use crate::network::link::{self, Way};
 use crate::network::rtnetlink;
@@ -37,6 +38,12 @@ pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, Co
     let links = links(claims, settings.localhost, &progress)?;
     progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
     let restored = host_ports.restore(claims, &links)?;
+    if !(restored.tables.is_empty() && restored.added.is_empty() && restored.removed.is_empty()) {
+        Counters::change(&place.state_dir, |counters| {
+            add(&mut counters.restores, 1);
+            add(&mut counters.restored_ports, restored.added.len() as u64);
+        });
+    }
     if let Err(error) = decision.settle(&journal, entries) {
         warn!("{error}; the host ports are restored");
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use hostport_tests::hook::{call, feed, hostport, state_dir};
+use hostport_tests::hook::{call, feed, hostport, journal_files, state_dir};
 use hostport_tests::lab::{Lab, Pod, Sleeper};
 use hostport_tests::runtime::{Finished, Scratch};
 use serde_json::{Value, json};
@@ -111,11 +111,9 @@ impl Ground {
             let port = Port { endpoint, owner: row["owner"].as_str().map(str::to_owned) };
             found.listed[super::world::family(host.0)].insert(host, port);
         }
-        for file in fs::read_dir(state_dir(node)).into_iter().flatten() {
-            let file = file.unwrap();
-            let name = file.file_name().into_string().unwrap();
+        for (name, path) in journal_files(node) {
             let owner = name.strip_suffix(".json").unwrap_or_else(|| panic!("{name} is left over"));
-            let entry: Value = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
+            let entry: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
             let mappings = entry["mappings"].as_array().unwrap().iter().map(mapping).collect();
             found.journal.insert(owner.to_owned(), mappings);
         }

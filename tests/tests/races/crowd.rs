@@ -9,7 +9,7 @@ use hostport_tests::lab::{Client, Lab, NODE4, Netns, Pod, tcp};
 use hostport_tests::runtime::{Finished, wait_until};
 
 use crate::ground::{
-    End, Kernel, Watcher, assert_nothing_left, in_journal, journal_files, rounds,
+    End, Kernel, Watcher, assert_nothing_left, in_journal, journal_names, rounds,
     while_another_changes_its_table, without_counters,
 };
 
@@ -70,7 +70,7 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
             assert!(loser.code == Some(1) && named && !line.contains('\n'), "{loser:#?}");
         }
         assert_eq!(kernel.agrees_with_the_journal(node), 2);
-        assert_eq!(journal_files(node).len(), 1);
+        assert_eq!(journal_names(node).len(), 1);
         let server = tcp(lab.client(), (NODE4, 9000)).unwrap().server;
         assert_eq!(server, pods[winner % 4].name());
         // The runtime calls poststop for those that did not start too.
@@ -140,7 +140,7 @@ fn hooks_come_and_go_while_gc_and_restore_run_and_no_living_port_is_lost() {
     assert_eq!(without_counters(&node.nft_list()), without_counters(&empty_but_one));
     living.stop(node);
     assert_eq!(Kernel::of(node).agrees_with_the_journal(node), 0);
-    assert_eq!(journal_files(node).len(), 0);
+    assert_eq!(journal_names(node).len(), 0);
 }
 
 #[test]

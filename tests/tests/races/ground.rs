@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol};
 use hostport_nft::{Publication, Settings};
-use hostport_tests::hook::{program, state_dir};
+use hostport_tests::hook::{journal_files, program, state_dir};
 use hostport_tests::lab::Netns;
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ impl Kernel {
                 node.nft_list()
             );
         }
-        let mut files = journal_files(node);
+        let mut files = journal_names(node);
         // There while somebody restores, as a watcher may at any time.
         files.remove("gate.tmp");
         assert!(files.iter().all(|name| name.ends_with(".json")), "{files:?}");
@@ -66,7 +66,7 @@ impl Kernel {
 /// What is published, with its owner, as the journal has it.
 pub fn in_journal(node: &Netns) -> BTreeSet<String> {
     let mut published = BTreeSet::new();
-    for name in journal_files(node).iter().filter(|name| name.ends_with(".json")) {
+    for name in journal_names(node).iter().filter(|name| name.ends_with(".json")) {
         // Somebody may remove it meanwhile.
         let Ok(text) = fs::read(state_dir(node).join(name)) else { continue };
         let entry: Value = serde_json::from_slice(&text).unwrap();
@@ -85,15 +85,14 @@ pub fn in_journal(node: &Netns) -> BTreeSet<String> {
 }
 
 /// The names of all files in the journal's folder.
-pub fn journal_files(node: &Netns) -> BTreeSet<String> {
-    let files = fs::read_dir(state_dir(node)).into_iter().flatten();
-    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+pub fn journal_names(node: &Netns) -> BTreeSet<String> {
+    journal_files(node).into_keys().collect()
 }
 
 /// Nothing is left of anybody: the ruleset is as it was, and the journal is empty.
 #[track_caller]
 pub fn assert_nothing_left(node: &Netns, empty: &str) {
-    assert_eq!(journal_files(node), BTreeSet::new());
+    assert_eq!(journal_names(node), BTreeSet::new());
     assert_eq!(node.nft_list(), empty);
 }
 

@@ -10,7 +10,7 @@ use hostport_tests::lab::{Lab, Netns};
 use hostport_tests::runtime::wait_until;
 use rustix::fs::FlockOperation;
 
-use crate::ground::{Kernel, assert_nothing_left, journal_files, rounds};
+use crate::ground::{Kernel, assert_nothing_left, journal_names, rounds};
 
 /// How long a call is held.
 const HELD: Duration = Duration::from_millis(400);
@@ -56,7 +56,7 @@ fn an_owner_that_ends_between_two_looks_is_no_reason_to_refuse() {
     old.stop(node);
     prestart.finish().expect_success();
     assert_eq!(Kernel::of(node).agrees_with_the_journal(node), 2);
-    assert_eq!(journal_files(node).into_iter().collect::<Vec<_>>(), [format!("{}.json", new.id())]);
+    assert_eq!(journal_names(node).into_iter().collect::<Vec<_>>(), [format!("{}.json", new.id())]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_was_replaced_does_not_come_back_to_the_journal_when_it_ends_meanwhile() 
     old.stop(node);
     prestart.finish().expect_success();
     assert_eq!(Kernel::of(node).agrees_with_the_journal(node), 2);
-    assert_eq!(journal_files(node).into_iter().collect::<Vec<_>>(), [format!("{}.json", new.id())]);
+    assert_eq!(journal_names(node).into_iter().collect::<Vec<_>>(), [format!("{}.json", new.id())]);
 }
 
 #[test]
@@ -252,5 +252,5 @@ fn a_hook_that_hangs_keeps_neither_hooks_nor_restore_from_ending() {
         assert!(refused.stderr.contains("another hostport hangs"), "{}", refused.stderr);
         assert!(calls > 2, "{calls}");
     });
-    assert_eq!(journal_files(node).len(), 0);
+    assert_eq!(journal_names(node).len(), 0);
 }

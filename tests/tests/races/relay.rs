@@ -6,7 +6,7 @@ use std::time::Duration;
 use hostport_tests::hook::Bundle;
 use hostport_tests::lab::{Lab, NODE4, tcp};
 
-use crate::ground::{Kernel, assert_nothing_left, journal_files, rounds};
+use crate::ground::{Kernel, assert_nothing_left, journal_names, rounds};
 
 /// Labs side by side.
 const LABS: usize = 4;
@@ -95,7 +95,7 @@ fn relay(rounds: usize, seed: usize, how: Old) {
         let told = format!("round {round} of lab {seed}, step {step}: {prestart:#?} {poststop:#?}");
         assert!(prestart.success() && poststop.success(), "{told}");
         assert_eq!(kernel.agrees_with_the_journal(node), 4, "{told}");
-        assert_eq!(journal_files(node).len(), 1, "{told}");
+        assert_eq!(journal_names(node).len(), 1, "{told}");
         let text = kernel.text();
         assert!(text.contains(new.id()) && !text.contains(old.id()), "{told} {text}");
         if round % 50 == 0 {

@@ -8,7 +8,6 @@ mod probe;
 mod question;
 mod render;
 mod scene;
-mod since;
 mod walk;
 
 use std::process::ExitCode;

@@ -10,11 +10,11 @@ use super::cause::{Cause, not_published};
 use super::probe::{Answer, probe};
 use super::question::{Question, Target};
 use super::scene::Scene;
-use super::since;
 use crate::commands::doctor::facts::Facts;
 use crate::commands::doctor::finding::{Finding, Kind};
 use crate::commands::doctor::{self, firewall, listeners};
 use crate::commands::{CommandError, Place};
+use crate::moment;
 use crate::network::link::Way;
 
 /// The steps of the way, and what is in it.
@@ -223,7 +223,7 @@ impl Walk {
         let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string());
         let since = entries.find(|entry| entry.owner.as_str() == owner);
         let since = since
-            .map_or_else(String::new, |entry| format!(", since {}", since::utc(entry.since_ms)));
+            .map_or_else(String::new, |entry| format!(", since {}", moment::utc(entry.since_ms)));
         let kinds = [Kind::ElementForeign, Kind::OwnerUnknown, Kind::OwnerDead];
         self.step(hook(scene), "owner", &kinds, format!("{owner}{since}"));
         if let Some(mapping) = scene.mapping {

@@ -4,6 +4,7 @@ mod publish;
 mod withdraw;
 
 use std::io;
+use std::time::Instant;
 
 use hostport_nft::{Mapping, Taken};
 use thiserror::Error;
@@ -12,6 +13,7 @@ use super::Place;
 use crate::annotations::ResolveError;
 use crate::bundle::ConfigError;
 use crate::cli::{HookArguments, Stage};
+use crate::counters::{Counters, add};
 use crate::journal::JournalError;
 use crate::pod::PodError;
 use crate::policy::PolicyError;
@@ -44,6 +46,7 @@ pub enum HookError {
 
 /// Publishes or withdraws what the container on standard input asks for.
 pub fn run(arguments: &HookArguments, place: &Place) -> Result<(), HookError> {
+    let begin = Instant::now();
     let state = State::read(io::stdin().lock())?;
     let stopped = match (arguments.stage, &state.status) {
         (Some(stage), _) => stage == Stage::Poststop,
@@ -51,11 +54,36 @@ pub fn run(arguments: &HookArguments, place: &Place) -> Result<(), HookError> {
         (None, Status::Stopped) => true,
         (None, Status::Other(status)) => return Err(HookError::NoStage(status.clone())),
     };
-    if stopped {
-        withdraw::run(&state, arguments, place)
+    let mut done = Done::default();
+    let result = if stopped {
+        withdraw::run(&state, arguments, place, &mut done)
     } else {
-        publish::run(&state, arguments, place)
+        publish::run(&state, arguments, place, &mut done)
+    };
+    let conflict = matches!(
+        result,
+        Err(HookError::TakenByUnknown { .. } | HookError::Ruleset(hostport_nft::Error::Taken(_)))
+    );
+    // Calls for containers without host ports are many, and nobody asks how long they took.
+    if conflict || done.changed {
+        Counters::change(&place.state_dir, |counters| {
+            add(&mut counters.conflicts, u64::from(conflict));
+            add(&mut counters.takeovers, done.taken_over);
+            if done.changed {
+                let all = if stopped { &mut counters.withdraw } else { &mut counters.publish };
+                all.observe(begin.elapsed());
+            }
+        });
     }
+    result
+}
+
+/// What a call has done, to be counted.
+#[derive(Debug, Default)]
+struct Done {
+    /// It came as far as the kernel, and that agreed.
+    changed: bool,
+    taken_over: u64,
 }
 
 /// Mappings for one line of the log.

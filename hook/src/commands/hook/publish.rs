@@ -10,7 +10,7 @@ use hostport_nft::{
 };
 use tracing::{debug, info, warn};
 
-use super::{HookError, several};
+use super::{Done, HookError, several};
 use crate::annotations;
 use crate::bundle::Config;
 use crate::cli::HookArguments;
@@ -21,7 +21,12 @@ use crate::policy::Wanted;
 use crate::state::State;
 
 /// Publishes the host ports of the container.
-pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<(), HookError> {
+pub fn run(
+    state: &State,
+    arguments: &HookArguments,
+    place: &Place,
+    done: &mut Done,
+) -> Result<(), HookError> {
     let config = Config::load(&state.bundle)?;
     let wanted = Wanted::read(&state.id, &config.annotations, arguments.allow_pod_annotation)?;
     for warning in &wanted.warnings {
@@ -54,6 +59,7 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     };
     let changes = publish(&journal, &entries, &state.id, commit)
         .map_err(|error| say_how_to_clear(error, &journal, &place.table))?;
+    *done = Done { changed: true, taken_over: changes.taken_over.len() as u64 };
 
     // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
     // ruleset in place, and must not take the ports away again if it fails.
@@ -65,7 +71,8 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     }
     settle(&journal, &mut host_ports, &mut pod, &changes);
     if !changes.added.is_empty() {
-        info!("published for container {}: {}", state.id, several(&changes.added));
+        let ports = several(&changes.added);
+        info!(owner = %state.id, %ports, "published for container {}: {ports}", state.id);
     }
     host_ports.leave();
     Ok(())
@@ -242,12 +249,12 @@ fn settle_with(
     let _lock = journal.lock_owner(owner)?;
     match journal.read(owner)? {
         Some(entry) if entry.is_dead() => {
-            info!("took over from {owner}, which has ended");
+            info!(from = %owner, "took over from {owner}, which has ended");
             clear(journal, host_ports, &entry)?;
             Ok(Loser::Dead)
         }
         Some(entry) => {
-            info!("took over from {owner}, as the container's {} asks", crate::policy::ON_CONFLICT);
+            info!(from = %owner, "took over from {owner}, as the container's {} asks", crate::policy::ON_CONFLICT);
             // It may have taken them back by now, as two do that replace each other.
             let mut lost = BTreeSet::new();
             for host in taken {

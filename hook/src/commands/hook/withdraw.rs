@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hostport_nft::{HostPort, HostPorts, Mapping};
 use tracing::{debug, info, warn};
 
-use super::{HookError, Place, several};
+use super::{Done, HookError, Place, several};
 use crate::bundle::Config;
 use crate::cli::HookArguments;
 use crate::journal::{Entry, Journal, Lock};
@@ -16,7 +16,12 @@ use crate::state::State;
 ///
 /// Which these are is told by config.json and by the journal; where they lead to, by the kernel, since
 /// the network namespace may be gone.
-pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<(), HookError> {
+pub fn run(
+    state: &State,
+    arguments: &HookArguments,
+    place: &Place,
+    done: &mut Done,
+) -> Result<(), HookError> {
     let recorded = Journal::has(&place.state_dir, &state.id);
     let mut hosts = match named(state, arguments.allow_pod_annotation) {
         Ok(hosts) => hosts,
@@ -39,6 +44,7 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     let mut host_ports = HostPorts::open(arguments.ruleset.settings(place.table.clone()))?;
     let pods = entry.as_ref().map(Entry::pods).unwrap_or_default();
     let withdrawn = host_ports.withdraw(&state.id, &hosts, &pods)?;
+    done.changed = true;
     let withdrawn: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
     // A successor may have taken the ports over, and left this container its flows.
     let gone: Vec<Mapping> =
@@ -54,7 +60,8 @@ pub fn run(state: &State, arguments: &HookArguments, place: &Place) -> Result<()
     drop(journal);
     host_ports.leave();
     if !withdrawn.is_empty() {
-        info!("withdrawn of container {}: {}", state.id, several(&withdrawn));
+        let ports = several(&withdrawn);
+        info!(owner = %state.id, %ports, "withdrawn of container {}: {ports}", state.id);
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! `hostport watch`: stays, and restores what another program removes.
 
+mod http;
+
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -21,11 +24,20 @@ const HOOK: &str = "hostport";
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Restores now, and then at each removal, until a signal.
-pub fn run(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError> {
+pub fn run(
+    ruleset: &RulesetArguments,
+    metrics_listen: Option<SocketAddr>,
+    place: &Place,
+) -> Result<(), CommandError> {
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
     let mut removals = Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()])?;
     restore(ruleset, place)?;
+    if let Some(address) = metrics_listen {
+        let listen = |source| CommandError::Listen { address, source };
+        let bound = http::serve(address, place.clone()).map_err(listen)?;
+        info!("metrics are at http://{bound}/metrics");
+    }
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("watching the tables {}", place.table);

@@ -1,8 +1,18 @@
-//! A moment as people read it.
+//! A moment as text. Milliseconds are since 1970.
 
-/// Milliseconds since 1970 as date and time, UTC.
+/// For people: date and time, UTC.
 pub fn utc(ms: u64) -> String {
-    let seconds = ms / 1000;
+    let (date, time) = date_and_time(ms / 1000);
+    format!("{date} {time} UTC")
+}
+
+/// For programs: RFC 3339, with milliseconds.
+pub fn rfc3339(ms: u64) -> String {
+    let (date, time) = date_and_time(ms / 1000);
+    format!("{date}T{time}.{:03}Z", ms % 1000)
+}
+
+fn date_and_time(seconds: u64) -> (String, String) {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Counted from a March 1st, since the day that leap years add is then a year's last. 719,468 days
     // are between 0000-03-01 and 1970-01-01, and 400 years have 146,097.
@@ -15,7 +25,7 @@ pub fn utc(ms: u64) -> String {
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = era * 400 + year + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02} UTC")
+    (format!("{year:04}-{month:02}-{date:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
 }
 
 #[cfg(test)]

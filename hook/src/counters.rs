@@ -1,0 +1,187 @@
+//! What is counted without a daemon: a file of fixed size beside the journal, for `hostport metrics`.
+//!
+//! Counting must never fail or hold up what is counted. So nobody waits for the lock longer than a few
+//! milliseconds (what does not get it then is not counted), nothing is synced (the folder is usually in
+//! memory, and a reboot begins anew), and no error is told. A file that is damaged is written anew; one of a later version is left alone.
+
+use std::iter::once;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+
+/// The file, in the journal's folder.
+const FILE: &str = "counters";
+const MAGIC: [u8; 8] = *b"hostport";
+const VERSION: u64 = 1;
+/// How often the lock is tried.
+const TRIES: u32 = 25;
+/// Magic, version, four counters and two histograms, in little-endian words.
+const WORDS: usize = 2 + 4 + 2 * (BOUNDS.len() + 2);
+
+/// The upper bounds of a histogram's buckets, in microseconds. Another one takes the rest.
+pub const BOUNDS: [u64; 12] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000,
+];
+
+/// All that is counted, since the file was made.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counters {
+    /// Containers kept from starting, since another living owner has a port.
+    pub conflicts: u64,
+    /// Host ports that were taken from another owner.
+    pub takeovers: u64,
+    /// Restores that changed something.
+    pub restores: u64,
+    /// Host ports that restores gave back to the kernel.
+    pub restored_ports: u64,
+    /// Hook calls that published.
+    pub publish: Histogram,
+    /// Hook calls that withdrew.
+    pub withdraw: Histogram,
+}
+
+/// How long something took, how often.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Histogram {
+    /// How many took at most the bound of the same index, and more than the one before.
+    pub buckets: [u64; BOUNDS.len()],
+    /// How many took longer than all bounds.
+    pub rest: u64,
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+}
+
+impl Histogram {
+    /// Counts one.
+    pub fn observe(&mut self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mut places = self.buckets.iter_mut().zip(BOUNDS);
+        let place = places.find(|(_, bound)| us <= *bound).map(|(bucket, _)| bucket);
+        add(place.unwrap_or(&mut self.rest), 1);
+        add(&mut self.sum_us, us);
+    }
+
+    fn words(&mut self) -> impl Iterator<Item = &mut u64> {
+        self.buckets.iter_mut().chain([&mut self.rest, &mut self.sum_us])
+    }
+}
+
+/// Counts on, also in a file that holds any number.
+pub fn add(counter: &mut u64, more: u64) {
+    *counter = counter.saturating_add(more);
+}
+
+impl Counters {
+    /// Reads them; zero where there are none. A count that is being written may be seen or not.
+    pub fn read(state_dir: &Path) -> Self {
+        let file = open(state_dir, OFlags::RDONLY);
+        file.and_then(|file| Counters::load(&file)).unwrap_or_default()
+    }
+
+    /// Changes them in the file, or not if that cannot be done at once.
+    pub fn change(state_dir: &Path, change: impl FnOnce(&mut Counters)) {
+        let Some(file) = open(state_dir, OFlags::RDWR | OFlags::CREATE) else { return };
+        // It is held for microseconds, unless its holder has been stopped.
+        let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let pause = || thread::sleep(Duration::from_micros(200));
+        let locked = (0..TRIES).any(|nth| {
+            if nth > 0 {
+                pause();
+            }
+            lock()
+        });
+        if !locked {
+            return;
+        }
+        // Closing the file unlocks it.
+        let Some(mut counters) = Counters::load(&file) else { return };
+        change(&mut counters);
+        let _ = rustix::io::pwrite(&file, &counters.to_bytes(), 0);
+    }
+
+    /// Nothing if the file is for a later version to change.
+    fn load(file: &OwnedFd) -> Option<Self> {
+        let mut bytes = [0; WORDS * 8];
+        let length = rustix::io::pread(file, &mut bytes, 0).ok()?;
+        Counters::from_bytes(bytes.get(..length)?)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut counters = Counters::default();
+        match words {
+            [MAGIC, version, values @ ..] => match u64::from_le_bytes(*version) {
+                VERSION if words.len() == WORDS => {
+                    for (word, value) in counters.words().zip(values) {
+                        *word = u64::from_le_bytes(*value);
+                    }
+                    Some(counters)
+                }
+                version if version > VERSION => None,
+                _ => Some(counters),
+            },
+            _ => Some(counters),
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut copy = self.clone();
+        let values = copy.words().map(|word| word.to_le_bytes());
+        once(MAGIC).chain(once(VERSION.to_le_bytes())).chain(values).flatten().collect()
+    }
+
+    fn words(&mut self) -> impl Iterator<Item = &mut u64> {
+        let single = [
+            &mut self.conflicts,
+            &mut self.takeovers,
+            &mut self.restores,
+            &mut self.restored_ports,
+        ];
+        single.into_iter().chain(self.publish.words()).chain(self.withdraw.words())
+    }
+}
+
+fn open(state_dir: &Path, flags: OFlags) -> Option<OwnedFd> {
+    // Whatever has been put there instead of a file must not hold anybody up.
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(state_dir.join(FILE), flags, Mode::from(0o600)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted() -> Counters {
+        let mut counters = Counters { conflicts: 1, takeovers: 2, ..Counters::default() };
+        counters.restored_ports = u64::MAX;
+        counters.publish.observe(Duration::from_millis(1));
+        counters.withdraw.observe(Duration::from_secs(60));
+        counters
+    }
+
+    #[test]
+    fn counters_are_read_as_they_were_written() {
+        let bytes = counted().to_bytes();
+        assert_eq!(bytes.len(), WORDS * 8);
+        assert_eq!(Counters::from_bytes(&bytes), Some(counted()));
+        assert_eq!((counted().publish.buckets[0], counted().withdraw.rest), (1, 1));
+    }
+
+    #[test]
+    fn a_damaged_file_counts_from_zero_and_a_later_versions_is_left_alone() {
+        let bytes = counted().to_bytes();
+        for length in 0..bytes.len() {
+            assert_eq!(Counters::from_bytes(&bytes[..length]), Some(Counters::default()));
+        }
+        let mut other = bytes.clone();
+        other[0] = b'x';
+        assert_eq!(Counters::from_bytes(&other), Some(Counters::default()));
+        let mut later = bytes;
+        later[8] = 2;
+        assert_eq!(Counters::from_bytes(&later), None);
+    }
+}
