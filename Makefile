@@ -26,7 +26,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,packaging/static.ld
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz install install-containerd uninstall uninstall-containerd clean
+.PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-containerd uninstall uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,23 @@ fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 		$(CARGO) fuzz run --sanitizer none $$target target/corpus/$$target corpus/$$target -- \
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
 	done
+
+reference: ## Write docs/flags.md anew from hook/src/cli.rs
+	HOSTPORT_WRITE_REFERENCE=1 $(CARGO) test --quiet --locked --package hostport-hook --bin hostport reference
+
+# mdBook is not in Debian 12; this version is built once, below target.
+MDBOOK := target/tools/bin/mdbook
+
+docs: ## Build the book into target/book, its links and its reference checked
+	@packaging/install-packages build
+	@test -x $(MDBOOK) || $(CARGO) install --quiet --locked --root target/tools mdbook --version 0.5.4
+	$(CARGO) test --quiet --locked --package hostport-hook --test book
+	$(CARGO) test --quiet --locked --package hostport-hook --bin hostport reference
+	$(MDBOOK) build docs
+
+package-contents: ## Build the library from what would be published, and list it
+	$(CARGO) package --locked --package hostport-nft --allow-dirty
+	$(CARGO) package --locked --package hostport-nft --allow-dirty --list
 
 install: ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }

@@ -17,6 +17,8 @@ mod pod;
 mod policy;
 mod progress;
 mod quote;
+#[cfg(test)]
+mod reference;
 mod state;
 
 use std::process::ExitCode;
