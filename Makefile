@@ -11,6 +11,8 @@ HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
 # Where containerd's configuration is.
 CONTAINERDDIR ?= /etc/containerd
+# Where zsh looks for completions; Debian's packages put them into vendor-completions.
+ZSHDIR   ?= site-functions
 # What `make vm-test` boots, all of them if empty, and other arguments of it, bench and bench-quick.
 KERNELS  ?=
 ARGS     ?=
@@ -21,12 +23,15 @@ CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 
-# Statically linked, and at a fixed address: nothing to load or relocate before main. And without
-# tables that only unwinding reads.
-STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,packaging/static.ld
+# Statically linked, and at a fixed address: nothing to load or relocate before main. Without tables that
+# only unwinding reads. What a panic says of a file does not depend on where the sources are.
+STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,packaging/static.ld \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/hostport
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-.PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-containerd uninstall uninstall-containerd clean
+include packaging/packages.mk
+
+.PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -121,6 +126,26 @@ install: ## Install binary, hook configurations and systemd units (PREFIX, DESTD
 		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
 		chmod 0644 "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
 	done
+
+# man and the shells look below PREFIX by themselves.
+MANUAL := target/manual
+install-manual: ## Install man pages and completions, after make manual (PREFIX, DESTDIR)
+	@test -d $(MANUAL) || { echo "there is no manual: run make manual first" >&2; exit 1; }
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man8"
+	for page in $(MANUAL)/man8/*.8; do \
+		gzip -9nc $$page > "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}.gz"; \
+		chmod 0644 "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}.gz"; \
+	done
+	install -D -m 0644 $(MANUAL)/completions/bash/hostport "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hostport"
+	install -D -m 0644 $(MANUAL)/completions/zsh/_hostport "$(DESTDIR)$(PREFIX)/share/zsh/$(ZSHDIR)/_hostport"
+	install -D -m 0644 $(MANUAL)/completions/fish/hostport.fish \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hostport.fish"
+
+uninstall-manual: ## Remove what install-manual installed
+	rm -f "$(DESTDIR)$(PREFIX)/share/man/man8"/hostport{,-*}.8.gz
+	rm -f "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hostport"
+	rm -f "$(DESTDIR)$(PREFIX)/share/zsh/$(ZSHDIR)/_hostport"
+	rm -f "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hostport.fish"
 
 install-containerd: ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
 	install -d -m 0755 "$(DESTDIR)$(CONTAINERDDIR)/hostport"

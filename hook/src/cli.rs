@@ -11,7 +11,6 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::explain::Question;
-use crate::log::Format;
 
 /// Kubernetes host ports on plain nftables, without a daemon.
 #[derive(Debug, Parser)]
@@ -63,7 +62,7 @@ impl Arguments {
                 "--state-dir" => state_dir.replace(PathBuf::from(value()?)).is_some(),
                 "--log-level" => log_level.replace(value()?.parse().ok()?).is_some(),
                 "--log-format" => {
-                    log_format.replace(Format::from_str(value()?, false).ok()?).is_some()
+                    log_format.replace(LogFormat::from_str(value()?, false).ok()?).is_some()
                 }
                 "--no-localhost" => no_localhost.replace(()).is_some(),
                 "--no-hairpin-mode" => no_hairpin_mode.replace(()).is_some(),
@@ -109,7 +108,16 @@ pub struct CommonArguments {
 
     /// How to log: text or json; without it text, and fields for journald where stderr leads there
     #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
-    pub log_format: Option<Format>,
+    pub log_format: Option<LogFormat>,
+}
+
+/// How an event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A level and a message
+    Text,
+    /// An object a line: time, level, message and fields
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

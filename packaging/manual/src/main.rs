@@ -1,0 +1,103 @@
+//! Writes hostport's man pages and the completions of three shells into a folder: `make manual`.
+//!
+//! Both come from the command line as the program declares it, so neither can tell of an option that is not
+//! there. The program is no library, and its size counts: its declaration is compiled into this tool.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory};
+use clap_complete::{Shell, generate};
+
+mod page;
+
+#[path = "../../../hook/src/cli.rs"]
+#[allow(dead_code, missing_docs)] // The program calls what a description of it does not.
+mod cli;
+
+/// What the command line takes from the program's journal.
+mod journal {
+    /// The same as in `hook/src/journal/mod.rs`: a test sees to that.
+    pub const DEFAULT_FOLDER: &str = "/run/hostport";
+}
+
+#[path = "../../../hook/src/commands/explain/question.rs"]
+#[allow(dead_code, missing_docs)]
+mod question;
+
+/// Where the command line looks for that.
+mod commands {
+    pub mod explain {
+        pub use crate::question::Question;
+    }
+}
+
+fn main() -> io::Result<()> {
+    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: hostport-manual FOLDER");
+        std::process::exit(2);
+    };
+    write_pages(&folder.join("man8"))?;
+    write_completions(&folder.join("completions"))
+}
+
+/// The command line with what clap adds to it, such as the common options of each command.
+fn program() -> Command {
+    let mut program = cli::Arguments::command().disable_help_subcommand(true);
+    program.build();
+    program
+}
+
+fn write_pages(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for (name, text) in page::all(&program())? {
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
+}
+
+fn write_completions(folder: &Path) -> io::Result<()> {
+    // The names by which each shell finds a program's completions.
+    for (shell, name) in
+        [(Shell::Bash, "hostport"), (Shell::Zsh, "_hostport"), (Shell::Fish, "hostport.fish")]
+    {
+        let folder = folder.join(shell.to_string());
+        fs::create_dir_all(&folder)?;
+        let mut text = Vec::new();
+        generate(shell, &mut cli::Arguments::command(), "hostport", &mut text);
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_is_where_the_program_has_it() {
+        let source = include_str!("../../../hook/src/journal/mod.rs");
+        let line = format!("pub const DEFAULT_FOLDER: &str = {:?};", journal::DEFAULT_FOLDER);
+        assert!(source.contains(&line), "{line}");
+    }
+
+    #[test]
+    fn each_command_has_a_page_with_each_of_its_options_and_an_example() {
+        let program = program();
+        let pages = page::all(&program).unwrap();
+        for command in program.get_subcommands() {
+            let name = format!("hostport-{}.8", command.get_name());
+            let (_, text) = pages.iter().find(|(page, _)| *page == name).expect(&name);
+            for option in command.get_arguments().filter_map(|option| option.get_long()) {
+                let written = format!("--{}", option).replace('-', "\\-");
+                assert!(text.contains(&written), "{name} says nothing of --{option}");
+            }
+            for section in ["NAME", "SYNOPSIS", "OPTIONS", "EXAMPLES", "EXIT STATUS", "SEE ALSO"] {
+                let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
+                assert!(heading.iter().any(|line| text.contains(line)), "{name}: {section}");
+            }
+        }
+        assert_eq!(pages.len(), program.get_subcommands().count() + 1);
+    }
+}

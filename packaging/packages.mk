@@ -1,0 +1,79 @@
+# What is given away: Debian packages, a tarball, and the proof that anybody gets the same. docs/packages.md.
+
+VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+DEB_VERSION ?= $(VERSION)-1
+# For which machines `make deb` builds, in Debian's words.
+ARCHITECTURES ?= amd64 arm64
+DIST := target/dist
+# Everything is dated by the last commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+
+triple = $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(1)))-unknown-linux-gnu
+binary_of = $(or $(CARGO_TARGET_DIR),target)/$(call triple,$(1))/release/hostport
+NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
+
+.PHONY: manual deb deb-files binary-amd64 binary-arm64 package-test
+
+manual: ## Write man pages and completions into target/manual
+	@packaging/install-packages build
+	@rm -rf $(MANUAL)
+	$(CARGO) run --quiet --locked --package hostport-manual -- $(MANUAL)
+
+binary-$(NATIVE): build
+
+ifneq ($(NATIVE),arm64)
+binary-arm64:
+	@packaging/install-packages arm64
+	packaging/cross arm64 $(STATIC_FLAGS)
+	qemu-aarch64-static $(call binary_of,arm64) --version
+	qemu-aarch64-static $(call binary_of,arm64) --help >/dev/null
+endif
+
+deb: deb-files ## Build the Debian packages into target/dist, and have lintian judge them (ARCHITECTURES="amd64 arm64")
+	@# Its exit status counts overridden errors too.
+	@packages="$(foreach a,$(ARCHITECTURES),$(DIST)/hostport_$(DEB_VERSION)_$(a).deb)"; \
+	lintian --allow-root --fail-on none --show-overrides $$packages | tee $(DIST)/lintian.txt; \
+	! grep '^E:' $(DIST)/lintian.txt
+
+deb-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual
+	@packaging/install-packages deb
+	$(foreach a,$(ARCHITECTURES),packaging/deb/build $(call binary_of,$(a)) $(a) $(DEB_VERSION) \
+		$(DIST)/hostport_$(DEB_VERSION)_$(a).deb &&) true
+
+# Debian 12, once; tests work on a layer above it.
+PACKAGE_ROOT := target/package-test/root
+$(PACKAGE_ROOT)/.complete:
+	rm -rf $(PACKAGE_ROOT)
+	mkdir -p $(dir $(PACKAGE_ROOT))
+	debootstrap --variant=minbase --include=nftables,systemd bookworm $(PACKAGE_ROOT) >target/package-test/debootstrap.txt \
+		|| { tail -5 target/package-test/debootstrap.txt; exit 1; }
+	touch $@
+
+# The previous build: the last tag, or else the commit before this one, packaged as this one is.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --short HEAD^)
+PREVIOUS_TREE := target/package-test/previous-$(PREVIOUS)
+
+package-test: ## Install, upgrade under load, remove and purge the package in a Debian root of its own (as root)
+	@packaging/install-packages package-test
+	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
+	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
+	test -d $(PREVIOUS_TREE) || { mkdir -p $(PREVIOUS_TREE) && git archive $(PREVIOUS) | tar -x -C $(PREVIOUS_TREE); }
+	env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) --no-print-directory --directory $(PREVIOUS_TREE) build
+	packaging/deb/build $(PREVIOUS_TREE)/target/$(TARGET)/release/hostport $(NATIVE) $(DEB_VERSION)~previous \
+		target/package-test/previous.deb
+	HOSTPORT_PACKAGE=$(abspath $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb) \
+		HOSTPORT_PACKAGE_PREVIOUS=$(abspath target/package-test/previous.deb) \
+		HOSTPORT_PACKAGE_ROOT=$(abspath $(PACKAGE_ROOT)) \
+		$(CARGO) test --locked --package hostport-tests --test packages -- --ignored --nocapture --test-threads 1
+
+.PHONY: reproducible
+reproducible: ## Build this machine's package twice from the last commit, in two folders: one hash
+	@rm -rf target/reproducible
+	for folder in one another-with-a-longer-name; do \
+		mkdir -p target/reproducible/$$folder; \
+		git archive HEAD | tar -x -C target/reproducible/$$folder; \
+		env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) --no-print-directory --directory target/reproducible/$$folder \
+			deb-files ARCHITECTURES=$(NATIVE); \
+	done
+	sha256sum target/reproducible/*/$(DIST)/*.deb
+	test "$$(sha256sum target/reproducible/*/$(DIST)/*.deb | cut -d' ' -f1 | uniq | wc -l)" = 1
