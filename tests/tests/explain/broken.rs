@@ -300,3 +300,20 @@ fn an_address_of_ipvs() {
     stopped(ground.node(), &arguments, "host-ip-excluded", plain, "publish on another address");
     explain(ground.node(), &["9000"]).expect_open();
 }
+
+#[test]
+fn on_a_host_that_only_ipv6_leads_to_the_packet_is_one_of_ipv6_from_outside() {
+    let ground = Ground::new();
+    for link in ["uplink0", "transit0"] {
+        let flush = ["-4", "address", "flush", "dev", link];
+        assert!(ground.node().command("ip").args(flush).status().unwrap().success());
+    }
+    ground.node().nft(
+        "add table ip6 filter; add chain ip6 filter forward \
+         { type filter hook forward priority 0; policy drop; }",
+    );
+    let said = explain(ground.node(), &["9000"]);
+    assert_eq!(said.report["reachable"], false, "{said:#?}");
+    assert_eq!(said.report["causes"][0]["kind"], "forward-drop", "{said:#?}");
+    assert!(said.report["to"].as_str().unwrap().contains(':'), "{said:#?}");
+}

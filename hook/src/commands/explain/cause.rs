@@ -102,6 +102,7 @@ pub fn not_published(scene: &Scene) -> Cause {
     let list = |hosts: Vec<String>| hosts.join(", ");
     let others = scene.same_number.iter().filter(|host| host.protocol != protocol);
     let mut others: Vec<String> = others.map(|host| host.protocol.to_string()).collect();
+    others.sort();
     others.dedup();
     let elsewhere = scene.same_number.iter().filter(|host| host.protocol == protocol);
     let elsewhere: Vec<String> = elsewhere.map(|host| host.host_ip.to_string()).collect();

@@ -44,21 +44,19 @@ impl Scene {
             same_number.iter().filter(|h| h.protocol == target.protocol).copied().collect();
         let family = match to.or(from).map(Family::of) {
             Some(family) => family,
-            None if same.iter().all(|host| host.family() == Family::Ip6) && !same.is_empty() => {
-                Family::Ip6
-            }
-            None => Family::Ip,
+            None => family(facts, &same),
         };
         let from_is_local = match from {
             Some(ip) => link::is_local(&mut facts.socket, ip)?,
             None => false,
         };
+        let asked = to;
         let to = match to {
             Some(to) => to,
             None => destination(facts, family, from.filter(|_| from_is_local), &same)?,
         };
         let to_is_local = link::is_local(&mut facts.socket, to)?;
-        let inside = from_is_local || (from.is_none() && to.is_loopback());
+        let inside = from_is_local || (from.is_none() && asked.is_some_and(|to| to.is_loopback()));
         let origin = if inside { Origin::Host } else { Origin::Outside };
         let (mut in_link, mut no_way_back) = (facts.entrances.get(&family).cloned(), false);
         if let Some(from) = from.filter(|_| !inside) {
@@ -154,6 +152,23 @@ fn keys(target: Target, to: IpAddr) -> [HostPort; 2] {
         port: target.port,
         protocol: target.protocol,
     })
+}
+
+/// The family that somebody outside would most likely come by: IPv4, unless the port is not published
+/// there, or only IPv6 leads here.
+fn family(facts: &Facts, same: &[HostPort]) -> Family {
+    let published =
+        |family: &Family| same.is_empty() || same.iter().any(|host| host.family() == *family);
+    let reachable = |family: &Family| {
+        let specific = same.iter().any(|h| h.family() == *family && !h.host_ip.is_unspecified());
+        let outside = |ip: &IpAddr| Family::of(*ip) == *family && !ip.is_loopback();
+        specific || facts.addresses.iter().any(outside)
+    };
+    let families = || Family::ALL.into_iter().filter(published);
+    // A container's bridge may have an address of a family that nobody outside comes by.
+    let entered = |family: &Family| reachable(family) && facts.entrances.contains_key(family);
+    let family = families().find(entered).or_else(|| families().find(reachable));
+    family.or_else(|| families().next()).unwrap_or(Family::Ip)
 }
 
 /// An address that the port is published on, as a client would name it.
