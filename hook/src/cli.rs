@@ -156,6 +156,11 @@ pub enum Command {
     Restore {
         #[command(flatten)]
         ruleset: RulesetArguments,
+
+        /// Make the tables anew even if they are as they should be: their chains are then the youngest, and
+        /// come before those of other programs at the same priority
+        #[arg(long)]
+        anew: bool,
     },
 
     /// Withdraw what dead containers left behind

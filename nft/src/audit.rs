@@ -9,7 +9,7 @@ use crate::element::take_address;
 use crate::host_ports::HostPorts;
 use crate::message::{Message, hook_number};
 use crate::set::{Hairpin, Published, SameLink};
-use crate::skeleton::{Chain, EXCLUDED, Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::skeleton::{Chain, EXCLUDED, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::survey::object::{
     ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
 };
@@ -57,17 +57,7 @@ impl HostPorts {
         if !found.comment.starts_with("hostport schema ") {
             return Ok(Audit { state: State::Foreign, ..Audit::default() });
         }
-        let expected = Table::with(family, &self.settings, Elements::default());
-        let mut differences = compare(&expected, &found);
-        let (present, should) = (self.excluded(family)?, self.settings.excluded(family));
-        if present.as_ref().is_some_and(|present| *present != should) {
-            let list = |nets: &[IpNet]| match nets {
-                [] => "nothing".to_owned(),
-                nets => nets.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", "),
-            };
-            let present = list(&present.unwrap_or_default());
-            differences.push(format!("the set excluded holds {present}, not {}", list(&should)));
-        }
+        let differences = self.differences(family, &found)?;
         let mut strangers = 0;
         let ports = self.read(family, PORTS, |element| {
             let mapping = Published::from_element(family, element);
@@ -86,6 +76,27 @@ impl HostPorts {
             hairpins: hairpins.into_iter().collect(),
             links: links.iter().filter(|link| link.iif == link.oif).map(|l| l.iif).collect(),
         })
+    }
+
+    /// What of a table of ours is not as it should be under this object's settings, but for the elements
+    /// that come and go.
+    pub(crate) fn differences(
+        &mut self,
+        family: Family,
+        found: &Found<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let expected = Table::new(family, &self.settings);
+        let mut differences = compare(&expected, found);
+        let (present, should) = (self.excluded(family)?, self.settings.excluded(family));
+        if present.as_ref().is_some_and(|present| *present != should) {
+            let list = |nets: &[IpNet]| match nets {
+                [] => "nothing".to_owned(),
+                nets => nets.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", "),
+            };
+            let present = list(&present.unwrap_or_default());
+            differences.push(format!("the set excluded holds {present}, not {}", list(&should)));
+        }
+        Ok(differences)
     }
 
     /// The settings that the tables in the kernel were made with, as their sets `excluded` and their
@@ -135,7 +146,7 @@ impl HostPorts {
 }
 
 /// A set that is missing, or a thing of another kind, holds nothing of ours.
-fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
+pub(crate) fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
     match error {
         Error::Refused { .. } => Ok(None),
         other => Err(other),

@@ -268,12 +268,18 @@ impl Message {
         Message::dump(family, NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))
     }
 
-    pub(crate) fn dump_rules(family: u8) -> Self {
-        Message::dump(family, NfTablesMessage::GetRule(RuleMessage { attributes: vec![] }))
+    /// Those of one table, if it is named; the kernel leaves the others out (struct nft_rule_dump_ctx).
+    pub(crate) fn dump_rules(family: u8, table: Option<&TableName>) -> Self {
+        let attributes = table.map(|table| RuleAttribute::Table(table.to_string()));
+        let attributes = attributes.into_iter().collect();
+        Message::dump(family, NfTablesMessage::GetRule(RuleMessage { attributes }))
     }
 
-    pub(crate) fn dump_sets(family: u8) -> Self {
-        Message::dump(family, NfTablesMessage::GetSet(SetMessage { attributes: vec![] }))
+    /// As [`Message::dump_rules`].
+    pub(crate) fn dump_sets(family: u8, table: Option<&TableName>) -> Self {
+        let attributes = table.map(|table| SetAttribute::Table(table.to_string()));
+        let attributes = attributes.into_iter().collect();
+        Message::dump(family, NfTablesMessage::GetSet(SetMessage { attributes }))
     }
 
     /// The elements of anybody's set.

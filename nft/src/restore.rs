@@ -1,13 +1,16 @@
-//! Restoring: the tables made anew, with exactly what they should hold.
+//! Restoring: the tables with exactly what they should hold, mended, or made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::audit::none_if_refused;
 use crate::batch::{Attempt, Batch};
+use crate::element::Element;
 use crate::host_ports::{HostPorts, TableState, attempt};
 use crate::message::Message;
 use crate::publish::{Claim, Link, hairpins};
 use crate::set::{Counter, Hairpin, Published, SameLink};
-use crate::skeleton::{Elements, Table};
+use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::survey::Survey;
 use crate::{Error, Family, HostPort};
 
 /// What [`HostPorts::restore`] changed.
@@ -24,16 +27,35 @@ pub struct Restored {
 }
 
 impl HostPorts {
-    /// Makes the kernel hold exactly these mappings, whatever is there now, in one transaction.
+    /// Makes the kernel hold exactly these mappings, whatever is there now, in one transaction, or in none
+    /// if that is what it holds.
     ///
-    /// Each table with something to hold, and each that exists, is made anew: what somebody did to its
-    /// chains and sets is undone. A mapping that was right keeps its counter. Tracked connections stay
-    /// as they are.
+    /// A table that is as it should be loses and gets the elements that differ. Any other is made anew, so
+    /// that what somebody did to its chains and sets is undone. A mapping that was right keeps its counter.
+    /// Tracked connections stay as they are.
     ///
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
     pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        let done = attempt(|| self.restore_once(claims, links));
+        self.restore_as(claims, links, false)
+    }
+
+    /// As [`HostPorts::restore`], but makes the tables anew in any case: their chains are then the youngest,
+    /// which the kernel calls first among those of one priority (nf_hook_entries_grow).
+    ///
+    /// # Errors
+    /// As [`HostPorts::restore`].
+    pub fn restore_anew(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
+        self.restore_as(claims, links, true)
+    }
+
+    fn restore_as(
+        &mut self,
+        claims: &[Claim],
+        links: &[Link],
+        anew: bool,
+    ) -> Result<Restored, Error> {
+        let done = attempt(|| self.restore_once(claims, links, anew));
         let (restored, lost) = done.map_err(|error| self.explain(error))?;
         Ok(lost.unwrap_or(restored))
     }
@@ -42,6 +64,7 @@ impl HostPorts {
         &mut self,
         claims: &[Claim],
         links: &[Link],
+        anew: bool,
     ) -> Result<Attempt<Restored>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut restored = Restored::default();
@@ -58,13 +81,11 @@ impl HostPorts {
             let present = match state {
                 TableState::Missing => Vec::new(),
                 // A table that lost its map, or has another in its place, holds nothing of worth.
-                _ => self.ports(family).or_else(absent_if_refused)?,
+                _ => self.elements_of(family, PORTS).or_else(none_if_refused)?.unwrap_or_default(),
             };
-            if state != TableState::Missing {
-                batch.push(Message::delete_table(family, &self.settings.table), "the old table");
-            }
+            let published = present.iter().filter_map(|e| Published::from_element(family, e));
             let elements = Elements {
-                ports: compare(claims(), present, &mut restored),
+                ports: compare(claims(), published, &mut restored),
                 hairpin: hairpins(claims())
                     .into_iter()
                     .map(|(pod, owner)| Hairpin { pod, owner })
@@ -78,29 +99,89 @@ impl HostPorts {
                     .map(|index| SameLink { iif: index, oif: index })
                     .collect(),
             };
-            for message in Table::with(family, &self.settings, elements).messages() {
-                batch.push(message, "the table and its rules");
+            if !anew && state == TableState::Current && self.is_whole(family)? {
+                self.mend(&mut batch, family, present, &elements)?;
+            } else {
+                self.remake(&mut batch, family, state, elements);
             }
         }
         batch.commit(&mut self.socket)?.of(restored)
     }
-}
 
-fn absent_if_refused(error: Error) -> Result<Vec<Published>, Error> {
-    match error {
-        Error::Refused { .. } => Ok(Vec::new()),
-        other => Err(other),
+    /// Whether a table has the chains, rules and sets that it should have, and no others.
+    fn is_whole(&mut self, family: Family) -> Result<bool, Error> {
+        let survey = Survey::of_table(family, &self.settings.table, &mut self.socket)?;
+        match survey.table(family, &self.settings.table) {
+            Some(found) => Ok(self.differences(family, &found)?.is_empty()),
+            None => Ok(false),
+        }
+    }
+
+    /// Replaces the elements that differ. A packet meets the table at any moment, which it may not where
+    /// the table is made anew: its old chains see the new ruleset, or its new ones the old.
+    fn mend(
+        &mut self,
+        batch: &mut Batch,
+        family: Family,
+        ports: Vec<Element>,
+        wanted: &Elements,
+    ) -> Result<(), Error> {
+        let wanted_ports = wanted.ports.iter().map(Published::element).collect();
+        self.adjust(batch, family, PORTS, ports, wanted_ports);
+        let present = self.elements_of(family, HAIRPIN)?.unwrap_or_default();
+        let hairpins = wanted.hairpin.iter().map(Hairpin::element).collect();
+        self.adjust(batch, family, HAIRPIN, present, hairpins);
+        let present = self.elements_of(family, SAME_LINK)?.unwrap_or_default();
+        let links = wanted.same_link.iter().map(|link| link.element()).collect();
+        self.adjust(batch, family, SAME_LINK, present, links);
+        Ok(())
+    }
+
+    /// Takes a set from the elements that it has to those that it should have.
+    fn adjust(
+        &self,
+        batch: &mut Batch,
+        family: Family,
+        set: &'static str,
+        present: Vec<Element>,
+        wanted: Vec<Element>,
+    ) {
+        let mut wanted: BTreeMap<Vec<u8>, Element> =
+            wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
+        for there in present {
+            let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);
+            if wanted.get(&there.key).is_some_and(same) {
+                wanted.remove(&there.key);
+            } else {
+                let table = &self.settings.table;
+                let message = Message::delete_element(family, table, set, &there.key);
+                batch.push(message, "an element that does not belong there");
+            }
+        }
+        let missing = wanted.into_values();
+        for message in Message::new_elements(family, &self.settings.table, set, missing) {
+            batch.push(message, "missing elements");
+        }
+    }
+
+    fn remake(&self, batch: &mut Batch, family: Family, state: TableState, elements: Elements) {
+        if state != TableState::Missing {
+            batch.push(Message::delete_table(family, &self.settings.table), "the old table");
+        }
+        for message in Table::with(family, &self.settings, elements).messages() {
+            batch.push(message, "the table and its rules");
+        }
     }
 }
 
 /// The mappings that the claims ask for, with the counters of those that are there, and what changes.
 fn compare<'a>(
     claims: impl Iterator<Item = &'a Claim>,
-    present: Vec<Published>,
+    present: impl Iterator<Item = Published>,
     restored: &mut Restored,
 ) -> Vec<Published> {
     let mut present: BTreeMap<HostPort, Published> =
-        present.into_iter().map(|published| (published.mapping.host(), published)).collect();
+        present.map(|published| (published.mapping.host(), published)).collect();
     let mut ports = Vec::new();
     for claim in claims {
         let owner = Some(claim.owner.clone());

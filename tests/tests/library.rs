@@ -100,3 +100,62 @@ fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
         assert_eq!(mappings(&host_ports.list().unwrap()), [right, missing]);
     });
 }
+
+#[test]
+fn restoring_touches_nothing_that_is_right() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let first = mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080));
+        let second = mapping(("0.0.0.0", 9001), ("10.85.0.11", 8080));
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        let both = publication(&owner, &[first, second]);
+        let links = [Link { family: Family::Ip, index: 1, bypasses: true }];
+        host_ports.restore(&both.claims, &links).unwrap();
+        let before = lab.node().nft_list_handles();
+        let restored = host_ports.restore(&both.claims, &links).unwrap();
+        assert_eq!((restored.kept, restored.tables, restored.added), (2, vec![], vec![]));
+        assert_eq!(lab.node().nft_list_handles(), before);
+
+        for change in [
+            "delete element ip hostport ports { 0.0.0.0 . 9001 . tcp }",
+            "add element ip hostport ports { 0.0.0.0 . 9002 . tcp : 10.85.0.12 . 80 }",
+            "delete element ip hostport hairpin { 10.85.0.11 . 10.85.0.11 }",
+            "add element ip hostport hairpin { 10.85.0.12 . 10.85.0.13 }",
+            "flush set ip hostport same_link",
+        ] {
+            lab.node().nft(change);
+            assert_ne!(lab.node().nft_list_handles(), before, "{change} did nothing");
+            host_ports.restore(&both.claims, &links).unwrap();
+            assert_eq!(lab.node().nft_list_handles(), before, "after {change}");
+        }
+    });
+}
+
+#[test]
+fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
+        let claims = publication(&owner, &wanted).claims;
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.restore(&claims, &[]).unwrap();
+        let ruleset = || lab.node().nft_list();
+        let before = ruleset();
+        for change in [
+            "add chain ip hostport mine",
+            "add set ip hostport mine { type ipv4_addr; }",
+            "add element ip hostport excluded { 192.0.2.1 }",
+            "insert rule ip hostport publish drop",
+            "flush chain ip hostport publish",
+            "add table ip hostport { flags dormant; }",
+            "flush table ip hostport",
+        ] {
+            lab.node().nft(change);
+            assert_ne!(ruleset(), before, "{change} did nothing");
+            host_ports.restore(&claims, &[]).unwrap();
+            assert_eq!(ruleset(), before, "after {change}");
+        }
+    });
+}

@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Hook(hook) => hook::run(&hook, &place)?,
         Command::List(list) => list::run(&list, &place)?,
         Command::Metrics { output } => metrics::run(output.as_deref(), &place)?,
-        Command::Restore { ruleset } => restore::run(&ruleset, &place)?,
+        Command::Restore { ruleset, anew } => restore::run(&ruleset, anew, &place)?,
         Command::Gc { dry_run } => gc::run(dry_run, &place)?,
         Command::Watch { ruleset, metrics_listen } => watch::run(&ruleset, metrics_listen, &place)?,
         Command::Show { ruleset } => show::run(ruleset.settings(place.table))?,

@@ -17,13 +17,17 @@ use crate::network::rtnetlink;
 use crate::progress::Progress;
 
 /// Restores, and prints what changed.
-pub fn run(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError> {
-    let restored = restore(ruleset, place)?;
+pub fn run(ruleset: &RulesetArguments, anew: bool, place: &Place) -> Result<(), CommandError> {
+    let restored = restore(ruleset, anew, place)?;
     print(&summary(&restored))
 }
 
-/// Makes the kernel hold what the journal says of living owners.
-pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, CommandError> {
+/// Makes the kernel hold what the journal says of living owners; `anew` remakes tables that are right.
+pub fn restore(
+    ruleset: &RulesetArguments,
+    anew: bool,
+    place: &Place,
+) -> Result<Restored, CommandError> {
     let progress = Progress::begin("restoring");
     let journal = Journal::open(&place.state_dir, Lock::Exclusive)?;
     let mut entries = journal.entries()?;
@@ -37,7 +41,10 @@ pub fn restore(ruleset: &RulesetArguments, place: &Place) -> Result<Restored, Co
     let claims = &decision.claims;
     let links = links(claims, settings.localhost, &progress)?;
     progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
-    let restored = host_ports.restore(claims, &links)?;
+    let restored = match anew {
+        true => host_ports.restore_anew(claims, &links)?,
+        false => host_ports.restore(claims, &links)?,
+    };
     if !(restored.tables.is_empty() && restored.added.is_empty() && restored.removed.is_empty()) {
         Counters::change(&place.state_dir, |counters| {
             add(&mut counters.restores, 1);

@@ -6,6 +6,7 @@
 //! wire        netlink messages and attributes as bytes                        (no I/O)
 //! object      links, addresses and routes out of those bytes                  (no I/O)
 //! rtnetlink   one socket: requests, replies, dumps
+//! sock_diag   which sockets on [::] take IPv6 alone
 //! endpoint    in the container: its address in each family, and its link's other end
 //! link        on the host: the link towards that address, and what to set on it
 //! ```
@@ -19,6 +20,7 @@ pub mod link;
 pub mod namespace;
 mod object;
 pub mod rtnetlink;
+pub mod sock_diag;
 mod wire;
 
 pub use object::Link;

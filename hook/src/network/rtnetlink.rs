@@ -61,7 +61,12 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket. It is bound by the first request.
     pub fn open() -> Result<Self, Error> {
-        let socket = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(Error::Open)?;
+        Self::open_for(NETLINK_ROUTE)
+    }
+
+    /// One of another protocol that speaks in the same way.
+    pub(super) fn open_for(protocol: isize) -> Result<Self, Error> {
+        let socket = netlink_sys::Socket::new(protocol).map_err(Error::Open)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))
             .map_err(|errno| Error::Open(errno.into()))?;
         // So that dumps of routes are filtered by the kernel. Before Linux 4.20 there is no such
@@ -184,7 +189,7 @@ impl Socket {
     }
 
     /// All objects that `parse` wants, as they were at one moment.
-    fn dump<T>(
+    pub(super) fn dump<T>(
         &mut self,
         request: Request,
         kind: u16,
@@ -282,7 +287,7 @@ fn is_interrupted(error: &io::Error) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No socket.
-    #[error("cannot open a NETLINK_ROUTE socket: {0}")]
+    #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
     /// Sending or receiving failed.
     #[error("{request}: {source}")]

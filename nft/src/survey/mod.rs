@@ -144,13 +144,9 @@ impl Survey {
         for attempt in 0..ATTEMPTS {
             crate::host_ports::back_off(attempt);
             let begin = crate::host_ports::generation(&mut socket)?;
-            let mut survey = Survey {
-                tables: BTreeMap::new(),
-                chains: BTreeMap::new(),
-                elements: Elements::new(Socket::open()?, BTreeMap::new()),
-            };
+            let mut survey = Survey::empty()?;
             for (family, _) in FAMILIES {
-                survey.read_family(family, &mut socket)?;
+                survey.read_family(family, None, &mut socket)?;
             }
             if crate::host_ports::generation(&mut socket)? == begin {
                 return Ok(survey);
@@ -159,7 +155,32 @@ impl Survey {
         Err(Error::Contention { attempts: ATTEMPTS })
     }
 
-    fn read_family(&mut self, family: u8, socket: &mut Socket) -> Result<(), Error> {
+    /// Reads one table, whatever else there is. The caller sees to it that the ruleset does not change.
+    pub(crate) fn of_table(
+        family: Family,
+        table: &TableName,
+        socket: &mut Socket,
+    ) -> Result<Self, Error> {
+        let mut survey = Survey::empty()?;
+        let family = u8::from(crate::message::protocol_family(family));
+        survey.read_family(family, Some(table), socket)?;
+        Ok(survey)
+    }
+
+    fn empty() -> Result<Self, Error> {
+        Ok(Survey {
+            tables: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            elements: Elements::new(Socket::open()?, BTreeMap::new()),
+        })
+    }
+
+    fn read_family(
+        &mut self,
+        family: u8,
+        only: Option<&TableName>,
+        socket: &mut Socket,
+    ) -> Result<(), Error> {
         for table in list(socket, &Message::dump_tables(family), TableObject::decode)? {
             self.tables.insert((family, table.name.clone()), table);
         }
@@ -167,13 +188,13 @@ impl Survey {
             let name = (family, chain.table, chain.name);
             self.chains.insert(name, Chain { base: chain.base, rules: Vec::new() });
         }
-        for rule in list(socket, &Message::dump_rules(family), RuleObject::decode)? {
+        for rule in list(socket, &Message::dump_rules(family, only), RuleObject::decode)? {
             let name = (family, rule.table.clone(), rule.chain.clone());
             if let Some(chain) = self.chains.get_mut(&name) {
                 chain.rules.push(rule);
             }
         }
-        for set in list(socket, &Message::dump_sets(family), SetObject::decode)? {
+        for set in list(socket, &Message::dump_sets(family, only), SetObject::decode)? {
             let name = (family, set.table.clone(), set.name.clone());
             self.elements.sets.insert(name, set);
         }

@@ -129,6 +129,11 @@ impl Netns {
         self.run(|| pipe(Command::new("nft").args(["list", "ruleset"]), ""))
     }
 
+    /// With the handles, which are others for whatever was made anew.
+    pub fn nft_list_handles(&self) -> String {
+        self.run(|| pipe(Command::new("nft").args(["--handle", "list", "ruleset"]), ""))
+    }
+
     /// Sets a sysctl, named as `net.ipv4.ip_forward`.
     pub fn sysctl(&self, name: &str, value: &str) {
         self.run(|| set_sysctl(name, value));

@@ -58,7 +58,7 @@ fn a_younger_chain_of_the_same_priority_comes_first_and_an_older_one_does_not() 
     assert_eq!(who(&ground), "other");
     assert_eq!(ground.doctor().only("translated-before")["severity"], "broken");
     // That makes our table the younger one.
-    hostport(ground.node(), &["restore"]).expect_success();
+    hostport(ground.node(), &["restore", "--anew"]).expect_success();
     assert_eq!(who(&ground), "web");
     let finding = ground.doctor().only("translated-before");
     assert_eq!(finding["severity"], "warning");

@@ -131,6 +131,30 @@ fn a_port_that_a_listener_shadows() {
 }
 
 #[test]
+fn a_listener_of_ipv6_alone_is_in_nobodys_way_on_ipv4() {
+    let ground = Ground::new();
+    let listen = |only: bool| {
+        ground.node().run(|| {
+            use rustix::net::*;
+            let socket =
+                socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+            let socket = socket.unwrap();
+            sockopt::set_ipv6_v6only(&socket, only).unwrap();
+            bind(&socket, &"[::]:9000".parse::<std::net::SocketAddr>().unwrap()).unwrap();
+            rustix::net::listen(&socket, 1).unwrap();
+            socket
+        })
+    };
+    let _only = listen(true);
+    explain(ground.node(), &["9000"]).expect_open();
+    let six = explain(ground.node(), &["9000", "--to", "2001:db8:1::1"]);
+    assert_eq!(six.causes(), ["port-shadowed"], "{six:#?}");
+    drop(_only);
+    let _both = listen(false);
+    assert_eq!(explain(ground.node(), &["9000"]).causes(), ["port-shadowed"]);
+}
+
+#[test]
 fn an_endpoint_that_is_down() {
     let mut ground = Ground::with("9000:8080,9000:8080/udp", &[]);
     explain(ground.node(), &["9000", "--probe"]).expect_open();

@@ -129,6 +129,20 @@ fn the_trouble_of_other_ports_and_the_other_family_is_not_this_ones() {
 }
 
 #[test]
+fn of_a_port_on_both_families_the_other_one_is_named() {
+    let ground = Ground::new();
+    let said = explain(ground.node(), &["9000"]).expect_open();
+    let (packet, to) = said.lines[0].split_once("; for IPv6: --to ").expect("the other family");
+    assert!(packet.starts_with("A packet to 198.51.100.1:9000/tcp, "), "{said:#?}");
+    assert!(to.parse::<std::net::Ipv6Addr>().is_ok(), "{said:#?}");
+    let other = explain(ground.node(), &["9000", "--to", to]).expect_open();
+    assert!(!other.lines[0].contains("; for IP"), "{other:#?}");
+    // An address in the form that a dual-stack socket tells it.
+    let mapped = explain(ground.node(), &["9000", "--to", "::ffff:192.0.2.1"]).expect_open();
+    assert_eq!(mapped.report["to"], "192.0.2.1");
+}
+
+#[test]
 fn what_no_container_asked_for_is_not_published() {
     let lab = Lab::new();
     let said = explain(lab.node(), &["9000"]);

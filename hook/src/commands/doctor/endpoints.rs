@@ -197,10 +197,8 @@ fn silent(
     }
 }
 
-/// Whether a socket gets what is sent to an endpoint. One on `[::]` takes IPv4 as well, unless it says
-/// otherwise, which is not told here.
+/// Whether a socket gets what is sent to an endpoint.
 fn takes(listener: &Listener, endpoint: Endpoint) -> bool {
-    let ip = listener.ip;
-    let wide = ip.is_unspecified() && (ip.is_ipv6() || Family::of(ip) == Family::of(endpoint.ip));
-    listener.port == endpoint.port.get() && (wide || ip == endpoint.ip)
+    let wide = listener.is_wide(Family::of(endpoint.ip));
+    listener.port == endpoint.port.get() && (wide || listener.ip == endpoint.ip)
 }

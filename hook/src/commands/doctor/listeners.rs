@@ -8,6 +8,7 @@ use hostport_nft::{Family, HostPort, Protocol, State};
 
 use super::facts::Facts;
 use super::finding::{Finding, Kind, Severity};
+use crate::network::sock_diag;
 
 /// A socket that waits for what comes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,12 +16,23 @@ pub struct Listener {
     pub protocol: Protocol,
     pub ip: IpAddr,
     pub port: u16,
+    /// On `[::]`, and takes IPv4 as well.
+    dual: bool,
     inode: u64,
+}
+
+impl Listener {
+    /// Whether it takes what is sent to any address of a family.
+    pub fn is_wide(&self, family: Family) -> bool {
+        self.ip.is_unspecified() && (self.dual || Family::of(self.ip) == family)
+    }
 }
 
 /// Those of TCP and UDP in the network namespace that the calling thread is in.
 pub fn read() -> BTreeSet<Listener> {
     let mut listeners = BTreeSet::new();
+    // Where the kernel does not tell, they are taken for what net.ipv6.bindv6only makes them by default.
+    let ipv6_only = sock_diag::ipv6_only().unwrap_or_default();
     for (file, protocol) in [
         ("tcp", Protocol::Tcp),
         ("tcp6", Protocol::Tcp),
@@ -29,7 +41,10 @@ pub fn read() -> BTreeSet<Listener> {
     ] {
         // Where there is no such file, the kernel has no such family.
         let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        listeners.extend(text.lines().skip(1).filter_map(|line| parse(line, protocol)));
+        for mut listener in text.lines().skip(1).filter_map(|line| parse(line, protocol)) {
+            listener.dual &= !ipv6_only.contains(&listener.inode);
+            listeners.insert(listener);
+        }
     }
     listeners
 }
@@ -65,14 +80,11 @@ fn shadows(host: HostPort, listener: &Listener, facts: &Facts) -> bool {
     if (host.protocol, host.port.get()) != (listener.protocol, listener.port) {
         return false;
     }
-    // [::] takes IPv4 as well, unless the socket says otherwise, which is not told here.
-    let wide = listener.ip.is_unspecified()
-        && (listener.ip.is_ipv6() || host.family() == Family::of(listener.ip));
     let same = host.host_ip == listener.ip;
     let within = host.host_ip.is_unspecified()
         && host.family() == Family::of(listener.ip)
         && !facts.settings.is_excluded(listener.ip);
-    wide || same || within
+    listener.is_wide(host.family()) || same || within
 }
 
 /// A line of /proc/net/tcp and its like (proc(5)): number, local address, remote address, state, and
@@ -90,7 +102,8 @@ fn parse(line: &str, protocol: Protocol) -> Option<Listener> {
     let (ip, port) = local.split_once(':')?;
     let ip = address(ip)?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    Some(Listener { protocol, ip, port, inode: inode.parse().ok()? })
+    let dual = ip.is_ipv6() && ip.is_unspecified();
+    Some(Listener { protocol, ip, port, dual, inode: inode.parse().ok()? })
 }
 
 /// 32-bit words in hexadecimal, each in the machine's byte order.

@@ -1,7 +1,7 @@
 //! What is asked: which port, and between whom.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
@@ -16,11 +16,11 @@ pub struct Question {
     pub target: Target,
 
     /// The client's address; without it, somebody outside
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub from: Option<IpAddr>,
 
     /// The address that the client connects to; without it, one of this host that the port is published on
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub to: Option<IpAddr>,
 
     /// Try whether the container answers: one connection from this host, for a second at most
@@ -46,6 +46,11 @@ impl Question {
             explain.error(ErrorKind::ValueValidation, &wrong).exit();
         }
     }
+}
+
+/// An address; an IPv4-mapped one of IPv6 is that of IPv4 (RFC 4291, section 2.5.5.2).
+fn address(text: &str) -> Result<IpAddr, AddrParseError> {
+    text.parse().map(|ip: IpAddr| ip.to_canonical())
 }
 
 /// PORT[/PROTO].

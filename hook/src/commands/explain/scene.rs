@@ -19,6 +19,8 @@ pub struct Scene {
     pub from: Option<IpAddr>,
     /// Where it goes.
     pub to: IpAddr,
+    /// An address of the other family that the port is published on as well, where the question names none.
+    pub other_to: Option<IpAddr>,
     /// Whether the destination is an address of this host.
     pub to_is_local: bool,
     pub origin: Origin,
@@ -55,6 +57,12 @@ impl Scene {
             Some(to) => to,
             None => destination(facts, family, from.filter(|_| from_is_local), &same)?,
         };
+        let other = same.iter().map(|host| host.family()).find(|other| *other != family);
+        let other_to = match other.filter(|_| asked.is_none() && from.is_none()) {
+            Some(other) => Some(destination(facts, other, None, &same)?),
+            None => None,
+        }
+        .filter(|ip| !ip.is_loopback());
         let to_is_local = link::is_local(&mut facts.socket, to)?;
         let inside = from_is_local || (from.is_none() && asked.is_some_and(|to| to.is_loopback()));
         let origin = if inside { Origin::Host } else { Origin::Outside };
@@ -84,6 +92,7 @@ impl Scene {
             family,
             from,
             to,
+            other_to,
             to_is_local,
             origin,
             in_link,

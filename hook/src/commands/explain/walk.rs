@@ -345,7 +345,10 @@ fn packet(scene: &Scene) -> String {
             format!("{who}{}", by.unwrap_or_default())
         }
     };
-    format!("A packet to {to}, from {whence}")
+    let other = scene.other_to.map(|other| {
+        format!("; for {}: --to {other}", if other.is_ipv6() { "IPv6" } else { "IPv4" })
+    });
+    format!("A packet to {to}, from {whence}{}", other.unwrap_or_default())
 }
 
 /// All that the doctor finds about this packet.

@@ -4,7 +4,6 @@ mod row;
 mod table;
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,9 @@ use crate::cli::ListArguments;
 use crate::journal::{Entry, Look};
 use row::Row;
 use table::Style;
+
+/// Cursor to the upper left, and all erased (ECMA-48).
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Prints the published host ports, as a table or as JSON; with `--watch` again and again.
 pub fn run(arguments: &ListArguments, place: &Place) -> Result<(), CommandError> {
@@ -33,10 +35,13 @@ pub fn run(arguments: &ListArguments, place: &Place) -> Result<(), CommandError>
         }
         let counts = rows.iter().map(|row| (row.host(), row.connections())).collect();
         before = Some((now, counts));
-        // A terminal shows the latest; a file keeps them all, with a line between.
-        let (begin, end) =
-            if io::stdout().is_terminal() { ("\x1b[H\x1b[2J", "") } else { ("", "\n") };
-        if !print_more(&format!("{begin}{}{end}", text(&rows, arguments, Style::of_stdout())))? {
+        let text = text(&rows, arguments, Style::of_stdout());
+        // A terminal shows the latest, as much as it can; a file keeps them all, with a line between.
+        let text = match table::screen() {
+            Some(lines) if !arguments.json => format!("{CLEAR}{}", table::fit(&text, lines)),
+            _ => format!("{text}\n"),
+        };
+        if !print_more(&text)? {
             return Ok(());
         }
         thread::sleep(Duration::from_secs(seconds.into()));

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use hostport_nft::OwnerId;
+use rustix::termios::tcgetwinsize;
 
 use super::row::Row;
 
@@ -20,8 +21,7 @@ impl Style {
     /// That of standard output: colour on a terminal only, unless NO_COLOR is set (no-color.org).
     pub fn of_stdout() -> Style {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        match io::stdout().is_terminal() && !unwanted && !dumb {
+        match is_capable() && !unwanted {
             true => Style::Coloured,
             false => Style::Plain,
         }
@@ -33,6 +33,31 @@ impl Style {
             Style::Coloured => format!("\x1b[{code}m{text}\x1b[0m"),
         }
     }
+}
+
+/// Whether standard output is a terminal that knows escape sequences.
+fn is_capable() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !dumb
+}
+
+/// How many lines standard output shows at a time; none if it is no terminal that can be cleared.
+pub fn screen() -> Option<usize> {
+    let size = tcgetwinsize(io::stdout()).ok().filter(|_| is_capable())?;
+    // A serial console may not know.
+    Some(if size.ws_row == 0 { usize::MAX } else { size.ws_row.into() })
+}
+
+/// The heading and as many rows as there is room for, and how many are left out. The cursor needs a line.
+pub fn fit(text: &str, lines: usize) -> String {
+    let (has, room) = (text.lines().count(), lines.saturating_sub(1).max(2));
+    if has <= room {
+        return text.to_owned();
+    }
+    let mut shown: Vec<&str> = text.lines().take(room - 1).collect();
+    let more = format!("... and {} more: --owner, --port and --protocol choose", has - shown.len());
+    shown.push(&more);
+    shown.join("\n") + "\n"
 }
 
 const BOLD: &str = "1";

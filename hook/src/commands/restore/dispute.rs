@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hostport_nft::{Claim, Error, HostPort, HostPorts, Mapping, OwnerId, Published};
 
+use rustix::io::Errno;
+
 use crate::journal::{Entry, Journal, JournalError};
 
 /// Who is to have which host port.
@@ -101,8 +103,11 @@ fn has_any(host_ports: &mut HostPorts, entry: &Entry) -> Result<bool, Error> {
 
 fn published(host_ports: &mut HostPorts, host: HostPort) -> Result<Option<Published>, Error> {
     match host_ports.get(host) {
-        // A table that lost its map, or has another in its place, knows nothing.
-        Err(Error::Refused { .. }) => Ok(None),
+        // A table that lost its map, or has another in its place, knows nothing. Want of memory, though,
+        // tells nothing of the table.
+        Err(Error::Refused { error, .. }) if !matches!(error, Errno::NOMEM | Errno::NOBUFS) => {
+            Ok(None)
+        }
         present => present,
     }
 }

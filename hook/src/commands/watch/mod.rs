@@ -32,7 +32,7 @@ pub fn run(
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
     let mut removals = Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()])?;
-    restore(ruleset, place)?;
+    restore(ruleset, false, place)?;
     if let Some(address) = metrics_listen {
         let listen = |source| CommandError::Listen { address, source };
         let bound = http::serve(address, place.clone()).map_err(listen)?;
@@ -58,7 +58,7 @@ pub fn run(
                 Heard::Lost => warn!("too many changes at once to follow: restoring"),
             },
         }
-        failed = match restore(ruleset, place) {
+        failed = match restore(ruleset, false, place) {
             Ok(restored) => {
                 info!("{} restored, {} were right", restored.added.len(), restored.kept);
                 false
