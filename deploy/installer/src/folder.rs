@@ -1,0 +1,150 @@
+//! One folder of the node. Files come into it whole and all at once: written under another name, synced,
+//! renamed. No link is followed.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::error::Error;
+
+/// What a file is called until it is whole. It begins with a dot and does not end in .json, so that no runtime
+/// takes it for a hook configuration.
+const NEW: &str = ".hostport-install.new";
+const LINK: &str = ".hostport-install.previous";
+
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    folder: OwnedFd,
+}
+
+impl Folder {
+    /// Opens a folder that may not be there.
+    pub fn open(path: &Path) -> Result<Option<Self>, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(folder) => Ok(Some(Folder { path: path.to_owned(), folder })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
+    }
+
+    /// Waits until no other installer works in it. The lock goes with this value, and with the process.
+    pub fn lock(&self) -> Result<(), Error> {
+        rustix::fs::flock(&self.folder, FlockOperation::LockExclusive)
+            .map_err(Error::io("lock", &self.path))
+    }
+
+    /// Removes what an installer that was killed has left.
+    pub fn clear(&self) -> Result<(), Error> {
+        self.unlink(NEW)?;
+        self.unlink(LINK)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The content of a regular file; none if there is nothing of that name.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(name);
+        let found = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        match found {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(Error::io("look at", &path)(error)),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                return Err(Error::NotAFile(path));
+            }
+            Ok(_) => {}
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty())
+            .map_err(Error::io("open", &path))?;
+        let mut content = Vec::new();
+        File::from(file).read_to_end(&mut content).map_err(Error::io("read", &path))?;
+        Ok(Some(content))
+    }
+
+    /// Whether there is a regular file with this content and mode.
+    pub fn has(&self, name: &str, content: &[u8], mode: u32) -> Result<bool, Error> {
+        if self.read(name)?.is_none_or(|present| present != content) {
+            return Ok(false);
+        }
+        let stat = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(Error::io("look at", self.path(name)))?;
+        Ok(stat.st_mode & 0o7777 == mode)
+    }
+
+    /// Writes a file under its other name. [`Folder::settle`] makes it appear.
+    pub fn prepare(&self, content: &[u8], mode: u32) -> Result<PathBuf, Error> {
+        let path = self.path(NEW);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, NEW, flags, Mode::from(0o600))
+            .map_err(Error::io("create", &path))?;
+        let mut file = File::from(file);
+        file.write_all(content).map_err(Error::io("write", &path))?;
+        // Not when it was made: the umask would have a say.
+        rustix::fs::fchmod(&file, Mode::from(mode)).map_err(Error::io("set the mode of", &path))?;
+        file.sync_all().map_err(Error::io("sync", &path))?;
+        Ok(path)
+    }
+
+    /// Gives the prepared file its name. What has the name is replaced, and with `keep` stays under that one.
+    pub fn settle(&self, name: &str, keep: Option<&str>) -> Result<(), Error> {
+        if let Some(keep) = keep
+            && self.read(name)?.is_some()
+        {
+            // A link and a rename, so that neither name is ever missing.
+            let link = LINK;
+            self.unlink(link)?;
+            rustix::fs::linkat(&self.folder, name, &self.folder, link, AtFlags::empty())
+                .map_err(Error::io("link", self.path(link)))?;
+            rustix::fs::renameat(&self.folder, link, &self.folder, keep)
+                .map_err(Error::io("rename to", self.path(keep)))?;
+            // Where both names are one file already, rename(2) does nothing.
+            self.unlink(link)?;
+        }
+        rustix::fs::renameat(&self.folder, NEW, &self.folder, name)
+            .map_err(Error::io("rename to", self.path(name)))?;
+        self.sync()
+    }
+
+    /// Forgets the prepared file.
+    pub fn discard(&self) -> Result<(), Error> {
+        self.unlink(NEW)
+    }
+
+    /// Exchanges two files at one moment (RENAME_EXCHANGE).
+    pub fn exchange(&self, one: &str, other: &str) -> Result<(), Error> {
+        let (flags, folder) = (RenameFlags::EXCHANGE, &self.folder);
+        rustix::fs::renameat_with(folder, one, folder, other, flags)
+            .map_err(Error::io("exchange", self.path(one)))?;
+        self.sync()
+    }
+
+    /// Removes a file. False if there is none.
+    pub fn remove(&self, name: &str) -> Result<bool, Error> {
+        if self.read(name)?.is_none() {
+            return Ok(false);
+        }
+        self.unlink(name)?;
+        self.sync()?;
+        Ok(true)
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("remove", self.path(name))(error)),
+        }
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        rustix::fs::fsync(&self.folder).map_err(Error::io("sync", &self.path))
+    }
+}
