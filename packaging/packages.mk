@@ -66,14 +66,46 @@ package-test: ## Install, upgrade under load, remove and purge the package in a 
 		HOSTPORT_PACKAGE_ROOT=$(abspath $(PACKAGE_ROOT)) \
 		$(CARGO) test --locked --package hostport-tests --test packages -- --ignored --nocapture --test-threads 1
 
+# Of a fixed version each, built once below target.
+target/tools/bin/cargo-cyclonedx:
+	$(CARGO) install --quiet --locked --root target/tools cargo-cyclonedx --version 0.5.7
+target/tools/bin/cargo-semver-checks:
+	$(CARGO) install --quiet --locked --root target/tools cargo-semver-checks --version 0.48.0
+
+.PHONY: release release-files semver
+release: release-files ## Build tarballs with checksums and lists of parts (SBOM) into target/dist, and try this machine's
+	cd $(DIST) && sha256sum hostport-$(VERSION)-linux-*.tar.gz hostport-$(VERSION)-linux-*.cdx.json >SHA256SUMS
+	cd $(DIST) && sha256sum --check SHA256SUMS
+	rm -rf target/release-test && mkdir -p target/release-test
+	tar --directory target/release-test --strip-components=1 -xzf $(DIST)/hostport-$(VERSION)-linux-$(NATIVE).tar.gz
+	target/release-test/usr/local/bin/hostport --version
+	@# The list of parts holds what cargo says is linked in, and nothing else.
+	$(CARGO) tree --locked --package hostport-hook --edges normal,no-proc-macro --target $(TARGET) --prefix none \
+		--format '{p}' | sed 's/ (.*//; s/ v/ /' | sort -u | grep -v '^hostport-hook ' >target/release-test/linked
+	python3 -c 'import json,sys; [print(c["name"], c["version"]) for c in json.load(sys.stdin)["components"]]' \
+		<target/release-test/usr/local/share/doc/hostport/sbom.cdx.json | sort -u >target/release-test/listed
+	comm -23 target/release-test/linked target/release-test/listed | tee target/release-test/missing
+	test ! -s target/release-test/missing
+
+release-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual target/tools/bin/cargo-cyclonedx
+	$(foreach a,$(ARCHITECTURES),packaging/release $(call binary_of,$(a)) $(call triple,$(a)) $(a) $(VERSION) $(DIST) &&) true
+
+# What users of the library were promised: the last tag, or else the commit before this one.
+BASELINE ?= $(PREVIOUS)
+semver: target/tools/bin/cargo-semver-checks ## See whether the library's version says what changed in it (BASELINE=COMMIT)
+	$< semver-checks --package hostport-nft --baseline-rev $(BASELINE) --default-features
+
 .PHONY: reproducible
-reproducible: ## Build this machine's package twice from the last commit, in two folders: one hash
+reproducible: target/tools/bin/cargo-cyclonedx ## Build this machine's package and tarball twice from the last commit, in two folders: one hash
 	@rm -rf target/reproducible
 	for folder in one another-with-a-longer-name; do \
 		mkdir -p target/reproducible/$$folder; \
 		git archive HEAD | tar -x -C target/reproducible/$$folder; \
+		mkdir -p target/reproducible/$$folder/target && cp -R target/tools target/reproducible/$$folder/target; \
 		env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) --no-print-directory --directory target/reproducible/$$folder \
-			deb-files ARCHITECTURES=$(NATIVE); \
+			deb-files release-files ARCHITECTURES=$(NATIVE); \
 	done
-	sha256sum target/reproducible/*/$(DIST)/*.deb
-	test "$$(sha256sum target/reproducible/*/$(DIST)/*.deb | cut -d' ' -f1 | uniq | wc -l)" = 1
+	sha256sum target/reproducible/*/$(DIST)/*.{deb,tar.gz}
+	for kind in deb tar.gz; do \
+		test "$$(sha256sum target/reproducible/*/$(DIST)/*.$$kind | cut -d' ' -f1 | uniq | wc -l)" = 1; \
+	done

@@ -130,3 +130,8 @@ pub use restore::Restored;
 pub use set::{Counter, Published};
 pub use settings::{InvalidTableName, Settings, TableName};
 pub use skeleton::Table;
+
+/// The text that the package's page shows is tried as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -52,6 +52,14 @@ impl fmt::Display for Family {
 }
 
 /// A transport port, 1 to 65535.
+///
+/// ```
+/// use hostport_nft::Port;
+///
+/// assert_eq!("9000".parse::<Port>()?.get(), 9000);
+/// assert!("0".parse::<Port>().is_err() && "+80".parse::<Port>().is_err());
+/// # Ok::<(), hostport_nft::InvalidPort>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(NonZeroU16);
 
@@ -91,6 +99,15 @@ impl FromStr for Port {
 pub struct InvalidPort(String);
 
 /// A transport protocol with ports, by its IANA number.
+///
+/// ```
+/// use hostport_nft::Protocol;
+///
+/// let protocol: Protocol = "UDP".parse()?;
+/// assert_eq!((protocol.number(), protocol.to_string().as_str()), (17, "udp"));
+/// assert_eq!(Protocol::from_number(1), None, "ICMP has no ports");
+/// # Ok::<(), hostport_nft::InvalidProtocol>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Protocol {
@@ -147,6 +164,17 @@ impl FromStr for Protocol {
 pub struct InvalidProtocol(String);
 
 /// A host port: <hostIP, hostPort, protocol>, Kubernetes' uniqueness rule and the map's key.
+///
+/// ```
+/// use hostport_nft::{Family, HostPort, Protocol};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let host_ip = Family::Ip6.wildcard();
+/// let host = HostPort { host_ip, port: "53".parse()?, protocol: Protocol::Udp };
+/// assert_eq!((host.to_string().as_str(), host.family()), ("[::]:53/udp", Family::Ip6));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// The node's address; [`Family::wildcard`] stands for every local address of the family.
@@ -189,6 +217,20 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host port and the endpoint that it leads to, both of one family.
+///
+/// ```
+/// use hostport_nft::{Endpoint, HostPort, Mapping, Protocol};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let port = "9000".parse()?;
+/// let host = HostPort { host_ip: "192.0.2.1".parse()?, port, protocol: Protocol::Tcp };
+/// let endpoint = |ip: &str| Ok::<_, std::net::AddrParseError>(Endpoint { ip: ip.parse()?, port });
+/// let mapping = Mapping::new(host, endpoint("10.85.0.11")?)?;
+/// assert_eq!(mapping.to_string(), "192.0.2.1:9000/tcp -> 10.85.0.11:9000");
+/// assert!(Mapping::new(host, endpoint("2001:db8::11")?).is_err(), "of another family");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mapping {
     host: HostPort,
@@ -244,6 +286,15 @@ pub struct FamilyMismatch {
 /// 1 to 125 characters of `A-Z a-z 0-9 _ . + -`, the first one a letter, a digit or `_`: what OCI
 /// runtimes take as a container ID, what fits into nft's comment of 128 bytes (NFTNL_UDATA_COMMENT_MAXLEN
 /// in libnftnl), and what is safe as a file name.
+///
+/// ```
+/// use hostport_nft::OwnerId;
+///
+/// let owner: OwnerId = "6460c9198718413e".parse()?;
+/// assert_eq!(owner.as_str(), "6460c9198718413e");
+/// assert!("no spaces".parse::<OwnerId>().is_err());
+/// # Ok::<(), hostport_nft::InvalidOwner>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(Arc<str>);
 

@@ -52,6 +52,19 @@ impl FromStr for TableName {
 pub struct InvalidTableName;
 
 /// The settings of a ruleset. Two rulesets with equal settings are equal.
+///
+/// ```
+/// use hostport_nft::{Family, Settings, Table};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let settings = Settings { exclude: vec!["10.96.0.0/12".parse()?], ..Settings::default() };
+/// assert!(settings.is_excluded("10.96.0.1".parse()?));
+/// // What nft would show of it.
+/// let text = Table::new(Family::Ip, &settings).to_string();
+/// assert!(text.starts_with("table ip hostport {") && text.contains("10.96.0.0/12"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The name of the table, in both families.

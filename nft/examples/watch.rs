@@ -1,0 +1,29 @@
+//! Tells who removes something from hostport's tables, until it has told as many times as asked.
+//!
+//! As root: `cargo run --example watch -- 1`, and then elsewhere `nft flush ruleset`.
+
+use hostport_nft::{Heard, Removals, TableName};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut left: u32 = std::env::args().nth(1).map_or(Ok(u32::MAX), |text| text.parse())?;
+    // What programs of these names do is no news.
+    let own = ["hostport".to_owned()];
+    let mut removals = Removals::listen(TableName::default(), &own)?;
+    println!("listening");
+    while left > 0 {
+        match removals.hear() {
+            Ok(Heard::Removed { by }) => println!("{by} removed something of ours"),
+            Ok(Heard::Lost) => println!("something was missed: look at the tables"),
+            Ok(Heard::Nothing) => continue,
+            // Nothing came for ten seconds.
+            Err(hostport_nft::Error::Transport(error))
+                if error.kind() == std::io::ErrorKind::WouldBlock =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        left -= 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The library's examples, run.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hostport_tests::lab::{Lab, NODE4, tcp};
+use hostport_tests::runtime::{run, wait_until};
+
+/// The folder of the examples, built.
+fn examples() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "--package", "hostport-nft", "--examples"]);
+        build.args(["--features", "nftnl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        run(&mut build, Duration::from_secs(300)).expect_success();
+        let tests = std::env::current_exe().unwrap();
+        tests.ancestors().nth(2).unwrap().join("examples")
+    })
+}
+
+fn start(lab: &Lab, name: &str, arguments: &[&str]) -> Child {
+    let program = examples().join(name);
+    lab.node().run(|| {
+        Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().expect("an example")
+    })
+}
+
+fn line(child: &mut Child) -> String {
+    let mut text = String::new();
+    // A byte at a time, so that the next line is not read as well.
+    let mut reader = BufReader::with_capacity(1, child.stdout.as_mut().unwrap());
+    reader.read_line(&mut text).unwrap();
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn publish_publishes_and_withdraws() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let _server = pod.serve(8080);
+    let mut child = start(&lab, "publish", &[]);
+    assert_eq!(line(&mut child), "published: 0.0.0.0:9000/tcp -> 10.85.0.11:8080");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    let mut child = start(&lab, "publish", &["--withdraw"]);
+    assert!(line(&mut child).starts_with("withdrawn: 0.0.0.0:9000/tcp"));
+    assert!(child.wait().unwrap().success());
+    assert!(tcp(lab.client(), (NODE4, 9000)).is_err());
+}
+
+#[test]
+fn process_has_its_port_for_as_long_as_it_runs() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let _server = pod.serve(8080);
+    let mut process = pod.run(|| Command::new("sleep").arg("60").spawn().unwrap());
+    let pid = process.id().to_string();
+    let mut child = start(&lab, "process", &[&pid, "9000", "8080"]);
+    let said = line(&mut child);
+    assert_eq!(said, format!("0.0.0.0:9000/tcp leads to 10.85.0.11:8080 while process {pid} runs"));
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(line(&mut child), "0.0.0.0:9000/tcp is withdrawn");
+    assert!(child.wait().unwrap().success());
+    assert!(tcp(lab.client(), (NODE4, 9000)).is_err());
+    assert!(!lab.node().nft_list().contains("10.85.0.11"), "{}", lab.node().nft_list());
+}
+
+#[test]
+fn watch_tells_who_removed_something() {
+    let lab = Lab::new();
+    let mut child = start(&lab, "publish", &[]);
+    assert!(child.wait().unwrap().success());
+    let mut child = start(&lab, "watch", &["1"]);
+    assert_eq!(line(&mut child), "listening");
+    lab.node().nft("flush ruleset");
+    assert_eq!(line(&mut child), "nft removed something of ours");
+    assert!(wait_until(Duration::from_secs(5), || child.try_wait().unwrap().is_some()));
+}
+
+#[test]
+fn nftnl_batch_makes_our_table_beside_anothers() {
+    let lab = Lab::new();
+    let mut child = start(&lab, "nftnl_batch", &[]);
+    assert!(line(&mut child).starts_with("sent "));
+    let out = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let list = lab.node().nft_list();
+    assert!(list.contains("table ip own {") && list.contains("table ip hostport {"), "{list}");
+    assert!(out.contains("chain publish"), "{out}");
+}
