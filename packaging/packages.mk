@@ -95,6 +95,13 @@ BASELINE ?= $(PREVIOUS)
 semver: target/tools/bin/cargo-semver-checks ## See whether the library's version says what changed in it (BASELINE=COMMIT)
 	$< semver-checks --package hostport-nft --baseline-rev $(BASELINE) --default-features
 
+.PHONY: newcomer
+newcomer: ## Do what the docs tell a newcomer with podman, in a fresh Debian root, and write docs/newcomer.md (as root)
+	@packaging/install-packages package-test
+	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
+	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
+	packaging/newcomer $(PACKAGE_ROOT) $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb docs/newcomer.md
+
 .PHONY: reproducible
 reproducible: target/tools/bin/cargo-cyclonedx ## Build this machine's package and tarball twice from the last commit, in two folders: one hash
 	@rm -rf target/reproducible
