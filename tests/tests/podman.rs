@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hostport_tests::hook::{list, program, published, state_dir};
+use hostport_tests::hook::{Bundle, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Pod};
 use hostport_tests::runtime::{
     Container, Network, OciRuntime, Podman, Scratch, hook_configurations, run, wait_until,
@@ -300,4 +300,21 @@ fn kubelets_annotation_without_a_host_port_does_not_call_the_hook() {
         podman.remove(name).expect_success();
     }
     podman.run("asked", &web_in(&pod).annotation(KUBELET, KUBELET_9000)).expect_failure();
+}
+
+#[test]
+fn what_the_hook_says_of_a_bad_annotation_is_podmans_error_in_full() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let podman = podman_of(&lab, OciRuntime::Runc);
+    for bad in ["9000:http".to_owned(), format!("9000:8080;{}", "x".repeat(3000))] {
+        let said = Bundle::of(&pod).annotation(PORTS, &bad).prestart(lab.node(), &[]);
+        let line = said.stderr.trim_end();
+        assert!(said.code == Some(1) && line.starts_with("hostport: "), "{said:?}");
+        let failed = podman.run("bad", &web_in(&pod).annotation(PORTS, &bad));
+        assert_eq!(failed.code, Some(126), "{failed:?}");
+        let shown = failed.stderr.replace("\\\"", "\"").replace("\\\\", "\\");
+        assert!(shown.contains(line), "{line}\n{shown}");
+        podman.remove("bad");
+    }
 }

@@ -1,7 +1,7 @@
 //! The hook under runc itself: a bundle with hooks in config.json. runc runs in a lab's node, and the
 //! lab's client sends the packets.
 
-use hostport_tests::hook::{list, program, published, state_dir};
+use hostport_tests::hook::{Bundle, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, Pod};
 use hostport_tests::runtime::{Container, Hook, Network, Runc};
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_answers, assert_closed};
@@ -106,4 +106,25 @@ fn a_host_network_container_starts_and_publishes_nothing() {
     runc.run("web", &with_hooks(&lab, web, &["prestart", "poststop"])).expect_success();
     assert_nothing_left(&lab);
     runc.remove("web").expect_success();
+}
+
+#[test]
+fn what_the_hook_says_of_a_bad_annotation_is_shown_in_full_however_long_that_is() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let runc = Runc::in_node(lab.node().path());
+    let long = format!("9000:8080,{}", "\"\u{1b}[31m x\t".repeat(400));
+    for (name, bad) in [("short", "9000:http"), ("long", &long)] {
+        let bundle = Bundle::of(&pod).annotation(PORTS, bad);
+        let said = bundle.prestart(lab.node(), &[]);
+        let line = said.stderr.trim_end();
+        assert!(
+            said.code == Some(1) && line.starts_with("hostport: ") && line.lines().count() == 1
+        );
+        let web = with_hooks(&lab, web_in(&pod).annotation(PORTS, bad), &["createRuntime"]);
+        let failed = runc.run(name, &web).expect_failure();
+        // runc's log writes strings as Go does.
+        let shown = failed.stderr.replace("\\\"", "\"").replace("\\\\", "\\");
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
 }
