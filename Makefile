@@ -32,7 +32,7 @@ STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$
 include packaging/packages.mk
 include deploy/deploy.mk
 
-.PHONY: help build demo test monitoring-test vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
+.PHONY: help build demo test monitoring-test graphs vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,7 +60,12 @@ endurance: build ## Run the long tests (as root): races and containers by the th
 
 monitoring-test: build ## Hold alerts, dashboard and metrics against a real Prometheus (as root)
 	@packaging/install-packages monitoring
-	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored --skip graphs
+
+graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
+	@packaging/install-packages monitoring
+	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_GRAPHS=$(CURDIR)/docs/graphs.svg \
+		$(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored graphs
 
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
 	@packaging/install-packages vm

@@ -3,6 +3,7 @@
 
 pub mod doctor;
 pub mod firewalld;
+pub mod graphs;
 pub mod hook;
 pub mod install;
 pub mod lab;
