@@ -61,14 +61,15 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket. It is bound by the first request.
     pub fn open() -> Result<Self, Error> {
-        Self::open_for(NETLINK_ROUTE)
+        Self::open_for(NETLINK_ROUTE, "NETLINK_ROUTE")
     }
 
     /// One of another protocol that speaks in the same way.
-    pub(super) fn open_for(protocol: isize) -> Result<Self, Error> {
-        let socket = netlink_sys::Socket::new(protocol).map_err(Error::Open)?;
+    pub(super) fn open_for(protocol: isize, name: &'static str) -> Result<Self, Error> {
+        let failed = |source| Error::Open { name, source };
+        let socket = netlink_sys::Socket::new(protocol).map_err(failed)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))
-            .map_err(|errno| Error::Open(errno.into()))?;
+            .map_err(|errno| failed(errno.into()))?;
         // So that dumps of routes are filtered by the kernel. Before Linux 4.20 there is no such
         // option; the replies are checked in any case.
         let _ = socket.set_netlink_get_strict_chk(true);
@@ -287,8 +288,13 @@ fn is_interrupted(error: &io::Error) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No socket.
-    #[error("cannot open a netlink socket: {0}")]
-    Open(#[source] io::Error),
+    #[error("cannot open a {name} socket: {source}")]
+    Open {
+        /// The netlink protocol.
+        name: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
     /// Sending or receiving failed.
     #[error("{request}: {source}")]
     Io {

@@ -29,7 +29,7 @@ const WAITING: u32 = 1 << 10 | 1 << 7;
 /// # Errors
 /// [`Error::Refused`] where the kernel lacks tcp_diag or udp_diag.
 pub fn ipv6_only() -> Result<BTreeSet<u64>, Error> {
-    let mut socket = Socket::open_for(NETLINK_SOCK_DIAG)?;
+    let mut socket = Socket::open_for(NETLINK_SOCK_DIAG, "NETLINK_SOCK_DIAG")?;
     let mut inodes = BTreeSet::new();
     for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
         let mut fixed = [0; REQUEST];
