@@ -16,7 +16,7 @@ use crate::{Error, Family, HostPort};
 /// What [`HostPorts::restore`] changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
-    /// The families whose table was missing, or of another schema or other settings.
+    /// The families whose table was made anew: it was missing, not as it should be, or that was asked for.
     pub tables: Vec<Family>,
     /// Mappings that were not there, or were another owner's or led elsewhere.
     pub added: Vec<Published>,
@@ -75,9 +75,6 @@ impl HostPorts {
             if state == TableState::Missing && claims().next().is_none() {
                 continue;
             }
-            if state != TableState::Current {
-                restored.tables.push(family);
-            }
             let present = match state {
                 TableState::Missing => Vec::new(),
                 // A table that lost its map, or has another in its place, holds nothing of worth.
@@ -102,6 +99,7 @@ impl HostPorts {
             if !anew && state == TableState::Current && self.is_whole(family)? {
                 self.mend(&mut batch, family, present, &elements)?;
             } else {
+                restored.tables.push(family);
                 self.remake(&mut batch, family, state, elements);
             }
         }
@@ -117,8 +115,8 @@ impl HostPorts {
         }
     }
 
-    /// Replaces the elements that differ. A packet meets the table at any moment, which it may not where
-    /// the table is made anew: its old chains see the new ruleset, or its new ones the old.
+    /// Replaces the elements that differ, and leaves the chains in place. Where a table is made anew, a packet
+    /// that is under way just then may see its old chains with the new ruleset, or its new ones with the old.
     fn mend(
         &mut self,
         batch: &mut Batch,

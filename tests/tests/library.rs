@@ -154,7 +154,8 @@ fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
         ] {
             lab.node().nft(change);
             assert_ne!(ruleset(), before, "{change} did nothing");
-            host_ports.restore(&claims, &[]).unwrap();
+            let restored = host_ports.restore(&claims, &[]).unwrap();
+            assert_eq!(restored.tables, [Family::Ip], "after {change}");
             assert_eq!(ruleset(), before, "after {change}");
         }
     });

@@ -119,7 +119,10 @@ fn uninstall(node: &Node, folders: &Folders, containerd_is_clean: bool) -> Resul
     tighten(&folders.journal)?;
     let mut needed = match owners(&folders.journal) {
         Some(0) => None,
-        Some(count) => Some(format!("{count} running containers have host ports")),
+        Some(count) => Some(format!(
+            "{count} {} in the journal, whose host ports it withdraws when they end (hostport gc clears the dead)",
+            if count == 1 { "container is" } else { "containers are" }
+        )),
         None => Some(format!("the journal is not mounted at {:?}", folders.journal)),
     };
     if let Some(containerd) = &node.containerd {

@@ -204,7 +204,7 @@ fn the_program_stays_while_containers_that_run_need_it() {
     fs::write(&owner, "{}").unwrap();
     fs::write(node.at("journal/counters"), "").unwrap();
     let said = node.call(&["uninstall"]).expect_success();
-    assert!(said.stdout.contains("stays: 1 running containers have host ports"), "{said:?}");
+    assert!(said.stdout.contains("stays: 1 container is in the journal"), "{said:?}");
     assert_eq!((node.files("hooks").len(), node.files("bin")), (0, vec!["hostport".to_owned()]));
     let journal = fs::metadata(node.at("journal")).unwrap();
     assert_eq!(journal.permissions().mode() & 0o7777, 0o700, "as hostport insists on");

@@ -58,7 +58,8 @@ fn a_younger_chain_of_the_same_priority_comes_first_and_an_older_one_does_not() 
     assert_eq!(who(&ground), "other");
     assert_eq!(ground.doctor().only("translated-before")["severity"], "broken");
     // That makes our table the younger one.
-    hostport(ground.node(), &["restore", "--anew"]).expect_success();
+    let said = hostport(ground.node(), &["restore", "--anew"]).expect_success().stdout;
+    assert!(said.contains("made the table ip anew\n"), "{said}");
     assert_eq!(who(&ground), "web");
     let finding = ground.doctor().only("translated-before");
     assert_eq!(finding["severity"], "warning");
