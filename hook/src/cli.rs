@@ -216,11 +216,16 @@ pub enum Command {
 
     /// Print the ruleset as nft text: what the hook would apply, with what is published now
     #[command(
-        after_help = "Example:\n  hostport show --exclude 10.96.0.0/12 | nft --check --file -"
+        after_help = "Examples:\n  hostport show --exclude 10.96.0.0/12 | nft --check --file -\n  \
+            hostport show --json | jq '.nftables[].map | select(. != null) | .elem'"
     )]
     Show {
         #[command(flatten)]
         ruleset: RulesetArguments,
+
+        /// Print it as nft --json would list it
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -17,6 +17,16 @@ use crate::survey::{Found, Survey};
 use crate::{Error, Family, Settings};
 
 /// A family's table, as it was found.
+///
+/// ```no_run
+/// # use hostport_nft::{Family, HostPorts, Settings, State, survey::Survey};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// let audit = host_ports.audit(&Survey::read()?, Family::Ip)?;
+/// for difference in &audit.differences {
+///     println!("{difference}");
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
     /// Whether there is one, and whose.
@@ -34,6 +44,17 @@ pub struct Audit {
 }
 
 /// Whether there is a table, and whose.
+///
+/// ```no_run
+/// # use hostport_nft::{Family, HostPorts, Settings, State, survey::Survey};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// match host_ports.audit(&Survey::read()?, Family::Ip)?.state {
+///     State::Missing => println!("nothing was ever published, or somebody flushed the ruleset"),
+///     State::Foreign => println!("another program has a table of this name"),
+///     State::Ours => println!("it is hostport's"),
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum State {
     /// There is none.
@@ -47,6 +68,17 @@ pub enum State {
 
 impl HostPorts {
     /// Compares a family's table with what it should be under this object's settings. Changes nothing.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{Family, HostPorts, Settings, State, survey::Survey};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let survey = Survey::read()?;
+    /// for family in Family::ALL {
+    ///     let audit = host_ports.audit(&survey, family)?;
+    ///     println!("{family}: {} host ports, {} differences", audit.ports.len(), audit.differences.len());
+    /// }
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Contention`].
@@ -101,6 +133,14 @@ impl HostPorts {
 
     /// The settings that the tables in the kernel were made with, as their sets `excluded` and their
     /// comments tell; this object's own where there is no table. Changes nothing.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings, survey::Survey};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let settings = host_ports.present_settings(&Survey::read()?)?;
+    /// println!("excluded: {:?}", settings.exclude);
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`HostPorts::audit`].

@@ -61,6 +61,19 @@ impl HostPorts {
     /// `is_local` tells whether an address is one of this host's own: a flow that the host only
     /// forwards has the same port by chance.
     ///
+    /// ```no_run
+    /// # use hostport_nft::{Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Settings};
+    /// # let host_ip = Family::Ip.wildcard();
+    /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// let mapping = Mapping::new(host, endpoint)?;
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// // Here 192.0.2.1 is this host's only address.
+    /// let own = std::net::Ipv4Addr::new(192, 0, 2, 1);
+    /// let forgotten = host_ports.redirect_flows(&[mapping], |address| address == own)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`] or [`Error::Refused`]; some flows may then be
     /// forgotten and others not.
@@ -95,6 +108,16 @@ impl HostPorts {
 
     /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and returns how many
     /// there were.
+    ///
+    /// ```no_run
+    /// # use std::collections::BTreeSet;
+    /// # use hostport_nft::{HostPorts, Mapping, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let withdrawn = host_ports.withdraw(&"5e0f".parse()?, &BTreeSet::new(), &BTreeSet::new())?;
+    /// let withdrawn: Vec<Mapping> = withdrawn.iter().map(|published| published.mapping).collect();
+    /// host_ports.drop_flows(&withdrawn)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`HostPorts::redirect_flows`].

@@ -9,6 +9,17 @@ use crate::reply::Malformed;
 use crate::{Endpoint, Family, HostPort, Lack, OwnerId, TableName};
 
 /// Why an operation on the ruleset failed. The ruleset is then as it was, but for [`Error::Unanswered`].
+///
+/// ```no_run
+/// use hostport_nft::{Error, HostPorts, Settings};
+///
+/// match HostPorts::open(Settings::default()).and_then(|mut host_ports| host_ports.list()) {
+///     Ok(published) => println!("{} host ports", published.len()),
+///     Err(Error::NotPermitted) => eprintln!("only root may look"),
+///     // Each says what failed and what to do.
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -67,6 +78,20 @@ pub enum Error {
 }
 
 /// A host port that another owner has.
+///
+/// ```no_run
+/// # use hostport_nft::{Error, Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
+/// # let host_ip = Family::Ip.wildcard();
+/// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+/// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+/// # let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
+/// # let publication = Publication { claims: vec![claim], ..Publication::default() };
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// if let Err(Error::Taken(taken)) = host_ports.publish(&publication, |_| false) {
+///     println!("{} leads to {} already", taken.host, taken.endpoint);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "host port {host} is taken by {} (endpoint {endpoint}): stop that one, or choose another host port",

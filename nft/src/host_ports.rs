@@ -17,6 +17,14 @@ use crate::{Error, Family, HostPort, Settings, listing};
 /// The host ports of a network namespace: the tables in its kernel, and a socket to them.
 ///
 /// Publishing is in [`HostPorts::publish`], withdrawing in [`HostPorts::withdraw`].
+///
+/// ```no_run
+/// use hostport_nft::{HostPorts, Settings};
+///
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// println!("{} host ports", host_ports.list()?.len());
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct HostPorts {
     pub(crate) socket: Socket,
@@ -36,6 +44,13 @@ pub(crate) enum TableState {
 impl HostPorts {
     /// Opens the ruleset of the network namespace that the calling thread is in. Changes nothing.
     ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let exclude = vec!["10.96.0.0/12".parse()?];
+    /// let host_ports = HostPorts::open(Settings { exclude, ..Settings::default() })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Open`] if there is no netfilter netlink.
     pub fn open(settings: Settings) -> Result<Self, Error> {
@@ -45,6 +60,14 @@ impl HostPorts {
     /// Ends the work without waiting for what the kernel does at its end: after a removal it frees what
     /// was removed before the socket is closed, which takes about ten milliseconds. Before Linux 6.9 there
     /// is no way round it, and this takes as long as dropping the value.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// host_ports.remove()?;
+    /// host_ports.leave();
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     pub fn leave(self) {
         self.socket.leave();
     }
@@ -53,6 +76,15 @@ impl HostPorts {
     ///
     /// Elements that somebody else's hand put into the map and that are no mappings are left out. The
     /// kernel restarts its walk for every 32 KiB of a list: for very many ports this takes long.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// for published in host_ports.list()? {
+    ///     println!("{}", published.mapping);
+    /// }
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], or [`Error::Contention`] if the list kept
@@ -68,6 +100,16 @@ impl HostPorts {
 
     /// What is published at one host port, without reading any other.
     ///
+    /// ```no_run
+    /// # use hostport_nft::{Family, HostPort, HostPorts, Protocol, Settings};
+    /// let host_ip = Family::Ip.wildcard();
+    /// let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+    /// if let Some(published) = HostPorts::open(Settings::default())?.get(host)? {
+    ///     println!("{host} leads to {}", published.mapping.endpoint());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotPermitted`] or [`Error::Transport`].
     pub fn get(&mut self, host: HostPort) -> Result<Option<Published>, Error> {
@@ -81,6 +123,15 @@ impl HostPorts {
     /// The tables as they are in the kernel, but for the settings: those are this object's own.
     ///
     /// A table that is not there is shown as it would be made.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// for table in host_ports.tables()? {
+    ///     print!("{table}");
+    /// }
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`HostPorts::list`].
@@ -97,6 +148,15 @@ impl HostPorts {
 
     /// Whether the tables that exist were made with this object's settings.
     ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// if !host_ports.is_current()? {
+    ///     println!("the next publication will replace the tables");
+    /// }
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`] or [`Error::ForeignTable`].
     pub fn is_current(&mut self) -> Result<bool, Error> {
@@ -109,6 +169,14 @@ impl HostPorts {
     }
 
     /// Removes both tables with all that is published, in one transaction. True if there was one.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// assert!(host_ports.remove()?, "there were tables");
+    /// assert!(!host_ports.remove()?, "and now there are none");
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or

@@ -96,6 +96,7 @@ mod expression;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host_ports;
+mod json;
 mod listing;
 mod mapping;
 mod message;

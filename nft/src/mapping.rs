@@ -12,6 +12,12 @@ use std::sync::Arc;
 use thiserror::Error;
 
 /// An IP family, and with it the nftables table that holds its mappings.
+///
+/// ```
+/// use hostport_nft::Family;
+///
+/// assert_eq!(Family::ALL.map(|family| family.to_string()), ["ip", "ip6"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4, table `ip`.
@@ -22,9 +28,21 @@ pub enum Family {
 
 impl Family {
     /// Both families, in the order in which they are always processed.
+    ///
+    /// ```
+    /// # use hostport_nft::Family;
+    /// let wildcards = Family::ALL.map(|family| family.wildcard().to_string());
+    /// assert_eq!(wildcards, ["0.0.0.0", "::"]);
+    /// ```
     pub const ALL: [Family; 2] = [Family::Ip, Family::Ip6];
 
     /// The family of an address.
+    ///
+    /// ```
+    /// # use hostport_nft::Family;
+    /// assert_eq!(Family::of("2001:db8::11".parse()?), Family::Ip6);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Family::Ip,
@@ -33,6 +51,11 @@ impl Family {
     }
 
     /// The wildcard address: 0.0.0.0 or ::.
+    ///
+    /// ```
+    /// # use hostport_nft::Family;
+    /// assert_eq!(Family::Ip6.wildcard(), std::net::Ipv6Addr::UNSPECIFIED);
+    /// ```
     pub fn wildcard(self) -> IpAddr {
         match self {
             Family::Ip => Ipv4Addr::UNSPECIFIED.into(),
@@ -65,11 +88,21 @@ pub struct Port(NonZeroU16);
 
 impl Port {
     /// The port, unless it is zero.
+    ///
+    /// ```
+    /// # use hostport_nft::Port;
+    /// assert!(Port::new(9000).is_some() && Port::new(0).is_none());
+    /// ```
     pub fn new(port: u16) -> Option<Self> {
         NonZeroU16::new(port).map(Port)
     }
 
     /// The number, in host byte order.
+    ///
+    /// ```
+    /// # use hostport_nft::Port;
+    /// assert_eq!(Port::new(9000).map(Port::get), Some(9000));
+    /// ```
     pub fn get(self) -> u16 {
         self.0.get()
     }
@@ -94,6 +127,13 @@ impl FromStr for Port {
 }
 
 /// Text that is not a port.
+///
+/// ```
+/// use hostport_nft::{InvalidPort, Port};
+///
+/// let refused: InvalidPort = "65536".parse::<Port>().unwrap_err();
+/// assert_eq!(refused.to_string(), "\"65536\" is not a port: use a number from 1 to 65535");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a port: use a number from 1 to 65535")]
 pub struct InvalidPort(String);
@@ -121,11 +161,21 @@ pub enum Protocol {
 
 impl Protocol {
     /// The number in the IP header's protocol field.
+    ///
+    /// ```
+    /// # use hostport_nft::Protocol;
+    /// assert_eq!(Protocol::Sctp.number(), 132);
+    /// ```
     pub fn number(self) -> u8 {
         self as u8
     }
 
     /// The protocol of an IP header's protocol field, if it is one of the three.
+    ///
+    /// ```
+    /// # use hostport_nft::Protocol;
+    /// assert_eq!((Protocol::from_number(6), Protocol::from_number(58)), (Some(Protocol::Tcp), None));
+    /// ```
     pub fn from_number(number: u8) -> Option<Self> {
         [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
             .into_iter()
@@ -159,6 +209,13 @@ impl FromStr for Protocol {
 }
 
 /// Text that is not a protocol.
+///
+/// ```
+/// use hostport_nft::{InvalidProtocol, Protocol};
+///
+/// let refused: InvalidProtocol = "icmp".parse::<Protocol>().unwrap_err();
+/// assert_eq!(refused.to_string(), "\"icmp\" is not a protocol: use tcp, udp or sctp");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a protocol: use tcp, udp or sctp")]
 pub struct InvalidProtocol(String);
@@ -187,6 +244,14 @@ pub struct HostPort {
 
 impl HostPort {
     /// The family, and so the table, of this host port.
+    ///
+    /// ```
+    /// # use hostport_nft::{Endpoint, Family, HostPort, Mapping, Protocol};
+    /// # let (host_ip, port) = ("192.0.2.1".parse()?, "9000".parse()?);
+    /// # let host = HostPort { host_ip, port, protocol: Protocol::Tcp };
+    /// assert_eq!(host.family(), Family::Ip);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn family(&self) -> Family {
         Family::of(self.host_ip)
     }
@@ -201,6 +266,14 @@ impl fmt::Display for HostPort {
 }
 
 /// Where a host port leads: a pod's address and the port that its container listens on.
+///
+/// ```
+/// use hostport_nft::Endpoint;
+///
+/// let endpoint = Endpoint { ip: "2001:db8::11".parse()?, port: "8080".parse()? };
+/// assert_eq!(endpoint.to_string(), "[2001:db8::11]:8080");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// The pod's address.
@@ -240,6 +313,16 @@ pub struct Mapping {
 impl Mapping {
     /// Joins the two.
     ///
+    /// ```
+    /// # use hostport_nft::{Endpoint, Family, HostPort, Mapping, Protocol};
+    /// # let (host_ip, port) = ("192.0.2.1".parse()?, "9000".parse()?);
+    /// # let host = HostPort { host_ip, port, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// let mapping = Mapping::new(host, endpoint)?;
+    /// assert_eq!((mapping.host(), mapping.endpoint()), (host, endpoint));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`FamilyMismatch`] if one is IPv4 and the other IPv6: DNAT does not change the family.
     pub fn new(host: HostPort, endpoint: Endpoint) -> Result<Self, FamilyMismatch> {
@@ -251,16 +334,43 @@ impl Mapping {
     }
 
     /// The host port.
+    ///
+    /// ```
+    /// # use hostport_nft::{Endpoint, Family, HostPort, Mapping, Protocol};
+    /// # let (host_ip, port) = ("192.0.2.1".parse()?, "9000".parse()?);
+    /// # let host = HostPort { host_ip, port, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// assert_eq!(Mapping::new(host, endpoint)?.host(), host);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn host(&self) -> HostPort {
         self.host
     }
 
     /// The endpoint behind it.
+    ///
+    /// ```
+    /// # use hostport_nft::{Endpoint, Family, HostPort, Mapping, Protocol};
+    /// # let (host_ip, port) = ("192.0.2.1".parse()?, "9000".parse()?);
+    /// # let host = HostPort { host_ip, port, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// assert_eq!(Mapping::new(host, endpoint)?.endpoint(), endpoint);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
 
     /// The family of both.
+    ///
+    /// ```
+    /// # use hostport_nft::{Endpoint, Family, HostPort, Mapping, Protocol};
+    /// # let (host_ip, port) = ("192.0.2.1".parse()?, "9000".parse()?);
+    /// # let host = HostPort { host_ip, port, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// assert_eq!(Mapping::new(host, endpoint)?.family(), Family::Ip);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn family(&self) -> Family {
         self.host.family()
     }
@@ -274,6 +384,17 @@ impl fmt::Display for Mapping {
 }
 
 /// A host port of one family and an endpoint of the other.
+///
+/// ```
+/// use hostport_nft::{Endpoint, FamilyMismatch, HostPort, Mapping, Protocol};
+///
+/// let port = "9000".parse()?;
+/// let host = HostPort { host_ip: "192.0.2.1".parse()?, port, protocol: Protocol::Tcp };
+/// let endpoint = Endpoint { ip: "2001:db8::11".parse()?, port };
+/// let refused: FamilyMismatch = Mapping::new(host, endpoint).unwrap_err();
+/// assert!(refused.to_string().ends_with("the two are of different IP families"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{host} cannot lead to {endpoint}: the two are of different IP families")]
 pub struct FamilyMismatch {
@@ -300,9 +421,21 @@ pub struct OwnerId(Arc<str>);
 
 impl OwnerId {
     /// The longest ID, in bytes.
+    ///
+    /// ```
+    /// # use hostport_nft::OwnerId;
+    /// assert!("a".repeat(OwnerId::MAX_LEN).parse::<OwnerId>().is_ok());
+    /// assert!("a".repeat(OwnerId::MAX_LEN + 1).parse::<OwnerId>().is_err());
+    /// ```
     pub const MAX_LEN: usize = 125;
 
     /// The ID as text.
+    ///
+    /// ```
+    /// # use hostport_nft::OwnerId;
+    /// assert_eq!("5e0f".parse::<OwnerId>()?.as_str(), "5e0f");
+    /// # Ok::<(), hostport_nft::InvalidOwner>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -328,6 +461,13 @@ impl FromStr for OwnerId {
 }
 
 /// Text that is not an owner's ID.
+///
+/// ```
+/// use hostport_nft::{InvalidOwner, OwnerId};
+///
+/// let refused: InvalidOwner = "../journal".parse::<OwnerId>().unwrap_err();
+/// assert!(refused.to_string().starts_with("\"../journal\" is not a container ID"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{0:?} is not a container ID: use 1 to {max} characters of A-Z a-z 0-9 _ . + -, \

@@ -26,6 +26,17 @@ use crate::settings::TableName;
 use crate::skeleton::{Chain, Hook, Table};
 
 /// One message to the kernel, without the sequence number that it gets when it is sent.
+///
+/// ```
+/// use hostport_nft::{Family, Settings, Table};
+///
+/// for (sequence, message) in Table::new(Family::Ip, &Settings::default()).messages().iter().enumerate() {
+///     let bytes = message.encode(sequence as u32);
+///     // A header in the machine's byte order begins with the length (struct nlmsghdr in linux/netlink.h).
+///     let [a, b, c, d, ..] = bytes[..] else { panic!() };
+///     assert_eq!(u32::from_ne_bytes([a, b, c, d]) as usize, bytes.len());
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     flags: u16,
@@ -318,6 +329,13 @@ impl Message {
     }
 
     /// The bytes to send.
+    ///
+    /// ```
+    /// # use hostport_nft::{Family, Settings, Table};
+    /// let messages = Table::new(Family::Ip, &Settings::default()).messages();
+    /// let bytes = messages[0].encode(7);
+    /// assert_eq!(bytes[8..12], 7u32.to_ne_bytes());
+    /// ```
     pub fn encode(&self, sequence: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.append(&mut bytes, sequence, 0);

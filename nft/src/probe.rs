@@ -15,6 +15,15 @@ use crate::statement::{Rule, Statement};
 use crate::{Error, Family, Settings, TableName};
 
 /// A part of the ruleset that the kernel does not take.
+///
+/// ```no_run
+/// # use hostport_nft::{HostPorts, Settings};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// for lack in host_ports.probe()? {
+///     println!("{lack}"); // the kernel lacks nft_masq, for a rule of the chain postrouting: ...
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
     /// The family of the table.
@@ -38,6 +47,13 @@ impl fmt::Display for Lack {
 
 impl HostPorts {
     /// The first part of each family's ruleset that the kernel does not take; empty if it takes all.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// assert!(host_ports.probe()?.is_empty(), "this kernel takes the whole ruleset");
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::Transport`].

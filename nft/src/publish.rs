@@ -13,6 +13,16 @@ use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::{Error, Family, HostPort, Mapping, OwnerId, Taken};
 
 /// A mapping that somebody asks for.
+///
+/// ```
+/// use hostport_nft::{Claim, Endpoint, Family, HostPort, Mapping, Protocol};
+///
+/// let host_ip = Family::Ip.wildcard();
+/// let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+/// let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+/// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Who asks.
@@ -22,6 +32,14 @@ pub struct Claim {
 }
 
 /// The link by which the node reaches the endpoints of one family.
+///
+/// ```
+/// use hostport_nft::{Family, Link, Publication};
+///
+/// // Link 4 is the bridge of the endpoint, and bridge-nf-call-iptables is off.
+/// let link = Link { family: Family::Ip, index: 4, bypasses: true };
+/// let publication = Publication { links: vec![link], ..Publication::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
     /// The family of the endpoints.
@@ -34,6 +52,16 @@ pub struct Link {
 }
 
 /// What one container asks to have published.
+///
+/// ```
+/// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
+/// # let host_ip = Family::Ip.wildcard();
+/// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+/// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+/// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
+/// let publication = Publication { claims: vec![claim], ..Publication::default() };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Publication {
     /// The mappings; no host port twice.
@@ -91,6 +119,20 @@ const A_HAIRPIN: Label = "a hairpin element";
 const A_LINK: Label = "a link element";
 
 /// What [`HostPorts::publish`] did.
+///
+/// ```no_run
+/// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
+/// # let host_ip = Family::Ip.wildcard();
+/// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+/// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+/// # let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
+/// # let publication = Publication { claims: vec![claim], ..Publication::default() };
+/// let changes = HostPorts::open(Settings::default())?.publish(&publication, |_| true)?;
+/// for published in changes.taken_over {
+///     println!("{} was another's", published.mapping);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// The mappings that were not there before.
@@ -107,6 +149,20 @@ impl HostPorts {
     /// owner already has is left as it is, and one that leads elsewhere is replaced. Where another
     /// owner has a host port, `may_take` decides: a port that is taken over changes hands in the
     /// transaction, and only if it is still what `may_take` saw.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
+    /// # let host_ip = Family::Ip.wildcard();
+    /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
+    /// let publication = Publication { claims: vec![claim], ..Publication::default() };
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// // Whoever has the port already keeps it.
+    /// let changes = host_ports.publish(&publication, |_taken| false)?;
+    /// assert_eq!(changes.added.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::NotPermitted`],

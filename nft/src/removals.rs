@@ -22,6 +22,16 @@ const TABLE_NAME: u16 = 1;
 const NFTA_GEN_PROC_NAME: u16 = 3;
 
 /// A listener for removals from the tables of a name, in the network namespace it was made in.
+///
+/// ```no_run
+/// use hostport_nft::{Heard, Removals, TableName};
+///
+/// let mut removals = Removals::listen(TableName::default(), &["hostport".to_owned()])?;
+/// if let Heard::Removed { by } = removals.hear()? {
+///     println!("{by} removed something of ours");
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Removals {
     socket: Socket,
@@ -33,6 +43,17 @@ pub struct Removals {
 }
 
 /// What a listener heard.
+///
+/// ```no_run
+/// # use hostport_nft::{Heard, Removals, TableName};
+/// # let mut removals = Removals::listen(TableName::default(), &[])?;
+/// match removals.hear()? {
+///     Heard::Nothing => {}
+///     Heard::Removed { by } => println!("{by} removed something of ours"),
+///     Heard::Lost => println!("something was missed: look at the tables"),
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// Nothing that removes anything of ours.
@@ -49,6 +70,12 @@ pub enum Heard {
 impl Removals {
     /// Listens from now on. Transactions made by programs of the names `own` do not count.
     ///
+    /// ```no_run
+    /// # use hostport_nft::{Removals, TableName};
+    /// let removals = Removals::listen(TableName::default(), &["hostport".to_owned()])?;
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Open`].
     pub fn listen(table: TableName, own: &[String]) -> Result<Self, Error> {
@@ -56,6 +83,13 @@ impl Removals {
     }
 
     /// Reads what has been told; waits if nothing has.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{Removals, TableName};
+    /// let mut removals = Removals::listen(TableName::default(), &[])?;
+    /// println!("{:?}", removals.hear()?);
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Transport`], also where nothing came for 10 seconds (EAGAIN), or [`Error::Malformed`].

@@ -27,6 +27,12 @@ pub(crate) enum Reply<'a> {
 }
 
 /// Bytes that are not what the kernel's protocol says.
+///
+/// ```
+/// use hostport_nft::Malformed;
+///
+/// assert_eq!(Malformed.to_string(), "the kernel's reply is malformed");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the kernel's reply is malformed")]
 pub struct Malformed;

@@ -14,6 +14,14 @@ use crate::survey::Survey;
 use crate::{Error, Family, HostPort};
 
 /// What [`HostPorts::restore`] changed.
+///
+/// ```no_run
+/// # use hostport_nft::{HostPorts, Settings};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// let restored = host_ports.restore(&[], &[])?;
+/// println!("{} were right, {} should not have been there", restored.kept, restored.removed.len());
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
     /// The families whose table was made anew: it was missing, not as it should be, or that was asked for.
@@ -34,6 +42,18 @@ impl HostPorts {
     /// that what somebody did to its chains and sets is undone. A mapping that was right keeps its counter.
     /// Tracked connections stay as they are.
     ///
+    /// ```no_run
+    /// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
+    /// # let host_ip = Family::Ip.wildcard();
+    /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let restored = host_ports.restore(&[claim], &[])?;
+    /// println!("{} were missing", restored.added.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
     pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
@@ -42,6 +62,14 @@ impl HostPorts {
 
     /// As [`HostPorts::restore`], but makes the tables anew in any case: their chains are then the youngest,
     /// which the kernel calls first among those of one priority (nf_hook_entries_grow).
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let restored = host_ports.restore_anew(&[], &[])?;
+    /// println!("made anew: {:?}", restored.tables);
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`HostPorts::restore`].

@@ -28,7 +28,8 @@ impl DataType {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The name that nft has for the type.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             DataType::Ipv4Addr => "ipv4_addr",
             DataType::Ipv6Addr => "ipv6_addr",
@@ -56,7 +57,7 @@ impl DataType {
         types.iter().map(|part| part.length()).sum()
     }
 
-    fn joined_name(types: &[DataType]) -> String {
+    pub(crate) fn joined_name(types: &[DataType]) -> String {
         types.iter().map(|part| part.name()).collect::<Vec<_>>().join(" . ")
     }
 }
@@ -156,6 +157,12 @@ fn interval(prefix: IpNet) -> Vec<Element> {
 }
 
 /// The values of a counter.
+///
+/// ```
+/// use hostport_nft::Counter;
+///
+/// assert_eq!(Counter::default(), Counter { packets: 0, bytes: 0 });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counter {
     /// Packets seen; in a NAT rule that is the first packet of each connection.
@@ -186,6 +193,16 @@ impl Counter {
 }
 
 /// A mapping that is published: an element of the map `ports`.
+///
+/// ```no_run
+/// use hostport_nft::{HostPorts, Settings};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// for published in host_ports.list()? {
+///     let owner = published.owner.map_or("nobody".to_owned(), |owner| owner.to_string());
+///     println!("{} is {owner}'s, {} connections", published.mapping, published.counter.packets);
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The host port and its endpoint.

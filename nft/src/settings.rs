@@ -13,11 +13,24 @@ use crate::Family;
 ///
 /// The kernel takes nearly anything (NFT_TABLE_MAXNAMELEN is 256); this is what nft's own grammar
 /// takes without quotes, so that an operator can type it.
+///
+/// ```
+/// use hostport_nft::TableName;
+///
+/// assert_eq!(TableName::default().to_string(), "hostport");
+/// assert_eq!("edge-2".parse::<TableName>()?.as_str(), "edge-2");
+/// # Ok::<(), hostport_nft::InvalidTableName>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableName(String);
 
 impl TableName {
     /// The name as text.
+    ///
+    /// ```
+    /// # use hostport_nft::TableName;
+    /// assert_eq!(TableName::default().as_str(), "hostport");
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,6 +60,12 @@ impl FromStr for TableName {
 }
 
 /// Text that cannot name a table.
+///
+/// ```
+/// use hostport_nft::{InvalidTableName, TableName};
+///
+/// assert_eq!("no spaces".parse::<TableName>(), Err(InvalidTableName));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a table name is a letter, then letters, digits, _ or -, at most 64 characters")]
 pub struct InvalidTableName;
@@ -84,6 +103,14 @@ impl Default for Settings {
 
 impl Settings {
     /// Whether a host port on this address would never be looked up.
+    ///
+    /// ```
+    /// # use hostport_nft::Settings;
+    /// // IPv6 has no route_localnet, so nothing can be published there.
+    /// assert!(Settings::default().is_excluded("::1".parse()?));
+    /// assert!(!Settings::default().is_excluded("127.0.0.1".parse()?));
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     pub fn is_excluded(&self, host_ip: IpAddr) -> bool {
         self.excluded(Family::of(host_ip)).iter().any(|net| net.contains(&host_ip))
     }

@@ -12,6 +12,13 @@ use crate::settings::{Settings, TableName};
 use crate::statement::{Field, Rule, Statement};
 
 /// The table of one family, with everything in it.
+///
+/// ```
+/// use hostport_nft::{Family, Settings, Table};
+///
+/// let table = Table::new(Family::Ip6, &Settings::default());
+/// print!("{table}"); // what `nft --file` takes
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     pub(crate) family: Family,
@@ -76,6 +83,12 @@ const OUTPUT: &str = "output";
 
 impl Table {
     /// The table with nothing published.
+    ///
+    /// ```
+    /// # use hostport_nft::{Family, Settings, Table};
+    /// let table = Table::new(Family::Ip, &Settings::default());
+    /// assert!(table.to_string().contains("fib daddr type local goto publish"));
+    /// ```
     pub fn new(family: Family, settings: &Settings) -> Self {
         Table::with(family, settings, Elements::default())
     }
@@ -111,6 +124,13 @@ impl Table {
     /// The messages that create the table, in order; none of them may be left out.
     ///
     /// The first one fails with EEXIST where the table exists.
+    ///
+    /// ```
+    /// # use hostport_nft::{Family, Settings, Table};
+    /// let table = Table::new(Family::Ip, &Settings::default());
+    /// // One for the table, four for its sets, five for its chains, and one for each rule.
+    /// assert_eq!(table.messages().len(), 1 + 4 + 5 + 9);
+    /// ```
     pub fn messages(&self) -> Vec<Message> {
         let mut messages = vec![Message::new_table(self)];
         for (index, set) in self.sets.iter().enumerate() {

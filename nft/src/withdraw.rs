@@ -19,6 +19,18 @@ impl HostPorts {
     /// that the owner is known to have had: for an owner that lost all of its host ports to others,
     /// nothing else tells them. It may be empty.
     ///
+    /// ```no_run
+    /// # use std::collections::BTreeSet;
+    /// # use hostport_nft::{Family, HostPort, HostPorts, Protocol, Settings};
+    /// # let host_ip = Family::Ip.wildcard();
+    /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let hosts = BTreeSet::from([host]);
+    /// let withdrawn = host_ports.withdraw(&"5e0f".parse()?, &hosts, &BTreeSet::new())?;
+    /// println!("{} host ports were still its own", withdrawn.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Refused`], or [`Error::Contention`] if
     /// others kept changing the ruleset; [`Error::Unanswered`] if it is not known whether they are

@@ -69,7 +69,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Restore { ruleset, anew } => restore::run(&ruleset, anew, &place)?,
         Command::Gc { dry_run } => gc::run(dry_run, &place)?,
         Command::Watch { ruleset, metrics_listen } => watch::run(&ruleset, metrics_listen, &place)?,
-        Command::Show { ruleset } => show::run(ruleset.settings(place.table))?,
+        Command::Show { ruleset, json } => show::run(ruleset.settings(place.table), json)?,
         Command::Doctor { json } => return doctor::run(json, &place),
         Command::Explain { question, json } => return explain::run(&question, json, &place),
     }

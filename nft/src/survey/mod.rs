@@ -44,6 +44,25 @@ enum At {
 }
 
 /// The ruleset of a network namespace as it was at one moment.
+///
+/// ```no_run
+/// # use hostport_nft::{Family, Protocol, survey::{Packet, Survey}};
+/// # let packet = Packet {
+/// #     family: Family::Ip,
+/// #     protocol: Protocol::Tcp,
+/// #     source: None,
+/// #     destination: None,
+/// #     port: "8080".parse()?,
+/// #     local: false,
+/// #     translated: true,
+/// #     in_link: None,
+/// #     out_link: None,
+/// # };
+/// for judgement in Survey::read()?.dropping(&packet) {
+///     println!("{} {} drops it", judgement.table, judgement.chain);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Survey {
     tables: BTreeMap<(u8, String), TableObject>,
@@ -59,6 +78,13 @@ struct Chain {
 }
 
 /// Where a packet comes from.
+///
+/// ```
+/// use hostport_nft::survey::Origin;
+///
+/// // A packet from outside meets other chains than one of this host's own.
+/// assert_ne!(Origin::Outside, Origin::Host);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// From a link: the hook prerouting.
@@ -68,6 +94,20 @@ pub enum Origin {
 }
 
 /// A base chain of others that decides on a packet.
+///
+/// ```
+/// use hostport_nft::survey::{Deed, Judgement};
+///
+/// let judgement = Judgement {
+///     table: "inet filter".to_owned(),
+///     chain: "forward".to_owned(),
+///     priority: 0,
+///     certain: true,
+///     by: Deed::Policy,
+/// };
+/// let Judgement { table, chain, by, .. } = judgement;
+/// assert_eq!(format!("{table} {chain}: {by}"), "inet filter forward: its policy");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// The chain's table, as nft names it: `ip filter`.
@@ -83,6 +123,13 @@ pub struct Judgement {
 }
 
 /// What in a chain decided.
+///
+/// ```
+/// use hostport_nft::survey::Deed;
+///
+/// let deed = Deed::Rule { chain: "DOCKER-USER".to_owned(), handle: 12 };
+/// assert_eq!(deed.to_string(), "the rule with handle 12 in DOCKER-USER");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
     /// The base chain's policy.
@@ -135,6 +182,12 @@ impl Fate {
 
 impl Survey {
     /// Reads the ruleset of the network namespace that the calling thread is in.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::survey::Survey;
+    /// let survey = Survey::read()?;
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Open`], [`Error::NotPermitted`], [`Error::Transport`], or [`Error::Contention`] if
@@ -221,6 +274,26 @@ impl Survey {
     }
 
     /// The forward chains that drop a packet.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{Family, Protocol, survey::{Packet, Survey}};
+    /// # let packet = Packet {
+    /// #     family: Family::Ip,
+    /// #     protocol: Protocol::Tcp,
+    /// #     source: None,
+    /// #     destination: None,
+    /// #     port: "8080".parse()?,
+    /// #     local: false,
+    /// #     translated: true,
+    /// #     in_link: None,
+    /// #     out_link: None,
+    /// # };
+    /// for judgement in Survey::read()?.dropping(&packet) {
+    ///     let drops = if judgement.certain { "drops" } else { "may drop" };
+    ///     println!("{} {} {drops} it: {}", judgement.table, judgement.chain, judgement.by);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn dropping(&mut self, packet: &Packet) -> Vec<Judgement> {
         let mut judgements = Vec::new();
         for (name, base) in self.base_chains(packet.family, At::Forward, "filter") {
@@ -239,6 +312,26 @@ impl Survey {
 
     /// The nat chains of others that translate a packet's destination, and come before hostport's own
     /// or may do so.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{Family, Protocol, TableName, survey::{Origin, Packet, Survey}};
+    /// # let packet = Packet {
+    /// #     family: Family::Ip,
+    /// #     protocol: Protocol::Tcp,
+    /// #     source: None,
+    /// #     destination: None,
+    /// #     port: "8080".parse()?,
+    /// #     local: false,
+    /// #     translated: true,
+    /// #     in_link: None,
+    /// #     out_link: None,
+    /// # };
+    /// let mut survey = Survey::read()?;
+    /// for judgement in survey.translating(&packet, Origin::Outside, &TableName::default()) {
+    ///     println!("{} {} comes first", judgement.table, judgement.chain);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn translating(
         &mut self,
         packet: &Packet,

@@ -5,6 +5,24 @@ use std::net::IpAddr;
 use crate::{Family, Port, Protocol};
 
 /// The first packet of a connection, as far as anything is known of it.
+///
+/// ```
+/// use hostport_nft::{Family, Protocol, survey::Packet};
+///
+/// // The first packet from anybody to port 9000 of this host.
+/// let packet = Packet {
+///     family: Family::Ip,
+///     protocol: Protocol::Tcp,
+///     source: None,
+///     destination: Some("192.0.2.1".parse()?),
+///     port: "9000".parse()?,
+///     local: true,
+///     translated: false,
+///     in_link: None,
+///     out_link: None,
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// The IP family.
@@ -28,6 +46,12 @@ pub struct Packet {
 }
 
 /// A link, by index and name.
+///
+/// ```
+/// use hostport_nft::survey::Interface;
+///
+/// let lo = Interface { index: 1, name: b"lo".to_vec() };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Its index.

@@ -124,6 +124,14 @@ impl Netns {
         self.run(|| pipe(Command::new("nft").args(["-f", "-"]), ruleset));
     }
 
+    /// A table as nft's JSON objects.
+    pub fn nft_list_json(&self, family: &str, table: &str) -> Vec<serde_json::Value> {
+        let list = ["--json", "list", "table", family, table];
+        let text = self.run(|| pipe(Command::new("nft").args(list), ""));
+        let all: serde_json::Value = serde_json::from_str(&text).expect("nft's JSON");
+        all["nftables"].as_array().expect("nft's objects").clone()
+    }
+
     /// The whole ruleset as nft prints it.
     pub fn nft_list(&self) -> String {
         self.run(|| pipe(Command::new("nft").args(["list", "ruleset"]), ""))

@@ -1,0 +1,201 @@
+//! The ruleset as JSON, in the shapes that `nft --json list ruleset` writes (libnftables-json(5)).
+//!
+//! ```text
+//! {"map": {"family": "ip", "table": "hostport", "name": "ports", "type": [..], "map": [..], "elem": [..]}}
+//! {"rule": {"family": "ip", "table": "hostport", "chain": "publish", "expr": [..]}}
+//! ```
+
+use serde_json::{Map, Value, json};
+
+use crate::set::{Contents, Counter, DataType, Hairpin, Published, SameLink, Set};
+use crate::skeleton::{Chain, Table};
+use crate::statement::{Field, Statement};
+
+impl Table {
+    /// The table as nft's JSON objects: itself, its sets, its chains, its rules.
+    ///
+    /// ```
+    /// use hostport_nft::{Family, Settings, Table};
+    ///
+    /// let objects = Table::new(Family::Ip, &Settings::default()).json();
+    /// assert_eq!(objects[0]["table"]["name"], "hostport");
+    /// let rules = objects.iter().filter(|object| object.get("rule").is_some());
+    /// assert_eq!(rules.count(), 9);
+    /// ```
+    pub fn json(&self) -> Vec<Value> {
+        let place = |name: &str| {
+            let mut object = Map::new();
+            object.insert("family".to_owned(), json!(self.family.to_string()));
+            object.insert("table".to_owned(), json!(self.name.as_str()));
+            object.insert("name".to_owned(), json!(name));
+            object
+        };
+        let (family, name) = (self.family.to_string(), self.name.as_str());
+        let mut objects =
+            vec![json!({"table": {"family": family, "name": name, "comment": self.comment}})];
+        for set in &self.sets {
+            let kind = if set.data.is_empty() { "set" } else { "map" };
+            objects.push(json!({kind: set.fill(place(set.name))}));
+        }
+        objects.extend(
+            self.chains.iter().map(|chain| json!({"chain": chain.fill(place(chain.name))})),
+        );
+        for chain in &self.chains {
+            objects.extend(chain.rules.iter().map(|rule| {
+                let statements: Vec<Value> = rule.0.iter().map(Statement::json).collect();
+                json!({"rule":
+                    {"family": family, "table": name, "chain": chain.name, "expr": statements}})
+            }));
+        }
+        objects
+    }
+}
+
+impl Set {
+    fn fill(&self, mut object: Map<String, Value>) -> Map<String, Value> {
+        let mut put = |name: &str, value| object.insert(name.to_owned(), value);
+        put("type", DataType::json(&self.key));
+        if !self.data.is_empty() {
+            put("map", json!(DataType::joined_name(&self.data)));
+        }
+        if self.interval {
+            put("flags", json!(["interval"]));
+        }
+        if self.counter {
+            put("stmt", json!([{"counter": null}]));
+        }
+        let elements = self.contents.json();
+        if !elements.is_empty() {
+            put("elem", json!(elements));
+        }
+        object
+    }
+}
+
+impl DataType {
+    fn json(types: &[DataType]) -> Value {
+        match types {
+            [one] => json!(one.name()),
+            joined => json!(joined.iter().map(|part| part.name()).collect::<Vec<_>>()),
+        }
+    }
+}
+
+impl Contents {
+    fn json(&self) -> Vec<Value> {
+        match self {
+            Contents::Ports(ports) => ports.iter().map(Published::json).collect(),
+            Contents::Excluded(prefixes) => prefixes
+                .iter()
+                .map(|net| match net.prefix_len() == net.max_prefix_len() {
+                    true => json!(net.addr()),
+                    false => json!({"prefix": {"addr": net.network(), "len": net.prefix_len()}}),
+                })
+                .collect(),
+            Contents::Hairpin(pods) => pods.iter().map(Hairpin::json).collect(),
+            Contents::SameLink(links) => links.iter().map(|link| link.json()).collect(),
+        }
+    }
+}
+
+impl Published {
+    fn json(&self) -> Value {
+        let (host, endpoint) = (self.mapping.host(), self.mapping.endpoint());
+        let key = json!([host.host_ip, host.port.get(), host.protocol.to_string()]);
+        let Counter { packets, bytes } = self.counter;
+        let counter = json!({"packets": packets, "bytes": bytes});
+        let mut element = json!({"val": {"concat": key}, "counter": counter});
+        if let Some(owner) = &self.owner {
+            element["comment"] = json!(owner.as_str());
+        }
+        json!([{"elem": element}, {"concat": [endpoint.ip, endpoint.port.get()]}])
+    }
+}
+
+impl Hairpin {
+    fn json(&self) -> Value {
+        let mut element = json!({"val": {"concat": [self.pod, self.pod]}});
+        if let Some(comment) = self.element().comment {
+            element["comment"] = json!(comment);
+        }
+        json!({"elem": element})
+    }
+}
+
+impl SameLink {
+    fn json(self) -> Value {
+        json!({"concat": [self.iif, self.oif]})
+    }
+}
+
+impl Chain {
+    fn fill(&self, mut object: Map<String, Value>) -> Map<String, Value> {
+        let mut put = |name: &str, value| object.insert(name.to_owned(), value);
+        if let Some(base) = &self.base {
+            put("type", json!(base.kind));
+            put("hook", json!(base.hook.to_string()));
+            put("prio", json!(base.priority));
+            put("policy", json!("accept"));
+        }
+        object
+    }
+}
+
+impl Field {
+    fn json(self) -> Value {
+        let payload =
+            |protocol: &str, field| json!({"payload": {"protocol": protocol, "field": field}});
+        match self {
+            Field::Saddr(family) => payload(&family.to_string(), "saddr"),
+            Field::Daddr(family) => payload(&family.to_string(), "daddr"),
+            Field::Wildcard(family) => {
+                json!({"&": [Field::Daddr(family).json(), family.wildcard()]})
+            }
+            Field::Dport => payload("th", "dport"),
+            Field::L4proto => json!({"meta": {"key": "l4proto"}}),
+            Field::Iif => json!({"meta": {"key": "iif"}}),
+            Field::Oif => json!({"meta": {"key": "oif"}}),
+        }
+    }
+
+    /// Fields side by side; one alone stands for itself.
+    fn joined(fields: &[Field]) -> Value {
+        match fields {
+            [one] => one.json(),
+            joined => {
+                json!({"concat": joined.iter().map(|field| field.json()).collect::<Vec<_>>()})
+            }
+        }
+    }
+}
+
+impl Statement {
+    fn json(&self) -> Value {
+        let is = |operator: &str, left, right| json!({"match": {"op": operator, "left": left, "right": right}});
+        match self {
+            Statement::LocalDestination => {
+                is("==", json!({"fib": {"result": "type", "flags": ["daddr"]}}), json!("local"))
+            }
+            Statement::Lookup { fields, set } => {
+                is("==", Field::joined(fields), json!(format!("@{set}")))
+            }
+            Statement::OnlyDestinationTranslated => {
+                let both = json!({"&": [{"ct": {"key": "status"}}, ["snat", "dnat"]]});
+                is("==", both, json!("dnat"))
+            }
+            Statement::NotLoopbackLink(link) => is("!=", link.json(), json!("lo")),
+            Statement::LoopbackAddress(address) => {
+                is("==", address.json(), json!({"prefix": {"addr": "127.0.0.0", "len": 8}}))
+            }
+            Statement::Dnat { family, fields, map } => {
+                let to = json!({"map": {"key": Field::joined(fields), "data": format!("@{map}")}});
+                json!({"dnat": {"family": family.to_string(), "addr": to}})
+            }
+            Statement::Masquerade => json!({"masquerade": null}),
+            Statement::Counter => json!({"counter": null}),
+            Statement::Drop => json!({"drop": null}),
+            Statement::Return => json!({"return": null}),
+            Statement::Goto(chain) => json!({"goto": {"target": chain}}),
+        }
+    }
+}
