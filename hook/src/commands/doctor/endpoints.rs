@@ -4,53 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::IpAddr;
 
-use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Protocol};
-use tracing::debug;
+use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
 
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
-use super::inside::{self, Inside};
+use super::inside::{Inside, Insides};
 use super::listeners::Listener;
 use crate::network::link::Way;
 use crate::quote;
 
-pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) {
-    let insides = look_inside(facts);
-    let down = links_down(facts, &insides, findings);
+pub fn find(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
+    let down = links_down(facts, insides, findings);
     unreachable(facts, &down, findings);
-    silent(facts, &insides, findings);
-}
-
-/// The containers whose namespaces can be entered, by address.
-fn look_inside(facts: &mut Facts) -> BTreeMap<IpAddr, (OwnerId, Inside)> {
-    let mut insides = BTreeMap::new();
-    let endpoints: BTreeSet<IpAddr> =
-        facts.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
-    let Ok(look) = &facts.journal else { return insides };
-    for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
-        for ip in entry.pods().intersection(&endpoints) {
-            if insides.contains_key(ip) {
-                continue;
-            }
-            match inside::look(entry, *ip, &mut facts.socket) {
-                Ok(Some(inside)) => {
-                    insides.insert(*ip, (entry.owner.clone(), inside));
-                }
-                Ok(None) => {}
-                // It has just gone, or its namespace may not be entered.
-                Err(error) => debug!("cannot look into the container of {ip}: {error}"),
-            }
-        }
-    }
-    insides
+    silent(facts, insides, findings);
 }
 
 /// Links that are down on the way to an endpoint; those endpoints.
-fn links_down(
-    facts: &Facts,
-    insides: &BTreeMap<IpAddr, (OwnerId, Inside)>,
-    findings: &mut Vec<Finding>,
-) -> BTreeSet<IpAddr> {
+fn links_down(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) -> BTreeSet<IpAddr> {
     let mut down = BTreeSet::new();
     let mut links: BTreeMap<(String, String, String), Vec<Mapping>> = BTreeMap::new();
     for mapping in &facts.mappings {
@@ -142,11 +112,7 @@ fn unreachable(facts: &Facts, down: &BTreeSet<IpAddr>, findings: &mut Vec<Findin
 }
 
 /// Endpoints where nobody waits. What /proc shows of SCTP is not looked at.
-fn silent(
-    facts: &Facts,
-    insides: &BTreeMap<IpAddr, (OwnerId, Inside)>,
-    findings: &mut Vec<Finding>,
-) {
+fn silent(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
     // Of a port that nobody asked for it is told elsewhere that nobody asked.
     let entries = facts.journal.iter().flat_map(|look| &look.entries);
     let asked: BTreeSet<(Endpoint, Protocol)> = entries
@@ -162,8 +128,14 @@ fn silent(
             lacking.entry((endpoint, protocol)).or_default().push(*mapping);
         }
     }
+    // What nobody waits for is told once a container; of what something is known, each by itself.
+    let mut unheard: BTreeMap<(OwnerId, Protocol), (BTreeSet<Port>, Vec<Mapping>)> =
+        BTreeMap::new();
     for ((endpoint, protocol), mappings) in lacking {
-        let Some((owner, inside)) = insides.get(&endpoint.ip) else { continue };
+        let Some((some_owner, inside)) = insides.get(&endpoint.ip) else { continue };
+        // The containers of a pod share an address.
+        let owner = mappings.first().and_then(|mapping| facts.owner(mapping));
+        let owner = owner.unwrap_or(some_owner).clone();
         let port = endpoint.port;
         let at_port = inside.listeners.iter().filter(|l| l.port == port.get());
         let (mut evidence, mut fix) = (Vec::new(), None);
@@ -181,19 +153,42 @@ fn silent(
                 ));
             }
         }
+        let Some(fix) = fix else {
+            let (ports, all) = unheard.entry((owner, protocol)).or_default();
+            ports.insert(port);
+            all.extend(mappings);
+            continue;
+        };
         evidence.push(several(mappings));
-        findings.push(Finding {
-            kind: Kind::EndpointSilent,
-            severity: Severity::Warning,
-            what: format!("nothing in the container {owner} listens on {protocol} port {port}"),
-            evidence,
-            fix: fix.unwrap_or_else(|| {
-                format!(
-                    "start the program in the container that is to listen there, or publish \
- the port that it listens on instead of {port}"
-                )
-            }),
-        });
+        findings.push(unheard_on(&owner, protocol, &BTreeSet::from([port]), evidence, fix));
+    }
+    for ((owner, protocol), (ports, mappings)) in unheard {
+        let instead = match ports.first().filter(|_| ports.len() == 1) {
+            Some(port) => format!("the port that it listens on instead of {port}"),
+            None => "the ports that it listens on instead".to_owned(),
+        };
+        let fix = format!(
+            "start the program in the container that is to listen there, or publish {instead}"
+        );
+        findings.push(unheard_on(&owner, protocol, &ports, vec![several(mappings)], fix));
+    }
+}
+
+fn unheard_on(
+    owner: &OwnerId,
+    protocol: Protocol,
+    ports: &BTreeSet<Port>,
+    evidence: Vec<String>,
+    fix: String,
+) -> Finding {
+    let s = if ports.len() == 1 { "" } else { "s" };
+    let ports = several(ports);
+    Finding {
+        kind: Kind::EndpointSilent,
+        severity: Severity::Warning,
+        what: format!("nothing in the container {owner} listens on {protocol} port{s} {ports}"),
+        evidence,
+        fix,
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use hostport_nft::survey::{Interface, Survey};
-use hostport_nft::{Audit, Family, HostPorts, Lack, Mapping, Settings, State, TableName};
+use hostport_nft::{Audit, Family, HostPorts, Lack, Mapping, OwnerId, Settings, State, TableName};
 
 use crate::commands::{CommandError, Place};
 use crate::journal::{DEFAULT_FOLDER, JournalError, Look};
@@ -139,6 +139,15 @@ impl Facts {
 
     fn is_uplink(&self, family: Family, link: &OsStr) -> bool {
         self.uplinks.get(&family).is_some_and(|names| names.iter().any(|name| name == link))
+    }
+
+    /// Who has a mapping, in the kernel or else by the journal.
+    pub fn owner(&self, mapping: &Mapping) -> Option<&OwnerId> {
+        let published = self.audits.values().flat_map(|audit| &audit.ports);
+        let published = published.filter(|published| published.mapping == *mapping);
+        let entries = self.journal.iter().flat_map(|look| &look.entries);
+        let asked = entries.filter(|e| !e.is_dead() && e.mappings.contains(mapping));
+        published.filter_map(|p| p.owner.as_ref()).chain(asked.map(|entry| &entry.owner)).next()
     }
 
     /// The families that something is published in, or should be.

@@ -1,8 +1,12 @@
 //! A container's network as its own namespace has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use hostport_nft::OwnerId;
+use tracing::debug;
+
+use super::facts::Facts;
 use super::listeners::{self, Listener};
 use crate::journal::Entry;
 use crate::network::namespace::NetworkNamespace;
@@ -22,9 +26,37 @@ pub struct Inside {
     pub listeners: BTreeSet<Listener>,
 }
 
+/// The containers whose namespaces can be entered, by address.
+pub type Insides = BTreeMap<IpAddr, (OwnerId, Inside)>;
+
+/// Looks into the containers that endpoints are in, each address once: to enter a namespace and to list its
+/// sockets takes long.
+pub fn look_into_all(facts: &mut Facts) -> Insides {
+    let mut insides = Insides::new();
+    let endpoints: BTreeSet<IpAddr> =
+        facts.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
+    let Ok(look) = &facts.journal else { return insides };
+    for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
+        for ip in entry.pods().intersection(&endpoints) {
+            if insides.contains_key(ip) {
+                continue;
+            }
+            match look_into(entry, *ip, &mut facts.socket) {
+                Ok(Some(inside)) => {
+                    insides.insert(*ip, (entry.owner.clone(), inside));
+                }
+                Ok(None) => {}
+                // It has just gone, or its namespace may not be entered.
+                Err(error) => debug!("cannot look into the container of {ip}: {error}"),
+            }
+        }
+    }
+    insides
+}
+
 /// Looks into the network namespace that an entry names. None if another one is there by now, or none of
 /// its links has the address.
-pub fn look(
+fn look_into(
     entry: &Entry,
     ip: IpAddr,
     host: &mut rtnetlink::Socket,

@@ -74,7 +74,8 @@ pub(super) fn find(facts: &mut Facts, state_dir: &Path) -> Result<Vec<Finding>, 
     journal::find(facts, state_dir, &mut findings);
     table::find(facts, &mut findings);
     agreement::find(facts, &mut findings);
-    reach::find(facts, &mut findings)?;
-    endpoints::find(facts, &mut findings);
+    let insides = inside::look_into_all(facts);
+    reach::find(facts, &insides, &mut findings)?;
+    endpoints::find(facts, &insides, &mut findings);
     Ok(findings)
 }

@@ -1,24 +1,28 @@
 //! The host's own addresses and links: whether each step of the way towards an endpoint is open.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr};
 
 use hostport_nft::{Family, State};
-use tracing::debug;
 
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
 use super::forwarding::set;
-use super::inside::{self, Inside};
+use super::inside::Insides;
 use crate::commands::CommandError;
-use crate::network::link::{self, Way};
+use crate::network::link::{self, OutLink, Way};
 use crate::quote;
 
-pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
+pub fn find(
+    facts: &mut Facts,
+    insides: &Insides,
+    findings: &mut Vec<Finding>,
+) -> Result<(), CommandError> {
     addresses(facts, findings)?;
     localhost(facts, findings);
     neighbours(facts, findings);
-    hairpin_mode(facts, findings);
+    hairpin_mode(facts, insides, findings);
     services(facts, findings)
 }
 
@@ -75,14 +79,18 @@ fn localhost(facts: &Facts, findings: &mut Vec<Finding>) {
     if everywhere.unwrap_or(false) {
         return;
     }
-    let mut closed: BTreeMap<&std::ffi::OsStr, BTreeSet<String>> = BTreeMap::new();
+    let links = facts.links(Family::Ip).into_values();
+    let shut =
+        |link: &&OutLink| link::ipv4_setting(&link.name, "route_localnet").is_ok_and(|open| !open);
+    let shut: BTreeSet<&OsStr> = links.filter(shut).map(|link| link.name.as_os_str()).collect();
+    let mut closed: BTreeMap<&OsStr, BTreeSet<String>> = BTreeMap::new();
     for mapping in &facts.mappings {
         let host_ip = mapping.host().host_ip;
         let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { continue };
         let leads = mapping.family() == Family::Ip
             && (host_ip.is_unspecified() || host_ip.is_loopback())
             && facts.state(Family::Ip) == State::Ours;
-        if leads && link::ipv4_setting(&link.name, "route_localnet").is_ok_and(|open| !open) {
+        if leads && shut.contains(link.name.as_os_str()) {
             closed.entry(&link.name).or_default().insert(mapping.to_string());
         }
     }
@@ -129,25 +137,13 @@ fn neighbours(facts: &Facts, findings: &mut Vec<Finding>) {
 }
 
 /// Bridge ports of pods without hairpin mode, where bridged packets pass netfilter.
-fn hairpin_mode(facts: &mut Facts, findings: &mut Vec<Finding>) {
-    let filtered: BTreeSet<IpAddr> = facts
-        .ways
-        .iter()
-        .filter(|(_, way)| matches!(way, Way::Link(link) if link.bridge_nf))
-        .map(|(ip, _)| *ip)
-        .collect();
-    let Ok(look) = &facts.journal else { return };
+fn hairpin_mode(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
     let mut ports = BTreeMap::new();
-    for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
-        for ip in entry.pods().intersection(&filtered) {
-            match inside::look(entry, *ip, &mut facts.socket) {
-                Ok(Some(Inside { port: Some(port), .. })) if port.hairpin_mode == Some(false) => {
-                    ports.insert(port.name.to_string_lossy().into_owned(), *ip);
-                }
-                Ok(_) => {}
-                // It has just gone, or its namespace may not be entered.
-                Err(error) => debug!("cannot look for the bridge port of {ip}: {error}"),
-            }
+    for (ip, (_, inside)) in insides {
+        let filtered = matches!(facts.ways.get(ip), Some(Way::Link(link)) if link.bridge_nf);
+        let port = inside.port.as_ref().filter(|port| port.hairpin_mode == Some(false));
+        if let Some(port) = port.filter(|_| filtered) {
+            ports.insert(port.name.to_string_lossy().into_owned(), *ip);
         }
     }
     for (port, ip) in ports {
