@@ -66,6 +66,12 @@ pub enum Error {
     /// A host port has another owner.
     #[error(transparent)]
     Taken(#[from] Taken),
+    /// Two claims are for one host port.
+    #[error("host port {host} is asked for twice: ask for it once")]
+    Twice {
+        /// The host port.
+        host: HostPort,
+    },
     /// Others changed the ruleset at each attempt.
     #[error("others kept changing the nftables ruleset during {attempts} attempts: try again")]
     Contention {

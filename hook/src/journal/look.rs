@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Entry, Journal, JournalError, Lock, SUFFIX, check_private};
+use super::{Entry, Journal, JournalError, Lock, SET_ASIDE, SUFFIX, check_private};
 
 /// What is in the journal.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl Look {
         names.sort_unstable();
         for name in names {
             if !name.ends_with(SUFFIX) {
-                if name.contains(".json.set-aside") {
+                if name.contains(SET_ASIDE) {
                     look.set_aside.push(name);
                 }
                 continue;

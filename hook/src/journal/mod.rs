@@ -15,6 +15,7 @@ mod pod_name;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -37,6 +38,8 @@ pub const DEFAULT_FOLDER: &str = "/run/hostport";
 
 const MAX_ENTRY: u64 = 16 * 1024 * 1024;
 const SUFFIX: &str = ".json";
+/// What the name of a file ends in that was set aside; more may follow.
+const SET_ASIDE: &str = ".json.set-aside";
 /// How many files of one name are set aside.
 const MOST_SET_ASIDE: u32 = 100;
 
@@ -46,6 +49,13 @@ pub struct Journal {
     path: PathBuf,
     folder: OwnedFd,
     gate: Option<OwnedFd>,
+}
+
+/// A file as it was at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    time: (i64, u64),
 }
 
 /// Why the journal cannot be used.
@@ -93,6 +103,14 @@ impl Journal {
         path.join(format!("{owner}{SUFFIX}")).exists()
     }
 
+    /// What tells an owner's entry from the one that is written in its place; none if there is no entry.
+    pub fn stamp(&self, owner: &OwnerId) -> Option<Stamp> {
+        let name = format!("{owner}{SUFFIX}");
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.folder, name.as_str(), flags).ok()?;
+        Some(Stamp { inode: stat.st_ino, time: (stat.st_mtime, stat.st_mtime_nsec) })
+    }
+
     /// An owner's entry. A file that is not one is set aside.
     pub fn read(&self, owner: &OwnerId) -> Result<Option<Entry>, JournalError> {
         self.read_file(&format!("{owner}{SUFFIX}"))
@@ -107,6 +125,12 @@ impl Journal {
             }
         }
         Ok(entries)
+    }
+
+    /// The owners of files that were set aside: containers that may live, and of which nothing is known.
+    pub fn owners_set_aside(&self) -> Result<BTreeSet<OwnerId>, JournalError> {
+        let owner = |name: &String| name.split_once(SET_ASIDE)?.0.parse().ok();
+        Ok(self.names()?.iter().filter_map(owner).collect())
     }
 
     /// Writes an owner's entry, in place of the one that there may be.
@@ -223,9 +247,10 @@ impl Journal {
     /// is and counts for nothing.
     fn set_aside(&self, name: &str, why: &str) {
         let path = self.path.join(name);
+        let owner = name.strip_suffix(SUFFIX).unwrap_or(name);
         let aside = |number| match number {
-            1 => format!("{name}.set-aside"),
-            _ => format!("{name}.set-aside.{number}"),
+            1 => format!("{owner}{SET_ASIDE}"),
+            _ => format!("{owner}{SET_ASIDE}.{number}"),
         };
         let rename = |aside: &str| {
             let flags = RenameFlags::NOREPLACE;

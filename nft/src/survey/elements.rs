@@ -117,7 +117,7 @@ impl Elements {
                 let set = sets.get(name).filter(|_| *spent < PATIENCE)?;
                 let request = Message::dump_any_elements(family, table, &set.name);
                 let begin = Instant::now();
-                let found = listing::elements(socket, &request, elements);
+                let found = listing::elements(socket, &request, PATIENCE, elements);
                 *spent += begin.elapsed();
                 Some(Contents::new(set, found.ok()??))
             })

@@ -147,6 +147,8 @@ pub(crate) struct SetObject {
     pub(crate) fields: Vec<u32>,
     /// Each element has a counter: NFTA_SET_EXPR, or NFTA_SET_EXPRESSIONS with one of that name.
     pub(crate) counter: bool,
+    /// How many elements it may have (NFTA_SET_DESC_SIZE), or how long they live (NFTA_SET_TIMEOUT).
+    pub(crate) limited: bool,
 }
 
 impl SetObject {
@@ -163,6 +165,8 @@ impl SetObject {
             types: [4, 5, 6, 7].map(|kind| number(bytes, kind)),
             fields: field_lengths(bytes)?,
             counter: counter.as_deref() == Some("counter"),
+            limited: field(bytes, 11).is_some()
+                || field(bytes, 9).and_then(|description| number(description, 1)).is_some(),
         })
     }
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{error, info, warn};
 
-use super::restore::restore;
+use super::restore::{counts, restore};
 use super::{CommandError, Place};
 use crate::cli::RulesetArguments;
 
@@ -32,7 +32,21 @@ pub fn run(
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
     let mut removals = Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()])?;
-    restore(ruleset, false, place)?;
+    let restore = || match restore(ruleset, false, place) {
+        Ok(restored) => {
+            for family in &restored.tables {
+                info!("made the table {family} {} anew", place.table);
+            }
+            info!("{}", counts(&restored));
+            true
+        }
+        Err(problem) => {
+            error!("{problem}");
+            false
+        }
+    };
+    // If it fails, it is tried again, as later ones are.
+    let mut restored = restore();
     if let Some(address) = metrics_listen {
         let listen = |source| CommandError::Listen { address, source };
         let bound = http::serve(address, place.clone()).map_err(listen)?;
@@ -42,9 +56,8 @@ pub fn run(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("watching the tables {}", place.table);
 
-    let mut failed = false;
     loop {
-        match wait(&removals, &stop, failed.then_some(RETRY)).map_err(CommandError::Wait)? {
+        match wait(&removals, &stop, (!restored).then_some(RETRY)).map_err(CommandError::Wait)? {
             Wake::Stop => {
                 let _ = stop.read(&mut [0; 16]);
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -58,16 +71,7 @@ pub fn run(
                 Heard::Lost => warn!("too many changes at once to follow: restoring"),
             },
         }
-        failed = match restore(ruleset, false, place) {
-            Ok(restored) => {
-                info!("{} restored, {} were right", restored.added.len(), restored.kept);
-                false
-            }
-            Err(problem) => {
-                error!("{problem}");
-                true
-            }
-        };
+        restored = restore();
     }
 }
 
