@@ -63,6 +63,18 @@ pub enum Error {
         /// Its name.
         table: TableName,
     },
+    /// A table of our name belongs to another program that runs (NFT_TABLE_F_OWNER): the kernel lets nobody
+    /// else change it (EPERM).
+    #[error(
+        "the table {family} {table} belongs to another running program, and nobody else may change it: \
+         end that program (nft list table {family} {table} names it), or choose another name with --table"
+    )]
+    OwnedTable {
+        /// The family of the table.
+        family: Family,
+        /// Its name.
+        table: TableName,
+    },
     /// A host port has another owner.
     #[error(transparent)]
     Taken(#[from] Taken),

@@ -186,6 +186,33 @@ fn what_stands_for_all_other_ports_hinders_no_command() {
 }
 
 #[test]
+fn a_table_that_a_running_program_owns_is_told_as_such() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    let lab = Lab::new();
+    let mut nft = Command::new("nft");
+    nft.arg("--interactive").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut nft = lab.node().run(|| nft.spawn()).unwrap();
+    let commands =
+        "add table ip hostport { flags owner; comment \"hostport schema 1\"; }\nlist tables\n";
+    nft.stdin.as_mut().unwrap().write_all(commands.as_bytes()).unwrap();
+    let told = BufReader::new(nft.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
+    assert!(told.into_iter().any(|line| line.ends_with("table ip hostport")));
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        let refused = host_ports.publish(&publication(&owner, &wanted), |_| false).unwrap_err();
+        assert!(matches!(refused, Error::OwnedTable { family: Family::Ip, .. }), "{refused}");
+        let refused = host_ports.restore(&[], &[]).unwrap_err();
+        assert!(matches!(refused, Error::OwnedTable { family: Family::Ip, .. }), "{refused}");
+    });
+    nft.kill().unwrap();
+    nft.wait().unwrap();
+}
+
+#[test]
 fn a_host_port_that_is_asked_for_twice_is_refused_by_name() {
     let lab = Lab::new();
     lab.node().run(|| {
