@@ -62,7 +62,12 @@ pub fn read(folder: &Path, program: &str) -> Result<Vec<Configuration>, Error> {
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|_| Error::BadImage(path.clone()))?;
-        found.push(Configuration { name, content: text.replace(PROGRAM, program).into_bytes() });
+        let content = text.replace(PROGRAM, program).into_bytes();
+        // Else it would be taken for another's at the next install. What is no JSON would be in a runtime's way.
+        if name.ends_with(".json") && !calls(&content).iter().any(|call| call.program == program) {
+            return Err(Error::CallsAnother { path, program: PROGRAM });
+        }
+        found.push(Configuration { name, content });
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)

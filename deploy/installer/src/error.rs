@@ -43,6 +43,14 @@ pub enum Error {
         "{0:?} is missing from the image, or is no text: build the image again with make image"
     )]
     BadImage(PathBuf),
+    /// A configuration of the image, or of the ConfigMap in its place, that is of no use.
+    #[error("{path:?} is no JSON that calls hostport: give its hook the path {program:?}")]
+    CallsAnother {
+        /// The file in the image.
+        path: PathBuf,
+        /// The path that becomes the node's.
+        program: &'static str,
+    },
     /// The node's folder is not there.
     #[error(
         "{0:?} is not there: mount the node's folder there (hostPath), or name another with {1}"

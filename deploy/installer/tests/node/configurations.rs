@@ -80,4 +80,8 @@ fn a_config_map_in_the_place_of_the_images_hooks_is_installed() {
     assert!(text.contains("--exclude"), "{text}");
     assert_eq!(node.named_by("hostport.json"), node.at("bin/hostport"));
     node.call(&["status", "--check"]).expect_success();
+    for wrong in [r#"{"version":"1.0.0","hook":{"path":"/usr/bin/hostport"}}"#, "{ half"] {
+        fs::write(data.join("hostport.json"), wrong).unwrap();
+        assert_refused(&node.call(&["install"]), "is no JSON that calls hostport");
+    }
 }
