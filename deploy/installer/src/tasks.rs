@@ -49,19 +49,14 @@ fn install(node: &Node) -> Result<(), Error> {
             Ok(version)
         });
         let version = works.inspect_err(|_| drop(node.bin.discard()))?;
-        node.bin.settle(HOSTPORT, worth_keeping(node)?.then_some(PREVIOUS))?;
+        let keep = worth_keeping(node)?.then_some(PREVIOUS);
+        if options_first(node, &new, keep.is_some())? {
+            install_configurations(node)?;
+        }
+        node.bin.settle(HOSTPORT, keep)?;
         say!("installed {path:?}: {version}");
     }
-    for (folder, configuration) in node.configurations() {
-        let (name, content) = (&configuration.name, &configuration.content);
-        if folder.has(name, content, FILE)? {
-            say!("{:?} is up to date", folder.path(name));
-        } else {
-            folder.prepare(content, FILE)?;
-            folder.settle(name, None)?;
-            say!("installed {:?}", folder.path(name));
-        }
-    }
+    install_configurations(node)?;
     if let Some(hooks) = &node.hooks {
         for name in node.stale()? {
             remove(hooks, &name)?;
@@ -79,6 +74,28 @@ fn install(node: &Node) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+fn install_configurations(node: &Node) -> Result<(), Error> {
+    for (folder, configuration) in node.configurations() {
+        let (name, content) = (&configuration.name, &configuration.content);
+        if folder.has(name, content, FILE)? {
+            say!("{:?} is up to date", folder.path(name));
+        } else {
+            folder.prepare(content, FILE)?;
+            folder.settle(name, None)?;
+            say!("installed {:?}", folder.path(name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the node's options are too new for the program: on the way back to an older release. Then its own come
+/// first, so that it never meets the others, provided that the present program takes them.
+fn options_first(node: &Node, new: &Path, present_runs: bool) -> Result<bool, Error> {
+    Ok(present_runs
+        && program::try_hook(&node.bin, new, &node.calls_now()?).is_err()
+        && program::try_hook(&node.bin, &node.bin.path(HOSTPORT), &node.calls_to_come()).is_ok())
 }
 
 /// Whether the program that is to be replaced is one to go back to. Where it is not, what was kept before stays.

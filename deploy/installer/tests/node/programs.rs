@@ -37,6 +37,14 @@ fn a_rollback_to_a_program_that_does_not_take_the_present_options_is_refused() {
     assert_refused(&refused, "unknown --new");
     assert!(refused.stderr.contains("kubectl rollout undo"), "{refused:?}");
     assert_eq!(node.program(), second);
+    // The image of the first release brings its options back, and before the program.
+    fs::write(node.at("image/hostport"), &first).unwrap();
+    ship_hook(&node, "hostport.json", &[]);
+    let said = node.call(&["install"]).expect_success().stdout;
+    let [options, program] =
+        ["hooks/hostport.json", "bin/hostport\": "].map(|what| said.find(what).unwrap());
+    assert!(options < program, "{said}");
+    fs::write(node.at("image/hostport"), &second).unwrap();
     ship_hook(&node, "hostport.json", &[]);
     node.call(&["install"]).expect_success();
     node.call(&["rollback"]).expect_success();
