@@ -5,7 +5,6 @@ pub(super) mod dispute;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::survey::Survey;
 use hostport_nft::{Claim, Family, HostPort, HostPorts, Link, OwnerId, Restored, Settings};
 use tracing::warn;
 
@@ -36,7 +35,7 @@ pub fn restore(
     progress.step(format_args!("{} containers", entries.len()));
     // The latest first, for what two of them have.
     entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
-    let settings = settings(ruleset, place, entries.first())?;
+    let settings = settings(ruleset, place, entries.first());
     let mut host_ports = HostPorts::open(settings.clone())?;
     let mut decision = dispute::decide(&entries, &mut host_ports)?;
     let mut unreadable = journal.owners_set_aside()?;
@@ -63,20 +62,14 @@ pub fn restore(
     Ok(restored)
 }
 
-/// The options given, or else those of the latest hook call, or of the tables that are there: a firewall's
-/// reload script need not know them.
-fn settings(
-    ruleset: &RulesetArguments,
-    place: &Place,
-    latest: Option<&Entry>,
-) -> Result<Settings, CommandError> {
-    let given = ruleset.settings(place.table.clone());
-    if !ruleset.exclude.is_empty() || ruleset.no_localhost {
-        return Ok(given);
-    }
+/// The options given, or else those of the latest hook call: a firewall's reload script need not know
+/// them.
+fn settings(ruleset: &RulesetArguments, place: &Place, latest: Option<&Entry>) -> Settings {
     match latest {
-        Some(latest) => Ok(latest.settings.clone()),
-        None => Ok(HostPorts::open(given)?.present_settings(&Survey::read()?)?),
+        Some(latest) if ruleset.exclude.is_empty() && !ruleset.no_localhost => {
+            latest.settings.clone()
+        }
+        _ => ruleset.settings(place.table.clone()),
     }
 }
 
