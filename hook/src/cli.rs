@@ -17,7 +17,8 @@ use crate::commands::explain::Question;
 #[command(
     name = "hostport",
     version,
-    after_help = "Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage."
+    after_help = "Examples:\n  hostport list --wide --watch\n  hostport doctor\n\n\
+        Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -143,15 +144,15 @@ pub enum Command {
     #[command(after_help = "Example:\n  \
         hostport metrics --output /var/lib/prometheus/node-exporter/hostport.prom")]
     Metrics {
-        /// Write to this file instead, whole or not at all
+        /// Write to this file instead, whole or not at all; - is standard output
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
 
     /// Make the kernel hold what the journal says of living containers, in one transaction
     ///
-    /// For after somebody flushed the ruleset or reloaded a firewall. Whatever is in the tables is
-    /// replaced; connections that are tracked already go on.
+    /// For after somebody flushed the ruleset or reloaded a firewall. What differs from the journal is put
+    /// right, and what is right is not touched; connections that are tracked already go on.
     #[command(after_help = "Example:\n  nft flush ruleset; hostport restore")]
     Restore {
         #[command(flatten)]
@@ -210,7 +211,7 @@ pub enum Command {
         ruleset: RulesetArguments,
 
         /// Serve what hostport metrics prints over HTTP, at /metrics
-        #[arg(long, value_name = "IP:PORT")]
+        #[arg(long, value_name = "IP:PORT", value_parser = address)]
         metrics_listen: Option<SocketAddr>,
     },
 
@@ -253,8 +254,20 @@ pub struct ListArguments {
 
     /// Again every so many seconds [default: 2], with connections a second if --wide
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
-        value_parser = clap::value_parser!(u16).range(1..))]
+        value_parser = seconds, conflicts_with = "json")]
     pub watch: Option<u16>,
+}
+
+/// An address to listen on. A name may stand for several.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = || "an IP address and a port, such as 127.0.0.1:9469 or [::1]:9469".to_owned();
+    text.parse().map_err(|_| expected())
+}
+
+/// How long to wait between two looks.
+fn seconds(text: &str) -> Result<u16, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| format!("seconds, from 1 to {}", u16::MAX))
 }
 
 /// One port, or some that follow each other.
