@@ -15,45 +15,47 @@ use hostport_nft::{Family, HostPorts, OwnerId, Protocol, Published, Settings};
 
 use super::{CommandError, Place, print};
 use crate::counters::{BOUNDS, Counters, Histogram};
-use crate::journal::{Entry, Look};
+use crate::journal::{self, Entry, Look};
 use crate::quote::excerpt;
 use disagreement::Disagreement;
 
 /// The longest value of a label that others wrote, in characters.
 const MOST: usize = 253;
-/// How long another hostport may keep the journal to itself: a scrape is given up after some seconds.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// A hook under way has written the journal, and not yet the kernel. It is done after this.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Prints all metrics, or writes them to a file.
 pub fn run(output: Option<&Path>, place: &Place) -> Result<(), CommandError> {
-    let text = collect(place)?;
+    let text = collect(place, journal::PATIENCE)?;
     match output {
         Some(path) if path != Path::new("-") => Ok(file::replace(path, &text)?),
         _ => print(&text),
     }
 }
 
-/// All metrics, as text.
-pub fn collect(place: &Place) -> Result<String, CommandError> {
+/// All metrics, as text. Another hostport may keep the journal to itself for so long.
+pub fn collect(place: &Place, patience: Duration) -> Result<String, CommandError> {
     let settings = Settings { table: place.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
-    let (mut published, mut look) = look(&mut host_ports, place)?;
+    let (mut published, mut look) = look(&mut host_ports, place, patience)?;
     let mut disagreement = Disagreement::between(&published, &look);
     if !disagreement.is_none() {
         thread::sleep(PAUSE);
-        (published, look) = self::look(&mut host_ports, place)?;
+        (published, look) = self::look(&mut host_ports, place, patience)?;
         disagreement = disagreement.persisting(&Disagreement::between(&published, &look));
     }
     let counted = Counters::read(&place.state_dir).as_ref().map(counted).unwrap_or_default();
     Ok(text(&published, &look, &disagreement) + &counted)
 }
 
-fn look(host_ports: &mut HostPorts, place: &Place) -> Result<(Vec<Published>, Look), CommandError> {
+fn look(
+    host_ports: &mut HostPorts,
+    place: &Place,
+    patience: Duration,
+) -> Result<(Vec<Published>, Look), CommandError> {
     let mut published = host_ports.list()?;
     published.sort_by_key(|there| there.mapping.host());
-    let mut look = Look::within(PATIENCE, &place.state_dir)?;
+    let mut look = Look::within(patience, &place.state_dir)?;
     look.entries.retain(|entry| entry.settings.table == place.table);
     Ok((published, look))
 }

@@ -27,7 +27,7 @@ use super::{Journal, JournalError, TEMPORARY};
 pub(super) const GATE: &str = "gate.tmp";
 
 /// A hook's: a runtime waits for it, and may have set a limit of 10 seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// That of who wants the folder alone: all hooks under way must come to their end.
 const PATIENCE_ALONE: Duration = Duration::from_secs(24);
 /// How long the gate is closed at a time: less than a hook's patience, so that it still gets in.

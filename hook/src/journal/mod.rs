@@ -28,7 +28,7 @@ use thiserror::Error;
 use tracing::warn;
 
 pub use entry::{Entry, Namespace, Process};
-pub use lock::Lock;
+pub use lock::{Lock, PATIENCE};
 pub use look::Look;
 pub use pod_name::PodName;
 

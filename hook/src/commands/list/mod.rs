@@ -15,14 +15,13 @@ use tracing::error;
 
 use super::{CommandError, Place, print, print_more};
 use crate::cli::ListArguments;
-use crate::journal::{Entry, Look};
+use crate::journal::{Entry, Look, PATIENCE};
 use row::Row;
 use table::Shape;
 
 /// Cursor to the upper left, and all erased (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[2J";
-/// How long another hostport may keep the journal to itself.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long another hostport may keep the journal to itself, once there was a look.
 const PATIENCE_BETWEEN: Duration = Duration::from_secs(2);
 
 /// Prints the published host ports, as a table or as JSON; with `--watch` again and again.

@@ -20,6 +20,8 @@ const REQUEST: usize = 8192;
 /// How long a request may take to come, and an answer to be taken.
 const ASKING: Duration = Duration::from_secs(2);
 const TAKING: Duration = Duration::from_secs(10);
+/// How long another hostport may keep the journal to itself: a scrape is given up after some seconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// After an address could not be had.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often crowds are told of.
@@ -167,7 +169,7 @@ impl Server {
             _ => {}
         }
         let begun = Instant::now();
-        let answer = metrics::collect(&self.place).map_err(|error| error.to_string());
+        let answer = metrics::collect(&self.place, PATIENCE).map_err(|error| error.to_string());
         *latest = Some(Collected { begun, ended: Instant::now(), answer: answer.clone() });
         answer
     }
@@ -175,8 +177,8 @@ impl Server {
 
 /// An answer to who comes while all others are busy.
 fn turn_away(stream: &TcpStream) -> io::Result<()> {
-    let body = "hostport: too many at once\n";
-    write(stream, &whole("503 Service Unavailable", "Retry-After: 2", body, true))?;
+    // Without a body: it may be a HEAD.
+    write(stream, &whole("503 Service Unavailable", "Retry-After: 2", "", false))?;
     finish(stream, Instant::now() + ASKING)
 }
 
