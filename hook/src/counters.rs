@@ -86,11 +86,10 @@ impl Counters {
             Err(_) => return None,
         };
         let locked = lock(&file, FlockOperation::NonBlockingLockShared);
-        match Counters::load(&file)? {
-            Content::Counters(counters) => Some(counters),
+        match Counters::load(&file) {
             // The next one who counts begins anew.
-            Content::Damaged if locked => Some(Counters::default()),
-            Content::Damaged | Content::Later => None,
+            Err(Unreadable::Damaged) if locked => Some(Counters::default()),
+            loaded => loaded.ok(),
         }
     }
 
@@ -102,25 +101,26 @@ impl Counters {
         }
         // Closing the file unlocks it.
         let mut counters = match Counters::load(&file) {
-            Some(Content::Counters(counters)) => counters,
-            Some(Content::Damaged) => Counters::default(),
-            Some(Content::Later) | None => return,
+            Ok(counters) => counters,
+            Err(Unreadable::Damaged) => Counters::default(),
+            Err(Unreadable::NotOurs) => return,
         };
         change(&mut counters);
         let _ = rustix::io::pwrite(&file, &counters.to_bytes(), 0);
     }
 
-    /// Nothing if it is no file.
-    fn load(file: &OwnedFd) -> Option<Content> {
+    fn load(file: &OwnedFd) -> Result<Self, Unreadable> {
         let mut bytes = [0; WORDS * 8];
-        let length = rustix::io::pread(file, &mut bytes, 0).ok()?;
-        Some(Counters::from_bytes(bytes.get(..length)?))
+        let length = rustix::io::pread(file, &mut bytes, 0).map_err(|_| Unreadable::NotOurs)?;
+        Counters::from_bytes(bytes.get(..length).unwrap_or_default())
     }
 
-    fn from_bytes(bytes: &[u8]) -> Content {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (words, _) = bytes.as_chunks::<8>();
         match words {
-            [MAGIC, version, ..] if u64::from_le_bytes(*version) > VERSION => Content::Later,
+            [MAGIC, version, ..] if u64::from_le_bytes(*version) > VERSION => {
+                Err(Unreadable::NotOurs)
+            }
             [MAGIC, version, values @ .., sum]
                 if u64::from_le_bytes(*version) == VERSION
                     && words.len() == WORDS
@@ -130,9 +130,9 @@ impl Counters {
                 for (word, value) in counters.words().zip(values) {
                     *word = u64::from_le_bytes(*value);
                 }
-                Content::Counters(counters)
+                Ok(counters)
             }
-            _ => Content::Damaged,
+            _ => Err(Unreadable::Damaged),
         }
     }
 
@@ -154,13 +154,12 @@ impl Counters {
     }
 }
 
-/// What a file holds.
-#[derive(Debug, PartialEq, Eq)]
-enum Content {
-    Counters(Counters),
+/// Why there are no counters in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
     Damaged,
-    /// For a later version to change.
-    Later,
+    /// A later version's, or no file.
+    NotOurs,
 }
 
 /// FNV-1a, 64 bits: against accidents, not against root.
@@ -201,7 +200,7 @@ mod tests {
     fn counters_are_read_as_they_were_written() {
         let bytes = counted().to_bytes();
         assert_eq!(bytes.len(), WORDS * 8);
-        assert_eq!(Counters::from_bytes(&bytes), Content::Counters(counted()));
+        assert_eq!(Counters::from_bytes(&bytes), Ok(counted()));
         assert_eq!((counted().publish.buckets[0], counted().withdraw.rest), (1, 1));
     }
 
@@ -209,19 +208,23 @@ mod tests {
     fn a_damaged_file_counts_from_zero_and_a_later_versions_is_left_alone() {
         let bytes = counted().to_bytes();
         for length in 0..bytes.len() {
-            assert_eq!(Counters::from_bytes(&bytes[..length]), Content::Damaged, "{length}");
+            assert_eq!(
+                Counters::from_bytes(&bytes[..length]),
+                Err(Unreadable::Damaged),
+                "{length}"
+            );
         }
         // Any bit, but those of the version.
         for nth in (0..8).chain(16..bytes.len()) {
             let mut other = bytes.clone();
             other[nth] ^= 1 << (nth % 8);
-            assert_eq!(Counters::from_bytes(&other), Content::Damaged, "{nth}");
+            assert_eq!(Counters::from_bytes(&other), Err(Unreadable::Damaged), "{nth}");
         }
         let mut later = bytes.clone();
         later[8] = 3;
-        assert_eq!(Counters::from_bytes(&later), Content::Later);
+        assert_eq!(Counters::from_bytes(&later), Err(Unreadable::NotOurs));
         let mut former = bytes;
         former[8] = 1;
-        assert_eq!(Counters::from_bytes(&former), Content::Damaged);
+        assert_eq!(Counters::from_bytes(&former), Err(Unreadable::Damaged));
     }
 }
