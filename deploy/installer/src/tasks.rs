@@ -64,9 +64,9 @@ fn install(node: &Node) -> Result<(), Error> {
     }
     if node.containerd.is_some() {
         say!(
-            "for containerd, once on each node: append config-v2.toml or config-v3.toml of \
-             /etc/containerd/hostport to /etc/containerd/config.toml, whichever has its version (never by \
-             imports with containerd 1, which then loses other settings), and restart it"
+            "for containerd, once on each node: with a configuration of version 3 (containerd 2), \
+             imports = [\"/etc/containerd/hostport/config-v3.toml\"] in /etc/containerd/config.toml; with \
+             version 2, append config-v2.toml to it, and import nothing; then restart containerd"
         );
     }
     if node.hooks.is_none() && node.containerd.is_none() {

@@ -29,7 +29,7 @@ use thiserror::Error;
 use tracing::warn;
 
 pub use entry::{Entry, Namespace, Process};
-pub use lock::Lock;
+pub use lock::{Lock, PATIENCE};
 pub use look::Look;
 pub use pod_name::PodName;
 
@@ -61,15 +61,13 @@ pub struct Stamp {
 /// Why the journal cannot be used.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    #[error("cannot {action} {path:?}: {source}")]
+    #[error("cannot {action} {path:?}: {source}{hint}", hint = hint(.source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error(
-        "{0:?} must be a folder of root's alone: chown root:root it and chmod 0700 it, or name another with --state-dir"
-    )]
-    NotPrivate(PathBuf),
+    #[error("{0}, or name another with --state-dir")]
+    NotPrivate(String),
     #[error(
         "the journal {path:?} has been locked for {seconds} seconds: another hostport hangs (see fuser -v {path:?})",
-        seconds = after.as_secs()
+        seconds = (after.as_millis() + 500) / 1000
     )]
     Locked { path: PathBuf, after: Duration },
     #[error("cannot write a journal entry: {0}")]
@@ -87,6 +85,12 @@ impl JournalError {
         };
         refused && !rustix::process::geteuid().is_root()
     }
+}
+
+/// What to do about an error.
+fn hint(error: &io::Error) -> &'static str {
+    let refused = error.kind() == io::ErrorKind::PermissionDenied;
+    if refused && !rustix::process::geteuid().is_root() { ": run it as root" } else { "" }
 }
 
 impl Journal {
@@ -314,10 +318,22 @@ fn check_private(path: &Path, folder: Result<OwnedFd, Errno>) -> Result<OwnedFd,
         move |error: Errno| JournalError::Io { action, path: path.to_owned(), source: error.into() }
     };
     let folder = match folder {
-        Err(Errno::LOOP | Errno::NOTDIR) => return Err(JournalError::NotPrivate(path.to_owned())),
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            return Err(JournalError::NotPrivate(format!(
+                "{path:?} must be a folder, and is a file, a link or the like: move it away"
+            )));
+        }
         opened => opened.map_err(failed("open the journal's folder"))?,
     };
     let stat = rustix::fs::fstat(&folder).map_err(failed("look at the journal's folder"))?;
-    let private = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0;
-    if private { Ok(folder) } else { Err(JournalError::NotPrivate(path.to_owned())) }
+    let user = rustix::process::geteuid();
+    if stat.st_uid == user.as_raw() && stat.st_mode & 0o077 == 0 {
+        return Ok(folder);
+    }
+    Err(JournalError::NotPrivate(match user.is_root() {
+        true => format!(
+            "{path:?} must be a folder of root's alone: chown root:root it and chmod 0700 it"
+        ),
+        false => format!("{path:?} must be a folder of this user's alone: run this as root"),
+    }))
 }

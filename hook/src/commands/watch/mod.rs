@@ -1,6 +1,8 @@
 //! `hostport watch`: stays, and restores what another program removes.
 
+mod clients;
 mod http;
+mod request;
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -8,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use hostport_nft::{Heard, Removals};
+use hostport_nft::{Error, Heard, Removals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,7 +33,8 @@ pub fn run(
 ) -> Result<(), CommandError> {
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
-    let mut removals = Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()])?;
+    let mut removals =
+        Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
     let restore = || match restore(ruleset, false, place) {
         Ok(restored) => {
             for family in &restored.tables {
@@ -48,9 +51,7 @@ pub fn run(
     // If it fails, it is tried again, as later ones are.
     let mut restored = restore();
     if let Some(address) = metrics_listen {
-        let listen = |source| CommandError::Listen { address, source };
-        let bound = http::serve(address, place.clone()).map_err(listen)?;
-        info!("metrics are at http://{bound}/metrics");
+        http::serve(address, place.clone());
     }
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -72,6 +73,16 @@ pub fn run(
             },
         }
         restored = restore();
+    }
+}
+
+/// Who may not hear of changes may not make them either.
+fn plain(error: Error) -> Error {
+    match error {
+        Error::Open(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Error::NotPermitted
+        }
+        other => other,
     }
 }
 
