@@ -43,6 +43,19 @@ pub enum CommandError {
     Output(#[source] io::Error),
 }
 
+impl CommandError {
+    /// Whether it may be that nothing is wrong but the user.
+    fn is_for_want_of_root(&self) -> bool {
+        match self {
+            CommandError::NotRoot(_) | CommandError::Ruleset(hostport_nft::Error::NotPermitted) => {
+                true
+            }
+            CommandError::Journal(error) => error.is_for_want_of_root(),
+            _ => false,
+        }
+    }
+}
+
 /// What a command works on: the tables in the kernel, and the journal.
 #[derive(Debug, Clone)]
 pub struct Place {

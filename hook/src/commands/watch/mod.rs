@@ -35,21 +35,11 @@ pub fn run(
     // Listen first: what happens during the first restore must not be missed.
     let mut removals =
         Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
-    let restore = || match restore(ruleset, false, place) {
-        Ok(restored) => {
-            for family in &restored.tables {
-                info!("made the table {family} {} anew", place.table);
-            }
-            info!("{}", counts(&restored));
-            true
-        }
-        Err(problem) => {
-            error!("{problem}");
-            false
-        }
+    // If it fails, it is tried again, as later ones are; but rights do not come with time.
+    let mut restored = match heal(ruleset, place) {
+        Err(problem) if problem.is_for_want_of_root() => return Err(problem),
+        healed => told(healed),
     };
-    // If it fails, it is tried again, as later ones are.
-    let mut restored = restore();
     if let Some(address) = metrics_listen {
         http::serve(address, place.clone());
     }
@@ -72,8 +62,22 @@ pub fn run(
                 Heard::Lost => warn!("too many changes at once to follow: restoring"),
             },
         }
-        restored = restore();
+        restored = told(heal(ruleset, place));
     }
+}
+
+fn heal(ruleset: &RulesetArguments, place: &Place) -> Result<(), CommandError> {
+    let restored = restore(ruleset, false, place)?;
+    for family in &restored.tables {
+        info!("made the table {family} {} anew", place.table);
+    }
+    info!("{}", counts(&restored));
+    Ok(())
+}
+
+/// Whether it was done; says why not.
+fn told(healed: Result<(), CommandError>) -> bool {
+    healed.inspect_err(|problem| error!("{problem}")).is_ok()
 }
 
 /// Who may not hear of changes may not make them either.
