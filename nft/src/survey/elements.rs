@@ -140,6 +140,7 @@ mod tests {
             types,
             fields: Vec::new(),
             counter: false,
+            object: None,
         };
         let element = |(key, interval_end): &(&[u8], bool)| ElementObject {
             key: key.to_vec(),
@@ -187,6 +188,7 @@ mod tests {
             types: [None, Some(20), None, None],
             fields: vec![16, 2],
             counter: false,
+            object: None,
         };
         let element = ElementObject {
             key: joined("2001:db8::", 80),
