@@ -1,6 +1,7 @@
 //! The base chains of others that decide on a packet, hook by hook.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fate::{Fate, Rules};
 use super::object::BaseObject;
@@ -68,18 +69,38 @@ impl Survey {
         origin: Origin,
         own: &TableName,
     ) -> Vec<Judgement> {
-        let answer = Passing::answer(packet);
+        let mut judgements = self.stopping_answer(&Passing::answer(packet), origin, own);
+        // Of a client that is not known, a rule for some others' addresses is of no matter.
+        if packet.source.is_none() && judgements.iter().any(|judgement| !judgement.certain) {
+            let somebody = Packet { source: Some(somebody(packet.family)), ..packet.clone() };
+            let theirs = self.stopping_answer(&Passing::answer(&somebody), origin, own);
+            judgements.retain(|judgement| {
+                let same = |other: &Judgement| {
+                    (&other.table, &other.chain) == (&judgement.table, &judgement.chain)
+                };
+                judgement.certain || theirs.iter().any(same)
+            });
+        }
+        judgements
+    }
+
+    fn stopping_answer(
+        &mut self,
+        answer: &Passing,
+        origin: Origin,
+        own: &TableName,
+    ) -> Vec<Judgement> {
         let untracked = answer.clone().untracked();
         let own = Some(own);
         let early = |base: &BaseObject| base.priority < CONNTRACK;
         let mut judgements = self.stopping(Hook::Prerouting, &untracked, own, early);
-        judgements.extend(self.stopping(Hook::Prerouting, &answer, own, |base| !early(base)));
+        judgements.extend(self.stopping(Hook::Prerouting, answer, own, |base| !early(base)));
         let rest = match origin {
             Origin::Outside => &[Hook::Forward, Hook::Postrouting][..],
             Origin::Host => &[Hook::Input],
         };
         for hook in rest {
-            judgements.extend(self.stopping(*hook, &answer, own, |_| true));
+            judgements.extend(self.stopping(*hook, answer, own, |_| true));
         }
         judgements
     }
@@ -279,6 +300,14 @@ impl Survey {
     fn fate(&mut self, name: &ChainName, packet: &Passing) -> Fate {
         let Survey { chains, elements, .. } = self;
         Rules { chains, elements, memory: BTreeMap::new() }.fate(name, packet, 0)
+    }
+}
+
+/// Someone in the Internet, for anybody there: an address that is none of a private network or for documents.
+fn somebody(family: Family) -> IpAddr {
+    match family {
+        Family::Ip => Ipv4Addr::new(9, 87, 65, 43).into(),
+        Family::Ip6 => Ipv6Addr::new(0x2a00, 0x9876, 0, 0, 0, 0, 0, 0x5432).into(),
     }
 }
 
