@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::machine::{Matched, differs};
+use super::machine::Matched;
 use super::object::{ElementObject, SetObject, elements};
+use super::value::differs;
 use crate::listing::{self, Listed};
 use crate::message::Message;
 use crate::socket::{PATIENCE, Socket};

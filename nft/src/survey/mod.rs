@@ -13,6 +13,7 @@ mod judge;
 mod machine;
 pub(crate) mod object;
 mod packet;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -60,7 +60,7 @@ fn a_container_whose_address_has_changed() {
 #[test]
 fn a_container_that_has_no_route_back() {
     let ground = Ground::new();
-    ground.web.ip("-4 route del default");
+    ground.web.ip("route del default via 10.85.0.1");
     let said = stopped(&ground, "endpoint-without-route");
     assert!(said.conclusion().contains("no route to 192.0.2.2"), "{said:#?}");
     assert_eq!(ground.doctor().only("endpoint-without-route")["severity"], "warning");

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::question::Target;
 use super::scene::Scene;
-use crate::commands::doctor::facts::{Facts, several};
+use crate::commands::doctor::facts::several;
 use crate::commands::doctor::finding::{Finding, Kind, Severity};
 use crate::commands::doctor::firewall::{Harm, Met};
 use crate::commands::doctor::rules;
@@ -130,8 +130,9 @@ fn plain(kind: Kind) -> &'static str {
 }
 
 /// The destination is nobody's here.
-pub fn not_local(to: IpAddr, facts: &Facts) -> Cause {
-    let own = facts.addresses.iter().filter(|ip| Family::of(**ip) == Family::of(to));
+pub fn not_local(scene: &Scene) -> Cause {
+    let to = scene.to;
+    let own = scene.addresses.iter().filter(|ip| Family::of(**ip) == Family::of(to));
     let own = several(own);
     Cause::new(
         "host-ip-missing",

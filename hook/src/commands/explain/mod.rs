@@ -8,6 +8,7 @@ mod probe;
 mod question;
 mod render;
 mod scene;
+mod search;
 mod walk;
 
 use std::process::ExitCode;

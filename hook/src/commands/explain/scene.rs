@@ -36,6 +36,8 @@ pub struct Scene {
     pub element: Option<Published>,
     /// That, or what should be there by the journal: the host port as published.
     pub mapping: Option<Mapping>,
+    /// This host's addresses that host ports may be on.
+    pub addresses: BTreeSet<IpAddr>,
     /// All that has the same port number, by any protocol and on any address.
     pub same_number: BTreeSet<HostPort>,
 }
@@ -118,6 +120,7 @@ impl Scene {
             no_way_back,
             element,
             mapping,
+            addresses: facts.addresses.clone(),
             same_number,
         })
     }
