@@ -162,15 +162,36 @@ impl Survey {
     /// # }
     /// ```
     pub fn untracking(&mut self, packet: &Packet, origin: Origin) -> Vec<Judgement> {
-        let packet = Passing::first(packet).untracked();
+        self.untracking_at(first_hook(origin), &Passing::first(packet).untracked())
+    }
+
+    /// The chains that take the answer to a packet out of connection tracking, so that it is not translated
+    /// back. The packet is described as in [`Survey::dropping_answer`].
+    ///
+    /// ```no_run
+    /// # use hostport_nft::survey::{Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// for judgement in Survey::read()?.untracking_answer(packet) {
+    ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn untracking_answer(&mut self, packet: &Packet) -> Vec<Judgement> {
+        let answer = Passing::answer(packet).untracked();
+        let mut judgements = self.untracking_at(Hook::Prerouting, &answer);
+        // Of a client that is not known, a rule for some others' addresses is of no matter.
+        judgements.retain(|judgement| judgement.certain || packet.source.is_some());
+        judgements
+    }
+
+    fn untracking_at(&mut self, hook: Hook, packet: &Passing) -> Vec<Judgement> {
         let mut judgements = Vec::new();
-        for (name, base) in
-            self.base_chains(packet.family, first_hook(origin), &["filter", "route"])
-        {
+        for (name, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
             if base.priority >= CONNTRACK {
                 continue;
             }
-            let untracked = self.fate(&name, &packet).untracked;
+            let untracked = self.fate(&name, packet).untracked;
             judgements.extend(untracked.map(|(by, certain)| judgement(name, &base, certain, by)));
         }
         judgements

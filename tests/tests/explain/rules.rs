@@ -181,6 +181,12 @@ fn what_is_kept_from_connection_tracking_is_never_translated() {
         "other rules",
     );
     assert!(said.conclusion().contains("keeps the packet from being translated"), "{said:#?}");
+    let said = stops(
+        &chain("filter", "prerouting", -300, "accept", "iifname br0 tcp sport 8080 notrack"),
+        "not-tracked",
+        "firewall",
+    );
+    assert!(said.conclusion().contains("from being translated back"), "{said:#?}");
     let unsure = Ground::new();
     unsure.node().nft(&chain(
         "filter",

@@ -68,6 +68,12 @@ fn a_container_that_has_no_route_back() {
     assert_eq!(tcp(ground.node(), ([127, 0, 0, 1], 9000)).unwrap().server, "web");
     explain(ground.node(), &["9000", "--from", "127.0.0.1"]).expect_open();
     explain(ground.node(), &["9000", "--from", "2001:db8:1::2"]).expect_open();
+    // And whom others hide needs none.
+    let hide = "table ip other { chain post { type nat hook postrouting priority 0; oifname br0 masquerade; }; }";
+    ground.node().nft(hide);
+    assert!(reaches(ground.lab.client()));
+    explain(ground.node(), &CLIENT).expect_open();
+    ground.node().nft("delete table ip other");
     ground.web.ip("route add default via 10.85.0.1");
     assert!(reaches(ground.lab.client()));
     explain(ground.node(), &CLIENT).expect_open();

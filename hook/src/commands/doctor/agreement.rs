@@ -106,21 +106,19 @@ fn unknown(
             unknown.entry((host.family(), owner)).or_default().push(there.mapping);
         }
     }
-    if none {
-        let owned: Vec<Mapping> = unknown
-            .extract_if(.., |(_, owner), _| owner.is_some())
-            .flat_map(|(_, all)| all)
-            .collect();
-        if !owned.is_empty() {
-            findings.push(Finding {
-                kind: Kind::OwnerUnknown,
-                severity: Severity::Warning,
-                what: format!("{} are published, and there is no journal", ports(owned.len())),
-                evidence: vec![format!("there is no folder {}", folder.display()), several(owned)],
-                fix: "name the folder that the hooks use with --state-dir, or start the containers again"
+    let (owned, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        unknown.into_iter().partition(|((_, owner), _)| none && owner.is_some());
+    let owned: Vec<Mapping> = owned.into_values().flatten().collect();
+    if !owned.is_empty() {
+        findings.push(Finding {
+            kind: Kind::OwnerUnknown,
+            severity: Severity::Warning,
+            what: format!("{} published, and there is no journal", ports_are(owned.len())),
+            evidence: vec![format!("there is no folder {}", folder.display()), several(owned)],
+            fix:
+                "name the folder that the hooks use with --state-dir, or start the containers again"
                     .to_owned(),
-            });
-        }
+        });
     }
     for ((family, owner), mappings) in unknown {
         let which = match mappings.as_slice() {

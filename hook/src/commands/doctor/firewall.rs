@@ -32,6 +32,8 @@ pub enum Harm {
     Answer,
     /// It takes the packet out of connection tracking.
     Untracks,
+    /// It takes the container's answer out of connection tracking.
+    UntracksAnswer,
     /// It translates the packet first.
     Translates,
 }
@@ -238,6 +240,7 @@ fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
         !requests.any(|request| request.certain || !answer.certain)
     });
     met.push((Harm::Answer, answers));
+    met.push((Harm::UntracksAnswer, survey.untracking_answer(&packet)));
     met.into_iter()
         .flat_map(|(harm, judgements)| {
             judgements.into_iter().map(move |judgement| (harm, judgement))

@@ -58,8 +58,7 @@ pub fn look_into_all(facts: &mut Facts) -> Insides {
             if insides.found.contains_key(ip) {
                 continue;
             }
-            let client = facts.source.filter(|ip| !ip.is_loopback());
-            match look_into(entry, *ip, client, &mut facts.socket) {
+            match look_into(entry, *ip, facts.source, &mut facts.socket) {
                 Ok(Sight::Inside(inside)) => {
                     insides.found.insert(*ip, (entry.owner.clone(), *inside));
                     insides.moved.remove(ip);
@@ -103,7 +102,8 @@ fn look_into(
     let Some(index) = endpoint::link_of(&mut socket, ip)? else { return Ok(Sight::Moved) };
     let Some(link) = socket.link(index)? else { return Ok(Sight::Unknown) };
     let client = client.unwrap_or(anybody(Family::of(ip)));
-    let answers = socket.route_to(client)?.is_some();
+    // What comes from 127.0.0.1 gets this host's address on the container's own link.
+    let answers = client.is_loopback() || socket.route_to(client)?.is_some();
     let port = match endpoint::peer(&mut socket, &own, index)? {
         Some(port) => host.link(port)?,
         None => None,

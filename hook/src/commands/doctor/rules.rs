@@ -12,7 +12,7 @@ use crate::quote;
 pub fn finding(met: &Met, asked: &[Asked]) -> Finding {
     match met.harm {
         Harm::Translates => translated(met, asked),
-        Harm::Untracks => untracked(met, asked),
+        Harm::Untracks | Harm::UntracksAnswer => untracked(met, asked),
         Harm::Drops(_) | Harm::Forward | Harm::Answer => dropped(met, asked),
     }
 }
@@ -103,13 +103,20 @@ fn whose(origin: Origin) -> &'static str {
 fn untracked(met: &Met, asked: &[Asked]) -> Finding {
     let Judgement { table, chain, certain, by, .. } = &met.judgement;
     let verb = if *certain { "keeps" } else { "may keep" };
-    let whose = whose(met.origin);
+    let whose = match met.harm {
+        Harm::UntracksAnswer => "what containers answer",
+        _ => whose(met.origin),
+    };
+    let lacks = match met.harm {
+        Harm::UntracksAnswer => "it is not translated back",
+        _ => "nothing is translated",
+    };
     Finding {
         kind: Kind::NotTracked,
         severity: severity(&met.judgement),
         what: format!(
-            "the chain {chain} of the table {table} {verb} {whose} to host ports out of connection tracking, \
-             and so nothing is translated"
+            "the chain {chain} of the table {table} {verb} {whose} out of connection tracking, \
+             and so {lacks}"
         ),
         evidence: vec![format!("{by} has notrack"), several(asked)],
         fix: without(by, table, "take host ports out of that rule"),

@@ -65,6 +65,11 @@ impl From<&Met> for Cause {
     fn from(met: &Met) -> Self {
         let cause = Cause::from(rules::finding(met, &[met.asked]));
         match met.harm {
+            Harm::UntracksAnswer => Cause {
+                plain: "a firewall on this host keeps the answer from being translated back"
+                    .to_owned(),
+                ..cause
+            },
             Harm::Answer => Cause {
                 plain: "a firewall on this host throws the container's answer away".to_owned(),
                 ..cause

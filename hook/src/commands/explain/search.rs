@@ -50,8 +50,8 @@ pub fn rules_of_others(
     let step = |met: &Met| match (met.harm, scene.origin) {
         (Harm::Untracks | Harm::Translates | Harm::Drops(Stage::Before), _) => OTHER_RULES,
         (Harm::Drops(Stage::After), _) => TRANSLATION,
-        (Harm::Forward, _) | (Harm::Answer, Origin::Outside) => FIREWALL,
-        (Harm::Drops(Stage::Leaving), _) | (Harm::Answer, Origin::Host) => SOURCE,
+        (Harm::Forward, _) | (Harm::Answer | Harm::UntracksAnswer, Origin::Outside) => FIREWALL,
+        (Harm::Drops(Stage::Leaving) | Harm::Answer | Harm::UntracksAnswer, _) => SOURCE,
     };
     let met = met.iter().map(|met| (step(met), Cause::from(met))).collect();
     let sent = scene.sent();

@@ -14,7 +14,7 @@ use super::search::{
     rules_of_others,
 };
 use crate::commands::doctor::facts::Facts;
-use crate::commands::doctor::finding::{Finding, Kind};
+use crate::commands::doctor::finding::{Finding, Kind, Severity};
 use crate::commands::{CommandError, Place};
 use crate::moment;
 use crate::network::link::Way;
@@ -68,12 +68,13 @@ impl Walk {
         let mut facts = Facts::gather(place)?;
         let scene = Scene::of(question, &mut facts)?;
         scene.restrict(&mut facts);
-        let pool = find(&scene, &mut facts, place)?;
+        let mut pool = find(&scene, &mut facts, place)?;
         let (mut met, rewrites) = rules_of_others(&scene, &mut facts);
         met.extend(not_routed(&scene, &mut facts, &pool)?.map(|cause| ("route", cause)));
         if question.to.is_none() {
             met.extend(elsewhere(&scene, &mut facts, &pool).map(|cause| (LISTENERS, cause)));
         }
+        answered_to_another(&mut pool, &rewrites);
         let mut walk = Walk {
             target: scene.target,
             from: scene.from,
@@ -367,6 +368,16 @@ fn packet(scene: &Scene) -> String {
         format!("; for {}: --to {other}", if other.is_ipv6() { "IPv6" } else { "IPv4" })
     });
     format!("A packet to {to}, from {whence}{}", other.unwrap_or_default())
+}
+
+/// Who is hidden from the container by others needs no route there.
+fn answered_to_another(pool: &mut Vec<Finding>, rewrites: &[Judgement]) {
+    let hidden = rewrites.iter().any(|judgement| judgement.certain);
+    pool.retain(|finding| !hidden || finding.kind != Kind::EndpointWithoutRoute);
+    let of_route = pool.iter_mut().filter(|finding| finding.kind == Kind::EndpointWithoutRoute);
+    for finding in of_route.filter(|_| !rewrites.is_empty()) {
+        finding.severity = Severity::Warning;
+    }
 }
 
 /// Whom the container sees, where hostport itself rewrites nothing.
