@@ -119,27 +119,35 @@ package-contents: ## Build the library from what would be published, and list it
 	$(CARGO) package --locked --package hostport-nft --allow-dirty
 	$(CARGO) package --locked --package hostport-nft --allow-dirty --list
 
-install: ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
+# put MODE FOLDER NAME: standard input becomes a file, whole and at once, since containers start meanwhile. What begins
+# with a dot no runtime takes for a hook configuration.
+PUT := put() { install -d -m 0755 "$$2" && cat >"$$2/.$$3.new" && chmod "$$1" "$$2/.$$3.new" && mv -fT "$$2/.$$3.new" "$$2/$$3"; };
+
+# They go into JSON, TOML and units as they are.
+.PHONY: install-paths
+install-paths: export PATHS := $(PREFIX)/bin $(CONTAINERDDIR)/hostport
+install-paths:
+	@echo "$$PATHS" | grep -qxE '/[A-Za-z0-9/._+-]* /[A-Za-z0-9/._+-]*' \
+		|| { echo "PREFIX and CONTAINERDDIR must be absolute paths of letters, digits and /._+-" >&2; exit 1; }
+
+# The hook configurations last: each names a program that is there.
+install: install-paths ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
-	install -D -m 0755 $(BINARY) "$(DESTDIR)$(PREFIX)/bin/hostport"
-	install -d -m 0755 "$(DESTDIR)$(HOOKSDIR)"
-	for file in oci-hooks.d/*.json; do \
-		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file > "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
-		chmod 0644 "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
+	$(PUT) put 0755 "$(DESTDIR)$(PREFIX)/bin" hostport <$(BINARY)
+	$(PUT) for file in systemd/*.service systemd/*.timer; do \
+		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file | put 0644 "$(DESTDIR)$(UNITDIR)" $${file##*/}; \
 	done
-	install -d -m 0755 "$(DESTDIR)$(UNITDIR)"
-	for file in systemd/*.service systemd/*.timer; do \
-		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file > "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
-		chmod 0644 "$(DESTDIR)$(UNITDIR)/$${file##*/}"; \
+	$(PUT) for file in oci-hooks.d/*.json; do \
+		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file | put 0644 "$(DESTDIR)$(HOOKSDIR)" $${file##*/}; \
 	done
 
 # man and the shells look below PREFIX by themselves.
 MANUAL := target/manual
-install-manual: ## Install man pages and completions, after make manual (PREFIX, DESTDIR)
+install-manual: install-paths ## Install man pages and completions, after make manual (PREFIX, DESTDIR)
 	@test -d $(MANUAL) || { echo "there is no manual: run make manual first" >&2; exit 1; }
 	install -d "$(DESTDIR)$(PREFIX)/share/man/man8"
 	for page in $(MANUAL)/man8/*.8; do \
-		gzip -9nc $$page > "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}.gz"; \
+		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$page | gzip -9n > "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}.gz"; \
 		chmod 0644 "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}.gz"; \
 	done
 	install -D -m 0644 $(MANUAL)/completions/bash/hostport "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hostport"
@@ -153,22 +161,21 @@ uninstall-manual: ## Remove what install-manual installed
 	rm -f "$(DESTDIR)$(PREFIX)/share/zsh/$(ZSHDIR)/_hostport"
 	rm -f "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hostport.fish"
 
-install-containerd: ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
-	install -d -m 0755 "$(DESTDIR)$(CONTAINERDDIR)/hostport"
-	for file in containerd/*; do \
+install-containerd: install-paths ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
+	$(PUT) for file in containerd/*; do \
 		sed -e 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' -e 's|/etc/containerd/|$(CONTAINERDDIR)/|' \
-			$$file > "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; \
-		chmod 0644 "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; \
+			$$file | put 0644 "$(DESTDIR)$(CONTAINERDDIR)/hostport" $${file##*/}; \
 	done
 
 uninstall-containerd: ## Remove what install-containerd installed, when no configuration names it any more
 	for file in containerd/*; do rm -f "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; done
 	rmdir "$(DESTDIR)$(CONTAINERDDIR)/hostport" 2>/dev/null || true
 
+# The hook configurations first: none names a program that is gone.
 uninstall: ## Remove what install installed
-	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
 	for file in oci-hooks.d/*.json; do rm -f "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; done
 	for file in systemd/*.service systemd/*.timer; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
+	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
 
 clean: ## Remove what was built
 	$(CARGO) clean

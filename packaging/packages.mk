@@ -76,6 +76,8 @@ target/tools/bin/cargo-semver-checks:
 release: release-files ## Build tarballs with checksums and lists of parts (SBOM) into target/dist, and try this machine's
 	cd $(DIST) && sha256sum hostport-$(VERSION)-linux-*.tar.gz hostport-$(VERSION)-linux-*.cdx.json >SHA256SUMS
 	cd $(DIST) && sha256sum --check SHA256SUMS
+	@# Files only: an entry of a folder would change a folder of whoever unpacks it.
+	! tar -tzf $(DIST)/hostport-$(VERSION)-linux-$(NATIVE).tar.gz | grep '/$$'
 	rm -rf target/release-test && mkdir -p target/release-test
 	tar --directory target/release-test --strip-components=1 -xzf $(DIST)/hostport-$(VERSION)-linux-$(NATIVE).tar.gz
 	target/release-test/usr/local/bin/hostport --version

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::annotations::only_strings;
+use crate::annotations::{from_json, only_strings};
 use crate::quote::{self, excerpt};
 
 /// The largest config.json that is read, in bytes. Real ones have some tens of kilobytes.
@@ -58,6 +58,15 @@ struct RawNamespace {
     path: Option<PathBuf>,
 }
 
+impl Raw {
+    /// Whether the ways to namespaces are those that somebody wrote: see [`from_json`].
+    fn is_text(&self) -> bool {
+        let namespaces = self.linux.iter().flat_map(|linux| linux.namespaces.iter().flatten());
+        let mut paths = namespaces.filter_map(|namespace| namespace.path.as_ref());
+        !paths.any(|path| path.to_string_lossy().contains('\u{fffd}'))
+    }
+}
+
 impl Config {
     /// Reads the config.json of a bundle.
     ///
@@ -83,7 +92,7 @@ impl Config {
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(Problem::NotAnObject);
         }
-        let raw: Raw = serde_json::from_slice(bytes)
+        let raw: Raw = from_json(bytes, Raw::is_text)
             .map_err(|error| Problem::Json(excerpt(&error.to_string(), 100)))?;
         let namespaces = raw.linux.and_then(|linux| linux.namespaces).unwrap_or_default();
         let network = namespaces
@@ -200,6 +209,23 @@ mod tests {
         }
         assert_eq!(network("{}"), NetworkNamespace::Host);
         assert_eq!(network(r#"{"linux":null}"#), NetworkNamespace::Host);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_matter_in_the_way_to_a_namespace_alone() {
+        let parse = |path: &[u8], other: &[u8]| {
+            let parts: [&[u8]; 5] = [
+                b"{\"annotations\":{\"a\":\"",
+                other,
+                b"\"},\"linux\":{\"namespaces\":[{\"type\":\"network\",\"path\":\"",
+                path,
+                b"\"}]}}",
+            ];
+            Config::parse(&parts.concat())
+        };
+        let network = parse(b"/n", b"\xff").unwrap().network;
+        assert_eq!(network, NetworkNamespace::Path("/n".into()));
+        assert!(matches!(parse(b"/n\xff", b"x"), Err(Problem::Json(_))));
     }
 
     #[test]

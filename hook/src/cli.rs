@@ -1,23 +1,28 @@
 //! The command line. Wrong usage ends with exit status 2, by clap.
 
+// Found from packaging/manual too, which includes this file.
+#[path = "cli/values.rs"]
+mod values;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hostport_nft::{Port, Protocol, Settings, TableName};
+use hostport_nft::{Protocol, Settings, TableName};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::explain::Question;
+use values::{Ports, address, seconds};
 
 /// Kubernetes host ports on plain nftables, without a daemon.
 #[derive(Debug, Parser)]
 #[command(
     name = "hostport",
     version,
-    after_help = "Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage."
+    after_help = "Examples:\n  hostport list --wide --watch\n  hostport doctor\n\n\
+        Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -143,15 +148,15 @@ pub enum Command {
     #[command(after_help = "Example:\n  \
         hostport metrics --output /var/lib/prometheus/node-exporter/hostport.prom")]
     Metrics {
-        /// Write to this file instead, whole or not at all
+        /// Write to this file instead, whole or not at all; - is standard output
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
 
     /// Make the kernel hold what the journal says of living containers, in one transaction
     ///
-    /// For after somebody flushed the ruleset or reloaded a firewall. Whatever is in the tables is
-    /// replaced; connections that are tracked already go on.
+    /// For after somebody flushed the ruleset or reloaded a firewall. What differs from the journal is put
+    /// right, and what is right is not touched; connections that are tracked already go on.
     #[command(after_help = "Example:\n  nft flush ruleset; hostport restore")]
     Restore {
         #[command(flatten)]
@@ -210,7 +215,7 @@ pub enum Command {
         ruleset: RulesetArguments,
 
         /// Serve what hostport metrics prints over HTTP, at /metrics
-        #[arg(long, value_name = "IP:PORT")]
+        #[arg(long, value_name = "IP:PORT", value_parser = address)]
         metrics_listen: Option<SocketAddr>,
     },
 
@@ -253,36 +258,8 @@ pub struct ListArguments {
 
     /// Again every so many seconds [default: 2], with connections a second if --wide
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
-        value_parser = clap::value_parser!(u16).range(1..))]
+        value_parser = seconds, conflicts_with = "json")]
     pub watch: Option<u16>,
-}
-
-/// One port, or some that follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ports {
-    first: Port,
-    last: Port,
-}
-
-impl Ports {
-    /// Whether a port is one of them.
-    pub fn contains(self, port: Port) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-}
-
-impl FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text: &str| text.parse::<Port>().map_err(|error| error.to_string());
-        let ports = Ports { first: port(first)?, last: port(last)? };
-        if ports.first > ports.last {
-            return Err("the first port is greater than the last one".to_owned());
-        }
-        Ok(ports)
-    }
 }
 
 #[derive(Debug, Args)]

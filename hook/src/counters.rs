@@ -2,24 +2,25 @@
 //!
 //! Counting must never fail or hold up what is counted. So nobody waits for the lock longer than a few
 //! milliseconds (what does not get it then is not counted), nothing is synced (the folder is usually in
-//! memory, and a reboot begins anew), and no error is told. A file that is damaged is written anew; one of a later version is left alone.
+//! memory, and a reboot begins anew), and no error is told. A file that is damaged begins anew; one of a later version, and whatever else is no
+//! file of ours, is left alone.
 
-use std::iter::once;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 /// The file, in the journal's folder.
 const FILE: &str = "counters";
 const MAGIC: [u8; 8] = *b"hostport";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// How often the lock is tried.
 const TRIES: u32 = 25;
-/// Magic, version, four counters and two histograms, in little-endian words.
-const WORDS: usize = 2 + 4 + 2 * (BOUNDS.len() + 2);
+/// Magic, version, four counters, two histograms and a checksum, in little-endian words.
+const WORDS: usize = 2 + 4 + 2 * (BOUNDS.len() + 2) + 1;
 
 /// The upper bounds of a histogram's buckets, in microseconds. Another one takes the rest.
 pub const BOUNDS: [u64; 12] = [
@@ -76,62 +77,70 @@ pub fn add(counter: &mut u64, more: u64) {
 }
 
 impl Counters {
-    /// Reads them; zero where there are none. A count that is being written may be seen or not.
-    pub fn read(state_dir: &Path) -> Self {
-        let file = open(state_dir, OFlags::RDONLY);
-        file.and_then(|file| Counters::load(&file)).unwrap_or_default()
+    /// Reads them; zero where there are none yet. Nothing where they cannot be told: what is there is no file
+    /// of ours, or somebody has stopped while he wrote it.
+    pub fn read(state_dir: &Path) -> Option<Self> {
+        let file = match open(state_dir, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Some(Counters::default()),
+            Err(_) => return None,
+        };
+        let locked = lock(&file, FlockOperation::NonBlockingLockShared);
+        match Counters::load(&file) {
+            // The next one who counts begins anew.
+            Err(Unreadable::Damaged) if locked => Some(Counters::default()),
+            loaded => loaded.ok(),
+        }
     }
 
     /// Changes them in the file, or not if that cannot be done at once.
     pub fn change(state_dir: &Path, change: impl FnOnce(&mut Counters)) {
-        let Some(file) = open(state_dir, OFlags::RDWR | OFlags::CREATE) else { return };
-        // It is held for microseconds, unless its holder has been stopped.
-        let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        let pause = || thread::sleep(Duration::from_micros(200));
-        let locked = (0..TRIES).any(|nth| {
-            if nth > 0 {
-                pause();
-            }
-            lock()
-        });
-        if !locked {
+        let Ok(file) = open(state_dir, OFlags::RDWR | OFlags::CREATE) else { return };
+        if !lock(&file, FlockOperation::NonBlockingLockExclusive) {
             return;
         }
         // Closing the file unlocks it.
-        let Some(mut counters) = Counters::load(&file) else { return };
+        let mut counters = match Counters::load(&file) {
+            Ok(counters) => counters,
+            Err(Unreadable::Damaged) => Counters::default(),
+            Err(Unreadable::NotOurs) => return,
+        };
         change(&mut counters);
         let _ = rustix::io::pwrite(&file, &counters.to_bytes(), 0);
     }
 
-    /// Nothing if the file is for a later version to change.
-    fn load(file: &OwnedFd) -> Option<Self> {
+    fn load(file: &OwnedFd) -> Result<Self, Unreadable> {
         let mut bytes = [0; WORDS * 8];
-        let length = rustix::io::pread(file, &mut bytes, 0).ok()?;
-        Counters::from_bytes(bytes.get(..length)?)
+        let length = rustix::io::pread(file, &mut bytes, 0).map_err(|_| Unreadable::NotOurs)?;
+        Counters::from_bytes(bytes.get(..length).unwrap_or_default())
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (words, _) = bytes.as_chunks::<8>();
-        let mut counters = Counters::default();
         match words {
-            [MAGIC, version, values @ ..] => match u64::from_le_bytes(*version) {
-                VERSION if words.len() == WORDS => {
-                    for (word, value) in counters.words().zip(values) {
-                        *word = u64::from_le_bytes(*value);
-                    }
-                    Some(counters)
+            [MAGIC, version, ..] if u64::from_le_bytes(*version) > VERSION => {
+                Err(Unreadable::NotOurs)
+            }
+            [MAGIC, version, values @ .., sum]
+                if u64::from_le_bytes(*version) == VERSION
+                    && words.len() == WORDS
+                    && u64::from_le_bytes(*sum) == checksum(values.as_flattened()) =>
+            {
+                let mut counters = Counters::default();
+                for (word, value) in counters.words().zip(values) {
+                    *word = u64::from_le_bytes(*value);
                 }
-                version if version > VERSION => None,
-                _ => Some(counters),
-            },
-            _ => Some(counters),
+                Ok(counters)
+            }
+            _ => Err(Unreadable::Damaged),
         }
     }
 
     fn to_bytes(&self) -> Vec<u8> {
         let mut copy = self.clone();
-        let values = copy.words().map(|word| word.to_le_bytes());
-        once(MAGIC).chain(once(VERSION.to_le_bytes())).chain(values).flatten().collect()
+        let values: Vec<u8> = copy.words().flat_map(|word| word.to_le_bytes()).collect();
+        let sum = checksum(&values).to_le_bytes();
+        [&MAGIC, &VERSION.to_le_bytes(), &values[..], &sum].concat()
     }
 
     fn words(&mut self) -> impl Iterator<Item = &mut u64> {
@@ -145,10 +154,34 @@ impl Counters {
     }
 }
 
-fn open(state_dir: &Path, flags: OFlags) -> Option<OwnedFd> {
+/// Why there are no counters in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
+    Damaged,
+    /// A later version's, or no file.
+    NotOurs,
+}
+
+/// FNV-1a, 64 bits: against accidents, not against root.
+fn checksum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// Whether it could be locked soon. It is held for microseconds, unless its holder has been stopped.
+fn lock(file: &OwnedFd, operation: FlockOperation) -> bool {
+    (0..TRIES).any(|nth| {
+        if nth > 0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+        flock(file, operation).is_ok()
+    })
+}
+
+fn open(state_dir: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     // Whatever has been put there instead of a file must not hold anybody up.
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rustix::fs::open(state_dir.join(FILE), flags, Mode::from(0o600)).ok()
+    rustix::fs::open(state_dir.join(FILE), flags, Mode::from(0o600))
 }
 
 #[cfg(test)]
@@ -167,7 +200,7 @@ mod tests {
     fn counters_are_read_as_they_were_written() {
         let bytes = counted().to_bytes();
         assert_eq!(bytes.len(), WORDS * 8);
-        assert_eq!(Counters::from_bytes(&bytes), Some(counted()));
+        assert_eq!(Counters::from_bytes(&bytes), Ok(counted()));
         assert_eq!((counted().publish.buckets[0], counted().withdraw.rest), (1, 1));
     }
 
@@ -175,13 +208,23 @@ mod tests {
     fn a_damaged_file_counts_from_zero_and_a_later_versions_is_left_alone() {
         let bytes = counted().to_bytes();
         for length in 0..bytes.len() {
-            assert_eq!(Counters::from_bytes(&bytes[..length]), Some(Counters::default()));
+            assert_eq!(
+                Counters::from_bytes(&bytes[..length]),
+                Err(Unreadable::Damaged),
+                "{length}"
+            );
         }
-        let mut other = bytes.clone();
-        other[0] = b'x';
-        assert_eq!(Counters::from_bytes(&other), Some(Counters::default()));
-        let mut later = bytes;
-        later[8] = 2;
-        assert_eq!(Counters::from_bytes(&later), None);
+        // Any bit, but those of the version.
+        for nth in (0..8).chain(16..bytes.len()) {
+            let mut other = bytes.clone();
+            other[nth] ^= 1 << (nth % 8);
+            assert_eq!(Counters::from_bytes(&other), Err(Unreadable::Damaged), "{nth}");
+        }
+        let mut later = bytes.clone();
+        later[8] = 3;
+        assert_eq!(Counters::from_bytes(&later), Err(Unreadable::NotOurs));
+        let mut former = bytes;
+        former[8] = 1;
+        assert_eq!(Counters::from_bytes(&former), Err(Unreadable::Damaged));
     }
 }

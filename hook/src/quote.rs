@@ -26,6 +26,22 @@ pub fn path(path: &Path) -> String {
     shorten(&path.to_string_lossy(), MOST_OF_A_PATH, &['\''])
 }
 
+/// A text in a column of a table, at most so many characters wide. Characters beyond ASCII are escaped: some
+/// are two columns wide, some none, and some turn around what stands beside them.
+pub fn cell(text: &str, most: usize) -> String {
+    let mut plain = String::new();
+    for c in text.chars() {
+        match c {
+            ' '..='~' | '…' => plain.push(c),
+            _ => plain.extend(c.escape_unicode()),
+        }
+    }
+    match plain.char_indices().nth(most) {
+        None => plain,
+        Some(_) => plain.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
 /// Whether a text means itself in a command, as a word or several.
 pub fn is_plain(text: &str) -> bool {
     !text.is_empty()
@@ -84,6 +100,17 @@ mod tests {
         assert_eq!(excerpt("abcde", 5), "abcde");
         assert_eq!(excerpt("abcdef", 5), "abcde…");
         assert_eq!(excerpt("abc\u{1b}", 5), "abc…");
+    }
+
+    #[test]
+    fn a_cell_is_as_wide_as_it_has_characters() {
+        assert_eq!(cell("shop/web-0…", 50), "shop/web-0…");
+        assert_eq!(
+            cell("a\u{5d0}\u{202e}\u{200b}\u{3042}\n", 50),
+            r"a\u{5d0}\u{202e}\u{200b}\u{3042}\u{a}"
+        );
+        assert_eq!(cell("abcdef", 6), "abcdef");
+        assert_eq!(cell("abcdefg", 6), "abcde…");
     }
 
     proptest! {

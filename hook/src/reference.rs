@@ -17,8 +17,11 @@ fn escaped(text: &str) -> String {
 fn row(page: &mut String, arg: &Arg) {
     let value = arg.get_value_names().unwrap_or_default().first().map(ToString::to_string);
     let value = value.filter(|_| arg.get_action().takes_values()).unwrap_or_default();
+    let is_optional = arg.get_num_args().is_some_and(|number| number.min_values() == 0);
     let name = match arg.get_long() {
+        Some(long) if is_optional && !value.is_empty() => format!("--{long} [{value}]"),
         Some(long) => format!("--{long} {value}"),
+        None if arg.is_required_set() => format!("<{value}>"),
         None => format!("[{value}]"),
     };
     let default: Vec<_> =

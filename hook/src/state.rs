@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::annotations::only_strings;
+use crate::annotations::{from_json, only_strings};
 use crate::bundle::MAX_CONFIG;
 use crate::quote::excerpt;
 
@@ -108,7 +108,8 @@ impl State {
         if bytes.first() != Some(&b'{') {
             return Err(StateError::NotAnObject);
         }
-        let raw: Raw = serde_json::from_slice(bytes)
+        let is_text = |value: &Value| !value.as_str().unwrap_or_default().contains('\u{fffd}');
+        let raw: Raw = from_json(bytes, |raw: &Raw| is_text(&raw.id) && is_text(&raw.bundle))
             .map_err(|error| StateError::Json(excerpt(&error.to_string(), 100)))?;
         let status = match &raw.status {
             Value::Null => Status::from(""),
@@ -234,6 +235,26 @@ mod tests {
             let json = format!(r#"{{"id":"w","bundle":"/b","annotations":{annotations}}}"#);
             assert!(read(&json).unwrap().annotations.is_empty(), "{json}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_matter_in_id_and_bundle_alone() {
+        let bytes = |id: &[u8], bundle: &[u8], other: &[u8]| {
+            let parts: [&[u8]; 7] = [
+                b"{\"id\":\"",
+                id,
+                b"\",\"bundle\":\"",
+                bundle,
+                b"\",\"annotations\":{\"a\":\"b\",\"other\":\"",
+                other,
+                b"\"}}",
+            ];
+            State::read(&parts.concat()[..])
+        };
+        let state = bytes(b"web", b"/b", b"\xff\xfe").unwrap();
+        assert_eq!((state.id.as_str(), state.annotations["a"].as_str()), ("web", "b"));
+        assert!(matches!(bytes(b"w\xff", b"/b", b"x"), Err(StateError::Json(_))));
+        assert!(matches!(bytes(b"web", b"/\xff", b"x"), Err(StateError::Json(_))));
     }
 
     #[test]

@@ -78,6 +78,42 @@ fn every_link_and_anchor_leads_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// What a page of the book links outside its folder, which the built book does not have.
+fn outside(page: &Path, text: &str) -> Vec<String> {
+    let leaves = |link: &&String| !link.contains("://") && link.split('/').any(|part| part == "..");
+    links(text).iter().filter(leaves).map(|link| format!("{}: {link}", page.display())).collect()
+}
+
+#[test]
+fn no_link_leaves_the_book() {
+    let outside: Vec<_> =
+        pages().iter().flat_map(|page| outside(page, &fs::read_to_string(page).unwrap())).collect();
+    assert!(outside.is_empty(), "{outside:#?}");
+}
+
+#[test]
+fn a_link_that_leaves_the_book_is_seen() {
+    let page = repository().join("docs/design.md");
+    let text = "[a](../README.md#install) [b](security.md) [c](https://example.org/../d)";
+    assert_eq!(outside(&page, text).len(), 1);
+}
+
+/// The indented lines behind a heading, up to the first paragraph after them.
+fn commands(page: &str, heading: &str) -> String {
+    let text = fs::read_to_string(repository().join(page)).unwrap();
+    let behind = text.lines().skip_while(|line| *line != heading);
+    let block = behind.skip_while(|line| !line.starts_with("    "));
+    block.take_while(|line| line.starts_with("    ")).collect::<Vec<_>>().join("\n")
+}
+
+/// `make newcomer` types those of the book.
+#[test]
+fn the_readme_and_the_book_start_the_same_first_container() {
+    let book = commands("docs/runtimes.md", "### A first container");
+    assert!(book.contains("podman run"), "{book}");
+    assert_eq!(commands("README.md", "## Two minutes with podman"), book);
+}
+
 #[test]
 fn every_page_is_in_the_summary() {
     let summary = fs::read_to_string(repository().join("docs/SUMMARY.md")).unwrap();

@@ -3,8 +3,10 @@
 //! As root, in a network namespace of its own: `cargo run --example nftnl_batch --features nftnl`.
 
 use std::ffi::CString;
+use std::io;
 
 use hostport_nft::{Family, Settings, Table};
+use netlink_packet_core::{ErrorBuffer, NLMSG_ERROR, NetlinkBuffer};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nftnl::{Batch, MsgType, ProtoFamily};
 
@@ -14,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ours = Table::new(Family::Ip, &Settings::default());
 
     let mut batch = Batch::new();
+    // nftnl's objects ask for an acknowledgement, ours do not. One is enough: errors come anyway.
     batch.add(&own, MsgType::Add);
     // In this order, and none left out.
     for message in ours.messages() {
@@ -25,6 +28,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes: Vec<u8> = batch.iter().flatten().copied().collect();
     socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
     println!("sent {} bytes", bytes.len());
+    println!("the kernel took the batch; {} acknowledged", answers(&socket)?);
     print!("{ours}");
     Ok(())
+}
+
+/// Reads what the kernel says of the batch: how many messages it acknowledges, or its first error.
+///
+/// It has said all of it when the call that sends returns, so nobody waits for more than is there.
+fn answers(socket: &Socket) -> Result<usize, Box<dyn std::error::Error>> {
+    socket.set_non_blocking(true)?;
+    let mut acknowledged = 0;
+    loop {
+        let datagram = match socket.recv_from_full() {
+            Ok((datagram, _)) => datagram,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error.into()),
+        };
+        let message = NetlinkBuffer::new_checked(&datagram[..])?;
+        if message.message_type() != NLMSG_ERROR {
+            continue;
+        }
+        // The negative number of an error, or nothing: an acknowledgement (netlink(7)).
+        match ErrorBuffer::new_checked(message.payload())?.code() {
+            None => acknowledged += 1,
+            Some(code) => return Err(io::Error::from_raw_os_error(-code.get()).into()),
+        }
+    }
+    if acknowledged == 0 {
+        return Err("the kernel did not answer".into());
+    }
+    Ok(acknowledged)
 }

@@ -1,6 +1,7 @@
 //! Our own tables, compared with what they should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
@@ -66,6 +67,30 @@ pub enum State {
     Ours,
 }
 
+/// What a set `excluded` holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Excluded {
+    /// These, the fewest that there can be.
+    Prefixes(Vec<IpNet>),
+    /// Elements that are none of ours.
+    Foreign,
+}
+
+impl fmt::Display for Excluded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Excluded::Foreign => {
+                f.write_str("elements that end by themselves, or stand for all others")
+            }
+            Excluded::Prefixes(prefixes) if prefixes.is_empty() => f.write_str("nothing"),
+            Excluded::Prefixes(prefixes) => {
+                let list: Vec<String> = prefixes.iter().map(IpNet::to_string).collect();
+                f.write_str(&list.join(", "))
+            }
+        }
+    }
+}
+
 impl HostPorts {
     /// Compares a family's table with what it should be under this object's settings. Changes nothing.
     ///
@@ -89,9 +114,10 @@ impl HostPorts {
         if !found.comment.starts_with("hostport schema ") {
             return Ok(Audit { state: State::Foreign, ..Audit::default() });
         }
-        let differences = self.differences(family, &found)?;
-        let mut strangers = 0;
+        let mut differences = self.differences(family, &found)?;
+        let (mut strangers, mut foreign) = (0, 0);
         let ports = self.read(family, PORTS, |element| {
+            foreign += usize::from(element.foreign);
             let mapping = Published::from_element(family, element);
             strangers += usize::from(mapping.is_none());
             mapping
@@ -100,6 +126,11 @@ impl HostPorts {
             Hairpin::from_element(family, element).map(|hairpin| hairpin.pod)
         })?;
         let links = self.read(family, SAME_LINK, SameLink::from_element)?;
+        if foreign > 0 {
+            differences.push(format!(
+                "the map {PORTS} has elements ({foreign}) that end by themselves, or stand for all others"
+            ));
+        }
         Ok(Audit {
             state: State::Ours,
             differences,
@@ -120,13 +151,9 @@ impl HostPorts {
         let expected = Table::new(family, &self.settings);
         let mut differences = compare(&expected, found);
         let (present, should) = (self.excluded(family)?, self.settings.excluded(family));
-        if present.as_ref().is_some_and(|present| *present != should) {
-            let list = |nets: &[IpNet]| match nets {
-                [] => "nothing".to_owned(),
-                nets => nets.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", "),
-            };
-            let present = list(&present.unwrap_or_default());
-            differences.push(format!("the set excluded holds {present}, not {}", list(&should)));
+        let should = Excluded::Prefixes(should);
+        if let Some(present) = present.filter(|present| *present != should) {
+            differences.push(format!("the set excluded holds {present}, not {should}"));
         }
         Ok(differences)
     }
@@ -151,7 +178,9 @@ impl HostPorts {
         }
         let mut exclude = Vec::new();
         for family in Family::ALL {
-            exclude.extend(self.excluded(family)?.unwrap_or_default());
+            if let Some(Excluded::Prefixes(prefixes)) = self.excluded(family)? {
+                exclude.extend(prefixes);
+            }
         }
         let comment = survey.table(Family::Ip, &table).map(|found| found.comment);
         let with =
@@ -161,17 +190,20 @@ impl HostPorts {
         Ok(if is_silent { silent } else { with(true) })
     }
 
-    /// What the set `excluded` holds, as the fewest prefixes; none if there is no such set.
-    fn excluded(&mut self, family: Family) -> Result<Option<Vec<IpNet>>, Error> {
+    /// What the set `excluded` holds; none if there is no such set.
+    fn excluded(&mut self, family: Family) -> Result<Option<Excluded>, Error> {
         let mut edges = Vec::new();
         let found = self.elements_of(family, EXCLUDED).or_else(none_if_refused)?;
         let Some(elements) = found else { return Ok(None) };
+        if elements.iter().any(|element| element.foreign) {
+            return Ok(Some(Excluded::Foreign));
+        }
         for element in &elements {
             let address = take_address(&mut element.key.as_slice(), family);
             edges.extend(address.map(|address| (address, !element.interval_end)));
         }
         edges.sort_unstable();
-        Ok(Some(prefixes(&edges)))
+        Ok(Some(Excluded::Prefixes(prefixes(&edges))))
     }
 
     fn read<T>(
@@ -270,12 +302,11 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
 }
 
 fn same_set(message: &[u8], present: &SetObject) -> bool {
-    const INTERVAL_AND_MAP: u32 = 4 | 8;
+    // NFT_SET_CONSTANT, _INTERVAL, _MAP, _TIMEOUT, _OBJECT. Others nft adds by itself.
+    const FLAGS: u32 = 2 | 4 | 8 | 16 | 64;
+    let of = |set: &SetObject| (set.flags & FLAGS, set.types, set.counter, set.limited);
     let expected = payload(message).and_then(|bytes| SetObject::decode(bytes).ok());
-    expected.is_some_and(|expected| {
-        (expected.flags & INTERVAL_AND_MAP, expected.types, expected.counter)
-            == (present.flags & INTERVAL_AND_MAP, present.types, present.counter)
-    })
+    expected.is_some_and(|expected| of(&expected) == of(present))
 }
 
 fn compare_rules(table: &Table, chain: &Chain, present: &[RuleObject]) -> Vec<String> {
@@ -306,8 +337,9 @@ fn payload(message: &[u8]) -> Option<&[u8]> {
 
 /// Whether the kernel's expression does what the expected one says.
 ///
-/// The kernel adds what was left out. That is zero, but for a translation's last address, last port and
-/// flags (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_FLAGS), and for a counter's values.
+/// The kernel adds what was left out. That is zero, but for a counter's values, and for a translation's last
+/// address and port (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX), which are the first, and its flags
+/// (NFTA_NAT_FLAGS: NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED).
 fn same_expression(expected: &ExpressionObject, present: &ExpressionObject) -> bool {
     if expected.name != present.name || !covers(&expected.data, &present.data) {
         return false;
@@ -316,7 +348,12 @@ fn same_expression(expected: &ExpressionObject, present: &ExpressionObject) -> b
     attributes(&present.data).flatten().all(|(kind, value)| {
         let harmless = match expected.name.as_str() {
             "counter" => true,
-            "nat" => matches!(kind, 4 | 6 | 7),
+            "nat" => match kind {
+                4 => field(&expected.data, 3) == Some(value),
+                6 => field(&expected.data, 5) == Some(value),
+                7 => value == 3u32.to_be_bytes(),
+                _ => false,
+            },
             _ => false,
         };
         !added(kind) || harmless || value.iter().all(|byte| *byte == 0)

@@ -33,6 +33,9 @@ pub(crate) struct Element {
     pub(crate) counter: Option<Counter>,
     /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
     pub(crate) interval_end: bool,
+    /// It has what no element of ours has: a time to live (NFTA_SET_ELEM_TIMEOUT), or no key, since it
+    /// stands for all that have no other element (NFT_SET_ELEM_CATCHALL).
+    pub(crate) foreign: bool,
 }
 
 impl Element {
@@ -61,10 +64,10 @@ impl Element {
     /// Reads the attributes of one element of a list.
     ///
     /// # Errors
-    /// [`MalformedElement`] where the attributes overrun their buffer or there is no key.
+    /// [`MalformedElement`] where the attributes overrun their buffer, or there is no key where one should be.
     pub(crate) fn decode(attributes: &[u8]) -> Result<Self, MalformedElement> {
         let mut element = Element::default();
-        let mut key = None;
+        let (mut key, mut catches_all) = (None, false);
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute.map_err(|_| MalformedElement)?;
             match attribute.kind() {
@@ -72,15 +75,21 @@ impl Element {
                 NFTA_SET_ELEM_DATA => element.data = Some(value(&attribute)?.to_vec()),
                 NFTA_SET_ELEM_FLAGS => {
                     let flags = attribute.value().try_into().map_err(|_| MalformedElement)?;
-                    element.interval_end =
-                        u32::from_be_bytes(flags) & SetElementFlags::IntervalEnd.bits() != 0;
+                    let flags = u32::from_be_bytes(flags);
+                    element.interval_end = flags & SetElementFlags::IntervalEnd.bits() != 0;
+                    catches_all = flags & NFT_SET_ELEM_CATCHALL != 0;
                 }
                 NFTA_SET_ELEM_USERDATA => element.comment = decode_comment(attribute.value()),
+                NFTA_SET_ELEM_TIMEOUT => element.foreign = true,
                 NFTA_SET_ELEM_EXPR => element.counter = Counter::decode(attribute.value()),
                 _ => {}
             }
         }
-        element.key = key.ok_or(MalformedElement)?;
+        element.foreign |= catches_all;
+        element.key = match key {
+            None if catches_all => Vec::new(),
+            key => key.ok_or(MalformedElement)?,
+        };
         Ok(element)
     }
 }
@@ -111,9 +120,11 @@ const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_FLAGS: u16 = 3;
+const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
 const NFTA_SET_ELEM_USERDATA: u16 = 6;
 const NFTA_SET_ELEM_EXPR: u16 = 7;
 const NFTA_DATA_VALUE: u16 = 1;
+const NFT_SET_ELEM_CATCHALL: u32 = 2;
 
 /// Bytes that are not an element of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -225,6 +236,22 @@ mod tests {
         assert_eq!(decode_comment(b"\x00\x09short"), None);
     }
 
+    #[test]
+    fn an_element_for_all_others_or_with_an_end_is_not_ours() {
+        let attribute = |kind, value: &[u8]| {
+            let mut bytes = Vec::new();
+            push(&mut bytes, kind, value);
+            bytes
+        };
+        let catchall = attribute(NFTA_SET_ELEM_FLAGS, &NFT_SET_ELEM_CATCHALL.to_be_bytes());
+        let element = Element::decode(&catchall).unwrap();
+        assert!(element.foreign && element.key.is_empty());
+        let mut ending = emitted(&Element { key: vec![1; 12], ..Element::default() });
+        ending.extend(attribute(NFTA_SET_ELEM_TIMEOUT, &2000u64.to_be_bytes()));
+        assert!(Element::decode(&ending).unwrap().foreign);
+        assert_eq!(Element::decode(&[]), Err(MalformedElement));
+    }
+
     proptest! {
         #[test]
         fn an_element_comes_back(
@@ -235,7 +262,7 @@ mod tests {
             interval_end: bool,
         ) {
             let counter = counter.map(|(packets, bytes)| Counter { packets, bytes });
-            let element = Element { key, data, comment, counter, interval_end };
+            let element = Element { key, data, comment, counter, interval_end, foreign: false };
             prop_assert_eq!(Element::decode(&emitted(&element)), Ok(element));
         }
 
@@ -249,7 +276,7 @@ mod tests {
         fn a_cut_element_is_an_error_or_lacks_something(cut in 0usize..60) {
             let element = Element {
                 key: vec![1; 12], data: Some(vec![2; 8]), comment: Some("x".repeat(9)),
-                counter: None, interval_end: false,
+                counter: None, interval_end: false, foreign: false,
             };
             let bytes = emitted(&element);
             if cut < bytes.len() {

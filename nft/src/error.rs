@@ -63,9 +63,27 @@ pub enum Error {
         /// Its name.
         table: TableName,
     },
+    /// A table of our name belongs to another program that runs (NFT_TABLE_F_OWNER): the kernel lets nobody
+    /// else change it (EPERM).
+    #[error(
+        "the table {family} {table} belongs to another running program, and nobody else may change it: \
+         end that program (nft list table {family} {table} names it), or choose another name with --table"
+    )]
+    OwnedTable {
+        /// The family of the table.
+        family: Family,
+        /// Its name.
+        table: TableName,
+    },
     /// A host port has another owner.
     #[error(transparent)]
     Taken(#[from] Taken),
+    /// Two claims are for one host port.
+    #[error("host port {host} is asked for twice: ask for it once")]
+    Twice {
+        /// The host port.
+        host: HostPort,
+    },
     /// Others changed the ruleset at each attempt.
     #[error("others kept changing the nftables ruleset during {attempts} attempts: try again")]
     Contention {

@@ -1,7 +1,7 @@
 //! The ruleset in the kernel: what is in it, and small reads of it.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -11,7 +11,7 @@ use crate::message::Message;
 use crate::reply;
 use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
 use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::socket::Socket;
+use crate::socket::{PATIENCE, Socket};
 use crate::{Error, Family, HostPort, Settings, listing};
 
 /// The host ports of a network namespace: the tables in its kernel, and a socket to them.
@@ -29,6 +29,8 @@ use crate::{Error, Family, HostPort, Settings, listing};
 pub struct HostPorts {
     pub(crate) socket: Socket,
     pub(crate) settings: Settings,
+    /// How long others may keep a list from being read.
+    pub(crate) patience: Duration,
 }
 
 /// A family's table, as its comment tells, and how many sets, chains and rules it has.
@@ -54,7 +56,7 @@ impl HostPorts {
     /// # Errors
     /// [`Error::Open`] if there is no netfilter netlink.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        Ok(HostPorts { socket: Socket::open()?, settings })
+        Ok(HostPorts { socket: Socket::open()?, settings, patience: PATIENCE })
     }
 
     /// Ends the work without waiting for what the kernel does at its end: after a removal it frees what
@@ -182,7 +184,7 @@ impl HostPorts {
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or
     /// [`Error::Contention`] if others kept changing the ruleset.
     pub fn remove(&mut self) -> Result<bool, Error> {
-        let (removed, lost) = attempt(|| {
+        let (removed, lost) = attempt(self.patience, || {
             let mut batch = Batch::new(Some(self.generation()?));
             for family in Family::ALL {
                 if self.table_state(family)? != TableState::Missing {
@@ -297,7 +299,7 @@ impl HostPorts {
         set: &str,
     ) -> Result<Option<Vec<Element>>, Error> {
         let request = Message::dump_elements(family, &self.settings.table, set);
-        listing::elements(&mut self.socket, &request, reply::elements)
+        listing::elements(&mut self.socket, &request, self.patience, reply::elements)
     }
 }
 
@@ -317,7 +319,7 @@ fn no_nf_tables(error: Error) -> Error {
     }
 }
 
-/// How often a compare-and-swap is tried. Each attempt fails only because somebody else's
+/// How often a compare-and-swap is tried, within the caller's patience. Each attempt fails only because somebody else's
 /// transaction succeeded meanwhile.
 const ATTEMPTS: u32 = 200;
 /// How often it is tried again because the answer was lost.
@@ -328,11 +330,14 @@ const LOST_ANSWERS: u32 = 3;
 /// An attempt whose answer was lost is followed by another, which finds nothing left to do, or does it.
 /// So with the change that was made comes the one that may have been made before.
 pub(crate) fn attempt<T>(
+    patience: Duration,
     mut once: impl FnMut() -> Result<Attempt<T>, Error>,
 ) -> Result<(T, Option<T>), Error> {
     let (mut lost, mut lost_answers) = (None, 0);
-    for attempt in 0..ATTEMPTS {
-        back_off(attempt);
+    let (begin, mut attempts) = (Instant::now(), 0);
+    while attempts < ATTEMPTS && (attempts == 0 || begin.elapsed() < patience) {
+        back_off(attempts);
+        attempts += 1;
         match once() {
             Ok(Attempt::Made(change)) => return Ok((change, lost)),
             Ok(Attempt::Void) => {}
@@ -349,7 +354,7 @@ pub(crate) fn attempt<T>(
             Err(error) => return Err(error),
         }
     }
-    let contention = Error::Contention { attempts: ATTEMPTS };
+    let contention = Error::Contention { attempts };
     Err(if lost.is_some() { Error::Unanswered(Box::new(contention)) } else { contention })
 }
 

@@ -192,7 +192,7 @@ impl Statement {
                 json!({"dnat": {"family": family.to_string(), "addr": to}})
             }
             Statement::Masquerade => json!({"masquerade": null}),
-            Statement::Counter => json!({"counter": null}),
+            Statement::Counter => json!({"counter": {"packets": 0, "bytes": 0}}),
             Statement::Drop => json!({"drop": null}),
             Statement::Return => json!({"return": null}),
             Statement::Goto(chain) => json!({"goto": {"target": chain}}),

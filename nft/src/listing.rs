@@ -6,16 +6,16 @@
 //! table is rebuilt meanwhile, as many are told twice as are left out.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::element::Element;
 use crate::host_ports::{back_off, generation};
 use crate::message::Message;
 use crate::reply::Malformed;
-use crate::socket::{PATIENCE, Socket};
+use crate::socket::Socket;
 
-/// How often a list is read, within [`PATIENCE`].
+/// How often a list is read, within the caller's patience.
 const ATTEMPTS: u32 = 50;
 
 /// An element of a list.
@@ -39,11 +39,12 @@ impl Listed for Element {
 pub(crate) fn elements<E: Listed>(
     socket: &mut Socket,
     request: &Message,
+    patience: Duration,
     decode: impl Fn(&[u8]) -> Result<Vec<E>, Malformed>,
 ) -> Result<Option<Vec<E>>, Error> {
     let begin = Instant::now();
     for attempt in 0..ATTEMPTS {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > patience {
             return Err(Error::Contention { attempts: attempt });
         }
         back_off(attempt);

@@ -9,10 +9,14 @@ use rustix::io::Errno;
 
 use crate::host_ports::HostPorts;
 use crate::message::Message;
+use crate::reply;
 use crate::skeleton::{Chain, Table};
 use crate::socket::refusal;
 use crate::statement::{Rule, Statement};
 use crate::{Error, Family, Settings, TableName};
+
+/// `enum nft_table_flags` in `linux/netfilter/nf_tables.h`.
+const NFT_TABLE_F_OWNER: u32 = 2;
 
 /// A part of the ruleset that the kernel does not take.
 ///
@@ -68,14 +72,26 @@ impl HostPorts {
         Ok(lacks)
     }
 
-    /// Says of an error which module the kernel lacks, where that is the reason (ENOENT).
+    /// Says of an error which module the kernel lacks, where that is the reason (ENOENT), or whose the table
+    /// is (EPERM).
     pub(crate) fn explain(&mut self, error: Error) -> Error {
+        if matches!(error, Error::NotPermitted) {
+            let owned = Family::ALL.into_iter().find(|family| self.is_owned(*family));
+            let table = self.settings.table.clone();
+            return owned.map_or(error, |family| Error::OwnedTable { family, table });
+        }
         if !matches!(error, Error::Refused { error: Errno::NOENT, .. }) {
             return error;
         }
         let lacks = self.probe().unwrap_or_default();
         let lack = lacks.into_iter().find(|lack| lack.error == Errno::NOENT);
         lack.map_or(error, |lack| Error::Lacking(Box::new(lack)))
+    }
+
+    fn is_owned(&mut self, family: Family) -> bool {
+        let request = Message::get_table(family, &self.settings.table);
+        let flags = self.socket.get("to read the table", &request, reply::table_flags);
+        flags.is_ok_and(|flags| flags.is_some_and(|flags| flags & NFT_TABLE_F_OWNER != 0))
     }
 
     fn probe_table(&mut self, table: &Table) -> Result<Option<Lack>, Error> {

@@ -31,6 +31,14 @@ pub struct Claim {
     pub mapping: Mapping,
 }
 
+impl Claim {
+    /// The mapping as it is published for this claim.
+    pub(crate) fn published(&self) -> Published {
+        let owner = Some(self.owner.clone());
+        Published { mapping: self.mapping, owner, counter: Default::default() }
+    }
+}
+
 /// The link by which the node reaches the endpoints of one family.
 ///
 /// ```
@@ -94,6 +102,13 @@ impl Publication {
     fn owns(&self, published: &Published) -> bool {
         self.claims.iter().any(|claim| published.owner.as_ref() == Some(&claim.owner))
     }
+}
+
+/// Sees that no host port is asked for twice.
+pub(crate) fn each_once(claims: &[Claim]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    let twice = claims.iter().map(|claim| claim.mapping.host()).find(|host| !seen.insert(*host));
+    twice.map_or(Ok(()), |host| Err(Error::Twice { host }))
 }
 
 /// Each endpoint's address, with who needs its hairpin element.
@@ -165,7 +180,8 @@ impl HostPorts {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::NotPermitted`],
+    /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::Twice`] if two claims are for
+    /// one; [`Error::NotPermitted`],
     /// [`Error::NoNfTables`], [`Error::Lacking`], [`Error::ForeignTable`], [`Error::Refused`],
     /// [`Error::Transport`];
     /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was. Only
@@ -178,8 +194,9 @@ impl HostPorts {
         if publication.claims.is_empty() {
             return Ok(Changes::default());
         }
+        each_once(&publication.claims)?;
         let mut first = publication.former.is_empty();
-        let done = attempt(|| {
+        let done = attempt(self.patience, || {
             if std::mem::take(&mut first) {
                 self.publish_new(publication)
             } else {
@@ -315,12 +332,7 @@ impl HostPorts {
     }
 
     fn push_port(&self, batch: &mut Batch, claim: &Claim) {
-        let published = Published {
-            mapping: claim.mapping,
-            owner: Some(claim.owner.clone()),
-            counter: Default::default(),
-        };
-        let element = published.element();
+        let element = claim.published().element();
         let family = claim.mapping.family();
         let message = Message::new_element(family, &self.settings.table, PORTS, &element);
         batch.push(message.exclusive(), A_PORT);
@@ -354,14 +366,17 @@ impl HostPorts {
 }
 
 impl Elements {
-    /// Adds the hairpin elements that an older version, or somebody's hand, has left out.
+    /// Adds the hairpin elements that an older version, or somebody's hand, has left out, and marks those as
+    /// shared that more than their owner need: it came back alone where somebody had removed it.
     fn complete(&mut self) {
         let claim = |published: &Published| {
             Some(Claim { owner: published.owner.clone()?, mapping: published.mapping })
         };
         let mut missing = hairpins(self.ports.iter().filter_map(claim).collect::<Vec<_>>().iter());
-        for present in &self.hairpin {
-            missing.remove(&present.pod);
+        for present in &mut self.hairpin {
+            if missing.remove(&present.pod) == Some(HairpinOwner::Several) {
+                present.owner = HairpinOwner::Several;
+            }
         }
         self.hairpin.extend(missing.into_iter().map(|(pod, owner)| Hairpin { pod, owner }));
     }

@@ -116,7 +116,8 @@ impl<'a> Iterator for Replies<'a> {
     }
 }
 
-/// NFTA_TABLE_USE, NFTA_CHAIN_USE, NFTA_TABLE_USERDATA, NFTA_GEN_ID and NFTA_SET_ELEM_LIST_ELEMENTS of `linux/netfilter/nf_tables.h`.
+/// NFTA_TABLE_FLAGS, NFTA_TABLE_USE, NFTA_CHAIN_USE, NFTA_TABLE_USERDATA, NFTA_GEN_ID and NFTA_SET_ELEM_LIST_ELEMENTS of `linux/netfilter/nf_tables.h`.
+const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_USE: u16 = 3;
 const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_TABLE_USERDATA: u16 = 6;
@@ -127,6 +128,11 @@ const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub(crate) fn table(attributes: &[u8]) -> Result<(String, u32), Malformed> {
     let comment = find(attributes, NFTA_TABLE_USERDATA)?.and_then(|a| decode_comment(a.value()));
     Ok((comment.unwrap_or_default(), number(attributes, NFTA_TABLE_USE)?))
+}
+
+/// A table's flags.
+pub(crate) fn table_flags(attributes: &[u8]) -> Result<u32, Malformed> {
+    number(attributes, NFTA_TABLE_FLAGS)
 }
 
 /// How many rules a chain has, and others that go to it, together.

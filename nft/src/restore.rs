@@ -1,14 +1,17 @@
 //! Restoring: the tables with exactly what they should hold, mended, or made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use crate::audit::none_if_refused;
 use crate::batch::{Attempt, Batch};
 use crate::element::Element;
 use crate::host_ports::{HostPorts, TableState, attempt};
 use crate::message::Message;
-use crate::publish::{Claim, Link, hairpins};
-use crate::set::{Counter, Hairpin, Published, SameLink};
+use crate::publish::{Claim, Link, each_once, hairpins};
+use crate::set::{Hairpin, Published, SameLink};
 use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::survey::Survey;
 use crate::{Error, Family, HostPort};
@@ -30,8 +33,69 @@ pub struct Restored {
     pub added: Vec<Published>,
     /// Mappings that should not have been there.
     pub removed: Vec<Published>,
-    /// Mappings that were right.
+    /// Mappings that were right, or that were given to the kernel without a look at what it had.
     pub kept: usize,
+    /// How many elements differed that are no mappings: of the sets `hairpin` and `same_link`, and strangers.
+    pub others: usize,
+}
+
+impl Restored {
+    /// Whether nothing was changed.
+    pub fn is_nothing(&self) -> bool {
+        self.tables.is_empty()
+            && self.added.is_empty()
+            && self.removed.is_empty()
+            && self.others == 0
+    }
+}
+
+/// How much of what is there a restore relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Tables that are right are kept, and the elements that differ are changed.
+    Mend,
+    /// The tables are made anew, and mappings that are right keep their counters.
+    Anew,
+    /// The tables are made anew without a look at their elements.
+    Blind,
+}
+
+impl How {
+    /// What is worth a try after an error.
+    fn after(self, error: &Error) -> Option<Self> {
+        match error {
+            Error::Contention { .. } | Error::Malformed(_) if self != How::Blind => {
+                Some(How::Blind)
+            }
+            // Want of memory is no matter of how.
+            Error::Refused { error, .. }
+                if self == How::Mend && !matches!(*error, Errno::NOMEM | Errno::NOBUFS) =>
+            {
+                Some(How::Anew)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How long others may keep the elements from being listed: less than hooks wait for the journal, which
+/// whoever restores has alone meanwhile.
+const LISTING: Duration = Duration::from_secs(3);
+
+/// What is in a table's sets.
+#[derive(Default)]
+struct Present {
+    ports: Vec<Element>,
+    hairpin: Vec<Element>,
+    same_link: Vec<Element>,
+}
+
+impl Present {
+    /// Whether there is what cannot be mended element by element.
+    fn foreign(&self) -> bool {
+        let all = self.ports.iter().chain(&self.hairpin).chain(&self.same_link);
+        all.into_iter().any(|element| element.foreign)
+    }
 }
 
 impl HostPorts {
@@ -39,7 +103,8 @@ impl HostPorts {
     /// if that is what it holds.
     ///
     /// A table that is as it should be loses and gets the elements that differ. Any other is made anew, so
-    /// that what somebody did to its chains and sets is undone. A mapping that was right keeps its counter.
+    /// that what somebody did to its chains and sets is undone. A mapping that was right keeps its counter,
+    /// unless others change the ruleset so often that its elements cannot be listed within three seconds.
     /// Tracked connections stay as they are.
     ///
     /// ```no_run
@@ -57,7 +122,7 @@ impl HostPorts {
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
     pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        self.restore_as(claims, links, false)
+        self.restore_as(claims, links, How::Mend)
     }
 
     /// As [`HostPorts::restore`], but makes the tables anew in any case: their chains are then the youngest,
@@ -74,16 +139,27 @@ impl HostPorts {
     /// # Errors
     /// As [`HostPorts::restore`].
     pub fn restore_anew(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        self.restore_as(claims, links, true)
+        self.restore_as(claims, links, How::Anew)
     }
 
+    /// Mends; where the kernel refuses that, as it does where a set has another form, makes the tables anew.
+    /// Where others change the ruleset so often that its elements cannot be listed, the tables are made
+    /// anew without a look at them.
     fn restore_as(
         &mut self,
         claims: &[Claim],
         links: &[Link],
-        anew: bool,
+        how: How,
     ) -> Result<Restored, Error> {
-        let done = attempt(|| self.restore_once(claims, links, anew));
+        each_once(claims)?;
+        let patience = std::mem::replace(&mut self.patience, LISTING);
+        let mut done = attempt(LISTING, || self.restore_once(claims, links, how));
+        if let Err(error) = &done
+            && let Some(how) = how.after(error)
+        {
+            done = attempt(LISTING, || self.restore_once(claims, links, how));
+        }
+        self.patience = patience;
         let (restored, lost) = done.map_err(|error| self.explain(error))?;
         Ok(lost.unwrap_or(restored))
     }
@@ -92,7 +168,7 @@ impl HostPorts {
         &mut self,
         claims: &[Claim],
         links: &[Link],
-        anew: bool,
+        how: How,
     ) -> Result<Attempt<Restored>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut restored = Restored::default();
@@ -104,13 +180,16 @@ impl HostPorts {
                 continue;
             }
             let present = match state {
-                TableState::Missing => Vec::new(),
-                // A table that lost its map, or has another in its place, holds nothing of worth.
-                _ => self.elements_of(family, PORTS).or_else(none_if_refused)?.unwrap_or_default(),
+                TableState::Missing => Present::default(),
+                _ if how == How::Blind => Present::default(),
+                _ => self.present(family)?,
             };
-            let published = present.iter().filter_map(|e| Published::from_element(family, e));
+            let published = present.ports.iter().filter_map(|e| Published::from_element(family, e));
             let elements = Elements {
-                ports: compare(claims(), published, &mut restored),
+                ports: match how {
+                    How::Blind => given(claims(), &mut restored),
+                    _ => compare(claims(), published, &mut restored),
+                },
                 hairpin: hairpins(claims())
                     .into_iter()
                     .map(|(pod, owner)| Hairpin { pod, owner })
@@ -124,14 +203,26 @@ impl HostPorts {
                     .map(|index| SameLink { iif: index, oif: index })
                     .collect(),
             };
-            if !anew && state == TableState::Current && self.is_whole(family)? {
-                self.mend(&mut batch, family, present, &elements)?;
+            let mend = how == How::Mend && state == TableState::Current && !present.foreign();
+            if mend && self.is_whole(family)? {
+                restored.others += self.mend(&mut batch, family, present, &elements);
             } else {
                 restored.tables.push(family);
                 self.remake(&mut batch, family, state, elements);
             }
         }
         batch.commit(&mut self.socket)?.of(restored)
+    }
+
+    /// The elements that come and go. A set that is missing, or a thing of another kind in its place, holds
+    /// nothing of worth.
+    fn present(&mut self, family: Family) -> Result<Present, Error> {
+        let mut read = |set| {
+            Ok::<_, Error>(
+                self.elements_of(family, set).or_else(none_if_refused)?.unwrap_or_default(),
+            )
+        };
+        Ok(Present { ports: read(PORTS)?, hairpin: read(HAIRPIN)?, same_link: read(SAME_LINK)? })
     }
 
     /// Whether a table has the chains, rules and sets that it should have, and no others.
@@ -145,25 +236,25 @@ impl HostPorts {
 
     /// Replaces the elements that differ, and leaves the chains in place. Where a table is made anew, a packet
     /// that is under way just then may see its old chains with the new ruleset, or its new ones with the old.
+    /// Returns how many elements it changes that are no mappings.
     fn mend(
-        &mut self,
+        &self,
         batch: &mut Batch,
         family: Family,
-        ports: Vec<Element>,
+        present: Present,
         wanted: &Elements,
-    ) -> Result<(), Error> {
-        let wanted_ports = wanted.ports.iter().map(Published::element).collect();
-        self.adjust(batch, family, PORTS, ports, wanted_ports);
-        let present = self.elements_of(family, HAIRPIN)?.unwrap_or_default();
+    ) -> usize {
+        let stranger = |element: &&Element| Published::from_element(family, element).is_none();
+        let strangers = present.ports.iter().filter(stranger).count();
+        let ports = wanted.ports.iter().map(Published::element).collect();
+        self.adjust(batch, family, PORTS, present.ports, ports);
         let hairpins = wanted.hairpin.iter().map(Hairpin::element).collect();
-        self.adjust(batch, family, HAIRPIN, present, hairpins);
-        let present = self.elements_of(family, SAME_LINK)?.unwrap_or_default();
+        let hairpins = self.adjust(batch, family, HAIRPIN, present.hairpin, hairpins);
         let links = wanted.same_link.iter().map(|link| link.element()).collect();
-        self.adjust(batch, family, SAME_LINK, present, links);
-        Ok(())
+        strangers + hairpins + self.adjust(batch, family, SAME_LINK, present.same_link, links)
     }
 
-    /// Takes a set from the elements that it has to those that it should have.
+    /// Takes a set from the elements that it has to those that it should have; returns how many differ.
     fn adjust(
         &self,
         batch: &mut Batch,
@@ -171,23 +262,30 @@ impl HostPorts {
         set: &'static str,
         present: Vec<Element>,
         wanted: Vec<Element>,
-    ) {
+    ) -> usize {
         let mut wanted: BTreeMap<Vec<u8>, Element> =
             wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
+        let mut superfluous = 0;
         for there in present {
             let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);
-            if wanted.get(&there.key).is_some_and(same) {
-                wanted.remove(&there.key);
-            } else {
-                let table = &self.settings.table;
-                let message = Message::delete_element(family, table, set, &there.key);
-                batch.push(message, "an element that does not belong there");
+            match wanted.get(&there.key) {
+                Some(element) if same(element) => {
+                    wanted.remove(&there.key);
+                    continue;
+                }
+                Some(_) => {}
+                None => superfluous += 1,
             }
+            let table = &self.settings.table;
+            let message = Message::delete_element(family, table, set, &there.key);
+            batch.push(message, "an element that does not belong there");
         }
+        let differ = superfluous + wanted.len();
         let missing = wanted.into_values();
         for message in Message::new_elements(family, &self.settings.table, set, missing) {
             batch.push(message, "missing elements");
         }
+        differ
     }
 
     fn remake(&self, batch: &mut Batch, family: Family, state: TableState, elements: Elements) {
@@ -200,6 +298,13 @@ impl HostPorts {
     }
 }
 
+/// The mappings that the claims ask for.
+fn given<'a>(claims: impl Iterator<Item = &'a Claim>, restored: &mut Restored) -> Vec<Published> {
+    let ports: Vec<Published> = claims.map(Claim::published).collect();
+    restored.kept += ports.len();
+    ports
+}
+
 /// The mappings that the claims ask for, with the counters of those that are there, and what changes.
 fn compare<'a>(
     claims: impl Iterator<Item = &'a Claim>,
@@ -210,8 +315,7 @@ fn compare<'a>(
         present.map(|published| (published.mapping.host(), published)).collect();
     let mut ports = Vec::new();
     for claim in claims {
-        let owner = Some(claim.owner.clone());
-        let mut wanted = Published { mapping: claim.mapping, owner, counter: Counter::default() };
+        let mut wanted = claim.published();
         match present.remove(&claim.mapping.host()) {
             Some(there) if (there.mapping, &there.owner) == (wanted.mapping, &wanted.owner) => {
                 wanted.counter = there.counter;

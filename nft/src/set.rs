@@ -224,7 +224,7 @@ impl Published {
             data: Some(data),
             comment: self.owner.as_ref().map(OwnerId::to_string),
             counter: (self.counter != Counter::default()).then_some(self.counter),
-            interval_end: false,
+            ..Element::default()
         }
     }
 

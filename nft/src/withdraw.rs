@@ -41,7 +41,7 @@ impl HostPorts {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
-        let (withdrawn, lost) = attempt(|| self.withdraw_once(owner, hosts, pods))?;
+        let (withdrawn, lost) = attempt(self.patience, || self.withdraw_once(owner, hosts, pods))?;
         Ok(lost.filter(|_| withdrawn.is_empty()).unwrap_or(withdrawn))
     }
 

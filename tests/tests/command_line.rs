@@ -1,9 +1,12 @@
 //! What every command has in common, as somebody who types sees it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, hostport, program, state_dir};
 use hostport_tests::lab::Lab;
+use hostport_tests::runtime::run as run_limited;
 
 const COMMANDS: [&str; 9] =
     ["hook", "list", "metrics", "restore", "gc", "doctor", "explain", "watch", "show"];
@@ -21,6 +24,7 @@ fn every_command_has_help_with_an_example() {
     let told = overview.lines().skip_while(|line| *line != "Commands:").skip(1);
     let told: Vec<&str> = told.map_while(|line| line.split_whitespace().next()).collect();
     assert_eq!(told.len(), COMMANDS.len() + 1, "these and help: {told:?}");
+    assert!(overview.contains("\nExamples:\n  hostport "), "{overview}");
     for command in COMMANDS {
         assert!(told.contains(&command), "{command} in {told:?}");
         let (code, help, _) = run(&[command, "--help"]);
@@ -65,4 +69,55 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
     }
     assert!(hostport(lab.node(), &["list"]).expect_success().stdout.len() > 65_536);
+}
+
+#[test]
+fn a_wrong_value_is_told_what_is_expected() {
+    for (arguments, expected) in [
+        (&["watch", "--metrics-listen", "localhost:9469"][..], "such as 127.0.0.1:9469"),
+        (&["list", "--watch", "x"], "seconds, from 1 to 65535"),
+        (&["list", "--watch", "0"], "seconds, from 1 to 65535"),
+        (&["list", "--watch", "--json"], "cannot be used with '--json'"),
+    ] {
+        let (code, _, stderr) = run(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_the_journal_is_not_to_be_given_another_owner() {
+    let lab = Lab::new();
+    std::fs::write(state_dir(lab.node()), "a file").unwrap();
+    let said = hostport(lab.node(), &["gc"]).expect_failure().stderr;
+    assert!(said.contains("must be a folder") && !said.contains("chown"), "{said}");
+    assert!(said.contains("--state-dir") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn who_is_not_root_is_told_to_be_root() {
+    let lab = Lab::new();
+    let folder = state_dir(lab.node());
+    std::fs::create_dir(&folder).unwrap();
+    for mode in [0o700, 0o755] {
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+        for command in ["gc", "restore", "watch", "list", "metrics"] {
+            for capabilities in ["-all", "-all,+net_admin"] {
+                let mut call = Command::new("/usr/bin/setpriv");
+                call.args(["--reuid", "65534", "--clear-groups", "--inh-caps", capabilities]);
+                if capabilities != "-all" {
+                    call.args(["--ambient-caps", "+net_admin"]);
+                }
+                call.arg(program()).args([command, "--state-dir"]).arg(&folder);
+                let said = lab.node().run(|| run_limited(&mut call, Duration::from_secs(20)));
+                // Whoever may list the kernel's tables may list them.
+                if command == "list" && said.success() && capabilities != "-all" {
+                    continue;
+                }
+                let last = said.stderr.lines().last().unwrap_or_default();
+                assert_eq!(said.code, Some(1), "{command}: {said:#?}");
+                assert!(last.contains("as root"), "{command}: {said:#?}");
+            }
+        }
+    }
 }

@@ -92,5 +92,18 @@ fn nftnl_batch_makes_our_table_beside_anothers() {
     assert!(child.wait().unwrap().success());
     let list = lab.node().nft_list();
     assert!(list.contains("table ip own {") && list.contains("table ip hostport {"), "{list}");
+    assert!(out.starts_with("the kernel took the batch; "), "{out}");
     assert!(out.contains("chain publish"), "{out}");
+}
+
+#[test]
+fn nftnl_batch_tells_of_a_batch_that_the_kernel_refuses() {
+    let lab = Lab::new();
+    // A chain of our table's name and of another hook cannot be added to.
+    lab.node().nft("add table ip hostport");
+    lab.node().nft("add chain ip hostport prerouting { type filter hook input priority 0; }");
+    let mut child = start(&lab, "nftnl_batch", &[]);
+    assert!(!child.wait().unwrap().success());
+    let list = lab.node().nft_list();
+    assert!(!list.contains("table ip own"), "{list}");
 }

@@ -97,6 +97,7 @@ fn the_image_installs_upgrades_rolls_back_and_uninstalls_under_a_runtime_that_us
 fn the_manifests_ask_for_no_right_that_the_installer_can_do_without() {
     for (overlay, folders) in [
         ("crio", &["/opt/hostport", "/usr/share/containers/oci/hooks.d"][..]),
+        ("crio-options", &["/opt/hostport", "/usr/share/containers/oci/hooks.d"]),
         ("containerd", &["/opt/hostport", "/etc/containerd/hostport"]),
         (
             "uninstall",

@@ -83,8 +83,9 @@ fn plain(objects: &[Value], node: &Netns) -> Vec<String> {
             }
             let elements = inner.get_mut("elem").and_then(Value::as_array_mut).into_iter();
             for elements in elements {
-                for name in elements.iter_mut().filter_map(|e| e["concat"].as_array_mut()).flatten()
-                {
+                let joined =
+                    elements.iter_mut().filter_map(|e| e.get_mut("concat")?.as_array_mut());
+                for name in joined.flatten() {
                     *name = index(name).unwrap_or(name.take());
                 }
                 elements.sort_by_key(Value::to_string);

@@ -1,11 +1,12 @@
 //! What the make targets install, and that it works as it is installed.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use hostport_tests::hook::published;
+use hostport_tests::hook::{program, published};
 use hostport_tests::install::{install_below, make};
 use hostport_tests::lab::Lab;
 use hostport_tests::runtime::{Container, Network, OciRuntime, Podman, Scratch, run};
@@ -67,6 +68,88 @@ fn make_install_containerd_stages_a_configuration_and_uninstall_takes_it_away() 
     }
     make("uninstall-containerd", &variables);
     assert!(files_below(stage.path()).is_empty());
+}
+
+#[test]
+fn a_file_that_is_there_is_replaced_at_once_and_not_written_into() {
+    let stage = Scratch::new("destdir");
+    let variables = [format!("DESTDIR={}", stage.path().display()), "PREFIX=/usr".to_owned()];
+    let targets = ["install", "install-containerd"];
+    targets.iter().for_each(|target| make(target, &variables));
+    let names = |file: &Path| (file.to_owned(), fs::metadata(file).unwrap().ino());
+    let before: Vec<_> = files_below(stage.path()).iter().map(|file| names(file)).collect();
+    // Kept open by their other names, so that no number comes again.
+    for (number, (file, _)) in before.iter().enumerate() {
+        fs::hard_link(file, stage.path().join(format!("kept-{number}"))).unwrap();
+    }
+    targets.iter().for_each(|target| make(target, &variables));
+    let files: Vec<_> = before.iter().map(|(file, _)| names(file)).collect();
+    assert!(files.iter().all(|file| !before.contains(file)), "{files:?}");
+    assert_eq!(files_below(stage.path()).len(), 2 * before.len(), "something is left over");
+    for (file, _) in files {
+        let mode = if file.ends_with("bin/hostport") { 0o755 } else { 0o644 };
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, mode, "{file:?}");
+    }
+}
+
+#[test]
+fn an_uninstall_that_ends_half_way_leaves_no_hook_without_its_program() {
+    let stage = Scratch::new("destdir");
+    let variables = [format!("DESTDIR={}", stage.path().display()), "PREFIX=/usr".to_owned()];
+    make("install", &variables);
+    let program = stage.path().join("usr/bin/hostport");
+    fs::remove_file(&program).unwrap();
+    // What `rm` does not take away.
+    fs::create_dir(&program).unwrap();
+    assert!(!try_make("uninstall", &variables).status.success());
+    assert_eq!(files_below(stage.path()), [""; 0].map(PathBuf::from));
+}
+
+#[test]
+fn a_prefix_that_no_configuration_takes_is_refused_before_anything_is_written() {
+    let stage = Scratch::new("destdir");
+    for prefix in ["local", "/opt/a b", "/opt/a\"b", "/opt/a|b"] {
+        for target in ["install", "install-containerd", "install-manual"] {
+            let variables =
+                [format!("DESTDIR={}", stage.path().display()), format!("PREFIX={prefix}")];
+            let refused = try_make(target, &variables);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains("must be absolute paths"), "{said}");
+        }
+    }
+    assert!(files_below(stage.path()).is_empty());
+}
+
+#[test]
+fn the_manual_names_the_program_where_it_is_installed() {
+    let (stage, manual) = (Scratch::new("destdir"), Scratch::new("manual"));
+    let pages = manual.folder("man8");
+    fs::write(pages.join("hostport.8"), "\"path\": \"/usr/local/bin/hostport\"\n").unwrap();
+    for file in ["bash/hostport", "zsh/_hostport", "fish/hostport.fish"] {
+        let file = manual.path().join("completions").join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    }
+    let variables = [
+        format!("DESTDIR={}", stage.path().display()),
+        format!("MANUAL={}", manual.path().display()),
+        "PREFIX=/usr".to_owned(),
+    ];
+    make("install-manual", &variables);
+    let page = stage.path().join("usr/share/man/man8/hostport.8.gz");
+    let text = run(Command::new("zcat").arg(page), Duration::from_secs(5)).expect_success();
+    assert_eq!(text.stdout, "\"path\": \"/usr/bin/hostport\"\n");
+}
+
+/// `make`, which may fail.
+fn try_make(target: &str, variables: &[String]) -> Output {
+    let mut make = Command::new("make");
+    make.args(["--silent", "--directory", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), target])
+        .arg(format!("BINARY={}", program().display()))
+        .args(variables)
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    make.output().unwrap()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hostport_nft::{
     Claim, Endpoint, Error, Family, HostPort, HostPorts, Link, Mapping, OwnerId, Publication,
-    Settings,
+    Settings, survey::Survey,
 };
 use hostport_tests::lab::Lab;
 
@@ -133,6 +133,130 @@ fn restoring_touches_nothing_that_is_right() {
 }
 
 #[test]
+fn restoring_makes_a_table_anew_whose_sets_have_another_form() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
+        let claims = publication(&owner, &wanted).claims;
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.restore(&claims, &[]).unwrap();
+        let before = lab.node().nft_list();
+        let hairpin = "set hairpin {\n\t\ttype ipv4_addr . ipv4_addr\n";
+        let excluded = "set excluded {\n\t\ttype ipv4_addr\n\t\tflags interval\n";
+        let ports = "ipv4_addr . inet_service\n\t\tcounter\n";
+        for (set, form) in [
+            (hairpin, "\t\tflags timeout\n"),
+            (hairpin, "\t\tsize 1\n"),
+            (excluded, "\t\ttimeout 1h\n"),
+            (ports, "\t\tsize 1\n"),
+            // The element is to end in an hour.
+            (ports, "\t\ttimeout 1h\n"),
+        ] {
+            assert!(before.contains(set), "{set}");
+            lab.node()
+                .nft(&format!("flush ruleset\n{}", before.replace(set, &format!("{set}{form}"))));
+            assert_ne!(lab.node().nft_list(), before);
+            let restored = host_ports.restore(&claims, &[]).unwrap();
+            assert_eq!((restored.tables, restored.kept), (vec![Family::Ip], 1), "{set}{form}");
+            assert_eq!(lab.node().nft_list(), before, "{set}{form}");
+        }
+    });
+}
+
+#[test]
+fn what_stands_for_all_other_ports_hinders_no_command() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let right = mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080));
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.publish(&publication(&owner, &[right]), |_| false).unwrap();
+        for set in ["ports { * : 10.85.0.99 . 80 }", "hairpin { * }"] {
+            lab.node().nft(&format!("add element ip hostport {set}"));
+        }
+        assert_eq!(host_ports.list().unwrap().len(), 1);
+        let audit = host_ports.audit(&Survey::read().unwrap(), Family::Ip).unwrap();
+        assert_eq!((audit.strangers, audit.differences.len()), (1, 1), "{audit:?}");
+        let hosts = BTreeSet::from([right.host()]);
+        assert_eq!(host_ports.withdraw(&owner, &hosts, &BTreeSet::new()).unwrap().len(), 1);
+        host_ports.restore(&[], &[]).unwrap();
+        assert!(!lab.node().nft_list().contains('*'), "{}", lab.node().nft_list());
+    });
+}
+
+#[test]
+fn a_table_that_a_running_program_owns_is_told_as_such() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    let lab = Lab::new();
+    let mut nft = Command::new("nft");
+    nft.arg("--interactive").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut nft = lab.node().run(|| nft.spawn()).unwrap();
+    let commands =
+        "add table ip hostport { flags owner; comment \"hostport schema 1\"; }\nlist tables\n";
+    nft.stdin.as_mut().unwrap().write_all(commands.as_bytes()).unwrap();
+    let told = BufReader::new(nft.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
+    assert!(told.into_iter().any(|line| line.ends_with("table ip hostport")));
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        let refused = host_ports.publish(&publication(&owner, &wanted), |_| false).unwrap_err();
+        assert!(matches!(refused, Error::OwnedTable { family: Family::Ip, .. }), "{refused}");
+        let refused = host_ports.restore(&[], &[]).unwrap_err();
+        assert!(matches!(refused, Error::OwnedTable { family: Family::Ip, .. }), "{refused}");
+    });
+    nft.kill().unwrap();
+    nft.wait().unwrap();
+}
+
+#[test]
+fn a_host_port_that_is_asked_for_twice_is_refused_by_name() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let twice = ["10.85.0.11", "10.85.0.12"].map(|ip| mapping(("0.0.0.0", 9000), (ip, 8080)));
+        let both = publication(&owner, &twice);
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        let host = twice[0].host();
+        let refused = host_ports.publish(&both, |_| true).unwrap_err();
+        assert!(
+            matches!(refused, hostport_nft::Error::Twice { host: h } if h == host),
+            "{refused}"
+        );
+        let refused = host_ports.restore(&both.claims, &[]).unwrap_err();
+        assert!(
+            matches!(refused, hostport_nft::Error::Twice { host: h } if h == host),
+            "{refused}"
+        );
+        assert_eq!(lab.node().nft_list(), "");
+    });
+}
+
+#[test]
+fn what_changed_besides_mappings_is_counted() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let owner: OwnerId = "5e0f".parse().unwrap();
+        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
+        let claims = publication(&owner, &wanted).claims;
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.restore(&claims, &[]).unwrap();
+        for change in [
+            "flush set ip hostport hairpin",
+            "add element ip hostport same_link { 1 . 1 }",
+            "add element ip hostport ports { 0.0.0.0 . 77 . 99 : 10.85.0.12 . 80 }",
+        ] {
+            lab.node().nft(change);
+            assert_eq!(host_ports.restore(&claims, &[]).unwrap().others, 1, "after {change}");
+            assert!(host_ports.restore(&claims, &[]).unwrap().is_nothing(), "after {change}");
+        }
+    });
+}
+
+#[test]
 fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
     let lab = Lab::new();
     lab.node().run(|| {
@@ -151,6 +275,14 @@ fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
             "flush chain ip hostport publish",
             "add table ip hostport { flags dormant; }",
             "flush table ip hostport",
+            // A rule that keeps a client on one endpoint, or takes one at random.
+            "flush chain ip hostport publish; \
+             add rule ip hostport publish ip daddr @excluded return; \
+             add rule ip hostport publish dnat ip to ip daddr . th dport . meta l4proto map @ports persistent; \
+             add rule ip hostport publish dnat ip to ip daddr & 0.0.0.0 . th dport . meta l4proto map @ports random",
+            // Whatever has no element of its own goes to somebody else.
+            "add element ip hostport ports { * : 10.85.0.99 . 80 }",
+            "add element ip hostport hairpin { * }",
         ] {
             lab.node().nft(change);
             assert_ne!(ruleset(), before, "{change} did nothing");

@@ -12,8 +12,9 @@ use hostport_nft::survey::{Origin, Packet, Survey};
 use hostport_nft::{Family, HostPorts, Port, Protocol, Settings, TableName};
 use hostport_tests::hook::{Bundle, hostport, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Pod, tcp};
-use hostport_tests::runtime::wait_until;
+use hostport_tests::runtime::{run, wait_until};
 use hostport_tests::schema::assert_valid;
+use rustix::fs::{FlockOperation, flock};
 
 const SCHEMA: &str = include_str!("../../docs/schemas/list.schema.json");
 
@@ -173,39 +174,87 @@ fn a_watched_list_tells_the_rate_and_ends_when_nobody_reads_it_any_more() {
 }
 
 #[test]
-fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
+fn a_watched_list_goes_on_when_the_journal_is_locked_and_ends_at_once_without_a_reader() {
     let lab = Lab::new();
-    let pods = ["named", "other"].map(|name| lab.pod(name));
-    let _servers = pods[0].serve(8080);
-    let [_named, other] = two_containers(&pods, &lab);
-    let metrics = || hostport(lab.node(), &["metrics"]).expect_success().stdout;
-    let has = |text: &str, line: &str| text.lines().any(|each| each == line);
-    assert_eq!(tcp(lab.client(), (NODE6, 9000)).unwrap().server, "named");
-    let text = metrics();
-    for line in [
-        r#"hostport_published_ports{family="ip",protocol="tcp"} 3"#,
-        r#"hostport_published_ports{family="ip6",protocol="udp"} 1"#,
-        r#"hostport_journal_owners{state="alive"} 2"#,
-        "hostport_ports_missing 0",
-        "hostport_ports_unknown 0",
-        r#"hostport_connections_total{host_ip="::",host_port="9000",protocol="tcp",namespace="shop",pod="web-0"} 1"#,
-    ] {
-        assert!(has(&text, line), "{line} in {text}");
+    let web = lab.pod("web");
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    let log = lab.node().folder().join("log");
+    let mut command = Command::new(program());
+    command.args(["list", "--wide", "--watch", "1", "--state-dir"]).arg(state_dir(lab.node()));
+    command.stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap());
+    let mut watching = lab.node().run(|| command.spawn()).unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = || lines.find_map(|line| line.ok().filter(|line| line.contains(" 9000 ")));
+    assert!(next().is_some() && next().is_some());
+    let folder = fs::File::open(state_dir(lab.node())).unwrap();
+    flock(&folder, FlockOperation::LockExclusive).unwrap();
+    let told = || fs::read_to_string(&log).unwrap().contains("locked for 2 seconds");
+    assert!(wait_until(Duration::from_secs(10), told));
+    drop(folder);
+    // More than a pipe may hold of before.
+    assert!((0..6).all(|_| next().is_some()), "it goes on");
+    drop(lines);
+    assert!(wait_until(Duration::from_secs(10), || watching.try_wait().unwrap().is_some()));
+
+    let mut command = Command::new(program());
+    command.args(["list", "--watch", "600", "--state-dir"]).arg(state_dir(lab.node()));
+    let mut watching = lab.node().run(|| command.stdout(Stdio::piped()).spawn()).unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("HOST IP"));
+    drop(lines);
+    assert!(wait_until(Duration::from_secs(20), || watching.try_wait().unwrap().is_some()));
+    assert!(watching.wait().unwrap().success());
+}
+
+/// What a command writes to a terminal of 80 columns and 24 rows.
+fn on_a_terminal(lab: &Lab, arguments: &str) -> String {
+    let program = program();
+    let folder = state_dir(lab.node());
+    let call = format!(
+        "stty cols 80 rows 24; timeout --preserve-status --signal INT 3 {} list {arguments} --state-dir {}",
+        program.display(),
+        folder.display()
+    );
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--command", &call, "/dev/null"]).env("TERM", "xterm");
+    let said = lab.node().run(|| run(command.env_remove("NO_COLOR"), Duration::from_secs(30)));
+    ["\x1b[1m", "\x1b[90m", "\x1b[0m", "\r"]
+        .iter()
+        .fold(said.stdout, |text, code| text.replace(code, ""))
+}
+
+#[test]
+fn a_watched_list_keeps_its_heading_on_a_terminal_and_no_author_widens_it() {
+    let lab = Lab::new();
+    let pods = ["many", "long"].map(|name| lab.pod(name));
+    let many = Bundle::of(&pods[0]).annotation("io.hostport.ports", "8000-8039:8000-8039");
+    many.start(lab.node());
+    let name = format!("\u{5e9}\u{202e}{}", "x".repeat(200));
+    let long = Bundle::of(&pods[1])
+        .annotation("io.hostport.ports", "7000:8080")
+        .annotation("io.kubernetes.cri.sandbox-namespace", &"n".repeat(253))
+        .annotation("io.kubernetes.cri.sandbox-name", &name);
+    long.prestart(lab.node(), &["--allow-pod-annotation"]).expect_success();
+
+    let shown = on_a_terminal(&lab, "--wide --watch 1");
+    let frames: Vec<&str> = shown.split("\x1b[H\x1b[2J").skip(1).collect();
+    assert!(!frames.is_empty(), "{shown:?}");
+    for frame in frames {
+        let lines: Vec<&str> = frame.lines().collect();
+        assert!(lines.len() <= 23 && lines.len() > 20, "{} rows: {frame}", lines.len());
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{frame}");
+        assert!(lines[0].starts_with("HOST IP"), "{frame}");
     }
-    assert!(!text.contains('\u{1b}'), "{text:?}");
-    // Every other line is a comment, or a name with labels and a number.
-    for line in text.lines().filter(|line| !line.starts_with("# ")) {
-        let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(
-            name.starts_with("hostport_") && value.parse::<f64>().is_ok_and(f64::is_finite),
-            "{line}"
-        );
-    }
-    lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9100 . tcp }");
-    fs::remove_file(state_dir(lab.node()).join(format!("{}.json", other.id()))).unwrap();
-    let text = metrics();
-    // Of the other's three ports, one is gone, and nobody knows the two that are left.
-    assert!(has(&text, "hostport_ports_unknown 2"), "{text}");
-    lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
-    assert!(has(&metrics(), "hostport_ports_missing 1"), "{}", metrics());
+    // Once, a terminal has the whole line, and the beginning of the ID, which --owner takes.
+    let shown = on_a_terminal(&lab, "--port 7000");
+    let short = &long.id()[..12];
+    assert_eq!(shown.lines().filter(|line| line.ends_with(&format!("  {short}"))).count(), 2);
+    let listed = |arguments: &[&str]| hostport(lab.node(), arguments).expect_success().stdout;
+    let whole = listed(&["list", "--wide"]);
+    assert!(whole.lines().skip(1).all(|line| line.rsplit(' ').next().unwrap().len() == 64));
+    // 64 of them are the ID.
+    assert!(whole.lines().all(|line| line.len() <= 200 && line.is_ascii() || line.contains('…')));
+    assert!(whole.lines().all(|line| line.chars().count() <= 200), "{whole}");
+    let json = listed(&["list", "--json", "--wide", "--port", "7000"]);
+    assert!(json.contains(long.id()) && json.contains(&"x".repeat(200)), "{json}");
 }

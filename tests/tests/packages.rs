@@ -174,6 +174,23 @@ fn a_package_is_upgraded_without_a_failed_connection_and_purged_without_a_trace(
     root.install(node, "HOSTPORT_PACKAGE");
     assert_eq!(published(&root, node), all);
 
+    for shipped in ["docs/operations.md", "docs/schemas/list.schema.json", "monitoring/alerts.yml"]
+    {
+        let path = format!("/usr/share/doc/hostport/{shipped}");
+        root.run(node, &["test", "-f", &path], "").expect_success();
+    }
+    let names = "grep -rl /usr/local/bin/hostport /usr/share/doc/hostport; \
+        zgrep -l /usr/local/bin/hostport /usr/share/man/man8/hostport*";
+    assert_eq!(root.run(node, &["sh", "-c", names], "").stdout, "", "another program is named");
+
+    // Whose files containerd names is not removed, and is as whole as before.
+    let write = "mkdir -p /etc/containerd && echo /usr/share/hostport/containerd/x >/etc/containerd/config.toml";
+    root.run(node, &["sh", "-c", write], "").expect_success();
+    let refused = root.run(node, &["dpkg", "--remove", "hostport"], "");
+    assert!(refused.stderr.contains("/etc/containerd/config.toml names"), "{refused:?}");
+    assert_eq!(published(&root, node), all);
+    root.run(node, &["rm", "-r", "/etc/containerd"], "").expect_success();
+
     let removed = root.dpkg(node, &["--remove", "hostport"]);
     assert!(removed.stderr.contains(&format!("{all} host ports of containers that run stay open")));
     let (_, failures) = connecting_while(&lab, || ());
@@ -186,6 +203,11 @@ fn a_package_is_upgraded_without_a_failed_connection_and_purged_without_a_trace(
     // The lab's bridge stays, with route_localnet; so does what keeps neighbours from 127.0.0.1.
     assert_eq!(node.read_sysctl("net.ipv4.conf.br0.route_localnet"), "1");
     assert!(ruleset.contains("chain guard"), "{ruleset}");
+    // And so it does after the next purge, of a package that has published nothing.
+    root.install(node, "HOSTPORT_PACKAGE");
+    root.run(node, &["mkdir", "-m", "0700", "/run/hostport"], "").expect_success();
+    root.dpkg(node, &["--purge", "hostport"]);
+    assert!(node.nft_list().contains("chain guard"), "{}", node.nft_list());
     let left = root.run(node, &["sh", "-c", "find / -xdev -name '*hostport*' ! -path '/tmp/*' ! -path '/mnt/*'; ls -d /run/hostport"], "");
     assert_eq!(left.stdout, "", "files are left");
 }

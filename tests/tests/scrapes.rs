@@ -1,15 +1,18 @@
-//! Metrics for programs that fetch them: over HTTP from `hostport watch`, and in a file.
+//! Metrics over HTTP, from `hostport watch`.
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hostport_tests::firewalld::Daemon;
 use hostport_tests::hook::{Bundle, hostport, program, published, state_dir};
 use hostport_tests::lab::{Lab, Netns};
 use hostport_tests::runtime::{run, wait_until};
+use rustix::fs::{FlockOperation, flock};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,6 +26,35 @@ fn watch(node: &Netns) -> Daemon {
     let daemon = Daemon::start(node, command.arg(state_dir(node)));
     assert!(wait_until(LIMIT, || node.run(|| TcpStream::connect(address()).is_ok())));
     daemon
+}
+
+/// A watch whose log is kept, ended when dropped.
+struct Logged {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Logged {
+    fn start(node: &Netns) -> Logged {
+        let log = node.folder().join("log");
+        let mut command = Command::new(program());
+        command.args(["watch", "--metrics-listen", "127.0.0.1:9469", "--state-dir"]);
+        command.arg(state_dir(node)).stderr(fs::File::create(&log).unwrap());
+        let logged = Logged { child: node.run(|| command.spawn()).unwrap(), log };
+        assert!(wait_until(LIMIT, || logged.log().contains("watching the tables")));
+        logged
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// What a server answers to some bytes, up to its end of the connection.
@@ -62,14 +94,9 @@ fn watch_serves_what_metrics_prints() {
     }
 }
 
-#[test]
-fn clients_that_say_nothing_hold_up_neither_the_watch_nor_others_for_long() {
-    let lab = Lab::new();
-    let pod = lab.pod("web");
-    let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
-    bundle.start(lab.node());
-    let _watch = watch(lab.node());
-    let silent: Vec<TcpStream> = lab.node().run(|| {
+/// 100 clients of whom half have begun to say something.
+fn silent(node: &Netns) -> Vec<TcpStream> {
+    node.run(|| {
         (0..100)
             .map(|nth| {
                 let mut stream = TcpStream::connect(address()).unwrap();
@@ -79,54 +106,114 @@ fn clients_that_say_nothing_hold_up_neither_the_watch_nor_others_for_long() {
                 stream
             })
             .collect()
-    });
+    })
+}
+
+#[test]
+fn clients_that_say_nothing_hold_up_neither_the_watch_nor_others() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
+    bundle.start(lab.node());
+    let watch = Logged::start(lab.node());
+    let silent = silent(lab.node());
+    let answer = asks(lab.node(), b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "at the first try: {answer}");
     lab.node().nft("flush ruleset");
     assert!(wait_until(LIMIT, || !published(lab.node()).is_empty()), "the watch goes on");
-    let begin = Instant::now();
-    let answers = || {
-        let answer = asks(lab.node(), b"GET /metrics HTTP/1.1\r\n\r\n");
-        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
-    };
-    assert!(wait_until(LIMIT, answers), "{:?}", begin.elapsed());
     drop(silent);
+    let log = watch.log();
+    assert_eq!(log.matches("many connections at once").count(), 1, "{log}");
 }
 
+/// Held until it is dropped.
+fn lock_journal(node: &Netns) -> fs::File {
+    let folder = fs::File::open(state_dir(node)).unwrap();
+    flock(&folder, FlockOperation::LockExclusive).unwrap();
+    folder
+}
+
+const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\n\r\n";
+
 #[test]
-fn an_address_that_is_taken_is_one_clear_line() {
+fn who_comes_while_all_are_busy_is_told_to_come_again() {
     let lab = Lab::new();
     let _watch = watch(lab.node());
-    let mut command = Command::new(program());
-    command.args(["watch", "--metrics-listen", "127.0.0.1:9469", "--state-dir"]);
-    command.arg(state_dir(lab.node()));
-    let said = lab.node().run(|| run(&mut command, LIMIT));
-    assert_eq!(said.code, Some(1), "{said:#?}");
-    let last = said.stderr.lines().last().unwrap();
-    assert!(last.contains("127.0.0.1:9469") && last.contains("--metrics-listen"), "{said:#?}");
+    let _locked = lock_journal(lab.node());
+    let told = wait_until(LIMIT * 3, || {
+        let _busy: Vec<TcpStream> = lab.node().run(|| {
+            let connect = |_| {
+                let mut stream = TcpStream::connect(address()).unwrap();
+                stream.write_all(SCRAPE).unwrap();
+                thread::sleep(Duration::from_millis(20));
+                stream
+            };
+            (0..8).map(connect).collect()
+        });
+        thread::sleep(Duration::from_millis(200));
+        let answer = asks(lab.node(), SCRAPE).unwrap_or_default();
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 2\r\n")
+    });
+    assert!(told);
 }
 
 #[test]
-fn a_file_of_metrics_is_replaced_whole() {
+fn scrapes_of_a_locked_journal_share_one_short_wait() {
     let lab = Lab::new();
-    let folder = lab.node().folder().join("collector");
-    fs::create_dir(&folder).unwrap();
-    let file = folder.join("hostport.prom");
-    let output = file.to_str().unwrap();
-    fs::write(&file, "old").unwrap();
-    let open = fs::File::open(&file).unwrap();
-    let said = hostport(lab.node(), &["metrics", "--output", output]).expect_success();
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
-    let there = fs::read_to_string(&file).unwrap();
-    assert_eq!(there, hostport(lab.node(), &["metrics"]).expect_success().stdout);
-    assert_eq!(
-        io::read_to_string(open).unwrap(),
-        "old",
-        "who was reading goes on with the old one"
-    );
-    let names = || fs::read_dir(&folder).unwrap().count();
-    assert_eq!(names(), 1, "nothing else is left");
-    for wrong in ["/nowhere/hostport.prom", folder.to_str().unwrap(), "/"] {
-        let said = hostport(lab.node(), &["metrics", "--output", wrong]).expect_failure();
-        assert!(said.stderr.contains(wrong) && said.stderr.lines().count() == 1, "{said:#?}");
+    let _watch = watch(lab.node());
+    let locked = lock_journal(lab.node());
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| asks(lab.node(), SCRAPE))).collect();
+        for answer in asked {
+            let answer = answer.join().unwrap().unwrap();
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains("locked for 2 seconds"), "{answer}");
+        }
+    });
+    assert!(begin.elapsed() < Duration::from_secs(7), "{:?}", begin.elapsed());
+    drop(locked);
+    assert!(asks(lab.node(), SCRAPE).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_request_may_ask_for_the_head_alone_or_name_the_host_and_must_come_in_time() {
+    let lab = Lab::new();
+    let _watch = watch(lab.node());
+    let head = asks(lab.node(), b"HEAD /metrics HTTP/1.1\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(!head.contains("Content-Length: 0\r\n"), "{head}");
+    let whole = asks(lab.node(), b"GET http://127.0.0.1:9469/metrics HTTP/1.1\r\n\r\n").unwrap();
+    assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
+    let wrong = asks(lab.node(), b"PUT /metrics HTTP/1.1\r\n\r\n").unwrap();
+    assert!(wrong.contains("\r\nAllow: GET, HEAD\r\n"), "{wrong}");
+    for nothing in [&b""[..], b"GET /metr"] {
+        let answer = asks(lab.node(), nothing).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     }
-    assert_eq!((names(), fs::read_to_string(&file).unwrap()), (1, there));
+}
+
+#[test]
+fn an_address_that_is_taken_is_one_clear_line_and_keeps_nobody_from_healing() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
+    bundle.start(lab.node());
+    let taken = lab.node().run(|| TcpListener::bind(address()).unwrap());
+    let mut watch = Logged::start(lab.node());
+    assert!(wait_until(LIMIT, || watch.log().contains("watching the tables")));
+    lab.node().nft("flush ruleset");
+    assert!(wait_until(LIMIT, || !published(lab.node()).is_empty()), "the watch goes on");
+    // Also when it has tried again.
+    thread::sleep(Duration::from_secs(6));
+    let log = watch.log();
+    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR ")).collect();
+    let [error] = errors[..] else { panic!("{log}") };
+    for part in ["127.0.0.1:9469", "--metrics-listen", "again"] {
+        assert!(error.contains(part), "{error}");
+    }
+    drop(taken);
+    let answers = || asks(lab.node(), SCRAPE).is_ok_and(|told| told.starts_with("HTTP/1.1 200 "));
+    assert!(wait_until(LIMIT, answers), "{}", watch.log());
+    assert!(watch.child.try_wait().unwrap().is_none());
 }

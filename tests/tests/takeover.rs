@@ -1,11 +1,13 @@
 //! Dead owners, replacements, and what the journal is for.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
 };
 use hostport_tests::lab::{ClientError, Lab, NODE4, Protocol, Server, UdpFlow, tcp};
+use hostport_tests::strace::{Call, Invocation};
 
 const NOTHING: [&str; 0] = [];
 
@@ -187,6 +189,76 @@ fn gc_withdraws_what_the_dead_left_and_says_so() {
     assert_eq!(published(lab.node()).len(), 2);
     assert!(!lab.node().nft_list().contains(gone.id()), "no hairpin element is left either");
     assert_eq!(hostport(lab.node(), &["gc"]).expect_success().stdout, "0 dead containers\n");
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_tells_what_the_dead_still_have() {
+    let lab = Lab::new();
+    let (dead, web) = (lab.pod("dead"), lab.pod("web"));
+    let gone = Bundle::of(&dead).annotation("io.hostport.ports", "9000:8080,9001:8080");
+    gone.start(lab.node());
+    let other = Bundle::of(&web).annotation("io.hostport.ports", "9002:8080");
+    other.start(lab.node());
+    drop(dead);
+    lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9001 . tcp }");
+    let folder = state_dir(lab.node());
+    let file = folder.join(format!("{}.json", other.id()));
+    let newer = fs::read_to_string(&file).unwrap().replace("\"version\":1", "\"version\":2");
+    fs::write(&file, &newer).unwrap();
+    let names = || {
+        let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name());
+        files.collect::<BTreeSet<_>>()
+    };
+    let (before, ruleset) = (names(), lab.node().nft_list());
+    let dry = hostport(lab.node(), &["gc", "--dry-run"]).expect_success().stdout;
+    assert_eq!((names(), lab.node().nft_list()), (before, ruleset));
+    assert!(dry.contains("would withdraw 0.0.0.0:9000/tcp"), "{dry}");
+    assert!(!dry.contains("would withdraw 0.0.0.0:9001/tcp"), "{dry}");
+    let done = hostport(lab.node(), &["gc"]).expect_success().stdout;
+    assert!(done.contains("withdrew 0.0.0.0:9000/tcp"), "{done}");
+    assert!(!done.contains("withdrew 0.0.0.0:9001/tcp"), "{done}");
+}
+
+#[test]
+fn a_container_whose_entry_a_newer_version_wrote_keeps_its_ports_at_a_restore() {
+    let lab = Lab::new();
+    let (newer, web) = (lab.pod("newer"), lab.pod("web"));
+    let _server = newer.serve(8080);
+    let theirs = Bundle::of(&newer).annotation("io.hostport.ports", "9000:8080");
+    theirs.start(lab.node());
+    Bundle::of(&web).annotation("io.hostport.ports", "9001:8080").start(lab.node());
+    let file = state_dir(lab.node()).join(format!("{}.json", theirs.id()));
+    let text = fs::read_to_string(&file).unwrap().replace("\"version\":1", "\"version\":2");
+    fs::write(&file, text).unwrap();
+    for _ in 0..2 {
+        let restored = hostport(lab.node(), &["restore"]).expect_success();
+        assert!(restored.stderr.contains(theirs.id()), "{restored:?}");
+        assert!(restored.stdout.ends_with("0 removed, 4 were right\n"), "{restored:?}");
+        assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "newer");
+    }
+    hostport(lab.node(), &["restore", "--anew"]).expect_success();
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "newer");
+}
+
+#[test]
+fn the_entry_of_an_owner_with_many_ports_is_read_a_few_times_and_not_once_a_port() {
+    let lab = Lab::new();
+    let (dead, web) = (lab.pod("dead"), lab.pod("web"));
+    let ports = "9000-9299:9000-9299/udp";
+    let gone = Bundle::of(&dead).annotation("io.hostport.ports", ports);
+    gone.start(lab.node());
+    let reads = |calls: Vec<Call>| {
+        let entry = format!("\"{}.json\"", gone.id());
+        calls.iter().filter(|c| c.name == "openat" && c.text.contains(&entry)).count()
+    };
+    let (_, gc) = Invocation::command(&["gc"]).trace(lab.node());
+    assert!((1..=2).contains(&reads(gc)));
+    drop(dead);
+    let next = Bundle::of(&web).annotation("io.hostport.ports", ports);
+    let (_, taken) = Invocation::prestart(&next).trace(lab.node());
+    assert!((1..=4).contains(&reads(taken)));
+    let owners: BTreeSet<_> = list(lab.node()).iter().map(|row| row["owner"].to_string()).collect();
+    assert_eq!(owners.len(), 1, "taken over: {owners:?}");
 }
 
 #[test]

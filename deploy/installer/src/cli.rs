@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 /// For the container of a DaemonSet, with folders of the node mounted. A folder that is not there is left out:
 /// without hooks no runtime is told, without containerd nothing is kept for its configuration.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "hostport-install", version, arg_required_else_help = true)]
 #[command(after_help = "Example:\n  hostport-install install && hostport-install stay")]
 pub struct Arguments {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub struct Folders {
     pub bin: PathBuf,
 
     /// The same folder as the node's runtime names it
-    #[arg(long, global = true, value_name = "DIR", default_value = "/opt/hostport")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "/opt/hostport", value_parser = path_on_node)]
     pub bin_on_node: PathBuf,
 
     /// The node's folder of hook configurations (podman, CRI-O), as it is mounted here
@@ -48,9 +48,12 @@ pub struct Folders {
 
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Install, or upgrade; what is there already is left alone
+    /// Install, or upgrade
     ///
-    /// The program that is replaced stays as hostport.previous.
+    /// Before the program takes its place it is called, also as a hook for a container without ports. The one that
+    /// is replaced stays as hostport.previous, if it runs. What is as it should be is not touched. Hook
+    /// configurations hostport*.json that call our program are ours: they are replaced, and removed where this image
+    /// has none of that name. One that calls another program is an operator's or a package's: it is refused.
     #[command(after_help = "Example:\n  hostport-install install")]
     Install,
 
@@ -63,12 +66,14 @@ pub enum Task {
     },
 
     /// Exchange hostport and hostport.previous; once more goes back
+    ///
+    /// Hook configurations stay as they are. Refused if the previous program fails as the hook that they call.
     #[command(after_help = "Example:\n  hostport-install rollback")]
     Rollback,
 
     /// Remove the hook configurations, and then the program if nothing needs it any more
     ///
-    /// Containers that run need the program when they end. While the journal has any, it stays, and so do the
+    /// All hook configurations hostport*.json that call our program go; others are left alone. Containers that run need the program when they end. While the journal has any, it stays, and so do the
     /// files that containerd's configuration may name: call this again later.
     #[command(after_help = "Example:\n  hostport-install uninstall")]
     Uninstall {
@@ -80,4 +85,13 @@ pub enum Task {
     /// Wait for SIGTERM or SIGINT, so that the container lives
     #[command(after_help = "Example:\n  hostport-install stay")]
     Stay,
+}
+
+/// It goes into JSON and TOML as it is, and runtimes take no other.
+fn path_on_node(text: &str) -> Result<PathBuf, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    match text.starts_with('/') && text.chars().all(plain) {
+        true => Ok(text.into()),
+        false => Err("give an absolute path of letters, digits and /._+-".to_owned()),
+    }
 }

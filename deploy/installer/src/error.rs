@@ -19,11 +19,38 @@ pub enum Error {
     /// Something of another kind has the name of one of our files.
     #[error("{0:?} is no regular file: it is not hostport's, and stays as it is; move it away")]
     NotAFile(PathBuf),
+    /// A file of the right name that somebody else has put there.
+    #[error(
+        "{path:?} calls {names:?} and not {ours:?}, so it is another's (a package's, make install's, an operator's) \
+         and stays: remove what installed it, or move it away"
+    )]
+    NotOurs {
+        /// The file on the node.
+        path: PathBuf,
+        /// The program that it calls.
+        names: String,
+        /// The program that it would call.
+        ours: String,
+    },
+    /// Another installer does not end.
+    #[error(
+        "{0:?} is locked by another hostport-install, for {t} s now: see what it waits for, and start this again",
+        t = crate::lock::PATIENCE.as_secs()
+    )]
+    Locked(PathBuf),
     /// What is to be installed is not there.
     #[error(
         "{0:?} is missing from the image, or is no text: build the image again with make image"
     )]
     BadImage(PathBuf),
+    /// A configuration of the image, or of the ConfigMap in its place, that is of no use.
+    #[error("{path:?} is no JSON that calls hostport: give its hook the path {program:?}")]
+    CallsAnother {
+        /// The file in the image.
+        path: PathBuf,
+        /// The path that becomes the node's.
+        program: &'static str,
+    },
     /// The node's folder is not there.
     #[error(
         "{0:?} is not there: mount the node's folder there (hostPath), or name another with {1}"
@@ -35,6 +62,27 @@ pub enum Error {
         /// The program.
         path: PathBuf,
         /// What it did.
+        why: String,
+    },
+    /// The new program runs, and containers could not start with it.
+    #[error(
+        "{path:?} stays as it is, since the image's program fails as a hook: {why}; correct the release, or the hook's args"
+    )]
+    HookFails {
+        /// The program.
+        path: PathBuf,
+        /// How it was called, and what it did.
+        why: String,
+    },
+    /// The previous program does not work with the present configurations.
+    #[error(
+        "{path:?} stays the previous one, it fails as the hook that this node's configurations call: {why}; roll \
+         out the image that it came with (kubectl rollout undo), which has configurations for it"
+    )]
+    PreviousFails {
+        /// The program.
+        path: PathBuf,
+        /// How it was called, and what it did.
         why: String,
     },
     /// Nothing to go back to.

@@ -1,13 +1,14 @@
 //! One folder of the node. Files come into it whole and all at once: written under another name, synced,
 //! renamed. No link is followed.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 use crate::error::Error;
 
@@ -15,6 +16,7 @@ use crate::error::Error;
 /// takes it for a hook configuration.
 const NEW: &str = ".hostport-install.new";
 const LINK: &str = ".hostport-install.previous";
+const TRIAL: &str = ".hostport-install.trial";
 
 #[derive(Debug)]
 pub struct Folder {
@@ -33,16 +35,47 @@ impl Folder {
         }
     }
 
-    /// Waits until no other installer works in it. The lock goes with this value, and with the process.
-    pub fn lock(&self) -> Result<(), Error> {
-        rustix::fs::flock(&self.folder, FlockOperation::LockExclusive)
-            .map_err(Error::io("lock", &self.path))
+    pub fn fd(&self) -> &OwnedFd {
+        &self.folder
     }
 
     /// Removes what an installer that was killed has left.
     pub fn clear(&self) -> Result<(), Error> {
-        self.unlink(NEW)?;
-        self.unlink(LINK)
+        [NEW, LINK].into_iter().try_for_each(|name| nothing_if_read_only(self.unlink(name)))
+    }
+
+    /// Makes a bundle of a container without ports, for the hook to be tried with, and says where.
+    pub fn make_trial(&self) -> Result<PathBuf, Error> {
+        self.clear_trial()?;
+        let path = self.path(TRIAL);
+        rustix::fs::mkdirat(&self.folder, TRIAL, Mode::from(0o700))
+            .map_err(Error::io("create", &path))?;
+        let config = path.join("config.json");
+        fs::write(&config, "{}").map_err(Error::io("write", config))?;
+        Ok(path)
+    }
+
+    /// Removes that bundle, with a journal if the hook has made one.
+    pub fn clear_trial(&self) -> Result<(), Error> {
+        let path = self.path(TRIAL);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => nothing_if_read_only(result.map_err(Error::io("remove", path))),
+        }
+    }
+
+    /// The names of all that is in it, sorted.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let fail = || Error::io("list", &self.path);
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.folder).map_err(fail())? {
+            let name = entry.map_err(fail())?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -69,14 +102,15 @@ impl Folder {
         Ok(Some(content))
     }
 
-    /// Whether there is a regular file with this content and mode.
+    /// Whether there is a regular file with this content and mode, and ours.
     pub fn has(&self, name: &str, content: &[u8], mode: u32) -> Result<bool, Error> {
         if self.read(name)?.is_none_or(|present| present != content) {
             return Ok(false);
         }
         let stat = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(Error::io("look at", self.path(name)))?;
-        Ok(stat.st_mode & 0o7777 == mode)
+        let whose = (stat.st_uid, stat.st_gid) == (geteuid().as_raw(), getegid().as_raw());
+        Ok(whose && stat.st_mode & 0o7777 == mode)
     }
 
     /// Writes a file under its other name. [`Folder::settle`] makes it appear.
@@ -86,11 +120,8 @@ impl Folder {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.folder, NEW, flags, Mode::from(0o600))
             .map_err(Error::io("create", &path))?;
-        let mut file = File::from(file);
-        file.write_all(content).map_err(Error::io("write", &path))?;
-        // Not when it was made: the umask would have a say.
-        rustix::fs::fchmod(&file, Mode::from(mode)).map_err(Error::io("set the mode of", &path))?;
-        file.sync_all().map_err(Error::io("sync", &path))?;
+        // Half a file would keep a full disk full.
+        fill(File::from(file), &path, content, mode).inspect_err(|_| drop(self.discard()))?;
         Ok(path)
     }
 
@@ -146,5 +177,25 @@ impl Folder {
 
     fn sync(&self) -> Result<(), Error> {
         rustix::fs::fsync(&self.folder).map_err(Error::io("sync", &self.path))
+    }
+}
+
+fn fill(mut file: File, path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    file.write_all(content).map_err(Error::io("write", path))?;
+    // A folder with the set-group-ID bit gives its own group.
+    rustix::fs::fchown(&file, Some(geteuid()), Some(getegid()))
+        .map_err(Error::io("set the owner of", path))?;
+    // Not when it was made: the umask would have a say.
+    rustix::fs::fchmod(&file, Mode::from(mode)).map_err(Error::io("set the mode of", path))?;
+    file.sync_all().map_err(Error::io("sync", path))
+}
+
+/// Nobody has left anything where nobody can write, and the kernel says so before it looks for the name.
+fn nothing_if_read_only(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            Ok(())
+        }
+        result => result,
     }
 }

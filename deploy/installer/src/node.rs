@@ -1,59 +1,68 @@
-//! What goes where on the node.
+//! What goes where on the node, and what of it is ours.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::cli::Folders;
+use crate::configuration::{self, Call, Configuration};
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::lock::Lock;
 
-/// Where the files of the sources name the program.
-const PROGRAM: &str = "/usr/local/bin/hostport";
 pub const HOSTPORT: &str = "hostport";
 pub const PREVIOUS: &str = "hostport.previous";
 pub const FILE: u32 = 0o644;
 pub const EXECUTABLE: u32 = 0o755;
-
-/// A configuration to be installed.
-#[derive(Debug)]
-pub struct Configuration {
-    pub name: String,
-    pub content: Vec<u8>,
-}
 
 /// The node's folders, and what belongs into them.
 #[derive(Debug)]
 pub struct Node {
     pub bin: Folder,
     pub program: Vec<u8>,
+    /// The program as the node's runtimes name it.
+    pub on_node: String,
     pub hooks: Option<Folder>,
     pub hook_configurations: Vec<Configuration>,
     pub containerd: Option<Folder>,
     pub containerd_files: Vec<Configuration>,
+    /// Last, so that it is let go of last.
+    _lock: Option<Lock>,
 }
 
 impl Node {
     /// Opens the folders, and keeps other installers out until the end.
     pub fn open(folders: &Folders) -> Result<Self, Error> {
-        let bin = Folder::open(&folders.bin)?
-            .ok_or_else(|| Error::NotMounted(folders.bin.clone(), "--bin"))?;
-        bin.lock()?;
+        let bin = open_bin(folders)?;
+        let lock = Lock::take(&bin)?;
+        Node::with(folders, bin, Some(lock))
+    }
+
+    /// Opens the folders to look at them: a probe waits for nobody.
+    pub fn look(folders: &Folders) -> Result<Self, Error> {
+        Node::with(folders, open_bin(folders)?, None)
+    }
+
+    fn with(folders: &Folders, bin: Folder, lock: Option<Lock>) -> Result<Self, Error> {
         let program = folders.files.join(HOSTPORT);
         let program = fs::read(&program).map_err(|_| Error::BadImage(program))?;
-        let on_node = folders.bin_on_node.join(HOSTPORT);
-        let configurations = |folder: &str| configurations(&folders.files.join(folder), &on_node);
+        let on_node = folders.bin_on_node.join(HOSTPORT).display().to_string();
+        let read = |folder: &str| configuration::read(&folders.files.join(folder), &on_node);
         Ok(Node {
             bin,
             program,
             hooks: Folder::open(&folders.hooks)?,
-            hook_configurations: configurations("oci-hooks.d")?,
+            hook_configurations: read("oci-hooks.d")?,
             containerd: Folder::open(&folders.containerd)?,
-            containerd_files: configurations("containerd")?,
+            containerd_files: read("containerd")?,
+            on_node,
+            _lock: lock,
         })
     }
 
     /// Removes what an installer that was killed has left.
     pub fn clear(&self) -> Result<(), Error> {
+        self.bin.clear_trial()?;
         let folders = [Some(&self.bin), self.hooks.as_ref(), self.containerd.as_ref()];
         folders.into_iter().flatten().try_for_each(Folder::clear)
     }
@@ -66,28 +75,112 @@ impl Node {
         let hooks = hooks.flat_map(|f| self.hook_configurations.iter().map(move |c| (f, c)));
         containerd.chain(hooks)
     }
+
+    /// Refuses where a file that is to be replaced is an operator's or a package's.
+    pub fn refuse_others(&self) -> Result<(), Error> {
+        for (folder, configuration) in self.configurations() {
+            let name = &configuration.name;
+            if self.is_anothers(folder, name)? {
+                let present = folder.read(name)?.unwrap_or_default();
+                let other = configuration::calls(&present).into_iter().next();
+                return Err(Error::NotOurs {
+                    path: folder.path(name),
+                    names: other.map_or("no program".to_owned(), |call| call.program),
+                    ours: self.on_node.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a file that calls programs, and not ours.
+    pub fn is_anothers(&self, folder: &Folder, name: &str) -> Result<bool, Error> {
+        let present = folder.read(name)?;
+        Ok(name.ends_with(".json") && present.is_some_and(|present| !self.calls_us(&present)))
+    }
+
+    /// The names of the hook configurations on the node that call our program, those first that hostport has put
+    /// there by their name, and then the operator's own.
+    pub fn hooks_of_ours(&self) -> Result<(Vec<String>, Vec<String>), Error> {
+        let mut found = (Vec::new(), Vec::new());
+        let Some(hooks) = &self.hooks else { return Ok(found) };
+        for name in hooks.names()?.into_iter().filter(|name| name.ends_with(".json")) {
+            match hooks.read(&name) {
+                Ok(Some(content)) if self.calls_us(&content) => {
+                    if name.starts_with(HOSTPORT) {
+                        found.0.push(name)
+                    } else {
+                        found.1.push(name)
+                    }
+                }
+                Ok(_) | Err(Error::NotAFile(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those of hostport's hook configurations on the node that the image does not have: of another release.
+    pub fn stale(&self) -> Result<Vec<String>, Error> {
+        let has = |name: &String| self.hook_configurations.iter().any(|c| c.name == *name);
+        Ok(self.hooks_of_ours()?.0.into_iter().filter(|name| !has(name)).collect())
+    }
+
+    /// How runtimes will call the program once the image's configurations are in.
+    pub fn calls_to_come(&self) -> Vec<Call> {
+        let contents = self.configurations().map(|(_, c)| c.content.clone());
+        self.distinct(contents)
+    }
+
+    /// How runtimes call the program now.
+    pub fn calls_now(&self) -> Result<Vec<Call>, Error> {
+        let mut contents = Vec::new();
+        let (ours, operators) = self.hooks_of_ours()?;
+        for folder in self.hooks.iter() {
+            for name in ours.iter().chain(&operators) {
+                contents.extend(folder.read(name)?);
+            }
+        }
+        for folder in self.containerd.iter() {
+            for each in &self.containerd_files {
+                contents.extend(folder.read(&each.name)?);
+            }
+        }
+        Ok(self.distinct(contents.into_iter()))
+    }
+
+    fn distinct(&self, contents: impl Iterator<Item = Vec<u8>>) -> Vec<Call> {
+        let mut found = Vec::new();
+        for call in contents.flat_map(|content| configuration::calls(&content)) {
+            if call.program == self.on_node && !found.contains(&call) {
+                found.push(call);
+            }
+        }
+        // Where no folder is mounted, whoever makes the node has configurations of their own.
+        if found.is_empty() { vec![Call::plain()] } else { found }
+    }
+
+    fn calls_us(&self, content: &[u8]) -> bool {
+        configuration::calls(content).iter().any(|call| call.program == self.on_node)
+    }
 }
 
-/// The files of a folder of the image, with the program's path on this node, sorted by name.
-fn configurations(folder: &Path, on_node: &Path) -> Result<Vec<Configuration>, Error> {
-    let bad = || Error::BadImage(folder.to_owned());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|_| bad())? {
-        let path = entry.map_err(|_| bad())?.path();
-        let text = fs::read_to_string(&path).map_err(|_| Error::BadImage(path.clone()))?;
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(bad)?.to_owned();
-        let on_node = on_node.to_str().ok_or_else(bad)?;
-        found.push(Configuration { name, content: text.replace(PROGRAM, on_node).into_bytes() });
-    }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(found)
+fn open_bin(folders: &Folders) -> Result<Folder, Error> {
+    Folder::open(&folders.bin)?.ok_or_else(|| Error::NotMounted(folders.bin.clone(), "--bin"))
 }
 
 /// How many owners the node's journal has; none where it is not mounted, so that nobody knows.
-pub fn owners(journal: &Path) -> Option<usize> {
-    let entries = fs::read_dir(journal).ok()?;
-    // One file an owner, ID.json; hidden files are none.
-    let is_owner = |name: &str| name.ends_with(".json") && !name.starts_with('.');
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Some(names.filter(|name| is_owner(name)).count())
+pub fn owners(journal: &Path) -> io::Result<Option<usize>> {
+    let entries = match fs::read_dir(journal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        // One file an owner, ID.json; hidden files are none.
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        count += usize::from(name.ends_with(".json") && !name.starts_with('.'));
+    }
+    Ok(Some(count))
 }

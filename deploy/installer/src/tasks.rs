@@ -5,8 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -14,15 +13,14 @@ use crate::cli::{Arguments, Folders, Task};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::node::{EXECUTABLE, FILE, HOSTPORT, Node, PREVIOUS, owners};
-
-/// How long the program may take to tell its version.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::program;
+use crate::say::say;
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let folders = &arguments.folders;
     match arguments.task {
         Task::Install => install(&Node::open(folders)?)?,
-        Task::Status { check } => return status(&Node::open(folders)?, check),
+        Task::Status { check } => return status(&Node::look(folders)?, check),
         Task::Rollback => rollback(&Node::open(folders)?)?,
         Task::Uninstall { containerd_is_clean } => {
             uninstall(&Node::open(folders)?, folders, containerd_is_clean)?;
@@ -35,35 +33,77 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 fn install(node: &Node) -> Result<(), Error> {
     node.clear()?;
     // Before anything changes.
-    for (folder, configuration) in node.configurations() {
-        folder.read(&configuration.name)?;
-    }
+    node.refuse_others()?;
+    node.bin.read(PREVIOUS)?;
+    let path = node.bin.path(HOSTPORT);
+    let calls = node.calls_to_come();
+    let fails = |why| Error::HookFails { path: path.clone(), why };
     if node.bin.has(HOSTPORT, &node.program, EXECUTABLE)? {
-        println!("{:?} is up to date", node.bin.path(HOSTPORT));
+        // New options come without a new program too.
+        program::try_hook(&node.bin, &path, &calls).map_err(fails)?;
+        say!("{path:?} is up to date");
     } else {
-        node.bin.read(PREVIOUS)?;
         let new = node.bin.prepare(&node.program, EXECUTABLE)?;
-        let version = version(&new).inspect_err(|_| drop(node.bin.discard()))?;
-        node.bin.settle(HOSTPORT, Some(PREVIOUS))?;
-        println!("installed {:?}: {version}", node.bin.path(HOSTPORT));
+        let works = program::version(&new).and_then(|version| {
+            program::try_hook(&node.bin, &new, &calls).map_err(fails)?;
+            Ok(version)
+        });
+        let version = works.inspect_err(|_| drop(node.bin.discard()))?;
+        let keep = worth_keeping(node)?.then_some(PREVIOUS);
+        if options_first(node, &new, keep.is_some())? {
+            install_configurations(node)?;
+        }
+        node.bin.settle(HOSTPORT, keep)?;
+        say!("installed {path:?}: {version}");
     }
-    for (folder, configuration) in node.configurations() {
-        let (name, content) = (&configuration.name, &configuration.content);
-        if folder.has(name, content, FILE)? {
-            println!("{:?} is up to date", folder.path(name));
-        } else {
-            folder.prepare(content, FILE)?;
-            folder.settle(name, None)?;
-            println!("installed {:?}", folder.path(name));
+    install_configurations(node)?;
+    if let Some(hooks) = &node.hooks {
+        for name in node.stale()? {
+            remove(hooks, &name)?;
         }
     }
     if node.containerd.is_some() {
-        println!(
-            "for containerd, once on each node: imports = [\"/etc/containerd/hostport/config-v3.toml\"] in \
- /etc/containerd/config.toml, and restart it (config-v2.toml for a configuration of version 2)"
+        say!(
+            "for containerd, once on each node: with a configuration of version 3 (containerd 2), \
+             imports = [\"/etc/containerd/hostport/config-v3.toml\"] in /etc/containerd/config.toml; with \
+             version 2, append config-v2.toml to it, and import nothing; then restart containerd"
+        );
+    }
+    if node.hooks.is_none() && node.containerd.is_none() {
+        say!(
+            "no runtime is told: neither a folder of hooks nor one for containerd is mounted (--hooks, --containerd)"
         );
     }
     Ok(())
+}
+
+fn install_configurations(node: &Node) -> Result<(), Error> {
+    for (folder, configuration) in node.configurations() {
+        let (name, content) = (&configuration.name, &configuration.content);
+        if folder.has(name, content, FILE)? {
+            say!("{:?} is up to date", folder.path(name));
+        } else {
+            folder.prepare(content, FILE)?;
+            folder.settle(name, None)?;
+            say!("installed {:?}", folder.path(name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the node's options are too new for the program: on the way back to an older release. Then its own come
+/// first, so that it never meets the others, provided that the present program takes them.
+fn options_first(node: &Node, new: &Path, present_runs: bool) -> Result<bool, Error> {
+    Ok(present_runs
+        && program::try_hook(&node.bin, new, &node.calls_now()?).is_err()
+        && program::try_hook(&node.bin, &node.bin.path(HOSTPORT), &node.calls_to_come()).is_ok())
+}
+
+/// Whether the program that is to be replaced is one to go back to. Where it is not, what was kept before stays.
+fn worth_keeping(node: &Node) -> Result<bool, Error> {
+    let present = node.bin.read(HOSTPORT)?;
+    Ok(present.is_some_and(|present| present != node.program)
+        && program::version(&node.bin.path(HOSTPORT)).is_ok())
 }
 
 fn status(node: &Node, check: bool) -> Result<ExitCode, Error> {
@@ -71,11 +111,12 @@ fn status(node: &Node, check: bool) -> Result<ExitCode, Error> {
     for name in [HOSTPORT, PREVIOUS] {
         let path = node.bin.path(name);
         match node.bin.read(name)? {
-            None => println!("{path:?}: missing"),
+            None => say!("{path:?}: missing"),
             Some(content) => {
                 let what = if content == node.program { "this image's" } else { "another build" };
-                let version = version(&path).unwrap_or_else(|error| error.to_string());
-                println!("{path:?}: {version}, {what}");
+                let version = program::version(&path);
+                whole &= version.is_ok() || name == PREVIOUS;
+                say!("{path:?}: {}, {what}", version.unwrap_or_else(|error| error.to_string()));
             }
         }
     }
@@ -87,7 +128,13 @@ fn status(node: &Node, check: bool) -> Result<ExitCode, Error> {
             Some(_) => "another one",
         };
         whole &= state == "this image's";
-        println!("{:?}: {state}", folder.path(name));
+        say!("{:?}: {state}", folder.path(name));
+    }
+    if let Some(hooks) = &node.hooks {
+        for name in node.stale()? {
+            whole = false;
+            say!("{:?}: of another release", hooks.path(&name));
+        }
     }
     Ok(if whole || !check { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -97,37 +144,59 @@ fn rollback(node: &Node) -> Result<(), Error> {
     if node.bin.read(PREVIOUS)?.is_none() || node.bin.read(HOSTPORT)?.is_none() {
         return Err(Error::NoPrevious(previous));
     }
-    let version = version(&previous)?;
+    let version = program::version(&previous)?;
+    program::try_hook(&node.bin, &previous, &node.calls_now()?)
+        .map_err(|why| Error::PreviousFails { path: previous, why })?;
     node.bin.exchange(HOSTPORT, PREVIOUS)?;
-    println!("{:?} is now the previous one: {version}", node.bin.path(HOSTPORT));
+    say!("{:?} is now the previous one: {version}", node.bin.path(HOSTPORT));
     Ok(())
 }
 
 fn uninstall(node: &Node, folders: &Folders, containerd_is_clean: bool) -> Result<(), Error> {
     node.clear()?;
-    let remove = |folder: &Folder, name: &str| -> Result<(), Error> {
-        if folder.remove(name)? {
-            println!("removed {:?}", folder.path(name));
-        }
-        Ok(())
-    };
+    let mut needed = None;
     if let Some(hooks) = &node.hooks {
+        let (ours, operators) = node.hooks_of_ours()?;
+        for name in &ours {
+            remove(hooks, name)?;
+        }
+        let names = hooks.names()?;
         for configuration in &node.hook_configurations {
-            remove(hooks, &configuration.name)?;
+            if names.contains(&configuration.name) && !ours.contains(&configuration.name) {
+                say!(
+                    "{:?} stays: it does not call {:?}",
+                    hooks.path(&configuration.name),
+                    node.on_node
+                );
+            }
+        }
+        if let Some(name) = operators.first() {
+            needed = Some(format!("{:?} calls it: take that away first", hooks.path(name)));
         }
     }
     tighten(&folders.journal)?;
-    let mut needed = match owners(&folders.journal) {
-        Some(0) => None,
-        Some(count) => Some(format!(
+    let journal = match owners(&folders.journal) {
+        Ok(Some(0)) => None,
+        Ok(Some(count)) => Some(format!(
             "{count} {} in the journal, whose host ports it withdraws when they end (hostport gc clears the dead)",
             if count == 1 { "container is" } else { "containers are" }
         )),
-        None => Some(format!("the journal is not mounted at {:?}", folders.journal)),
+        Ok(None) => Some(format!("the journal is not mounted at {:?}", folders.journal)),
+        Err(error) => Some(format!(
+            "the journal {:?} cannot be read, so nobody knows who needs it: {error}",
+            folders.journal
+        )),
     };
+    needed = needed.or(journal);
     if let Some(containerd) = &node.containerd {
         for configuration in &node.containerd_files {
-            if containerd_is_clean {
+            if node.is_anothers(containerd, &configuration.name)? {
+                say!(
+                    "{:?} stays: it does not call {:?}",
+                    containerd.path(&configuration.name),
+                    node.on_node
+                );
+            } else if containerd_is_clean {
                 remove(containerd, &configuration.name)?;
             } else if containerd.read(&configuration.name)?.is_some() {
                 needed = needed.or(Some(
@@ -139,11 +208,18 @@ fn uninstall(node: &Node, folders: &Folders, containerd_is_clean: bool) -> Resul
         }
     }
     match needed {
-        Some(why) => println!("{:?} stays: {why}", node.bin.path(HOSTPORT)),
+        Some(why) => say!("{:?} stays: {why}", node.bin.path(HOSTPORT)),
         None => {
             remove(&node.bin, HOSTPORT)?;
             remove(&node.bin, PREVIOUS)?;
         }
+    }
+    Ok(())
+}
+
+fn remove(folder: &Folder, name: &str) -> Result<(), Error> {
+    if folder.remove(name)? {
+        say!("removed {:?}", folder.path(name));
     }
     Ok(())
 }
@@ -157,35 +233,6 @@ fn tighten(journal: &Path) -> Result<(), Error> {
             fs::set_permissions(journal, private).map_err(Error::io("set the mode of", journal))
         }
         _ => Ok(()),
-    }
-}
-
-/// What a program says of its version; an error if it does not run.
-fn version(path: &Path) -> Result<String, Error> {
-    let bad = |why: String| Error::DoesNotRun { path: path.to_owned(), why };
-    let mut command = Command::new(path);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| bad(error.to_string()))?;
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(|error| bad(error.to_string()))? {
-            Some(status) => break status,
-            None if begin.elapsed() > PATIENCE => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(bad(format!("no answer in {} s", PATIENCE.as_secs())));
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
-    // A version fits into a pipe; who writes more has been killed above.
-    let mut said = String::new();
-    if let Some(mut out) = child.stdout.take() {
-        let _ = Read::by_ref(&mut out).take(200).read_to_string(&mut said);
-    }
-    match status.success() && said.starts_with("hostport ") {
-        true => Ok(said.trim_end().to_owned()),
-        false => Err(bad(format!("it ended with {status}"))),
     }
 }
 

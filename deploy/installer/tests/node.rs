@@ -1,11 +1,18 @@
 //! A node's folders, and what the installer does with them, whenever it is killed.
 
+#[path = "node/circumstances.rs"]
+mod circumstances;
+#[path = "node/configurations.rs"]
+mod configurations;
+#[path = "node/programs.rs"]
+mod programs;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostport_tests::hook::program;
 use hostport_tests::runtime::{Finished, Scratch, run};
@@ -89,6 +96,32 @@ impl Node {
 
 const HOOKS: [&str; 2] = ["hostport-kubernetes.json", "hostport.json"];
 const CONTAINERD: [&str; 3] = ["base-runtime-spec.json", "config-v2.toml", "config-v3.toml"];
+
+/// A program that says its version, and otherwise does what the script does.
+fn ship_script(node: &Node, script: &str) -> Vec<u8> {
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" != --version ] || {{ echo hostport 9; exit; }}\n{script}\n");
+    fs::write(node.at("image/hostport"), &script).unwrap();
+    script.into_bytes()
+}
+
+#[track_caller]
+fn assert_refused(refused: &Finished, why: &str) {
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    assert!(refused.stderr.contains(why), "{refused:?}");
+}
+
+/// Sets the options of a hook configuration, as an operator's ConfigMap does.
+fn ship_hook(node: &Node, name: &str, options: &[&str]) {
+    let arguments = [&["hostport", "hook"], options].concat();
+    let hook = serde_json::json!({
+        "version": "1.0.0",
+        "hook": { "path": "/usr/local/bin/hostport", "args": arguments },
+        "when": { "annotations": { "^io\\.hostport\\.ports$": ".+" } },
+        "stages": ["prestart", "poststop"],
+    });
+    fs::write(node.at("image/oci-hooks.d").join(name), hook.to_string()).unwrap();
+}
 
 #[test]
 fn what_is_installed_runs_and_installing_again_changes_nothing() {
@@ -230,6 +263,10 @@ fn whenever_it_is_killed_a_configuration_names_a_whole_program() {
     let node = Node::new();
     let builds = [node.ship(b""), node.ship(b"another")];
     let (mut killed, mut seen_without, mut seen_with) = (0, 0, 0);
+    // Half as long again as an install takes here.
+    let begin = Instant::now();
+    node.call(&["install"]).expect_success();
+    let most = begin.elapsed() * 3 / 2;
     for round in 0..120u32 {
         if round % 6 == 0 {
             for folder in ["bin", "hooks", "containerd"] {
@@ -241,7 +278,7 @@ fn whenever_it_is_killed_a_configuration_names_a_whole_program() {
         let task = if round % 6 == 5 { "uninstall" } else { "install" };
         let mut command = node.command(&[task]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(Duration::from_micros(u64::from(round * 7919 % 12_000)));
+        thread::sleep(most * (round * 7919 % 1000) / 1000);
         child.kill().unwrap();
         killed += u32::from(!child.wait().unwrap().success());
         for name in node.files("hooks").iter().filter(|name| name.ends_with(".json")) {

@@ -13,12 +13,15 @@ mod request;
 pub(crate) mod tests;
 mod text;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use hostport_nft::{Family, HostPort, InvalidPort, InvalidProtocol};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use thiserror::Error;
 
 use crate::quote::{excerpt, quote};
@@ -186,6 +189,21 @@ pub enum Problem {
     MissingField(&'static str),
     #[error("not the address of a pod: use one unicast address of each IP family")]
     EndpointIp,
+}
+
+/// Reads JSON in which somebody's text may not be UTF-8, as only runtimes in C pass it on: its wrong bytes
+/// become U+FFFD. What must be right is for `is_sound` to tell: a text with U+FFFD is another one.
+///
+/// # Errors
+/// Those of serde_json, about the text as it is.
+pub(crate) fn from_json<T: DeserializeOwned>(
+    bytes: &[u8],
+    is_sound: impl FnOnce(&T) -> bool,
+) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(bytes).or_else(|error| match String::from_utf8_lossy(bytes) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(text) => serde_json::from_str(&text).ok().filter(is_sound).ok_or(error),
+    })
 }
 
 /// Reads a JSON object of annotations and keeps the values that are strings.

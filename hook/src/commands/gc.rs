@@ -1,52 +1,104 @@
 //! `hostport gc`: what dead containers left behind.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use hostport_nft::{HostPorts, Settings};
+use hostport_nft::{HostPorts, Mapping, OwnerId, Published, Settings};
 
 use super::{CommandError, Place, print};
-use crate::journal::{Journal, Lock};
+use crate::journal::{Entry, Journal, Lock, Look};
 
 /// Withdraws the ports of dead owners and removes their entries; says what it did, or would do.
 pub fn run(dry_run: bool, place: &Place) -> Result<(), CommandError> {
-    let journal = Journal::open(&place.state_dir, Lock::Exclusive)?;
     let settings = Settings { table: place.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let mut text = String::new();
-    let mut dead = 0;
-    for entry in journal.entries()?.into_iter().filter(|e| e.settings.table == place.table) {
-        if !entry.is_dead() {
-            continue;
-        }
-        dead += 1;
-        let would = if dry_run { "would withdraw" } else { "withdrew" };
-        for mapping in &entry.mappings {
-            let _ = writeln!(text, "{would} {mapping} of {}", entry.owner);
-        }
-        if !dry_run {
-            host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
-            host_ports.drop_flows(&entry.flows().collect::<Vec<_>>())?;
-            journal.remove(&entry.owner)?;
-        }
-    }
-    if !dry_run {
-        journal.remove_temporary_files()?;
-    }
-    for published in host_ports.list()? {
-        let known = match &published.owner {
-            Some(owner) => journal.read(owner)?.is_some(),
-            None => false,
-        };
-        if !known {
-            let _ = writeln!(
-                text,
-                "kept {} of {}, which the journal does not know; once that has ended, clear it with: {}",
-                published.mapping,
-                published.owner.map_or("nobody".to_owned(), |owner| owner.to_string()),
-                super::nft_delete(&place.table, published.mapping.host()),
-            );
-        }
-    }
+    let (known, dead) = if dry_run {
+        preview(&mut host_ports, place, &mut text)?
+    } else {
+        collect(&mut host_ports, place, &mut text)?
+    };
+    unknown(&mut host_ports, &known, place, &mut text)?;
     let _ = writeln!(text, "{dead} dead {}", if dead == 1 { "container" } else { "containers" });
     print(&text)
+}
+
+/// Who is in the journal, and how many of them are dead.
+type Census = (BTreeSet<OwnerId>, usize);
+
+fn collect(
+    host_ports: &mut HostPorts,
+    place: &Place,
+    text: &mut String,
+) -> Result<Census, CommandError> {
+    let journal = Journal::open(&place.state_dir, Lock::Exclusive)?;
+    let (known, dead) = census(journal.entries()?, place);
+    for entry in &dead {
+        let withdrawn = host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
+        tell(text, "withdrew", entry, withdrawn.iter().map(|published| published.mapping));
+        host_ports.drop_flows(&entry.flows().collect::<Vec<_>>())?;
+        journal.remove(&entry.owner)?;
+    }
+    journal.remove_temporary_files()?;
+    Ok((known, dead.len()))
+}
+
+/// What [`collect`] would do, without changing anything.
+fn preview(
+    host_ports: &mut HostPorts,
+    place: &Place,
+    text: &mut String,
+) -> Result<Census, CommandError> {
+    let (known, dead) = census(Look::into(&place.state_dir)?.entries, place);
+    let published = if dead.is_empty() { Vec::new() } else { host_ports.list()? };
+    for entry in &dead {
+        let asked = entry.host_ports();
+        let has = |there: &&Published| {
+            there.owner.as_ref() == Some(&entry.owner) && asked.contains(&there.mapping.host())
+        };
+        tell(text, "would withdraw", entry, published.iter().filter(has).map(|p| p.mapping));
+    }
+    Ok((known, dead.len()))
+}
+
+fn census(entries: Vec<Entry>, place: &Place) -> (BTreeSet<OwnerId>, Vec<Entry>) {
+    let known = entries.iter().map(|entry| entry.owner.clone()).collect();
+    let here = entries.into_iter().filter(|entry| entry.settings.table == place.table);
+    (known, here.filter(Entry::is_dead).collect())
+}
+
+fn tell(text: &mut String, did: &str, entry: &Entry, mappings: impl Iterator<Item = Mapping>) {
+    for mapping in mappings {
+        let _ = writeln!(text, "{did} {mapping} of {}", entry.owner);
+    }
+}
+
+/// Tells what is published that nobody in the journal has.
+fn unknown(
+    host_ports: &mut HostPorts,
+    known: &BTreeSet<OwnerId>,
+    place: &Place,
+    text: &mut String,
+) -> Result<(), CommandError> {
+    for published in host_ports.list()? {
+        if let Some(owner) = &published.owner
+            // A hook writes its entry before it publishes, and may have done both meanwhile.
+            && (known.contains(owner) || Journal::has(&place.state_dir, owner))
+        {
+            continue;
+        }
+        let host = published.mapping.host();
+        // Or it has ended: it withdraws before it removes its entry.
+        if host_ports.get(host)?.is_none_or(|now| now.owner != published.owner) {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "kept {} of {}, which the journal does not know; once that has ended, clear it with: {}",
+            published.mapping,
+            published.owner.map_or("nobody".to_owned(), |owner| owner.to_string()),
+            super::nft_delete(&place.table, host),
+        );
+    }
+    Ok(())
 }

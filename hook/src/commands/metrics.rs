@@ -2,66 +2,75 @@
 //!
 //! The form is <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
 
+mod disagreement;
+pub(super) mod file;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use hostport_nft::{HostPorts, Mapping, OwnerId, Published, Settings};
+use hostport_nft::{Family, HostPorts, OwnerId, Protocol, Published, Settings};
 
 use super::{CommandError, Place, print};
 use crate::counters::{BOUNDS, Counters, Histogram};
-use crate::journal::{Entry, Look};
+use crate::journal::{self, Entry, Look};
 use crate::quote::excerpt;
+use disagreement::Disagreement;
 
 /// The longest value of a label that others wrote, in characters.
 const MOST: usize = 253;
+/// A hook under way has written the journal, and not yet the kernel. It is done after this.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Prints all metrics, or writes them to a file.
 pub fn run(output: Option<&Path>, place: &Place) -> Result<(), CommandError> {
-    let text = collect(place)?;
-    let Some(path) = output else { return print(&text) };
-    replace(path, &text).map_err(|source| CommandError::File { path: path.to_owned(), source })
-}
-
-/// Writes a file anew, so that who reads it meets the old one or the new one, whole.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    // Not one of the collector's files, whose names end in .prom, and of this process alone.
-    let mut new = name.to_owned();
-    new.push(format!(".{}.new", std::process::id()));
-    let new = folder.join(new);
-    let written = File::options().write(true).create_new(true).open(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        fs::rename(&new, path)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
+    let text = collect(place, journal::PATIENCE)?;
+    match output {
+        Some(path) if path != Path::new("-") => Ok(file::replace(path, &text)?),
+        _ => print(&text),
     }
-    written
 }
 
-/// All metrics, as text.
-pub fn collect(place: &Place) -> Result<String, CommandError> {
+/// All metrics, as text. Another hostport may keep the journal to itself for so long.
+pub fn collect(place: &Place, patience: Duration) -> Result<String, CommandError> {
     let settings = Settings { table: place.table.clone(), ..Settings::default() };
-    let mut published = HostPorts::open(settings)?.list()?;
-    published.sort_by_key(|there| there.mapping.host());
-    let mut look = Look::into(&place.state_dir)?;
-    look.entries.retain(|entry| entry.settings.table == place.table);
-    let counted = counted(&Counters::read(&place.state_dir));
-    Ok(text(&published, &look) + &counted)
+    let mut host_ports = HostPorts::open(settings)?;
+    let (mut published, mut look) = look(&mut host_ports, place, patience)?;
+    let mut disagreement = Disagreement::between(&published, &look);
+    if !disagreement.is_none() {
+        thread::sleep(PAUSE);
+        (published, look) = self::look(&mut host_ports, place, patience)?;
+        disagreement = disagreement.persisting(&Disagreement::between(&published, &look));
+    }
+    let counted = Counters::read(&place.state_dir).as_ref().map(counted).unwrap_or_default();
+    Ok(text(&published, &look, &disagreement) + &counted)
 }
 
-fn text(published: &[Published], look: &Look) -> String {
+fn look(
+    host_ports: &mut HostPorts,
+    place: &Place,
+    patience: Duration,
+) -> Result<(Vec<Published>, Look), CommandError> {
+    let mut published = host_ports.list()?;
+    published.sort_by_key(|there| there.mapping.host());
+    let mut look = Look::within(patience, &place.state_dir)?;
+    look.entries.retain(|entry| entry.settings.table == place.table);
+    Ok((published, look))
+}
+
+fn text(published: &[Published], look: &Look, disagreement: &Disagreement) -> String {
     let entries: HashMap<&OwnerId, &Entry> =
         look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let mut text = String::new();
+    // Each is there, also where nothing is published: a series that goes is no zero.
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for family in Family::ALL {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            counts.insert((family.to_string(), protocol.to_string()), 0);
+        }
+    }
     for mapping in published.iter().map(|there| there.mapping) {
         let key = (mapping.family().to_string(), mapping.host().protocol.to_string());
         *counts.entry(key).or_default() += 1;
@@ -95,32 +104,22 @@ fn text(published: &[Published], look: &Look) -> String {
         );
     }
 
-    let (dead, alive): (Vec<&Entry>, Vec<&Entry>) =
-        look.entries.iter().partition(|entry| entry.is_dead());
+    let dead = look.entries.iter().filter(|entry| entry.is_dead()).count();
+    let alive = look.entries.len() - dead;
     head(&mut text, "hostport_journal_owners", "gauge", "Owners that the journal knows.");
-    let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {}", alive.len());
-    let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {}", dead.len());
+    let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {}", alive);
+    let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {}", dead);
 
-    let there: HashMap<_, &Published> =
-        published.iter().map(|there| (there.mapping.host(), there)).collect();
-    // A port of two living owners (a container and its pod) is one port.
-    let mut lacking: Vec<Mapping> =
-        alive.iter().flat_map(|entry| &entry.mappings).copied().collect();
-    lacking.retain(|mapping| there.get(&mapping.host()).is_none_or(|p| p.mapping != *mapping));
-    lacking.sort_unstable();
-    lacking.dedup_by_key(|mapping| mapping.host());
-    let unknown =
-        |there: &&Published| there.owner.as_ref().and_then(|owner| entries.get(owner)).is_none();
     for (name, help, value) in [
         (
             "hostport_ports_missing",
             "Host ports of living owners that the kernel does not have.",
-            lacking.len(),
+            disagreement.missing(),
         ),
         (
             "hostport_ports_unknown",
             "Host ports in the kernel whose owner the journal does not know.",
-            published.iter().filter(unknown).count(),
+            disagreement.unknown(),
         ),
         (
             "hostport_journal_damaged_files",
@@ -196,8 +195,12 @@ mod tests {
 
     #[test]
     fn a_node_without_ports_has_its_metrics() {
-        let text = text(&[], &Look::default());
+        let text = text(&[], &Look::default(), &Disagreement::default());
         assert!(text.contains("\nhostport_ports_missing 0\n"), "{text}");
+        for family in Family::ALL {
+            let none = format!("{{family=\"{family}\",protocol=\"tcp\"}} 0\n");
+            assert!(text.contains(&none), "{text}");
+        }
         assert!(text.contains("\nhostport_journal_owners{state=\"dead\"} 0\n"), "{text}");
     }
 }

@@ -11,7 +11,6 @@ mod show;
 mod watch;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,14 +37,8 @@ pub enum CommandError {
     Rtnetlink(#[from] crate::network::rtnetlink::Error),
     #[error("cannot wait for changes: {0}")]
     Wait(#[source] io::Error),
-    #[error(
-        "cannot write {path:?}: {source}: name a file in a folder that exists and can be written to"
-    )]
-    File { path: PathBuf, source: io::Error },
-    #[error(
-        "cannot listen on {address} for metrics: {source}: choose another address with --metrics-listen"
-    )]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    File(#[from] metrics::file::FileError),
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
 }

@@ -5,7 +5,7 @@ pub(super) mod dispute;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Claim, Family, HostPorts, Link, Restored, Settings};
+use hostport_nft::{Claim, Family, HostPort, HostPorts, Link, OwnerId, Restored, Settings};
 use tracing::warn;
 
 use super::{CommandError, Place, print};
@@ -37,7 +37,12 @@ pub fn restore(
     entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
     let settings = settings(ruleset, place, entries.first());
     let mut host_ports = HostPorts::open(settings.clone())?;
-    let decision = dispute::decide(&entries, &mut host_ports)?;
+    let mut decision = dispute::decide(&entries, &mut host_ports)?;
+    let mut unreadable = journal.owners_set_aside()?;
+    for entry in &entries {
+        unreadable.remove(&entry.owner);
+    }
+    keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
     let links = links(claims, settings.localhost, &progress)?;
     progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
@@ -45,7 +50,7 @@ pub fn restore(
         true => host_ports.restore_anew(claims, &links)?,
         false => host_ports.restore(claims, &links)?,
     };
-    if !(restored.tables.is_empty() && restored.added.is_empty() && restored.removed.is_empty()) {
+    if !restored.is_nothing() {
         Counters::change(&place.state_dir, |counters| {
             add(&mut counters.restores, 1);
             add(&mut counters.restored_ports, restored.added.len() as u64);
@@ -66,6 +71,38 @@ fn settings(ruleset: &RulesetArguments, place: &Place, latest: Option<&Entry>) -
         }
         _ => ruleset.settings(place.table.clone()),
     }
+}
+
+/// Leaves to owners what they have of whose entries nothing can be read, as after going back to an older
+/// version: they may live, and nothing else tells what they had.
+fn keep(
+    unreadable: &BTreeSet<OwnerId>,
+    claims: &mut Vec<Claim>,
+    host_ports: &mut HostPorts,
+) -> Result<(), CommandError> {
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    let claimed: BTreeSet<HostPort> = claims.iter().map(|claim| claim.mapping.host()).collect();
+    let mut kept: BTreeMap<OwnerId, usize> = BTreeMap::new();
+    for published in host_ports.list()? {
+        let Some(owner) = published.owner.filter(|owner| unreadable.contains(owner)) else {
+            continue;
+        };
+        if !claimed.contains(&published.mapping.host()) {
+            *kept.entry(owner.clone()).or_default() += 1;
+            claims.push(Claim { owner, mapping: published.mapping });
+        }
+    }
+    claims.sort_by_key(|claim| claim.mapping);
+    for (owner, count) in kept {
+        let s = if count == 1 { "" } else { "s" };
+        warn!(
+            "kept {count} host port{s} of {owner}, whose journal file was set aside: once it has ended, \
+             clear them as hostport gc says, and delete that file"
+        );
+    }
+    Ok(())
 }
 
 /// The links towards the endpoints as they are now; localhost is opened on them again where it was.
@@ -99,6 +136,12 @@ fn links(
 /// How many changes of a kind are told one by one.
 const MOST: usize = 100;
 
+/// How many host ports were what.
+pub fn counts(restored: &Restored) -> String {
+    let (added, removed) = (restored.added.len(), restored.removed.len());
+    format!("{added} restored, {removed} removed, {} were right", restored.kept)
+}
+
 fn summary(restored: &Restored) -> String {
     let mut text = String::new();
     for family in &restored.tables {
@@ -112,12 +155,11 @@ fn summary(restored: &Restored) -> String {
             text.push_str(&format!("{what} {} more\n", changed.len() - MOST));
         }
     }
-    text.push_str(&format!(
-        "{} restored, {} removed, {} were right\n",
-        restored.added.len(),
-        restored.removed.len(),
-        restored.kept
-    ));
+    if restored.others > 0 {
+        let s = if restored.others == 1 { "" } else { "s" };
+        text.push_str(&format!("mended {} other element{s}\n", restored.others));
+    }
+    text.push_str(&format!("{}\n", counts(restored)));
     text
 }
 

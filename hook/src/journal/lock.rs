@@ -27,7 +27,7 @@ use super::{Journal, JournalError, TEMPORARY};
 pub(super) const GATE: &str = "gate.tmp";
 
 /// A hook's: a runtime waits for it, and may have set a limit of 10 seconds.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// That of who wants the folder alone: all hooks under way must come to their end.
 const PATIENCE_ALONE: Duration = Duration::from_secs(24);
 /// How long the gate is closed at a time: less than a hook's patience, so that it still gets in.
@@ -65,14 +65,17 @@ impl Journal {
 
     pub(super) fn lock(&mut self, lock: Lock) -> Result<(), JournalError> {
         match lock {
-            Lock::Shared => {
-                let begin = Instant::now();
-                self.pass_gate()?;
-                let left = PATIENCE.saturating_sub(begin.elapsed());
-                self.wait_for(&self.folder, FlockOperation::NonBlockingLockShared, "", left)
-            }
+            Lock::Shared => self.lock_shared(PATIENCE),
             Lock::Exclusive => self.lock_alone(),
         }
+    }
+
+    pub(super) fn lock_shared(&self, patience: Duration) -> Result<(), JournalError> {
+        let begin = Instant::now();
+        self.pass_gate(patience)?;
+        let left = patience.saturating_sub(begin.elapsed());
+        self.wait_for(&self.folder, FlockOperation::NonBlockingLockShared, "", left)
+            .map_err(|error| error.since(begin))
     }
 
     fn lock_alone(&mut self) -> Result<(), JournalError> {
@@ -85,10 +88,7 @@ impl Journal {
                     self.open_gate();
                     thread::sleep(OPEN);
                 }
-                Err(JournalError::Locked { path, .. }) => {
-                    return Err(JournalError::Locked { path, after: begin.elapsed() });
-                }
-                ended => return ended,
+                ended => return ended.map_err(|error| error.since(begin)),
             }
         }
     }
@@ -100,10 +100,10 @@ impl Journal {
     }
 
     /// Waits until nobody holds the gate. Usually there is none.
-    fn pass_gate(&self) -> Result<(), JournalError> {
+    fn pass_gate(&self, patience: Duration) -> Result<(), JournalError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::openat(&self.folder, GATE, flags, Mode::empty()) {
-            Ok(gate) => self.wait_for(&gate, FlockOperation::NonBlockingLockShared, GATE, PATIENCE),
+            Ok(gate) => self.wait_for(&gate, FlockOperation::NonBlockingLockShared, GATE, patience),
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed("open", GATE)(error)),
         }
@@ -117,7 +117,8 @@ impl Journal {
             let file = rustix::fs::openat(&self.folder, name, flags, Mode::from(0o600))
                 .map_err(self.failed("create", name))?;
             let left = patience.saturating_sub(begin.elapsed());
-            self.wait_for(&file, FlockOperation::NonBlockingLockExclusive, name, left)?;
+            self.wait_for(&file, FlockOperation::NonBlockingLockExclusive, name, left)
+                .map_err(|error| error.since(begin))?;
             let stat = rustix::fs::fstat(&file).map_err(self.failed("look at", name))?;
             // Who had it before has removed it, and the next one locks another file of this name.
             if stat.st_nlink > 0 {
@@ -147,6 +148,18 @@ impl Journal {
                 }
                 Err(error) => return Err(self.failed("lock", name)(error)),
             }
+        }
+    }
+}
+
+impl JournalError {
+    /// With the whole time that was waited, of which the last lock had only what was left.
+    fn since(self, begin: Instant) -> Self {
+        match self {
+            JournalError::Locked { path, .. } => {
+                JournalError::Locked { path, after: begin.elapsed() }
+            }
+            other => other,
         }
     }
 }

@@ -15,6 +15,7 @@ mod pod_name;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -28,7 +29,7 @@ use thiserror::Error;
 use tracing::warn;
 
 pub use entry::{Entry, Namespace, Process};
-pub use lock::Lock;
+pub use lock::{Lock, PATIENCE};
 pub use look::Look;
 pub use pod_name::PodName;
 
@@ -37,6 +38,8 @@ pub const DEFAULT_FOLDER: &str = "/run/hostport";
 
 const MAX_ENTRY: u64 = 16 * 1024 * 1024;
 const SUFFIX: &str = ".json";
+/// What the name of a file ends in that was set aside; more may follow.
+const SET_ASIDE: &str = ".json.set-aside";
 /// How many files of one name are set aside.
 const MOST_SET_ASIDE: u32 = 100;
 
@@ -48,18 +51,23 @@ pub struct Journal {
     gate: Option<OwnedFd>,
 }
 
+/// A file as it was at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    time: (i64, u64),
+}
+
 /// Why the journal cannot be used.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    #[error("cannot {action} {path:?}: {source}")]
+    #[error("cannot {action} {path:?}: {source}{hint}", hint = hint(.source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error(
-        "{0:?} must be a folder of root's alone: chown root:root it and chmod 0700 it, or name another with --state-dir"
-    )]
-    NotPrivate(PathBuf),
+    #[error("{0}, or name another with --state-dir")]
+    NotPrivate(String),
     #[error(
         "the journal {path:?} has been locked for {seconds} seconds: another hostport hangs (see fuser -v {path:?})",
-        seconds = after.as_secs()
+        seconds = (after.as_millis() + 500) / 1000
     )]
     Locked { path: PathBuf, after: Duration },
     #[error("cannot write a journal entry: {0}")]
@@ -79,6 +87,12 @@ impl JournalError {
     }
 }
 
+/// What to do about an error.
+fn hint(error: &io::Error) -> &'static str {
+    let refused = error.kind() == io::ErrorKind::PermissionDenied;
+    if refused && !rustix::process::geteuid().is_root() { ": run it as root" } else { "" }
+}
+
 impl Journal {
     /// Opens the journal, makes it if it is missing, and locks it until it is dropped.
     pub fn open(path: &Path, lock: Lock) -> Result<Self, JournalError> {
@@ -91,6 +105,14 @@ impl Journal {
     /// Whether there is an entry of an owner, without opening the journal.
     pub fn has(path: &Path, owner: &OwnerId) -> bool {
         path.join(format!("{owner}{SUFFIX}")).exists()
+    }
+
+    /// What tells an owner's entry from the one that is written in its place; none if there is no entry.
+    pub fn stamp(&self, owner: &OwnerId) -> Option<Stamp> {
+        let name = format!("{owner}{SUFFIX}");
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.folder, name.as_str(), flags).ok()?;
+        Some(Stamp { inode: stat.st_ino, time: (stat.st_mtime, stat.st_mtime_nsec) })
     }
 
     /// An owner's entry. A file that is not one is set aside.
@@ -107,6 +129,12 @@ impl Journal {
             }
         }
         Ok(entries)
+    }
+
+    /// The owners of files that were set aside: containers that may live, and of which nothing is known.
+    pub fn owners_set_aside(&self) -> Result<BTreeSet<OwnerId>, JournalError> {
+        let owner = |name: &String| name.split_once(SET_ASIDE)?.0.parse().ok();
+        Ok(self.names()?.iter().filter_map(owner).collect())
     }
 
     /// Writes an owner's entry, in place of the one that there may be.
@@ -223,9 +251,10 @@ impl Journal {
     /// is and counts for nothing.
     fn set_aside(&self, name: &str, why: &str) {
         let path = self.path.join(name);
+        let owner = name.strip_suffix(SUFFIX).unwrap_or(name);
         let aside = |number| match number {
-            1 => format!("{name}.set-aside"),
-            _ => format!("{name}.set-aside.{number}"),
+            1 => format!("{owner}{SET_ASIDE}"),
+            _ => format!("{owner}{SET_ASIDE}.{number}"),
         };
         let rename = |aside: &str| {
             let flags = RenameFlags::NOREPLACE;
@@ -289,10 +318,22 @@ fn check_private(path: &Path, folder: Result<OwnedFd, Errno>) -> Result<OwnedFd,
         move |error: Errno| JournalError::Io { action, path: path.to_owned(), source: error.into() }
     };
     let folder = match folder {
-        Err(Errno::LOOP | Errno::NOTDIR) => return Err(JournalError::NotPrivate(path.to_owned())),
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            return Err(JournalError::NotPrivate(format!(
+                "{path:?} must be a folder, and is a file, a link or the like: move it away"
+            )));
+        }
         opened => opened.map_err(failed("open the journal's folder"))?,
     };
     let stat = rustix::fs::fstat(&folder).map_err(failed("look at the journal's folder"))?;
-    let private = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0;
-    if private { Ok(folder) } else { Err(JournalError::NotPrivate(path.to_owned())) }
+    let user = rustix::process::geteuid();
+    if stat.st_uid == user.as_raw() && stat.st_mode & 0o077 == 0 {
+        return Ok(folder);
+    }
+    Err(JournalError::NotPrivate(match user.is_root() {
+        true => format!(
+            "{path:?} must be a folder of root's alone: chown root:root it and chmod 0700 it"
+        ),
+        false => format!("{path:?} must be a folder of this user's alone: run this as root"),
+    }))
 }

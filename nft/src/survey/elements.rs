@@ -133,7 +133,7 @@ impl Elements {
                 let set = sets.get(name).filter(|_| *spent < PATIENCE)?;
                 let request = Message::dump_any_elements(family, table, &set.name);
                 let begin = Instant::now();
-                let found = listing::elements(socket, &request, elements);
+                let found = listing::elements(socket, &request, PATIENCE, elements);
                 *spent += begin.elapsed();
                 Some(Contents::new(set, found.ok()??))
             })
@@ -157,6 +157,7 @@ mod tests {
             fields: Vec::new(),
             counter: false,
             object: None,
+            limited: false,
         };
         let element = |(key, interval_end): &(&[u8], bool)| ElementObject {
             key: key.to_vec(),
@@ -205,6 +206,7 @@ mod tests {
             fields: vec![16, 2],
             counter: false,
             object: None,
+            limited: false,
         };
         let element = ElementObject {
             key: joined("2001:db8::", 80),

@@ -149,6 +149,8 @@ pub(crate) struct SetObject {
     pub(crate) counter: bool,
     /// It is a map to objects of this kind (NFT_OBJECT_*): NFTA_SET_OBJ_TYPE.
     pub(crate) object: Option<u32>,
+    /// How many elements it may have (NFTA_SET_DESC_SIZE), or how long they live (NFTA_SET_TIMEOUT).
+    pub(crate) limited: bool,
 }
 
 impl SetObject {
@@ -166,6 +168,8 @@ impl SetObject {
             fields: field_lengths(bytes)?,
             counter: counter.as_deref() == Some("counter"),
             object: number(bytes, 15),
+            limited: field(bytes, 11).is_some()
+                || field(bytes, 9).and_then(|description| number(description, 1)).is_some(),
         })
     }
 }

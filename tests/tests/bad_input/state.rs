@@ -1,5 +1,6 @@
 //! Standard input that is not a container's state.
 
+use hostport_tests::hook::published;
 use serde_json::json;
 
 use crate::ground::{Ground, state_with, write_config};
@@ -150,5 +151,41 @@ fn what_the_hook_does_not_use_in_a_state_may_be_anything() {
         let input = whole.replacen("\"annotations\":{}", &annotations, 1);
         assert_ne!(input, whole);
         ground.hook(&["prestart"], input).ignored(&[]);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_in_an_annotation_that_is_not_used_keep_no_container_from_starting() {
+    let ground = Ground::new();
+    let bundle = ground.asking("9000:8080").annotation("other", "TEXT");
+    // The state repeats the annotations of config.json.
+    let config = bundle.config().to_string();
+    let (before, after) = config.split_once("TEXT").unwrap();
+    write_config(&bundle, [before.as_bytes(), b"\xff", after.as_bytes()].concat());
+    let with = |status: &str, text: &[u8]| {
+        let state = bundle.state(status).to_string();
+        let (before, after) = state.split_once("TEXT").unwrap();
+        [before.as_bytes(), text, after.as_bytes()].concat()
+    };
+    let published = || published(ground.node()).len();
+    let before = published();
+    ground.hook(&["prestart"], with("created", b"\xff\xfe")).run().expect_success();
+    assert_eq!(published(), before + 2);
+    ground.hook(&["poststop"], with("stopped", b"\xc3\x28")).run().expect_success();
+    assert_eq!(published(), before);
+}
+
+#[test]
+fn what_is_used_must_be_text() {
+    let ground = Ground::new();
+    let bundle = ground.asking("TEXT");
+    let (config, state) = (bundle.config().to_string(), bundle.state("created").to_string());
+    let (before, after) = config.split_once("TEXT").unwrap();
+    write_config(&bundle, [before.as_bytes(), b"9000:\xff", after.as_bytes()].concat());
+    ground.hook(&["prestart"], state.as_str()).refused(&["annotation io.hostport.ports"]);
+    for wrong in
+        [&b"{\"id\":\"w\xff\",\"bundle\":\"/\"}"[..], b"{\"id\":\"w\",\"bundle\":\"/\xff\"}"]
+    {
+        ground.hook(&["prestart"], wrong).refused(&["is not whole, valid JSON"]);
     }
 }

@@ -111,3 +111,18 @@ fn what_the_journal_lost_of_a_container_that_came_back_elsewhere_may_linger_unti
         Restore,
     ]);
 }
+
+#[test]
+fn a_hairpin_element_that_came_back_for_one_container_is_its_pods_when_the_table_is_made_anew() {
+    let on = |address, port| Ask { address, port, to: 0, udp: false };
+    agrees(&[
+        start(1, &[on(Address::Second4, 2)]),
+        Nft(Damage::DeleteHairpin(0)),
+        // Alone, as far as it can see.
+        start(1, &[port(3), on(Address::Wildcard6, 0)]),
+        Nft(Damage::FlushTable(0)),
+        Crash { of: 1 },
+        // Makes the table anew, and takes a port over: what the dead one had goes.
+        start(0, &[port(3)]),
+    ]);
+}

@@ -193,13 +193,14 @@ fn silent(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
             lacking.entry((endpoint, protocol)).or_default().push(*mapping);
         }
     }
+    let owners = facts.owners();
     // What nobody waits for is told once a container; of what something is known, each by itself.
     let mut unheard: BTreeMap<(OwnerId, Protocol), (BTreeSet<Port>, Vec<Mapping>)> =
         BTreeMap::new();
     for ((endpoint, protocol), mappings) in lacking {
         let Some((some_owner, inside)) = insides.found.get(&endpoint.ip) else { continue };
         // The containers of a pod share an address.
-        let owner = mappings.first().and_then(|mapping| facts.owner(mapping));
+        let owner = mappings.first().and_then(|mapping| owners.get(mapping)).copied();
         let owner = owner.unwrap_or(some_owner).clone();
         let port = endpoint.port;
         let at_port = inside.listeners.iter().filter(|l| l.port == port.get());

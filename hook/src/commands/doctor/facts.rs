@@ -141,13 +141,15 @@ impl Facts {
         self.uplinks.get(&family).is_some_and(|names| names.iter().any(|name| name == link))
     }
 
-    /// Who has a mapping, in the kernel or else by the journal.
-    pub fn owner(&self, mapping: &Mapping) -> Option<&OwnerId> {
-        let published = self.audits.values().flat_map(|audit| &audit.ports);
-        let published = published.filter(|published| published.mapping == *mapping);
+    /// Who has each mapping, in the kernel or else by the journal.
+    pub fn owners(&self) -> BTreeMap<Mapping, &OwnerId> {
         let entries = self.journal.iter().flat_map(|look| &look.entries);
-        let asked = entries.filter(|e| !e.is_dead() && e.mappings.contains(mapping));
-        published.filter_map(|p| p.owner.as_ref()).chain(asked.map(|entry| &entry.owner)).next()
+        let asked = entries.filter(|entry| !entry.is_dead());
+        let asked = asked.flat_map(|e| e.mappings.iter().map(|mapping| (*mapping, &e.owner)));
+        let published = self.audits.values().flat_map(|audit| &audit.ports);
+        let published = published.filter_map(|p| Some((p.mapping, p.owner.as_ref()?)));
+        // The later of two counts.
+        asked.chain(published).collect()
     }
 
     /// The families that something is published in, or should be.

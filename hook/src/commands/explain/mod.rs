@@ -1,7 +1,9 @@
 //! `hostport explain`: what happens here to a packet for a port, step by step, and what is in its way.
 //!
 //! The way is the kernel's, and so is what is read. What is wrong is found by the doctor's own finders, in
-//! facts that hold this one packet alone; so the two never disagree.
+//! facts that hold this one packet alone; so the two find the same. What the doctor calls broken is in the
+//! packet's way here. So is some of what the doctor only warns of, such as a container in which nothing
+//! listens (`cause::is_in_the_way`).
 
 mod cause;
 mod probe;

@@ -1,5 +1,6 @@
 //! `hostport hook`: what a container runtime calls when a container comes and when it has gone.
 
+mod owners;
 mod publish;
 mod withdraw;
 

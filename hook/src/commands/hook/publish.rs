@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostport_nft::{
-    Changes, Claim, Family, HostPort, HostPorts, Mapping, OwnerId, Publication, Published,
-    Settings, TableName,
+    Changes, Claim, Family, HostPort, HostPorts, Mapping, OwnerId, Publication, Settings, TableName,
 };
 use tracing::{debug, info, warn};
 
+use super::owners::Owners;
 use super::{Done, HookError, several};
 use crate::annotations;
 use crate::bundle::Config;
@@ -53,9 +53,10 @@ pub fn run(
     let mut entries = entries(state, &pod, &publication.claims, &settings);
     let pod_name = PodName::of(&config.annotations);
     entries.iter_mut().for_each(|entry| entry.pod.clone_from(&pod_name));
+    let mut owners = Owners::of(&journal);
     let commit = |former| {
         publication.former = former;
-        host_ports.publish(&publication, |present| wanted.replace || is_dead(&journal, present))
+        host_ports.publish(&publication, |present| wanted.replace || owners.is_dead(present))
     };
     let changes = publish(&journal, &entries, &state.id, commit)
         .map_err(|error| say_how_to_clear(error, &journal, &place.table))?;
@@ -104,8 +105,9 @@ fn claims(wanted: &Wanted, pod: &Pod, settings: &Settings) -> Result<Vec<Claim>,
 fn leave_to_pod(journal: &Journal, publication: &mut Publication) -> Result<(), HookError> {
     let Some(pod) = &publication.pod else { return Ok(()) };
     let Some(entry) = journal.read(pod)?.filter(|entry| !entry.is_dead()) else { return Ok(()) };
+    let has: BTreeSet<&Mapping> = entry.mappings.iter().collect();
     for claim in &mut publication.claims {
-        if entry.mappings.contains(&claim.mapping) {
+        if has.contains(&claim.mapping) {
             claim.owner = pod.clone();
         }
     }
@@ -194,20 +196,6 @@ fn say_how_to_clear(error: HookError, journal: &Journal, table: &TableName) -> H
         return hostport_nft::Error::Taken(taken).into();
     }
     HookError::TakenByUnknown { command: nft_delete(table, taken.host), taken }
-}
-
-/// Whether what is published belongs to a container that is gone. One that the journal does not know
-/// counts as alive.
-fn is_dead(journal: &Journal, published: &Published) -> bool {
-    let entry = published.owner.as_ref().map(|owner| journal.read(owner));
-    match entry {
-        Some(Ok(Some(entry))) => entry.is_dead(),
-        Some(Ok(None)) | None => false,
-        Some(Err(error)) => {
-            warn!("{error}");
-            false
-        }
-    }
 }
 
 /// Tidies up behind owners that lost a port, and leads the flows of UDP and SCTP to the new endpoint.

@@ -4,47 +4,83 @@ mod row;
 mod table;
 
 use std::collections::BTreeMap;
-use std::thread;
+use std::io;
 use std::time::{Duration, Instant};
 
 use hostport_nft::{HostPort, HostPorts, OwnerId, Published, Settings};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tracing::error;
+
 use super::{CommandError, Place, print, print_more};
 use crate::cli::ListArguments;
-use crate::journal::{Entry, Look};
+use crate::journal::{Entry, Look, PATIENCE};
 use row::Row;
-use table::Style;
+use table::Shape;
 
 /// Cursor to the upper left, and all erased (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[2J";
+/// How long another hostport may keep the journal to itself, once there was a look.
+const PATIENCE_BETWEEN: Duration = Duration::from_secs(2);
 
 /// Prints the published host ports, as a table or as JSON; with `--watch` again and again.
 pub fn run(arguments: &ListArguments, place: &Place) -> Result<(), CommandError> {
     let settings = Settings { table: place.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let Some(seconds) = arguments.watch else {
-        let rows = rows(&mut host_ports, arguments, place)?;
-        return print(&text(&rows, arguments, Style::of_stdout()));
+        let rows = rows(&mut host_ports, arguments, place, PATIENCE)?;
+        return print(&text(&rows, arguments));
     };
     let mut before: Option<(Instant, BTreeMap<HostPort, u64>)> = None;
     loop {
-        let mut rows = rows(&mut host_ports, arguments, place)?;
-        let now = Instant::now();
-        if let Some((then, counts)) = &before {
-            rows.iter_mut().for_each(|row| row.set_rate(counts, now - *then));
+        let patience = if before.is_some() { PATIENCE_BETWEEN } else { PATIENCE };
+        match rows(&mut host_ports, arguments, place, patience) {
+            Ok(mut rows) => {
+                let now = Instant::now();
+                if let Some((then, counts)) = &before {
+                    rows.iter_mut().for_each(|row| row.set_rate(counts, now - *then));
+                }
+                let counts = rows.iter().map(|row| (row.host(), row.connections())).collect();
+                before = Some((now, counts));
+                if !print_more(&watched(&rows, arguments.wide))? {
+                    return Ok(());
+                }
+            }
+            // What never worked will not. Later it may be over at the next look.
+            Err(problem) if before.is_none() => return Err(problem),
+            Err(problem) => error!("{problem}"),
         }
-        let counts = rows.iter().map(|row| (row.host(), row.connections())).collect();
-        before = Some((now, counts));
-        let text = text(&rows, arguments, Style::of_stdout());
-        // A terminal shows the latest, as much as it can; a file keeps them all, with a line between.
-        let text = match table::screen() {
-            Some(lines) if !arguments.json => format!("{CLEAR}{}", table::fit(&text, lines)),
-            _ => format!("{text}\n"),
-        };
-        if !print_more(&text)? {
+        if !wait(Duration::from_secs(seconds.into()))? {
             return Ok(());
         }
-        thread::sleep(Duration::from_secs(seconds.into()));
+    }
+}
+
+/// A terminal shows the latest, as much as it can; a file keeps them all, with a line between.
+fn watched(rows: &[Row], wide: bool) -> String {
+    match table::screen() {
+        Some(screen) => {
+            let text = table::columns(rows, wide, Shape::of_screen(screen));
+            format!("{CLEAR}{}", table::fit(&text, screen))
+        }
+        None => table::columns(rows, wide, Shape::of_stdout()) + "\n",
+    }
+}
+
+/// Waits, and tells whether somebody still reads: a pipe without a reader has an error (poll(2)).
+fn wait(how_long: Duration) -> Result<bool, CommandError> {
+    let end = Instant::now() + how_long;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let stdout = io::stdout();
+        match poll(&mut [PollFd::new(&stdout, PollFlags::empty())], timeout.as_ref()) {
+            Ok(0) => return Ok(true),
+            Ok(_) => return Ok(false),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(CommandError::Wait(error.into())),
+        }
     }
 }
 
@@ -52,13 +88,14 @@ fn rows(
     host_ports: &mut HostPorts,
     arguments: &ListArguments,
     place: &Place,
+    patience: Duration,
 ) -> Result<Vec<Row>, CommandError> {
     let mut published = host_ports.list()?;
     published.retain(|published| matches(arguments, published));
     if !arguments.wide {
         return Ok(published.into_iter().map(|published| Row::new(published, None)).collect());
     }
-    let look = Look::into(&place.state_dir)?;
+    let look = Look::within(patience, &place.state_dir)?;
     let entries: BTreeMap<&OwnerId, &Entry> =
         look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let entry = |published: &Published| {
@@ -79,10 +116,10 @@ fn matches(arguments: &ListArguments, published: &Published) -> bool {
         && arguments.protocol.is_none_or(|protocol| protocol == host.protocol)
 }
 
-fn text(rows: &[Row], arguments: &ListArguments, style: Style) -> String {
+fn text(rows: &[Row], arguments: &ListArguments) -> String {
     if arguments.json {
         row::json_array(rows, arguments.wide)
     } else {
-        table::columns(rows, arguments.wide, style)
+        table::columns(rows, arguments.wide, Shape::of_stdout())
     }
 }

@@ -7,30 +7,37 @@ use hostport_nft::OwnerId;
 use rustix::termios::tcgetwinsize;
 
 use super::row::Row;
+use crate::quote::cell;
 
-/// How the table looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// Text alone.
-    Plain,
+/// How the table looks. By default as text alone, whole: programs read it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
     /// With escape sequences of a terminal (ECMA-48): a bold heading, owners in grey.
-    Coloured,
+    coloured: bool,
+    /// Owners as container tools show them to people: the first 12 characters of their 64.
+    short_owners: bool,
+    /// Cut at so many columns.
+    width: Option<usize>,
 }
 
-impl Style {
-    /// That of standard output: colour on a terminal only, unless NO_COLOR is set (no-color.org).
-    pub fn of_stdout() -> Style {
+impl Shape {
+    /// That of standard output: for people on a terminal only, and coloured unless NO_COLOR is set
+    /// (no-color.org).
+    pub fn of_stdout() -> Shape {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        match is_capable() && !unwanted {
-            true => Style::Coloured,
-            false => Style::Plain,
-        }
+        let coloured = is_capable() && !unwanted;
+        Shape { coloured, short_owners: io::stdout().is_terminal(), width: None }
+    }
+
+    /// That of a screen, on which a line has one row.
+    pub fn of_screen(screen: Screen) -> Shape {
+        Shape { width: Some(screen.columns), ..Shape::of_stdout() }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        match self {
-            Style::Plain => text.to_owned(),
-            Style::Coloured => format!("\x1b[{code}m{text}\x1b[0m"),
+        match self.coloured && !text.is_empty() {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
         }
     }
 }
@@ -41,27 +48,41 @@ fn is_capable() -> bool {
     io::stdout().is_terminal() && !dumb
 }
 
-/// How many lines standard output shows at a time; none if it is no terminal that can be cleared.
-pub fn screen() -> Option<usize> {
+/// What a terminal shows at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    rows: usize,
+    columns: usize,
+}
+
+/// The screen that standard output is; none if it is no terminal that can be cleared.
+pub fn screen() -> Option<Screen> {
     let size = tcgetwinsize(io::stdout()).ok().filter(|_| is_capable())?;
     // A serial console may not know.
-    Some(if size.ws_row == 0 { usize::MAX } else { size.ws_row.into() })
+    let known = |size: u16| if size == 0 { usize::MAX } else { size.into() };
+    Some(Screen { rows: known(size.ws_row), columns: known(size.ws_col) })
 }
 
 /// The heading and as many rows as there is room for, and how many are left out. The cursor needs a line.
-pub fn fit(text: &str, lines: usize) -> String {
-    let (has, room) = (text.lines().count(), lines.saturating_sub(1).max(2));
+pub fn fit(text: &str, screen: Screen) -> String {
+    let (has, room) = (text.lines().count(), screen.rows.saturating_sub(1).max(2));
     if has <= room {
         return text.to_owned();
     }
     let mut shown: Vec<&str> = text.lines().take(room - 1).collect();
     let more = format!("... and {} more: --owner, --port and --protocol choose", has - shown.len());
+    let more: String = more.chars().take(screen.columns).collect();
     shown.push(&more);
     shown.join("\n") + "\n"
 }
 
 const BOLD: &str = "1";
 const GREY: &str = "90";
+/// The longest pod in the table, in characters. Its author may write 500.
+const POD: usize = 50;
+/// A container's ID, whole and for people.
+const ID: usize = 64;
+const SHORT_ID: usize = 12;
 
 /// A column: its title, whether it is read from its right end as numbers are, and its cells.
 struct Column {
@@ -88,12 +109,17 @@ const NARROW: [Column; 5] = [
 const WIDE: [Column; 3] = [
     number("RATE/S", |row| row.rate().map_or_else(none, |rate| format!("{rate:.1}"))),
     number("AGE", |row| row.age().map_or_else(none, age)),
-    text("POD", |row| row.pod().map_or_else(none, str::to_owned)),
+    text("POD", |row| row.pod().map_or_else(none, |pod| cell(pod, POD))),
 ];
 const OWNER: Column = text("OWNER", |row| row.owner().map_or_else(none, OwnerId::to_string));
 
 fn none() -> String {
     "-".to_owned()
+}
+
+fn short(owner: &str) -> &str {
+    let is_id = owner.len() == ID && owner.bytes().all(|byte| byte.is_ascii_hexdigit());
+    owner.get(..SHORT_ID).filter(|_| is_id).unwrap_or(owner)
 }
 
 /// The two largest units, as kubectl has it: `45s`, `12m`, `3h20m`, `9d4h`.
@@ -109,43 +135,50 @@ fn age(age: Duration) -> String {
 }
 
 /// The rows under a heading.
-pub fn columns(rows: &[Row], wide: bool, style: Style) -> String {
+pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
     let more = if wide { &WIDE[..] } else { &[] };
-    let columns: Vec<&Column> = NARROW.iter().chain(more).chain([&OWNER]).collect();
+    let columns: Vec<&Column> = NARROW.iter().chain(more).collect();
+    let owner = |row: &Row| match (OWNER.cell)(row) {
+        owner if shape.short_owners => short(&owner).to_owned(),
+        owner => owner,
+    };
     let cells: Vec<Vec<String>> =
         rows.iter().map(|row| columns.iter().map(|column| (column.cell)(row)).collect()).collect();
     let widths: Vec<usize> = columns
         .iter()
         .enumerate()
         .map(|(place, column)| {
-            let of_cells = cells.iter().filter_map(|line| line.get(place)).map(String::len);
+            let of_cells = cells.iter().filter_map(|line| line.get(place));
+            let of_cells = of_cells.map(|cell| cell.chars().count());
             of_cells.max().unwrap_or(0).max(column.title.len())
         })
         .collect();
-    let last = columns.len() - 1;
-    let padded = |place: usize, column: &Column, cell: &str, width: usize| match place {
-        _ if column.is_number => format!("{cell:>width$}"),
-        place if place == last => cell.to_owned(),
-        _ => format!("{cell:<width$}"),
+    let padded = |(cell, column, width): (&str, &Column, usize)| match column.is_number {
+        true => format!("{cell:>width$}  "),
+        false => format!("{cell:<width$}  "),
     };
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let cells = cells.zip(&columns).zip(&widths).enumerate();
-        cells
-            .map(|(place, ((cell, column), width))| padded(place, column, cell, *width))
-            .collect::<Vec<String>>()
+    let line = |cells: &mut dyn Iterator<Item = &str>| -> String {
+        let cells = cells.zip(&columns).zip(&widths);
+        cells.map(|((cell, column), width)| padded((cell, column, *width))).collect()
     };
-    let heading = line(&mut columns.iter().map(|column| column.title)).join("  ");
-    let mut text = style.paint(BOLD, &heading);
+    let heading = line(&mut columns.iter().map(|column| column.title)) + OWNER.title;
+    let mut text = shape.paint(BOLD, cut(&heading, shape.width));
     text.push('\n');
-    for row in &cells {
-        let mut cells = line(&mut row.iter().map(String::as_str));
-        if let Some(owner) = cells.last_mut() {
-            *owner = style.paint(GREY, owner);
-        }
-        text.push_str(&cells.join("  "));
+    for (row, cells) in rows.iter().zip(&cells) {
+        let before = line(&mut cells.iter().map(String::as_str));
+        let left = shape.width.map(|width| width.saturating_sub(before.chars().count()));
+        text.push_str(cut(&before, shape.width));
+        text.push_str(&shape.paint(GREY, cut(&owner(row), left)));
         text.push('\n');
     }
     text
+}
+
+/// The beginning of a line that has so many columns. No cell has a character that takes more or less than
+/// one.
+fn cut(line: &str, width: Option<usize>) -> &str {
+    let end = width.and_then(|width| line.char_indices().nth(width));
+    end.and_then(|(end, _)| line.get(..end)).unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -190,24 +223,60 @@ pub(super) mod tests {
     #[test]
     fn columns_are_aligned() {
         assert_eq!(
-            columns(&rows(), false, Style::Plain),
+            columns(&rows(), false, Shape::default()),
             "HOST IP      PORT  PROTO  ENDPOINT              CONNECTIONS  OWNER\n\
              0.0.0.0        80  tcp    10.85.0.11:8080                12  5e0f\n\
              2001:db8::1  9001  sctp   [2001:db8:85::11]:53            0  -\n"
         );
-        let wide = columns(&rows(), true, Style::Plain);
+        let wide = columns(&rows(), true, Shape::default());
         assert!(wide.lines().nth(1).unwrap().contains("  shop/web-0  5e0f"), "{wide}");
         assert!(wide.lines().nth(2).unwrap().ends_with("  -           -"), "{wide}");
     }
 
     #[test]
     fn colour_changes_no_column() {
-        let mut coloured = columns(&rows(), false, Style::Coloured);
+        let mut coloured = columns(&rows(), false, Shape { coloured: true, ..Shape::default() });
         for code in ["\x1b[1m", "\x1b[90m", "\x1b[0m"] {
             assert!(coloured.contains(code));
             coloured = coloured.replace(code, "");
         }
-        assert_eq!(coloured, columns(&rows(), false, Style::Plain));
+        assert_eq!(coloured, columns(&rows(), false, Shape::default()));
+    }
+
+    #[test]
+    fn a_line_is_cut_at_the_screens_columns_and_colour_takes_none() {
+        let shape = Shape { width: Some(66), ..Shape::default() };
+        let whole = columns(&rows(), true, Shape::default());
+        let cut = columns(&rows(), true, shape);
+        for (whole, cut) in whole.lines().zip(cut.lines()) {
+            assert_eq!(cut, whole.get(..66).unwrap_or(whole));
+        }
+        for width in 0..100 {
+            let shape = Shape { width: Some(width), coloured: true, ..Shape::default() };
+            let coloured = columns(&rows(), true, shape);
+            let mut plain = coloured;
+            for code in ["\x1b[1m", "\x1b[90m", "\x1b[0m"] {
+                plain = plain.replace(code, "");
+            }
+            assert_eq!(plain, columns(&rows(), true, Shape { coloured: false, ..shape }));
+            assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_on_a_screen_is_counted_below_the_heading() {
+        let text = "HEAD\n1\n2\n3\n4\n";
+        assert_eq!(fit(text, Screen { rows: 6, columns: 80 }), text);
+        let fitted = fit(text, Screen { rows: 5, columns: 14 });
+        assert_eq!(fitted, "HEAD\n1\n2\n... and 2 more\n");
+    }
+
+    #[test]
+    fn people_see_the_beginning_of_a_containers_id_and_a_name_whole() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(short(&id), "0123456789ab");
+        assert_eq!(short("a-name-of-some-length"), "a-name-of-some-length");
+        assert_eq!(short(&id.replace('f', "g")), id.replace('f', "g"));
     }
 
     #[test]

@@ -5,90 +5,190 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
+use super::clients::{self, Clients, Ticket};
+use super::request::{Request, parse};
 use crate::commands::{Place, metrics};
 
-/// The longest request, in bytes, and how many headers it may have.
+/// The longest request, in bytes.
 const REQUEST: usize = 8192;
-const HEADERS: usize = 64;
 /// How long a request may take to come, and an answer to be taken.
 const ASKING: Duration = Duration::from_secs(2);
 const TAKING: Duration = Duration::from_secs(10);
-/// Connections at once; what comes on top is closed.
-const CONNECTIONS: usize = 8;
+/// How long another hostport may keep the journal to itself: a scrape is given up after some seconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After an address could not be had.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often crowds are told of.
+const QUIET: Duration = Duration::from_secs(60);
 
-static OPEN: AtomicUsize = AtomicUsize::new(0);
-/// What is asked of the kernel is asked once at a time.
-static COLLECTING: Mutex<()> = Mutex::new(());
+/// Serves from now on, in threads of its own. Nothing that goes wrong here ends the watch, which is more
+/// than its metrics: an address that cannot be had is tried again.
+pub fn serve(address: SocketAddr, place: Place) {
+    let first = TcpListener::bind(address).inspect_err(|error| complain(address, error));
+    let serve = move || {
+        let listener = first.unwrap_or_else(|error| listen(address, &error));
+        let bound = listener.local_addr().unwrap_or(address);
+        info!("metrics are at http://{bound}/metrics");
+        Server { place, clients: Arc::default(), latest: Mutex::default() }.take_all(&listener);
+    };
+    if let Err(error) = thread::Builder::new().name("metrics".to_owned()).spawn(serve) {
+        error!("there are no metrics at {address}: {error}: start the watch again");
+    }
+}
 
-/// Serves from now on, in threads of its own. Gives the address, which has a port also if 0 was asked for.
-pub fn serve(address: SocketAddr, place: Place) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
-    thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-        for stream in listener.incoming() {
-            let served = stream.and_then(|stream| answer_aside(stream, &place));
-            if let Err(error) = served {
-                warn!("cannot take a connection for metrics: {error}");
-                // Out of files or memory: others may give some back.
-                thread::sleep(Duration::from_secs(1));
+fn complain(address: SocketAddr, error: &io::Error) {
+    let seconds = RETRY.as_secs();
+    error!(
+        "cannot listen on {address} for metrics: {error}: choose another address with --metrics-listen; \
+         it is tried again every {seconds} seconds, and host ports are watched meanwhile"
+    );
+}
+
+/// Waits for an address, and tells of each new reason why it cannot be had.
+fn listen(address: SocketAddr, error: &io::Error) -> TcpListener {
+    let mut told = error.kind();
+    loop {
+        thread::sleep(RETRY);
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) if error.kind() == told => {}
+            Err(error) => {
+                told = error.kind();
+                complain(address, &error);
             }
         }
-    })?;
-    Ok(bound)
+    }
 }
 
-fn answer_aside(stream: TcpStream, place: &Place) -> io::Result<()> {
-    if OPEN.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-        return Ok(());
-    }
-    let place = place.clone();
-    let thread = thread::Builder::new().name("metrics-client".to_owned());
-    let spawned = thread.spawn(move || {
-        if let Err(error) = answer(&stream, &place) {
-            debug!("a client for metrics went away: {error}");
+struct Server {
+    place: Place,
+    clients: Arc<Clients>,
+    latest: Mutex<Option<Collected>>,
+}
+
+/// What the kernel and the journal told, or why they did not.
+struct Collected {
+    begun: Instant,
+    ended: Instant,
+    answer: Result<String, String>,
+}
+
+impl Server {
+    fn take_all(self, listener: &TcpListener) {
+        let server = Arc::new(self);
+        let mut told: Option<Instant> = None;
+        for stream in listener.incoming() {
+            match stream.and_then(|stream| server.take(stream)) {
+                Ok(None) => {}
+                Ok(Some(problem)) => {
+                    if told.is_none_or(|told| told.elapsed() >= QUIET) {
+                        told = Some(Instant::now());
+                        warn!("many connections at once for metrics: {problem}");
+                    }
+                }
+                Err(error) => {
+                    warn!("cannot take a connection for metrics: {error}");
+                    // Out of files or memory: others may give some back.
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }
         }
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-    });
-    if spawned.is_err() {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
     }
-    spawned.map(drop)
-}
 
-fn answer(stream: &TcpStream, place: &Place) -> io::Result<()> {
-    let request = read(stream, Instant::now() + ASKING)?;
-    let (status, body) = match request {
-        Request::Get => {
-            let one_by_one = COLLECTING.lock();
-            let collected = metrics::collect(place);
-            drop(one_by_one);
-            match collected {
+    /// Answers a connection in a thread of its own. Gives what a crowd costs, if there is one.
+    fn take(self: &Arc<Self>, stream: TcpStream) -> io::Result<Option<&'static str>> {
+        let stream = Arc::new(stream);
+        let (ticket, is_busy, problem) = match self.clients.admit(&stream) {
+            clients::Place::Free(ticket) => (ticket, false, None),
+            clients::Place::Cleared(ticket) => {
+                (ticket, false, Some("one that asked for nothing was closed"))
+            }
+            clients::Place::Busy(ticket) => (ticket, true, Some("one was told to come again")),
+            clients::Place::None => return Ok(Some("one was closed")),
+        };
+        let server = Arc::clone(self);
+        thread::Builder::new().name("metrics-client".to_owned()).spawn(move || {
+            let answered = match is_busy {
+                true => turn_away(&stream),
+                false => server.answer(&stream, &ticket),
+            };
+            if let Err(error) = answered {
+                debug!("a client for metrics went away: {error}");
+            }
+        })?;
+        Ok(problem)
+    }
+
+    fn answer(&self, stream: &TcpStream, ticket: &Ticket) -> io::Result<()> {
+        let (request, has_body) = read(stream, Instant::now() + ASKING)?;
+        ticket.set_idle(false);
+        let (status, body) = match request {
+            Request::Metrics => match self.collect() {
                 Ok(text) => ("200 OK", text),
                 Err(error) => ("500 Internal Server Error", format!("hostport: {error}\n")),
+            },
+            Request::NotFound => {
+                ("404 Not Found", "hostport: metrics are at /metrics\n".to_owned())
             }
+            Request::OtherMethod => {
+                ("405 Method Not Allowed", "hostport: only GET and HEAD\n".to_owned())
+            }
+            Request::TooLate => {
+                ("408 Request Timeout", "hostport: a request within two seconds\n".to_owned())
+            }
+            Request::TooLong => {
+                ("431 Request Header Fields Too Large", "hostport: a shorter request\n".to_owned())
+            }
+            Request::Wrong => ("400 Bad Request", "hostport: not HTTP\n".to_owned()),
+        };
+        write(stream, &whole(status, "Allow: GET, HEAD", &body, has_body))?;
+        ticket.set_idle(true);
+        match request {
+            // Nothing more comes from there.
+            Request::TooLate => Ok(()),
+            _ => finish(stream, Instant::now() + ASKING),
         }
-        Request::NotFound => ("404 Not Found", "hostport: metrics are at /metrics\n".to_owned()),
-        Request::OtherMethod => ("405 Method Not Allowed", "hostport: only GET\n".to_owned()),
-        Request::TooLong => {
-            ("431 Request Header Fields Too Large", "hostport: a shorter request\n".to_owned())
+    }
+
+    /// What is asked of the kernel is asked once at a time. Who waited meanwhile shares what was asked after
+    /// he came; and an error also if it was met before, for it took the same time from him.
+    fn collect(&self) -> Result<String, String> {
+        let came = Instant::now();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some(Collected { begun, answer, .. }) if *begun >= came => return answer.clone(),
+            Some(Collected { ended, answer: Err(error), .. }) if *ended >= came => {
+                return Err(error.clone());
+            }
+            _ => {}
         }
-        Request::Wrong => ("400 Bad Request", "hostport: not HTTP\n".to_owned()),
-    };
+        let begun = Instant::now();
+        let answer = metrics::collect(&self.place, PATIENCE).map_err(|error| error.to_string());
+        *latest = Some(Collected { begun, ended: Instant::now(), answer: answer.clone() });
+        answer
+    }
+}
+
+/// An answer to who comes while all others are busy.
+fn turn_away(stream: &TcpStream) -> io::Result<()> {
+    // Without a body: it may be a HEAD.
+    write(stream, &whole("503 Service Unavailable", "Retry-After: 2", "", false))?;
+    finish(stream, Instant::now() + ASKING)
+}
+
+fn whole(status: &str, header: &str, body: &str, has_body: bool) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\nAllow: GET\r\n\r\n",
+         Content-Length: {}\r\nConnection: close\r\n{header}\r\n\r\n",
         body.len()
     );
-    write(stream, (head + &body).as_bytes(), Instant::now() + TAKING)?;
-    finish(stream, Instant::now() + ASKING)
+    (head + if has_body { body } else { "" }).into_bytes()
 }
 
 /// Takes what is still coming, and drops it: a connection that is closed with something unread is reset,
@@ -104,46 +204,20 @@ fn finish(mut stream: &TcpStream, until: Instant) -> io::Result<()> {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Request {
-    /// Of the metrics.
-    Get,
-    NotFound,
-    OtherMethod,
-    TooLong,
-    Wrong,
-}
-
-/// What is asked for, once its head is complete.
-fn parse(bytes: &[u8]) -> Option<Request> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Partial) => None,
-        Err(httparse::Error::TooManyHeaders) => Some(Request::TooLong),
-        Err(_) => Some(Request::Wrong),
-        Ok(httparse::Status::Complete(_)) => {
-            let path = request.path.and_then(|path| path.split('?').next());
-            Some(match (request.method, path) {
-                (Some("GET"), Some("/metrics")) => Request::Get,
-                (Some("GET"), _) => Request::NotFound,
-                _ => Request::OtherMethod,
-            })
-        }
-    }
-}
-
-fn read(mut stream: &TcpStream, until: Instant) -> io::Result<Request> {
+fn read(mut stream: &TcpStream, until: Instant) -> io::Result<(Request, bool)> {
     let (mut bytes, mut length) = ([0; REQUEST], 0);
     loop {
         let Some(free) = bytes.get_mut(length..).filter(|free| !free.is_empty()) else {
-            return Ok(Request::TooLong);
+            return Ok((Request::TooLong, true));
         };
-        stream.set_read_timeout(Some(left(until)?))?;
+        let Ok(left) = left(until) else { return Ok((Request::TooLate, true)) };
+        stream.set_read_timeout(Some(left))?;
         match stream.read(free) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(more) => length += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // The time is over, and the next round says so.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }
         if let Some(request) = bytes.get(..length).and_then(parse) {
@@ -152,7 +226,8 @@ fn read(mut stream: &TcpStream, until: Instant) -> io::Result<Request> {
     }
 }
 
-fn write(mut stream: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+fn write(mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let until = Instant::now() + TAKING;
     while !bytes.is_empty() {
         stream.set_write_timeout(Some(left(until)?))?;
         match stream.write(bytes) {
@@ -167,37 +242,4 @@ fn write(mut stream: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_request_is_taken_once_its_head_is_complete() {
-        let whole = b"GET /metrics?x=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        for length in 0..whole.len() {
-            assert_eq!(parse(&whole[..length]), None, "{length}");
-        }
-        assert_eq!(parse(whole), Some(Request::Get));
-        for (text, request) in [
-            ("GET / HTTP/1.1\r\n\r\n", Request::NotFound),
-            ("POST /metrics HTTP/1.1\r\n\r\n", Request::OtherMethod),
-            ("GET /metrics\r\n\r\n", Request::Wrong),
-            ("\x16\x03\x01\x02", Request::Wrong),
-        ] {
-            assert_eq!(parse(text.as_bytes()), Some(request), "{text}");
-        }
-        let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
-        assert_eq!(parse(many.as_bytes()), Some(Request::TooLong));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            parse(&bytes);
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! `hostport watch`: stays, and restores what another program removes.
 
+mod clients;
 mod http;
+mod request;
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -8,13 +10,13 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use hostport_nft::{Heard, Removals};
+use hostport_nft::{Error, Heard, Removals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{error, info, warn};
 
-use super::restore::restore;
+use super::restore::{counts, restore};
 use super::{CommandError, Place};
 use crate::cli::RulesetArguments;
 
@@ -31,20 +33,32 @@ pub fn run(
 ) -> Result<(), CommandError> {
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
-    let mut removals = Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()])?;
-    restore(ruleset, false, place)?;
+    let mut removals =
+        Removals::listen(place.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
+    let restore = || match restore(ruleset, false, place) {
+        Ok(restored) => {
+            for family in &restored.tables {
+                info!("made the table {family} {} anew", place.table);
+            }
+            info!("{}", counts(&restored));
+            true
+        }
+        Err(problem) => {
+            error!("{problem}");
+            false
+        }
+    };
+    // If it fails, it is tried again, as later ones are.
+    let mut restored = restore();
     if let Some(address) = metrics_listen {
-        let listen = |source| CommandError::Listen { address, source };
-        let bound = http::serve(address, place.clone()).map_err(listen)?;
-        info!("metrics are at http://{bound}/metrics");
+        http::serve(address, place.clone());
     }
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("watching the tables {}", place.table);
 
-    let mut failed = false;
     loop {
-        match wait(&removals, &stop, failed.then_some(RETRY)).map_err(CommandError::Wait)? {
+        match wait(&removals, &stop, (!restored).then_some(RETRY)).map_err(CommandError::Wait)? {
             Wake::Stop => {
                 let _ = stop.read(&mut [0; 16]);
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -58,16 +72,17 @@ pub fn run(
                 Heard::Lost => warn!("too many changes at once to follow: restoring"),
             },
         }
-        failed = match restore(ruleset, false, place) {
-            Ok(restored) => {
-                info!("{} restored, {} were right", restored.added.len(), restored.kept);
-                false
-            }
-            Err(problem) => {
-                error!("{problem}");
-                true
-            }
-        };
+        restored = restore();
+    }
+}
+
+/// Who may not hear of changes may not make them either.
+fn plain(error: Error) -> Error {
+    match error {
+        Error::Open(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Error::NotPermitted
+        }
+        other => other,
     }
 }
 

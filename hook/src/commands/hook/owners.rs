@@ -1,0 +1,37 @@
+//! The owners of host ports that somebody else asks for: whether they are gone.
+
+use std::collections::BTreeMap;
+
+use hostport_nft::{OwnerId, Published};
+use tracing::warn;
+
+use crate::journal::{Entry, Journal, Stamp};
+
+/// What one hook call has read of other owners' entries. An owner may have as many ports as there are, and
+/// each is asked about; its entry is read again only when it has been written again.
+pub struct Owners<'a> {
+    journal: &'a Journal,
+    read: BTreeMap<OwnerId, (Stamp, Option<Entry>)>,
+}
+
+impl<'a> Owners<'a> {
+    pub fn of(journal: &'a Journal) -> Self {
+        Owners { journal, read: BTreeMap::new() }
+    }
+
+    /// Whether what is published belongs to a container that is gone. One that the journal does not know
+    /// counts as alive.
+    pub fn is_dead(&mut self, published: &Published) -> bool {
+        let Some(owner) = &published.owner else { return false };
+        let Some(stamp) = self.journal.stamp(owner) else { return false };
+        if self.read.get(owner).is_none_or(|(read, _)| *read != stamp) {
+            let entry = self.journal.read(owner).unwrap_or_else(|error| {
+                warn!("{error}");
+                None
+            });
+            self.read.insert(owner.clone(), (stamp, entry));
+        }
+        let entry = self.read.get(owner).and_then(|(_, entry)| entry.as_ref());
+        entry.is_some_and(Entry::is_dead)
+    }
+}

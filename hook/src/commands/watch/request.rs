@@ -1,0 +1,84 @@
+//! A request of HTTP/1.1 (RFC 9112), as far as there is anything to tell apart.
+
+/// How many headers a request may have.
+const HEADERS: usize = 64;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    Metrics,
+    NotFound,
+    OtherMethod,
+    TooLong,
+    Wrong,
+    /// Not all of it has come in time.
+    TooLate,
+}
+
+/// What is asked for, and whether the answer has a body: not to HEAD. Nothing before its head is complete.
+pub fn parse(bytes: &[u8]) -> Option<(Request, bool)> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Partial) => None,
+        Err(httparse::Error::TooManyHeaders) => Some((Request::TooLong, true)),
+        Err(_) => Some((Request::Wrong, true)),
+        Ok(httparse::Status::Complete(_)) => Some(match request.method {
+            Some(method @ ("GET" | "HEAD")) => {
+                let is_metrics = path(request.path.unwrap_or_default()) == "/metrics";
+                let asked = if is_metrics { Request::Metrics } else { Request::NotFound };
+                (asked, method == "GET")
+            }
+            _ => (Request::OtherMethod, true),
+        }),
+    }
+}
+
+/// The path of a target, which may be a whole address (RFC 9112 section 3.2.2).
+fn path(target: &str) -> &str {
+    let address = target.split_once("://").filter(|_| !target.starts_with('/'));
+    let target = match address {
+        Some((_, rest)) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"),
+        None => target,
+    };
+    target.split('?').next().unwrap_or(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_taken_once_its_head_is_complete() {
+        let whole = b"GET /metrics?x=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for length in 0..whole.len() {
+            assert_eq!(parse(&whole[..length]), None, "{length}");
+        }
+        assert_eq!(parse(whole), Some((Request::Metrics, true)));
+        for (text, request) in [
+            ("GET / HTTP/1.1\r\n\r\n", (Request::NotFound, true)),
+            ("HEAD / HTTP/1.1\r\n\r\n", (Request::NotFound, false)),
+            ("HEAD /metrics HTTP/1.1\r\n\r\n", (Request::Metrics, false)),
+            ("GET http://node:9469/metrics?a=http://b HTTP/1.1\r\n\r\n", (Request::Metrics, true)),
+            ("GET http://node:9469 HTTP/1.1\r\n\r\n", (Request::NotFound, true)),
+            ("GET http://node/x/metrics HTTP/1.1\r\n\r\n", (Request::NotFound, true)),
+            ("GET /metrics?a=http://b/x HTTP/1.1\r\n\r\n", (Request::Metrics, true)),
+            ("POST /metrics HTTP/1.1\r\n\r\n", (Request::OtherMethod, true)),
+            ("GET /metrics\r\n\r\n", (Request::Wrong, true)),
+            ("\x16\x03\x01\x02", (Request::Wrong, true)),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Some(request), "{text}");
+        }
+        let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
+        assert_eq!(parse(many.as_bytes()), Some((Request::TooLong, true)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The Debian package's scripts, as dpkg calls them, with folders and a network of their own. What dpkg itself does
+//! around them, `make package-test` tries.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hostport_tests::hook::{Bundle, program};
+use hostport_tests::lab::{Lab, Netns};
+use hostport_tests::runtime::{Finished, Scratch, run};
+
+/// Calls a script with a `/run` and an `/etc` of its own, which are in `machine`.
+fn script(node: &Netns, machine: &Scratch, name: &str, arguments: &[&str]) -> Finished {
+    call(node, machine, name, arguments, "")
+}
+
+fn call(
+    node: &Netns,
+    machine: &Scratch,
+    name: &str,
+    arguments: &[&str],
+    dpkg_root: &str,
+) -> Finished {
+    let mounts = r#"
+        mount --bind "$1/run" /run; mount --bind "$1/etc" /etc
+        shift; exec "$@""#;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb").join(name);
+    let commands = machine.path().join("commands");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", mounts, "sh"]);
+    command.arg(machine.path()).arg("sh").arg(path).args(arguments);
+    command.env("DPKG_ROOT", dpkg_root).env("CALLS", machine.path().join("calls"));
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", commands.display()));
+    node.run(|| run(&mut command, Duration::from_secs(20)))
+}
+
+/// A machine with systemd, whose calls are written down.
+fn machine() -> Scratch {
+    let machine = Scratch::new("machine");
+    let commands = machine.folder("commands");
+    for name in ["systemctl", "deb-systemd-invoke", "deb-systemd-helper"] {
+        let command = commands.join(name);
+        fs::write(&command, format!("#!/bin/sh\necho {name} \"$@\" >>\"$CALLS\"\n")).unwrap();
+        run(Command::new("chmod").arg("0755").arg(command), Duration::from_secs(5))
+            .expect_success();
+    }
+    std::os::unix::fs::symlink(program(), commands.join("hostport")).unwrap();
+    for folder in ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants"] {
+        machine.folder(folder);
+    }
+    machine
+}
+
+fn calls(machine: &Scratch) -> String {
+    let calls = machine.path().join("calls");
+    let said = fs::read_to_string(&calls).unwrap_or_default();
+    let _ = fs::remove_file(calls);
+    said
+}
+
+/// The guard, and nothing else of ours.
+#[track_caller]
+fn assert_guard_alone(lab: &Lab) {
+    let node = lab.node();
+    assert_eq!(node.read_sysctl("net.ipv4.conf.br0.route_localnet"), "1");
+    let ruleset = node.nft_list();
+    assert_eq!(ruleset.matches("chain ").count(), 1, "{ruleset}");
+    assert!(ruleset.contains("type filter hook prerouting priority raw"), "{ruleset}");
+    assert!(ruleset.contains("iif != \"lo\" ip daddr 127.0.0.0/8 counter"), "{ruleset}");
+    assert!(!ruleset.contains("map ports") && !ruleset.contains("set "), "{ruleset}");
+}
+
+#[test]
+fn while_a_link_lets_in_127_0_0_1_no_purge_takes_the_guard_away() {
+    let (lab, machine) = (Lab::new(), machine());
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    let purge = || {
+        machine.folder("run/hostport");
+        script(node, &machine, "postrm", &["purge"]).expect_success()
+    };
+    bundle.start(node);
+    // Somebody's chain in the table leads into ours.
+    node.nft("add chain ip hostport somebodys\nadd rule ip hostport somebodys jump publish");
+    for round in ["a purge", "a second one", "a third one, with the guard alone"] {
+        let said = purge();
+        assert!(
+            said.stderr.contains("the chain guard of the table ip hostport stays"),
+            "{round}: {said:?}"
+        );
+        assert_guard_alone(&lab);
+        assert!(!machine.path().join("run/hostport").exists(), "{round}");
+        if round == "a purge" {
+            // Installed again: the ports come back into what the purge has left.
+            bundle.start(node);
+            assert!(node.nft_list().contains("map ports"));
+        }
+    }
+    node.sysctl("net.ipv4.conf.br0.route_localnet", "0");
+    for link in ["all", "default"] {
+        assert_eq!(node.read_sysctl(&format!("net.ipv4.conf.{link}.route_localnet")), "0");
+    }
+    purge();
+    assert!(!node.nft_list().contains("hostport"), "{}", node.nft_list());
+}
+
+#[test]
+fn what_containerd_names_is_not_removed() {
+    let (lab, machine) = (Lab::new(), machine());
+    let configuration = machine.folder("etc/containerd/conf.d").join("ours.toml");
+    for named in [
+        "imports = [\"/usr/share/hostport/containerd/config-v3.toml\"]\n",
+        "{ \"path\": \"/usr/bin/hostport\" }\n",
+    ] {
+        fs::write(&configuration, named).unwrap();
+        let refused = script(lab.node(), &machine, "prerm", &["remove"]);
+        assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+        assert!(refused.stderr.contains("/etc/containerd/conf.d/ours.toml names"), "{refused:?}");
+        assert_eq!(calls(&machine), "", "all is as it was");
+        script(lab.node(), &machine, "prerm", &["upgrade", "0.2.0-1"]).expect_success();
+    }
+    fs::write(
+        &configuration,
+        "# \"/usr/share/hostport/containerd/\"\nx = '/usr/bin/hostport-other'\n",
+    )
+    .unwrap();
+    script(lab.node(), &machine, "prerm", &["remove"]).expect_success();
+}
+
+#[test]
+fn units_end_with_the_package_and_come_back_when_it_stays() {
+    let (lab, machine) = (Lab::new(), machine());
+    script(lab.node(), &machine, "prerm", &["remove"]).expect_success();
+    let said = calls(&machine);
+    assert!(said.contains("invoke stop hostport-watch.service hostport-metrics.timer"), "{said}");
+
+    let wants = machine.path().join("etc/systemd/system/timers.target.wants");
+    let links =
+        ["hostport-metrics.timer", "hostport-watch.service", "hostport-restore@nftables.service"];
+    for link in links {
+        fs::write(wants.join(link), "").unwrap();
+    }
+    script(lab.node(), &machine, "postinst", &["abort-remove"]).expect_success();
+    let said = calls(&machine);
+    assert!(said.contains("invoke start hostport-watch.service hostport-metrics.timer"), "{said}");
+    assert!(said.contains("start hostport-restore@nftables.service"), "{said}");
+
+    script(lab.node(), &machine, "postrm", &["purge"]).expect_success();
+    assert_eq!(fs::read_dir(wants).unwrap().count(), 0);
+    assert!(calls(&machine).contains("helper purge hostport-watch.service hostport-metrics.timer"));
+}
+
+#[test]
+fn a_package_in_another_root_leaves_this_machine_alone() {
+    let (lab, machine, other) = (Lab::new(), machine(), Scratch::new("other-root"));
+    let journal = machine.path().join("run/hostport/5e0f.json");
+    fs::write(&journal, "{}").unwrap();
+    lab.node().nft("add table ip hostport");
+    let wants = other.folder("etc/systemd/system/timers.target.wants");
+    fs::write(wants.join("hostport-metrics.timer"), "").unwrap();
+    let root = other.path().to_str().unwrap();
+    for (name, arguments) in [
+        ("postinst", &["configure", "0.0.1"][..]),
+        ("prerm", &["remove"]),
+        ("postinst", &["abort-remove"]),
+        ("postrm", &["remove"]),
+        ("postrm", &["purge"]),
+    ] {
+        call(lab.node(), &machine, name, arguments, root).expect_success();
+        let said = calls(&machine);
+        assert!(!said.contains("systemctl") && !said.contains("invoke"), "{name}: {said}");
+    }
+    assert!(journal.exists() && lab.node().nft_list().contains("table ip hostport"));
+    assert_eq!(fs::read_dir(wants).unwrap().count(), 0);
+}
