@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hostport_tests::doctor::Ground;
-use hostport_tests::hook::Bundle;
+use hostport_tests::hook::{Bundle, hostport};
 use hostport_tests::lab::{Client, NODE4, NODE4_SECOND, tcp};
 
 use crate::ground::{Said, explain};
@@ -279,4 +279,24 @@ fn a_source_that_others_rewrite() {
     ground.node().nft("delete table ip other");
     masquerade("ip saddr 10.85.0.0/16 oifname != br0");
     assert!(explain(ground.node(), &CLIENT).step("source").contains("192.0.2.2 stays"));
+}
+
+/// Of two chains with one priority the younger comes first: than our table of the packet's own family.
+#[test]
+fn a_chain_of_both_families_is_compared_with_our_table_of_the_packets_own() {
+    let ground = Ground::new();
+    let other = ground.lab.pod("other");
+    let _servers = other.serve(8080);
+    ground.node().nft("delete table ip6 hostport");
+    ground.node().nft(&format!(
+        "table inet other {{ chain pre {{ type nat hook prerouting priority dstnat;
+            tcp dport 9000 dnat ip to {}:8080; }}; }}",
+        other.ipv4()
+    ));
+    // That makes our table of IPv6 the youngest.
+    hostport(ground.node(), &["restore"]).expect_success();
+    assert_eq!(tcp(ground.lab.client(), (NODE4, 9000)).unwrap().server, "other");
+    let said = explain(ground.node(), &CLIENT);
+    assert_eq!(said.causes(), ["translated-before"], "{said:#?}");
+    assert_eq!(said.report["reachable"], false, "{said:#?}");
 }
