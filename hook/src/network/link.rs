@@ -29,6 +29,8 @@ pub struct OutLink {
     pub name: OsString,
     /// It is up, and so is what it stands on: a bridge has a port that is up.
     pub carrier: bool,
+    /// It is a bridge.
+    pub bridge: bool,
     /// The next hop is another router.
     pub gateway: bool,
     /// Two hosts on it reach each other without passing this one's connection tracking: a bridge
@@ -67,6 +69,7 @@ pub fn towards(
             Ok(Way::Link(OutLink {
                 index: *index,
                 name,
+                bridge: is_bridge,
                 carrier: link.up && link.carrier,
                 gateway: route.gateway,
                 bypasses,

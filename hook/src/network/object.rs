@@ -216,6 +216,8 @@ fn ip_of(family: u8, value: &[u8]) -> Result<Option<IpAddr>, Malformed> {
 pub mod rta {
     #![allow(missing_docs)]
     pub const DST: u16 = 1;
+    pub const SRC: u16 = 2;
+    pub const IIF: u16 = 3;
     pub const OIF: u16 = 4;
     pub const GATEWAY: u16 = 5;
     pub const PRIORITY: u16 = 6;

@@ -142,6 +142,34 @@ impl Socket {
         }
     }
 
+    /// Why a packet that comes in by a link is not passed on to an address, if so: `ip route get ADDRESS from
+    /// SOURCE iif LINK`. The kernel asks its rules, routes and rp_filter as for a real one.
+    pub fn refusal(
+        &mut self,
+        ip: IpAddr,
+        source: IpAddr,
+        link: u32,
+    ) -> Result<Option<io::Error>, Error> {
+        let request = |family, length| {
+            let fixed = [family, length, length, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            Request::new("RTM_GETROUTE", rtm::GETROUTE, NLM_F_REQUEST, &fixed)
+        };
+        let request = match (ip, source) {
+            (IpAddr::V4(ip), IpAddr::V4(source)) => request(AF_INET, 32)
+                .attribute(rta::DST, &ip.octets())
+                .attribute(rta::SRC, &source.octets()),
+            (IpAddr::V6(ip), IpAddr::V6(source)) => request(AF_INET6, 128)
+                .attribute(rta::DST, &ip.octets())
+                .attribute(rta::SRC, &source.octets()),
+            _ => return Ok(None),
+        };
+        let request = request.attribute(rta::IIF, &link.to_ne_bytes());
+        match self.get(request, rtm::NEWROUTE, Route::parse) {
+            Err(Error::Refused { source, .. }) => Ok(Some(source)),
+            route => route.map(|_| None),
+        }
+    }
+
     /// The number that another namespace has in this one, if it has one. Links name theirs by it.
     pub fn namespace_id(&mut self, namespace: &impl AsFd) -> Result<Option<u32>, Error> {
         let fd = namespace.as_fd().as_raw_fd();

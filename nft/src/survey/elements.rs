@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::machine::{Matched, differs};
+use super::machine::Matched;
 use super::object::{ElementObject, SetObject, elements};
+use super::value::differs;
 use crate::listing::{self, Listed};
 use crate::message::Message;
 use crate::socket::{PATIENCE, Socket};
@@ -57,8 +58,11 @@ impl Contents {
         let found: Vec<&ElementObject> = match (&all, self.interval) {
             (Some(key), true) => self.interval_of(key).into_iter().collect(),
             (Some(key), false) => self.elements.iter().filter(|e| e.key == *key).collect(),
-            // An interval is wider than its first value.
-            (None, true) => self.elements.iter().filter(|e| !e.interval_end).collect(),
+            // An interval is wider than its first value. Of a joined one, the fields that are known decide.
+            (None, true) => {
+                let may_be = |e: &&ElementObject| !e.interval_end && self.may_hold(e, key);
+                self.elements.iter().filter(may_be).collect()
+            }
             (None, false) => self.elements.iter().filter(|e| !differs(key, &e.key)).collect(),
         };
         // The element that catches all others.
@@ -70,6 +74,18 @@ impl Contents {
             (false, Some(_)) => (Matched::Yes, found),
             (false, None) => (Matched::Unknown, found),
         }
+    }
+
+    fn may_hold(&self, element: &ElementObject, key: &[Option<u8>]) -> bool {
+        let Some(last) = element.last.as_deref() else { return true };
+        self.fields.iter().all(|field| {
+            let known: Option<Vec<u8>> =
+                key.get(field.clone()).and_then(|bytes| bytes.iter().copied().collect());
+            known.is_none_or(|known| {
+                let ends = (element.key.get(field.clone()), last.get(field.clone()));
+                matches!(ends, (Some(first), Some(last)) if *first <= *known && *known <= *last)
+            })
+        })
     }
 
     fn interval_of(&self, key: &[u8]) -> Option<&ElementObject> {
@@ -140,6 +156,7 @@ mod tests {
             types,
             fields: Vec::new(),
             counter: false,
+            object: None,
             limited: false,
         };
         let element = |(key, interval_end): &(&[u8], bool)| ElementObject {
@@ -188,6 +205,7 @@ mod tests {
             types: [None, Some(20), None, None],
             fields: vec![16, 2],
             counter: false,
+            object: None,
             limited: false,
         };
         let element = ElementObject {
@@ -209,6 +227,12 @@ mod tests {
         ] {
             let key: Vec<_> = joined(address, port).into_iter().map(Some).collect();
             assert_eq!(set.find(&key).0, matched, "{address} {port}");
+        }
+        // Of a key whose address is not known, the port decides.
+        for (port, matched) in [(85, Matched::Unknown), (91, Matched::No)] {
+            let mut key: Vec<_> = joined("::", port).into_iter().map(Some).collect();
+            key[..16].fill(None);
+            assert_eq!(set.find(&key).0, matched, "{port}");
         }
     }
 }

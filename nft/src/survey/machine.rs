@@ -1,9 +1,12 @@
 //! One rule, run on a packet of which not everything is known: it matches, does not, or may.
 
+use std::net::SocketAddr;
+
 use super::compat;
 use super::elements::Elements;
 use super::object::{DataObject, ExpressionObject, VerdictObject, data, field, number, text};
-use super::packet::{Bytes, Packet, Registers};
+use super::packet::{Bytes, Passing, Registers};
+use super::value::{bitwise, byteorder, compare, fib, nat_destination, range};
 
 /// Whether a step of a rule lets the packet go on to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +33,12 @@ pub(super) struct Outcomes {
     /// It is accepted, or something else ends its way through this hook.
     pub(super) accepts: bool,
     pub(super) drops: bool,
-    /// Its destination is translated.
-    pub(super) translates: bool,
+    /// Its destination is translated; to where, if that can be told.
+    pub(super) translates: Option<Option<SocketAddr>>,
+    /// Its source is rewritten.
+    pub(super) rewrites: bool,
+    /// It is taken out of connection tracking, and goes on; whether in any case.
+    pub(super) untracks: Option<bool>,
     /// It goes to these chains; true for those that it comes back from.
     pub(super) calls: Vec<(String, bool)>,
 }
@@ -51,6 +58,15 @@ impl Outcomes {
         Outcomes { next: true, ..Outcomes::default() }
     }
 
+    fn anything() -> Self {
+        Outcomes { next: true, ..Self::decided_elsewhere() }
+    }
+
+    /// By a program or a proxy.
+    fn decided_elsewhere() -> Self {
+        Outcomes { accepts: true, drops: true, ..Outcomes::default() }
+    }
+
     fn add(&mut self, verdict: &VerdictObject) {
         match (verdict.code, &verdict.chain) {
             (NF_DROP, _) => self.drops = true,
@@ -68,35 +84,37 @@ impl Outcomes {
 /// What a step does: it matches or not, or ends the rule.
 enum Step {
     Match(Matched),
+    Untrack,
     End(Outcomes),
 }
 
 /// Runs one rule. `table` is the rule's own, in which its sets are.
 pub(super) fn run(
     expressions: &[ExpressionObject],
-    packet: &Packet,
+    packet: &Passing,
     table: (u8, &str),
     elements: &mut Elements,
 ) -> Outcomes {
     let mut registers = Registers::new();
-    let mut certain = true;
+    let (mut certain, mut untracks) = (true, None);
     for expression in expressions {
         match step(expression, packet, table, &mut registers, elements) {
             Step::Match(Matched::Yes) => {}
-            Step::Match(Matched::No) => return Outcomes::next(),
+            Step::Match(Matched::No) => return Outcomes { untracks, ..Outcomes::next() },
             Step::Match(Matched::Unknown) => certain = false,
+            Step::Untrack => untracks = untracks.or(Some(certain)),
             Step::End(mut outcomes) => {
                 outcomes.next |= !certain;
-                return outcomes;
+                return Outcomes { untracks, ..outcomes };
             }
         }
     }
-    Outcomes::next()
+    Outcomes { untracks, ..Outcomes::next() }
 }
 
 fn step(
     expression: &ExpressionObject,
-    packet: &Packet,
+    packet: &Passing,
     table: (u8, &str),
     registers: &mut Registers,
     elements: &mut Elements,
@@ -113,7 +131,14 @@ fn step(
     match expression.name.as_str() {
         "payload" => load(&packet.header(number(bytes, 2).unwrap_or(0), size(3), size(4))),
         "meta" => load(&packet.meta(number(bytes, 2).unwrap_or(0))),
-        "ct" => load(&packet.conntrack(number(bytes, 2).unwrap_or(0))),
+        // Without NFTA_CT_DREG it sets something.
+        "ct" if number(bytes, 1).is_some() => {
+            match packet.conntrack(number(bytes, 2).unwrap_or(0)) {
+                Some(value) => load(&value),
+                None => return Step::Match(Matched::No),
+            }
+        }
+        "ct" => {}
         "fib" => load(&fib(bytes, packet)),
         "bitwise" => bitwise(bytes, registers),
         "byteorder" => {
@@ -135,16 +160,18 @@ fn step(
         "range" => return Step::Match(range(bytes, registers)),
         "lookup" => return lookup(bytes, table, registers, elements),
         "match" => return Step::Match(compat::matches(bytes, packet)),
-        "target" => return target(bytes),
+        "target" => return target(bytes, packet),
         // NFTA_NAT_TYPE: NFT_NAT_DNAT.
-        "nat" if number(bytes, 1) == Some(1) => return translated(),
-        "redir" | "tproxy" => return translated(),
-        "nat" | "masq" => return Step::End(Outcomes { accepts: true, ..Outcomes::default() }),
-        "reject" => return Step::End(Outcomes { drops: true, ..Outcomes::default() }),
-        "queue" | "synproxy" | "fwd" => {
-            return Step::End(Outcomes { accepts: true, drops: true, ..Outcomes::default() });
+        "nat" if number(bytes, 1) == Some(1) => {
+            return translated(nat_destination(bytes, packet, registers));
         }
-        "counter" | "log" | "notrack" | "objref" | "dup" | "flow_offload" | "last" => {}
+        "redir" | "tproxy" => return translated(None),
+        "nat" | "masq" => return Step::End(Outcomes { rewrites: true, ..Outcomes::default() }),
+        "reject" => return Step::End(Outcomes { drops: true, ..Outcomes::default() }),
+        "queue" | "synproxy" | "fwd" => return Step::End(Outcomes::decided_elsewhere()),
+        "notrack" => return Step::Untrack,
+        "objref" => return object(bytes, table, registers, elements),
+        "counter" | "log" | "dup" | "flow_offload" | "last" => {}
         // It reads something that is not known here, or is one that a newer kernel has.
         "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => load(&vec![None; 16]),
         // Theirs comes second (NFTA_HASH_DREG, NFTA_SOCKET_DREG, NFTA_TUNNEL_DREG).
@@ -158,116 +185,56 @@ fn step(
     yes
 }
 
-fn translated() -> Step {
-    Step::End(Outcomes { translates: true, ..Outcomes::default() })
+fn translated(to: Option<SocketAddr>) -> Step {
+    Step::End(Outcomes { translates: Some(to), ..Outcomes::default() })
 }
 
-fn target(bytes: &[u8]) -> Step {
-    let mut outcomes = Outcomes::default();
+fn target(bytes: &[u8], packet: &Passing) -> Step {
+    let end = |accepts, drops| Step::End(Outcomes { accepts, drops, ..Outcomes::default() });
     match compat::target(bytes) {
-        compat::Target::Translates => return translated(),
-        compat::Target::Drops => outcomes.drops = true,
-        compat::Target::Ends => outcomes.accepts = true,
-        compat::Target::Passes => return Step::Match(Matched::Yes),
-    }
-    Step::End(outcomes)
-}
-
-/// `fib`: only the type of the destination is known.
-fn fib(bytes: &[u8], packet: &Packet) -> Bytes {
-    const ADDRESS_TYPE: u32 = 3;
-    const DESTINATION: u32 = 1 << 1;
-    const SOURCE: u32 = 1;
-    let flags = number(bytes, 3).unwrap_or(0);
-    if number(bytes, 2) == Some(ADDRESS_TYPE) && flags & (DESTINATION | SOURCE) == DESTINATION {
-        packet.destination_type().to_ne_bytes().map(Some).to_vec()
-    } else {
-        vec![None; 16]
+        compat::Target::Translates => translated(compat::destination(bytes, packet)),
+        compat::Target::Drops => end(false, true),
+        compat::Target::Ends => end(true, false),
+        compat::Target::Rewrites => Step::End(Outcomes { rewrites: true, ..Outcomes::default() }),
+        compat::Target::Decides => Step::End(Outcomes::decided_elsewhere()),
+        compat::Target::Untracks => Step::Untrack,
+        compat::Target::Passes => Step::Match(Matched::Yes),
+        compat::Target::Unknown => Step::End(Outcomes::anything()),
     }
 }
 
-/// `nft_byteorder_eval`: numbers of a size turned from the host's order to the network's, or back. What is
-/// less than one number stays as it is, such as a protocol, for which nft writes this too.
-fn byteorder(value: &[Option<u8>], size: usize) -> Bytes {
-    let mut value = value.to_vec();
-    if cfg!(target_endian = "little") {
-        value.chunks_exact_mut(size.max(1)).for_each(<[_]>::reverse);
-    }
-    value
-}
-
-/// Mask and xor; a byte that is masked away is known, whatever it was.
-fn bitwise(bytes: &[u8], registers: &mut Registers) {
-    let value = |kind| match field(bytes, kind).map(data) {
-        Some(DataObject::Value(value)) => Some(value),
-        _ => None,
-    };
-    let length = (number(bytes, 3).unwrap_or(0) as usize).min(64);
-    let (source, destination) = (number(bytes, 1).unwrap_or(0), number(bytes, 2).unwrap_or(0));
-    let input = registers.get(source, length);
-    // NFTA_BITWISE_OP: 0 is mask and xor; shifts and the like are not followed.
-    let output = match (number(bytes, 6).unwrap_or(0), value(4), value(5)) {
-        (0, Some(mask), Some(xor)) => input
-            .iter()
-            .zip(mask.iter().zip(&xor))
-            .map(|(byte, (mask, xor))| match (byte, mask) {
-                (_, 0) => Some(*xor),
-                (Some(byte), mask) => Some(byte & mask ^ xor),
-                (None, _) => None,
-            })
-            .collect(),
-        _ => vec![None; length],
-    };
-    registers.set(destination, &output);
-}
-
-/// `enum nft_cmp_ops`, on bytes as memcmp(3) has them.
-fn compare(bytes: &[u8], registers: &Registers) -> Matched {
-    let Some(DataObject::Value(value)) = field(bytes, 3).map(data) else {
-        return Matched::Unknown;
-    };
-    let loaded = registers.get(number(bytes, 1).unwrap_or(0), value.len());
-    let operation = number(bytes, 2).unwrap_or(u32::MAX);
-    let all: Option<Vec<u8>> = loaded.iter().copied().collect();
-    let Some(all) = all else {
-        let differs = differs(&loaded, &value);
-        return match operation {
-            0 if differs => Matched::No,
-            1 if differs => Matched::Yes,
-            _ => Matched::Unknown,
-        };
-    };
-    match operation {
-        0 => Matched::certain(all == value),
-        1 => Matched::certain(all != value),
-        2 => Matched::certain(all < value),
-        3 => Matched::certain(all <= value),
-        4 => Matched::certain(all > value),
-        5 => Matched::certain(all >= value),
-        _ => Matched::Unknown,
+/// What a named object does with the packet: NFT_OBJECT_*. Those that count let only some packets go on.
+fn of_object(kind: u32) -> Step {
+    const COUNTED: [u32; 3] = [2, 4, 5]; // a quota, a limit, connlimit
+    const SYNPROXY: u32 = 10;
+    match kind {
+        SYNPROXY => Step::End(Outcomes::decided_elsewhere()),
+        kind if COUNTED.contains(&kind) => Step::Match(Matched::Unknown),
+        _ => Step::Match(Matched::Yes),
     }
 }
 
-/// Whether a byte that is known is another one.
-pub(super) fn differs(loaded: &[Option<u8>], value: &[u8]) -> bool {
-    loaded.iter().zip(value).any(|(loaded, byte)| loaded.is_some_and(|loaded| loaded != *byte))
-}
-
-fn range(bytes: &[u8], registers: &Registers) -> Matched {
-    let value = |kind| match field(bytes, kind).map(data) {
-        Some(DataObject::Value(value)) => Some(value),
-        _ => None,
+/// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_NAME), in which
+/// there may be none for this packet.
+fn object(
+    bytes: &[u8],
+    (family, table): (u8, &str),
+    registers: &Registers,
+    elements: &mut Elements,
+) -> Step {
+    let Some(map) = text(bytes, 4) else {
+        return number(bytes, 1).map_or(Step::Match(Matched::Unknown), of_object);
     };
-    let (Some(from), Some(to)) = (value(3), value(4)) else { return Matched::Unknown };
-    let loaded = registers.get(number(bytes, 1).unwrap_or(0), from.len());
-    let Some(loaded) = loaded.into_iter().collect::<Option<Vec<u8>>>() else {
-        return Matched::Unknown;
+    let kind =
+        elements.sets.get(&(family, table.to_owned(), map.clone())).and_then(|set| set.object);
+    let Some(map) = elements.of(family, table, &map) else {
+        return Step::Match(Matched::Unknown);
     };
-    let inside = from <= loaded && loaded <= to;
-    match number(bytes, 2) {
-        Some(0) => Matched::certain(inside),
-        Some(1) => Matched::certain(!inside),
-        _ => Matched::Unknown,
+    let source = number(bytes, 3).unwrap_or(0);
+    match (map.find(&registers.get(source, map.key_length())).0, kind.map(of_object)) {
+        (Matched::No, _) => Step::Match(Matched::No),
+        (Matched::Yes, Some(step)) => step,
+        _ => Step::Match(Matched::Unknown),
     }
 }
 
@@ -287,14 +254,16 @@ fn lookup(
         if let Some(register) = destination {
             registers.set(register, &[None; 16]);
         }
-        let mut any = Outcomes::next();
-        (any.accepts, any.drops) = (true, true);
         return match destination {
-            Some(VERDICT_REGISTER) => Step::End(any),
+            Some(VERDICT_REGISTER) => Step::End(Outcomes::anything()),
             _ => Step::Match(Matched::Unknown),
         };
     };
-    let (matched, found) = set.find(&registers.get(source, set.key_length()));
+    let (mut matched, found) = set.find(&registers.get(source, set.key_length()));
+    // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
+    if matched == Matched::Yes && !inverted && found.iter().any(|element| element.counted) {
+        matched = Matched::Unknown;
+    }
     match destination {
         None if inverted => Step::Match(match matched {
             Matched::Yes => Matched::No,
@@ -333,6 +302,7 @@ mod tests {
 
     use super::*;
     use crate::socket::Socket;
+    use crate::survey::Packet;
     use crate::{Family, Protocol};
     use proptest::prelude::*;
 
@@ -344,17 +314,6 @@ mod tests {
         bytes
     }
 
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn whole_numbers_change_their_byte_order_and_less_than_one_does_not() {
-        let known = |bytes: &[u8]| bytes.iter().copied().map(Some).collect::<Bytes>();
-        assert_eq!(byteorder(&known(&[1, 2, 3, 4]), 4), known(&[4, 3, 2, 1]));
-        assert_eq!(byteorder(&known(&[1, 2, 3, 4]), 2), known(&[2, 1, 4, 3]));
-        assert_eq!(byteorder(&known(&[6]), 2), known(&[6]));
-        assert_eq!(byteorder(&[Some(1), None], 2), [None, Some(1)]);
-        assert_eq!(byteorder(&known(&[1]), 0), known(&[1]));
-    }
-
     proptest! {
         /// Every expression that is followed, with numbers that no kernel would send.
         #[test]
@@ -363,7 +322,7 @@ mod tests {
                 (
                     prop::sample::select(vec![
                         "payload", "meta", "ct", "fib", "bitwise", "byteorder", "immediate", "cmp",
-                        "range", "lookup", "match", "target", "nat", "socket", "newer",
+                        "range", "lookup", "match", "target", "nat", "socket", "objref", "notrack", "newer",
                     ]),
                     prop::collection::vec((0u16..9, any::<u32>(), 0u32..24, any::<bool>()), 0..8),
                 ),
@@ -393,8 +352,10 @@ mod tests {
             };
             // It needs no privilege, and is not used: there are no sets.
             let mut elements = Elements::new(Socket::open().unwrap(), BTreeMap::new());
-            let outcomes = run(&expressions, &packet, (2, "x"), &mut elements);
-            prop_assert!(outcomes != Outcomes::default(), "something becomes of each packet");
+            for packet in [Passing::first(&packet), Passing::answer(&packet).untracked()] {
+                let outcomes = run(&expressions, &packet, (2, "x"), &mut elements);
+                prop_assert!(outcomes != Outcomes::default(), "something becomes of each packet");
+            }
         }
     }
 }

@@ -8,16 +8,21 @@
 
 mod compat;
 mod elements;
+mod fate;
+mod judge;
 mod machine;
 pub(crate) mod object;
 mod packet;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use elements::Elements;
 use object::{BaseObject, ChainObject, RuleObject, SetObject, TableObject};
 
+pub use judge::Stage;
 pub use packet::{Interface, Packet};
 
 use crate::message::Message;
@@ -30,17 +35,38 @@ const INET: u8 = 1;
 const FAMILIES: [(u8, &str); 3] = [(INET, "inet"), (2, "ip"), (10, "ip6")];
 /// How often reading begins anew since somebody changed the ruleset meanwhile.
 const ATTEMPTS: u32 = 10;
-/// NFT_JUMP_STACK_SIZE: the kernel takes no deeper one.
-const DEPTH: u32 = 16;
-/// The priority of hostport's own nat chains on prerouting and output.
-const DSTNAT: i32 = -100;
 
 /// Where packets are called for: `enum nf_inet_hooks` of `linux/netfilter.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+///
+/// ```
+/// use hostport_nft::survey::Hook;
+///
+/// assert_eq!(Hook::Postrouting.to_string(), "postrouting");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// What comes from a link.
     Prerouting = 0,
+    /// What is for this host.
+    Input = 1,
+    /// What is passed on.
     Forward = 2,
+    /// What this host sends.
     Output = 3,
+    /// What leaves.
+    Postrouting = 4,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hook::Prerouting => "prerouting",
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+            Hook::Postrouting => "postrouting",
+        })
+    }
 }
 
 /// The ruleset of a network namespace as it was at one moment.
@@ -68,8 +94,13 @@ pub struct Survey {
     tables: BTreeMap<(u8, String), TableObject>,
     /// The chains of a table, with their rules.
     chains: BTreeMap<(u8, String, String), Chain>,
+    /// The chains that hooks call, by priority.
+    bases: Vec<(ChainName, BaseObject)>,
     elements: Elements,
 }
+
+/// Family, table and name.
+type ChainName = (u8, String, String);
 
 #[derive(Debug)]
 struct Chain {
@@ -96,14 +127,16 @@ pub enum Origin {
 /// A base chain of others that decides on a packet.
 ///
 /// ```
-/// use hostport_nft::survey::{Deed, Judgement};
+/// use hostport_nft::survey::{Deed, Hook, Judgement};
 ///
 /// let judgement = Judgement {
 ///     table: "inet filter".to_owned(),
 ///     chain: "forward".to_owned(),
+///     hook: Hook::Forward,
 ///     priority: 0,
 ///     certain: true,
 ///     by: Deed::Policy,
+///     to: None,
 /// };
 /// let Judgement { table, chain, by, .. } = judgement;
 /// assert_eq!(format!("{table} {chain}: {by}"), "inet filter forward: its policy");
@@ -114,12 +147,16 @@ pub struct Judgement {
     pub table: String,
     /// The chain.
     pub chain: String,
+    /// What calls it.
+    pub hook: Hook,
     /// Its priority.
     pub priority: i32,
     /// Whether it does so in any case; false where it depends on what is not known.
     pub certain: bool,
     /// The rule that does it, or the policy.
     pub by: Deed,
+    /// Where it sends the packet, if it translates and that can be told.
+    pub to: Option<SocketAddr>,
 }
 
 /// What in a chain decided.
@@ -161,25 +198,6 @@ pub(crate) struct Found<'a> {
     pub(crate) sets: BTreeMap<&'a str, &'a SetObject>,
 }
 
-/// All that may become of a packet in a chain.
-#[derive(Debug, Clone, Default)]
-struct Fate {
-    accepted: bool,
-    dropped: Option<Deed>,
-    translated: Option<Deed>,
-    /// It comes to the chain's end, or returns.
-    left: bool,
-}
-
-impl Fate {
-    fn add(&mut self, other: Fate) {
-        self.accepted |= other.accepted;
-        self.left |= other.left;
-        self.dropped = self.dropped.take().or(other.dropped);
-        self.translated = self.translated.take().or(other.translated);
-    }
-}
-
 impl Survey {
     /// Reads the ruleset of the network namespace that the calling thread is in.
     ///
@@ -202,6 +220,7 @@ impl Survey {
                 survey.read_family(family, None, &mut socket)?;
             }
             if crate::host_ports::generation(&mut socket)? == begin {
+                survey.find_bases();
                 return Ok(survey);
             }
         }
@@ -224,6 +243,7 @@ impl Survey {
         Ok(Survey {
             tables: BTreeMap::new(),
             chains: BTreeMap::new(),
+            bases: Vec::new(),
             elements: Elements::new(Socket::open()?, BTreeMap::new()),
         })
     }
@@ -273,184 +293,17 @@ impl Survey {
         })
     }
 
-    /// The forward chains that drop a packet.
-    ///
-    /// ```no_run
-    /// # use hostport_nft::{Family, Protocol, survey::{Packet, Survey}};
-    /// # let packet = Packet {
-    /// #     family: Family::Ip,
-    /// #     protocol: Protocol::Tcp,
-    /// #     source: None,
-    /// #     destination: None,
-    /// #     port: "8080".parse()?,
-    /// #     local: false,
-    /// #     translated: true,
-    /// #     in_link: None,
-    /// #     out_link: None,
-    /// # };
-    /// for judgement in Survey::read()?.dropping(&packet) {
-    ///     let drops = if judgement.certain { "drops" } else { "may drop" };
-    ///     println!("{} {} {drops} it: {}", judgement.table, judgement.chain, judgement.by);
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn dropping(&mut self, packet: &Packet) -> Vec<Judgement> {
-        let mut judgements = Vec::new();
-        for (name, base) in self.base_chains(packet.family, At::Forward, "filter") {
-            let mut fate = self.fate(&name, packet, 0);
-            if std::mem::take(&mut fate.left) {
-                match base.drops {
-                    true => fate.dropped = fate.dropped.take().or(Some(Deed::Policy)),
-                    false => fate.accepted = true,
-                }
-            }
-            let certain = !fate.accepted && fate.translated.is_none();
-            judgements.extend(fate.dropped.map(|by| judgement(name, &base, certain, by)));
-        }
-        judgements
-    }
-
-    /// The nat chains of others that translate a packet's destination, and come before hostport's own
-    /// or may do so.
-    ///
-    /// ```no_run
-    /// # use hostport_nft::{Family, Protocol, TableName, survey::{Origin, Packet, Survey}};
-    /// # let packet = Packet {
-    /// #     family: Family::Ip,
-    /// #     protocol: Protocol::Tcp,
-    /// #     source: None,
-    /// #     destination: None,
-    /// #     port: "8080".parse()?,
-    /// #     local: false,
-    /// #     translated: true,
-    /// #     in_link: None,
-    /// #     out_link: None,
-    /// # };
-    /// let mut survey = Survey::read()?;
-    /// for judgement in survey.translating(&packet, Origin::Outside, &TableName::default()) {
-    ///     println!("{} {} comes first", judgement.table, judgement.chain);
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn translating(
-        &mut self,
-        packet: &Packet,
-        origin: Origin,
-        own: &TableName,
-    ) -> Vec<Judgement> {
-        let at = match origin {
-            Origin::Outside => At::Prerouting,
-            Origin::Host => At::Output,
+    /// The chains that hooks call; those of a dormant table are called from nowhere.
+    fn find_bases(&mut self) {
+        let called = |(family, table, _): &ChainName| {
+            !self.tables.get(&(*family, table.clone())).is_some_and(|table| table.dormant)
         };
-        let ours = |table: &str| table == own.as_str();
-        let own_handles: Vec<u64> = self
-            .tables
-            .iter()
-            .filter(|((family, name), _)| *family != INET && ours(name))
-            .map(|(_, table)| table.handle)
-            .collect();
-        let mut judgements = Vec::new();
-        for (name, base) in self.base_chains(packet.family, at, "nat") {
-            if base.priority > DSTNAT || (ours(&name.1) && name.0 != INET) {
-                continue;
-            }
-            let fate = self.fate(&name, packet, 0);
-            let Some(by) = fate.translated else { continue };
-            // Of chains with one priority, the kernel calls the younger one first
-            // (nf_hook_entries_grow). A chain is not older than its table.
-            let handle = self.tables.get(&(name.0, name.1.clone())).map_or(0, |t| t.handle);
-            let first = base.priority < DSTNAT || own_handles.iter().all(|own| *own < handle);
-            let certain = first && !fate.accepted && !fate.left && fate.dropped.is_none();
-            judgements.push(judgement(name, &base, certain, by));
-        }
-        judgements
+        let bases = self.chains.iter().filter(|(name, _)| called(name));
+        let mut bases: Vec<_> =
+            bases.filter_map(|(name, chain)| Some((name.clone(), chain.base.clone()?))).collect();
+        bases.sort_by_key(|(_, base)| base.priority);
+        self.bases = bases;
     }
-
-    fn base_chains(
-        &self,
-        family: Family,
-        at: At,
-        kind: &str,
-    ) -> Vec<((u8, String, String), BaseObject)> {
-        let family = u8::from(crate::message::protocol_family(family));
-        let mut found: Vec<_> = self
-            .chains
-            .iter()
-            .filter(|((found, table, _), _)| {
-                let dormant = self.tables.get(&(*found, table.clone())).is_some_and(|t| t.dormant);
-                (*found == family || *found == INET) && !dormant
-            })
-            .filter_map(|(name, chain)| Some((name.clone(), chain.base.clone()?)))
-            .filter(|(_, base)| base.kind == kind && base.hook == at as u32)
-            .collect();
-        found.sort_by_key(|(_, base)| base.priority);
-        found
-    }
-
-    /// What becomes of a packet in a chain.
-    fn fate(&mut self, name: &(u8, String, String), packet: &Packet, depth: u32) -> Fate {
-        let mut memory = BTreeMap::new();
-        fate(&self.chains, &mut self.elements, name, packet, depth, &mut memory)
-    }
-}
-
-fn judgement(
-    (family, table, chain): (u8, String, String),
-    base: &BaseObject,
-    certain: bool,
-    by: Deed,
-) -> Judgement {
-    let family = FAMILIES.iter().find(|(number, _)| *number == family).map_or("", |f| f.1);
-    Judgement { table: format!("{family} {table}"), chain, priority: base.priority, certain, by }
-}
-
-/// Each chain is walked through once: what becomes of the packet there does not depend on the way to it.
-fn fate(
-    chains: &BTreeMap<(u8, String, String), Chain>,
-    elements: &mut Elements,
-    name: &(u8, String, String),
-    packet: &Packet,
-    depth: u32,
-    memory: &mut BTreeMap<String, Fate>,
-) -> Fate {
-    if let Some(fate) = memory.get(&name.2) {
-        return fate.clone();
-    }
-    let mut all = Fate::default();
-    let (family, table, _) = name;
-    let rules = chains.get(name).map_or(&[][..], |chain| &chain.rules);
-    let mut at_end = true;
-    for rule in rules {
-        let outcomes = machine::run(&rule.expressions, packet, (*family, table), elements);
-        let deed = || Deed::Rule { chain: rule.chain.clone(), handle: rule.handle };
-        let mut next = outcomes.next;
-        all.add(Fate {
-            accepted: outcomes.accepts,
-            dropped: outcomes.drops.then(deed),
-            translated: outcomes.translates.then(deed),
-            left: outcomes.leaves,
-        });
-        for (chain, comes_back) in outcomes.calls {
-            let chain = (*family, table.clone(), chain);
-            // Not reached: the kernel takes no such ruleset.
-            if depth >= DEPTH {
-                next = true;
-                continue;
-            }
-            let mut called = fate(chains, elements, &chain, packet, depth + 1, memory);
-            if comes_back {
-                next |= std::mem::take(&mut called.left);
-            }
-            all.add(called);
-        }
-        if !next {
-            at_end = false;
-            break;
-        }
-    }
-    all.left |= at_end;
-    memory.insert(name.2.clone(), all.clone());
-    all
 }
 
 /// Reads a list of objects; empty where the kernel has no such family (EOPNOTSUPP would be refused).

@@ -147,6 +147,8 @@ pub(crate) struct SetObject {
     pub(crate) fields: Vec<u32>,
     /// Each element has a counter: NFTA_SET_EXPR, or NFTA_SET_EXPRESSIONS with one of that name.
     pub(crate) counter: bool,
+    /// It is a map to objects of this kind (NFT_OBJECT_*): NFTA_SET_OBJ_TYPE.
+    pub(crate) object: Option<u32>,
     /// How many elements it may have (NFTA_SET_DESC_SIZE), or how long they live (NFTA_SET_TIMEOUT).
     pub(crate) limited: bool,
 }
@@ -165,6 +167,7 @@ impl SetObject {
             types: [4, 5, 6, 7].map(|kind| number(bytes, kind)),
             fields: field_lengths(bytes)?,
             counter: counter.as_deref() == Some("counter"),
+            object: number(bytes, 15),
             limited: field(bytes, 11).is_some()
                 || field(bytes, 9).and_then(|description| number(description, 1)).is_some(),
         })
@@ -187,6 +190,9 @@ pub(crate) struct ElementObject {
     pub(crate) last: Option<Vec<u8>>,
     /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
     pub(crate) interval_end: bool,
+    /// It lets only some packets go on: a limit, a quota or connlimit, in NFTA_SET_ELEM_EXPR or
+    /// NFTA_SET_ELEM_EXPRESSIONS.
+    pub(crate) counted: bool,
     pub(crate) data: DataObject,
 }
 
@@ -225,9 +231,16 @@ pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<ElementObject>, Malformed> {
         DataObject::Value(value) => value,
         _ => Vec::new(),
     };
+    let counts = |expression: &[u8]| {
+        text(expression, 1)
+            .is_some_and(|name| ["limit", "quota", "connlimit"].contains(&name.as_str()))
+    };
     let element = |entry: Result<(u16, &[u8]), Malformed>| {
         let (_, entry) = entry?;
+        let several = attributes(field(entry, 11).unwrap_or_default()).flatten();
+        let mut expressions = several.map(|(_, value)| value).chain(field(entry, 7));
         Ok(ElementObject {
+            counted: expressions.any(counts),
             key: field(entry, 1).map(value).unwrap_or_default(),
             last: field(entry, 10).map(value),
             interval_end: number(entry, 3).is_some_and(|f| f & NFT_SET_ELEM_INTERVAL_END != 0),

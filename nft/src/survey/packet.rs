@@ -74,18 +74,85 @@ fn put(bytes: &mut Bytes, at: usize, value: &[u8]) {
     }
 }
 
-/// TH_SYN: the flags of the first segment of a connection (RFC 9293 section 3.1).
+/// The flags of a connection's first segment, and of the answer to it (RFC 9293 section 3.1): SYN, and ACK.
 const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
 /// The bits of `ct state` and `ct status`: `linux/netfilter/nf_conntrack_common.h`.
-const STATE_NEW: u32 = 8;
+pub(super) const STATE_INVALID: u32 = 1;
+pub(super) const STATE_ESTABLISHED: u32 = 2;
+pub(super) const STATE_NEW: u32 = 8;
+const IPS_SEEN_REPLY: u32 = 1 << 1;
+const IPS_CONFIRMED: u32 = 1 << 3;
 const IPS_DST_NAT: u32 = 1 << 5;
+const IPS_SRC_NAT_DONE: u32 = 1 << 7;
 const IPS_DST_NAT_DONE: u32 = 1 << 8;
 /// `linux/rtnetlink.h`.
 const RTN_UNICAST: u32 = 1;
 const RTN_LOCAL: u32 = 2;
+/// The port that a client is taken to call from: one that no rule is likely to name, of the range that Linux
+/// and RFC 6335 both have for that.
+const CLIENT_PORT: u16 = 50123;
 
-impl Packet {
-    /// What `payload` loads from a header (NFT_PAYLOAD_*): unknown, but for addresses, protocol, port
+/// A packet as the chains of one hook see it: a connection's first one, or the answer to it.
+#[derive(Debug, Clone)]
+pub(super) struct Passing {
+    pub(super) family: Family,
+    pub(super) protocol: Protocol,
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    pub(super) source_port: Option<u16>,
+    pub(super) port: u16,
+    pub(super) local: bool,
+    pub(super) translated: bool,
+    in_link: Option<Interface>,
+    out_link: Option<Interface>,
+    answer: bool,
+    /// Whether it belongs to a connection yet: not before connection tracking has seen it.
+    pub(super) tracked: bool,
+}
+
+impl Passing {
+    /// A connection's first packet.
+    pub(super) fn first(packet: &Packet) -> Self {
+        let packet = packet.clone();
+        Passing {
+            family: packet.family,
+            protocol: packet.protocol,
+            source: packet.source,
+            destination: packet.destination,
+            source_port: None,
+            port: packet.port.get(),
+            local: packet.local,
+            translated: packet.translated,
+            in_link: packet.in_link,
+            out_link: packet.out_link,
+            answer: false,
+            tracked: true,
+        }
+    }
+
+    /// The answer to that.
+    pub(super) fn answer(packet: &Packet) -> Self {
+        let first = Self::first(packet);
+        Passing {
+            source: first.destination,
+            destination: first.source,
+            source_port: Some(first.port),
+            port: CLIENT_PORT,
+            local: false,
+            in_link: first.out_link,
+            out_link: first.in_link,
+            answer: true,
+            ..first
+        }
+    }
+
+    /// Where it has not come to connection tracking yet.
+    pub(super) fn untracked(self) -> Self {
+        Passing { tracked: false, ..self }
+    }
+
+    /// What `payload` loads from a header (NFT_PAYLOAD_*): unknown, but for addresses, protocol, ports
     /// and TCP's flags.
     pub(super) fn header(&self, base: u32, offset: usize, length: usize) -> Bytes {
         let mut header: Bytes = Vec::new();
@@ -112,9 +179,12 @@ impl Packet {
             }
             (2, _) => {
                 header.resize(20, None);
-                put(&mut header, 2, &self.port.get().to_be_bytes());
+                if let Some(port) = self.source_port {
+                    put(&mut header, 0, &port.to_be_bytes());
+                }
+                put(&mut header, 2, &self.port.to_be_bytes());
                 if self.protocol == Protocol::Tcp {
-                    put(&mut header, 13, &[SYN]);
+                    put(&mut header, 13, &[self.tcp_flags()]);
                 }
             }
             _ => {}
@@ -122,6 +192,10 @@ impl Packet {
         (offset..offset.saturating_add(length.min(64)))
             .map(|at| header.get(at).copied().flatten())
             .collect()
+    }
+
+    pub(super) fn tcp_flags(&self) -> u8 {
+        if self.answer { SYN_ACK } else { SYN }
     }
 
     /// What `meta` loads (`enum nft_meta_keys`).
@@ -153,28 +227,40 @@ impl Packet {
         }
     }
 
-    /// What `ct` loads (`enum nft_ct_keys`).
-    pub(super) fn conntrack(&self, key: u32) -> Bytes {
+    /// What `ct` loads (`enum nft_ct_keys`); none where the rule does not match at all (nft_ct_get_eval).
+    pub(super) fn conntrack(&self, key: u32) -> Option<Bytes> {
         match key {
-            0 => known(&self.state().to_ne_bytes()),
-            // The direction: original.
-            1 => known(&[0]),
-            2 => known(&self.status().to_ne_bytes()),
-            _ => vec![None; 16],
+            0 => Some(known(&self.state().to_ne_bytes())),
+            _ if !self.tracked => None,
+            // The direction.
+            1 => Some(known(&[u8::from(self.answer)])),
+            2 => Some(known(&self.status().to_ne_bytes())),
+            _ => Some(vec![None; 16]),
         }
     }
 
-    fn state(&self) -> u32 {
-        STATE_NEW
+    pub(super) fn state(&self) -> u32 {
+        match (self.tracked, self.answer) {
+            (false, _) => STATE_INVALID,
+            (true, false) => STATE_NEW,
+            (true, true) => STATE_ESTABLISHED,
+        }
     }
 
     fn status(&self) -> u32 {
-        if self.translated { IPS_DST_NAT | IPS_DST_NAT_DONE } else { 0 }
+        let translated = if self.translated { IPS_DST_NAT | IPS_DST_NAT_DONE } else { 0 };
+        let answered = IPS_SEEN_REPLY | IPS_CONFIRMED | IPS_SRC_NAT_DONE;
+        translated | if self.answer { answered } else { 0 }
     }
 
     /// The type of the destination (RTN_*), which `fib daddr type` loads.
     pub(super) fn destination_type(&self) -> u32 {
         if self.local { RTN_LOCAL } else { RTN_UNICAST }
+    }
+
+    /// The link that leads back to the source: the one that it came in by, or it would be no honest packet.
+    pub(super) fn way_back(&self) -> Option<u32> {
+        self.in_link.as_ref().map(|link| link.index).filter(|index| *index != 0)
     }
 }
 

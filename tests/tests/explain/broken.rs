@@ -214,6 +214,11 @@ fn an_endpoint_whose_link_is_down() {
     assert!(said.conclusion().contains("own link eth0 is down"), "{said:#?}");
     assert_eq!(ground.doctor().kinds(), ["endpoint-link-down"]);
     ground.mend(&said.report["causes"][0]);
+    // With the link, the container lost its route.
+    assert!(client.tcp((NODE4, 9000)).is_err());
+    assert_eq!(ground.doctor().kinds(), ["endpoint-without-route"]);
+    ground.web.ip("route add default via 10.85.0.1");
+    assert!(ground.reaches());
     assert_eq!(ground.doctor().kinds(), [""; 0]);
     // The whole bridge: its route goes as well, and only the default route is left.
     ground.node().ip("link set br0 down");

@@ -5,4 +5,6 @@ mod ground;
 
 mod broken;
 mod open;
+mod rules;
 mod usage;
+mod ways;

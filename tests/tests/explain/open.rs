@@ -26,7 +26,7 @@ ok  prerouting   listeners    no program of this host waits on the port as well
 ok  prerouting   translation  the destination becomes 10.85.0.11:8080
 ok  routing      route        10.85.0.11 goes out of br0
 ok  forward      forwarding   this host forwards it
-ok  forward      firewall     no forward chain drops it
+ok  forward      firewall     no forward chain drops it, nor the answer
 ok  postrouting  source       192.0.2.2 stays: the container sees who calls
 ok  container    endpoint     10.85.0.11:8080 takes connections
 

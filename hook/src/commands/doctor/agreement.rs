@@ -1,8 +1,9 @@
 //! Whether the kernel holds what the journal says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use hostport_nft::{Claim, HostPort, Mapping, OwnerId, Published, State};
+use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State};
 
 use super::facts::{Facts, several};
 use super::finding::{Finding, Kind, Severity};
@@ -10,7 +11,7 @@ use crate::commands::nft_delete;
 use crate::commands::restore::dispute;
 use crate::journal::{Entry, Look};
 
-pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
+pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
     let Ok(look) = &facts.journal else { return };
     let entries: BTreeMap<&OwnerId, &Entry> =
         look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
@@ -21,7 +22,7 @@ pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
         .map(|published| (published.mapping.host(), published))
         .collect();
     missing(facts, look, &entries, &published, findings);
-    unknown(facts, &entries, &published, findings);
+    unknown(facts, folder, &entries, &published, findings);
     dead(facts, &entries, &published, findings);
     hairpins(facts, &entries, &published, findings);
 }
@@ -66,7 +67,7 @@ fn missing(
 }
 
 fn ports_are(count: usize) -> String {
-    if count == 1 { "1 host port is".to_owned() } else { format!("{count} host ports are") }
+    format!("{} {}", ports(count), if count == 1 { "is" } else { "are" })
 }
 
 fn shares(entries: &BTreeMap<&OwnerId, &Entry>, there: &Published, mapping: Mapping) -> bool {
@@ -87,38 +88,85 @@ fn shorten(evidence: &mut Vec<String>) {
     }
 }
 
-/// What is published that no entry tells of.
+/// What is published that no entry tells of: told once an owner and family.
 fn unknown(
     facts: &Facts,
+    folder: &Path,
     entries: &BTreeMap<&OwnerId, &Entry>,
     published: &BTreeMap<HostPort, &Published>,
     findings: &mut Vec<Finding>,
 ) {
+    // Where there is no journal at all, the owners are of no matter.
+    let none = !folder.exists();
+    let mut unknown: BTreeMap<(Family, Option<&OwnerId>), Vec<Mapping>> = BTreeMap::new();
     for (host, there) in published {
-        let fix = nft_delete(&facts.table, *host);
-        let Some(owner) = &there.owner else {
+        let owner = there.owner.as_ref();
+        let entry = owner.and_then(|owner| entries.get(owner));
+        if entry.is_none_or(|entry| entry.flows().all(|mapping| mapping.host() != *host)) {
+            unknown.entry((host.family(), owner)).or_default().push(there.mapping);
+        }
+    }
+    let (owned, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        unknown.into_iter().partition(|((_, owner), _)| none && owner.is_some());
+    let owned: Vec<Mapping> = owned.into_values().flatten().collect();
+    if !owned.is_empty() {
+        findings.push(Finding {
+            kind: Kind::OwnerUnknown,
+            severity: Severity::Warning,
+            what: format!("{} published, and there is no journal", ports_are(owned.len())),
+            evidence: vec![format!("there is no folder {}", folder.display()), several(owned)],
+            fix:
+                "name the folder that the hooks use with --state-dir, or start the containers again"
+                    .to_owned(),
+        });
+    }
+    for ((family, owner), mappings) in unknown {
+        let which = match mappings.as_slice() {
+            [one] => format!("host port {} is", one.host()),
+            many => format!("{} are", ports(many.len())),
+        };
+        let fix = delete(facts, family, &mappings);
+        let Some(owner) = owner else {
             findings.push(Finding {
                 kind: Kind::ElementForeign,
                 severity: Severity::Warning,
-                what: format!("host port {host} has no owner: hostport did not publish it"),
-                evidence: vec![format!("{} has no comment that is an ID", there.mapping)],
+                what: format!("{which} published without an owner: hostport did not do that"),
+                evidence: vec!["no comment that is an ID".to_owned(), several(mappings)],
                 fix,
             });
             continue;
         };
         let evidence = match entries.get(owner) {
-            Some(entry) if entry.flows().any(|mapping| mapping.host() == *host) => continue,
             Some(_) => format!("the entry of {owner} does not list it"),
             None => format!("there is no entry of {owner}"),
         };
         findings.push(Finding {
             kind: Kind::OwnerUnknown,
             severity: Severity::Warning,
-            what: format!("host port {host} is published, and the journal does not know of it"),
-            evidence: vec![there.mapping.to_string(), evidence],
+            what: format!("{which} published, and the journal does not know of it"),
+            evidence: vec![several(mappings), evidence],
             fix: format!("once {owner} has ended: {fix}"),
         });
     }
+}
+
+fn ports(count: usize) -> String {
+    if count == 1 { "1 host port".to_owned() } else { format!("{count} host ports") }
+}
+
+/// The command that takes host ports of one family out of the kernel; of very many, the first.
+fn delete(facts: &Facts, family: Family, mappings: &[Mapping]) -> String {
+    const MOST: usize = 40;
+    if let [one] = mappings {
+        return nft_delete(&facts.table, one.host());
+    }
+    let keys = mappings.iter().take(MOST).map(|mapping| {
+        let HostPort { host_ip, port, protocol } = mapping.host();
+        format!("{host_ip} . {port} . {protocol}")
+    });
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let more = if mappings.len() > MOST { "; then look again: hostport doctor" } else { "" };
+    format!("nft delete element {family} {} ports '{{ {keys} }}'{more}", facts.table)
 }
 
 /// What dead owners have left.

@@ -16,6 +16,8 @@ use crate::quote;
 pub fn find(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
     let down = links_down(facts, insides, findings);
     unreachable(facts, &down, findings);
+    moved(facts, insides, findings);
+    unanswering(facts, insides, &down, findings);
     silent(facts, insides, findings);
 }
 
@@ -25,8 +27,10 @@ fn links_down(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) -> 
     let mut links: BTreeMap<(String, String, String), Vec<Mapping>> = BTreeMap::new();
     for mapping in &facts.mappings {
         let ip = mapping.endpoint().ip;
-        let inside =
-            insides.get(&ip).and_then(|(owner, inside)| in_namespace(facts, owner, inside));
+        let inside = insides
+            .found
+            .get(&ip)
+            .and_then(|(owner, inside)| in_namespace(facts, ip, owner, inside));
         let told = inside.or_else(|| match facts.ways.get(&ip) {
             Some(Way::Link(link)) if !link.carrier => Some(without_carrier(&link.name)),
             _ => None,
@@ -51,7 +55,7 @@ fn links_down(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) -> 
 type Told = (String, String, String);
 
 /// The first link that is down, from this host's side to the container's own.
-fn in_namespace(facts: &Facts, owner: &OwnerId, inside: &Inside) -> Option<Told> {
+fn in_namespace(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -> Option<Told> {
     if let Some(link) = [&inside.bridge, &inside.port].into_iter().flatten().find(|link| !link.up) {
         let name = link.name.to_string_lossy();
         return Some((
@@ -61,7 +65,7 @@ fn in_namespace(facts: &Facts, owner: &OwnerId, inside: &Inside) -> Option<Told>
         ));
     }
     if inside.link.up {
-        return None;
+        return off_its_bridge(facts, ip, owner, inside);
     }
     let name = inside.link.name.to_string_lossy();
     let entries = facts.journal.as_ref().ok().into_iter().flat_map(|look| &look.entries);
@@ -76,6 +80,20 @@ fn in_namespace(facts: &Facts, owner: &OwnerId, inside: &Inside) -> Option<Told>
     ))
 }
 
+/// The route goes out of a bridge, and the container's link is no port of any.
+fn off_its_bridge(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -> Option<Told> {
+    let Some(Way::Link(towards)) = facts.ways.get(&ip) else { return None };
+    let port = inside.port.as_ref().filter(|port| port.master.is_none() && towards.bridge)?;
+    let (name, bridge) = (port.name.to_string_lossy(), towards.name.to_string_lossy());
+    Some((
+        format!(
+            "the link {name}, which leads to the container {owner}, is not on the bridge {bridge}"
+        ),
+        format!("{ip} goes out of {bridge}, and {name} is a port of no bridge"),
+        format!("ip link set dev {} master {}", quote::word(&name), quote::word(&bridge)),
+    ))
+}
+
 fn without_carrier(link: &OsStr) -> Told {
     let name = link.to_string_lossy();
     let word = quote::word(&name);
@@ -86,6 +104,51 @@ fn without_carrier(link: &OsStr) -> Told {
             "see what should be connected to it: ip link show dev {word}; ip link show master {word}"
         ),
     )
+}
+
+/// Addresses that their container does not have. Something in it may answer for them all the same, such as a
+/// virtual machine.
+fn moved(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
+    for (ip, owner) in &insides.moved {
+        let hosts: Vec<&Mapping> =
+            facts.mappings.iter().filter(|m| m.endpoint().ip == *ip).collect();
+        findings.push(Finding {
+            kind: Kind::EndpointMoved,
+            severity: Severity::Warning,
+            what: format!("the container {owner} no longer has the address {ip}"),
+            evidence: vec![format!("none of its links has {ip}"), several(hosts)],
+            fix: format!(
+                "start the container {owner} again, so that its ports lead to its address"
+            ),
+        });
+    }
+}
+
+/// Containers that get what is sent to them, and cannot answer.
+fn unanswering(
+    facts: &Facts,
+    insides: &Insides,
+    down: &BTreeSet<IpAddr>,
+    findings: &mut Vec<Finding>,
+) {
+    for (ip, (owner, inside)) in &insides.found {
+        if inside.answers || down.contains(ip) {
+            continue;
+        }
+        let (severity, whom) = match facts.source {
+            Some(source) => (Severity::Broken, source.to_string()),
+            None => (Severity::Warning, "who calls from outside".to_owned()),
+        };
+        let hosts = facts.mappings.iter().filter(|mapping| mapping.endpoint().ip == *ip);
+        findings.push(Finding {
+            kind: Kind::EndpointWithoutRoute,
+            severity,
+            what: format!("the container {owner} has no route to {whom}, so it cannot answer"),
+            evidence: vec!["there is no such route in its network namespace".to_owned(), several(hosts)],
+            fix: "give the container a default route, or start it again: its network plugin makes one"
+                .to_owned(),
+        });
+    }
 }
 
 /// Endpoints that this host has no way to.
@@ -106,7 +169,9 @@ fn unreachable(facts: &Facts, down: &BTreeSet<IpAddr>, findings: &mut Vec<Findin
             severity: Severity::Broken,
             what: format!("no container can be reached at {ip}"),
             evidence: vec![evidence, several(hosts)],
-            fix: format!("start the container again, or give this host a route: ip route get {ip}"),
+            fix: format!(
+                "start the container again, or give this host a route: ip route add {ip} dev LINK"
+            ),
         });
     }
 }
@@ -122,7 +187,7 @@ fn silent(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
     let mut lacking: BTreeMap<(Endpoint, Protocol), Vec<Mapping>> = BTreeMap::new();
     for mapping in &facts.mappings {
         let (endpoint, protocol) = (mapping.endpoint(), mapping.host().protocol);
-        let Some((_, inside)) = insides.get(&endpoint.ip) else { continue };
+        let Some((_, inside)) = insides.found.get(&endpoint.ip) else { continue };
         let waits = inside.listeners.iter().any(|l| l.protocol == protocol && takes(l, endpoint));
         if protocol != Protocol::Sctp && !waits && asked.contains(&(endpoint, protocol)) {
             lacking.entry((endpoint, protocol)).or_default().push(*mapping);
@@ -133,7 +198,7 @@ fn silent(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
     let mut unheard: BTreeMap<(OwnerId, Protocol), (BTreeSet<Port>, Vec<Mapping>)> =
         BTreeMap::new();
     for ((endpoint, protocol), mappings) in lacking {
-        let Some((some_owner, inside)) = insides.get(&endpoint.ip) else { continue };
+        let Some((some_owner, inside)) = insides.found.get(&endpoint.ip) else { continue };
         // The containers of a pod share an address.
         let owner = mappings.first().and_then(|mapping| owners.get(mapping)).copied();
         let owner = owner.unwrap_or(some_owner).clone();

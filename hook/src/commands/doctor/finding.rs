@@ -70,6 +70,10 @@ pub enum Kind {
     LinkForwardingOff,
     /// A firewall drops what is translated.
     ForwardDrop,
+    /// A chain of another hook drops what is meant for a host port, or the answer to it.
+    HookDrop,
+    /// A rule takes what is meant for a host port out of connection tracking.
+    NotTracked,
     /// Rules that cannot be seen from here are in force.
     IptablesLegacy,
     /// The journal cannot be read, or hooks would refuse it.
@@ -102,6 +106,10 @@ pub enum Kind {
     EndpointLinkDown,
     /// The host has no route to an endpoint.
     EndpointUnreachable,
+    /// The container does not have the address that its host ports lead to.
+    EndpointMoved,
+    /// The container has no route back to who calls.
+    EndpointWithoutRoute,
     /// Nothing in the container listens on the port that a host port leads to.
     EndpointSilent,
     /// 127.0.0.1 does not lead to an endpoint.
@@ -116,6 +124,8 @@ pub enum Kind {
     TranslatedBefore,
     /// A process of the host listens on a published port.
     PortShadowed,
+    /// Not everything was looked at.
+    Unfinished,
 }
 
 impl Kind {
@@ -136,6 +146,8 @@ impl Kind {
                 | EndpointUnreachable
                 | EndpointLinkDown
                 | EndpointSilent
+                | EndpointMoved
+                | EndpointWithoutRoute
         )
     }
 }

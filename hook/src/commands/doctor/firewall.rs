@@ -1,26 +1,78 @@
-//! Other tables in the way: forward chains that drop, nat chains that translate first.
+//! Other tables in the way: chains that drop a packet or its answer, that translate it first, or keep it from
+//! being translated at all.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use hostport_nft::survey::{Deed, Interface, Judgement, Origin, Packet};
+use hostport_nft::survey::{Interface, Judgement, Origin, Packet, Stage};
 use hostport_nft::{Family, HostPort, Mapping};
 use tracing::warn;
 
-use super::facts::{Facts, several};
+use super::facts::Facts;
 use super::finding::{Finding, Kind, Severity};
+use super::rules;
 use crate::network::link::Way;
-use crate::quote;
 
 /// For very many host ports and rules, looking at all of them would take too long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a chain does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Harm {
+    /// It drops the packet before it is translated, or behind that, in prerouting, output or postrouting.
+    Drops(Stage),
+    /// It drops the packet in the forward hook.
+    Forward,
+    /// It drops the container's answer.
+    Answer,
+    /// It takes the packet out of connection tracking.
+    Untracks,
+    /// It takes the container's answer out of connection tracking.
+    UntracksAnswer,
+    /// It translates the packet first.
+    Translates,
+}
+
+/// A chain that a packet meets on its way.
+#[derive(Debug, Clone)]
+pub struct Met {
+    pub origin: Origin,
+    pub harm: Harm,
+    pub asked: Asked,
+    pub judgement: Judgement,
+}
+
+/// The host port that a packet is for, on an address that was tried, and what it leads to if it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub host: HostPort,
+    pub mapping: Option<Mapping>,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.mapping {
+            Some(mapping) => mapping.fmt(f),
+            None => self.host.fmt(f),
+        }
+    }
+}
+
+impl From<Mapping> for Asked {
+    fn from(mapping: Mapping) -> Self {
+        Asked { host: mapping.host(), mapping: Some(mapping) }
+    }
+}
+
+type Key = (String, String, String, bool, Origin, Harm);
+
 pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) {
-    let mut dropping: BTreeMap<Key, (Judgement, Vec<Mapping>)> = BTreeMap::new();
-    let mut translating: BTreeMap<Key, (Judgement, Vec<HostPort>)> = BTreeMap::new();
+    let mut all: BTreeMap<Key, (Met, Vec<Asked>)> = BTreeMap::new();
     let begin = Instant::now();
     let late = Cell::new(false);
     let in_time = || {
@@ -29,44 +81,178 @@ pub fn find(facts: &mut Facts, findings: &mut Vec<Finding>) {
     };
     let mappings: Vec<Mapping> = facts.mappings.iter().copied().collect();
     for (done, mapping) in mappings.iter().enumerate() {
-        if in_time() {
-            for judgement in drops(facts, mapping) {
-                let key = key(&judgement, None);
-                dropping.entry(key).or_insert((judgement, Vec::new())).1.push(*mapping);
-            }
-            for origin in [Origin::Outside, Origin::Host] {
-                for (host, judgement) in translates(facts, mapping.host(), origin, in_time) {
-                    let key = key(&judgement, Some(origin));
-                    translating.entry(key).or_insert((judgement, Vec::new())).1.push(host);
-                }
+        for origin in [Origin::Outside, Origin::Host] {
+            for met in if in_time() { meets(facts, mapping, origin, in_time) } else { Vec::new() } {
+                let asked = met.asked;
+                all.entry(key(&met)).or_insert((met, Vec::new())).1.push(asked);
             }
         }
         if late.get() {
-            warn!("looked for rules in the way of {done} of {} host ports only", mappings.len());
+            let what = format!(
+                "looked for rules in the way of {done} of {} host ports only",
+                mappings.len()
+            );
+            warn!("{what}");
+            findings.push(unfinished(what));
             break;
         }
     }
-    findings
-        .extend(dropping.into_values().map(|(judgement, mappings)| dropped(&judgement, &mappings)));
-    findings.extend(
-        translating
-            .into_iter()
-            .map(|((.., origin), (judgement, hosts))| translated(&judgement, origin, &hosts)),
-    );
+    findings.extend(all.into_values().map(|(met, asked)| rules::finding(&met, &asked)));
     legacy(findings);
 }
 
-type Key = (String, String, String, bool, Option<Origin>);
-
-fn key(judgement: &Judgement, origin: Option<Origin>) -> Key {
-    let Judgement { table, chain, by, certain, .. } = judgement;
-    (table.clone(), chain.clone(), by.to_string(), *certain, origin)
+fn key(met: &Met) -> Key {
+    let Judgement { table, chain, by, certain, .. } = &met.judgement;
+    (table.clone(), chain.clone(), by.to_string(), *certain, met.origin, met.harm)
 }
 
-/// The packet behind our translation, in the forward hook.
-pub fn drops(facts: &mut Facts, mapping: &Mapping) -> Vec<Judgement> {
+fn unfinished(what: String) -> Finding {
+    Finding {
+        kind: Kind::Unfinished,
+        severity: Severity::Warning,
+        what,
+        evidence: vec![format!(
+            "after {} seconds: there are very many host ports, addresses and rules",
+            PATIENCE.as_secs()
+        )],
+        fix: "ask for a port by itself: hostport explain PORT".to_owned(),
+    }
+}
+
+/// The chains in the way of a packet from its first hook to its answer.
+///
+/// What others do with host ports on an address of a service, say, does not concern those on every address:
+/// where something may be done at all, a wildcard's packet is sent to each of this host's addresses. There
+/// may be thousands, so `in_time` is asked before each.
+pub fn meets(
+    facts: &mut Facts,
+    mapping: &Mapping,
+    origin: Origin,
+    in_time: impl Fn() -> bool,
+) -> Vec<Met> {
+    let host = mapping.host();
+    let mut met = before(facts, Asked::from(*mapping), origin);
+    if host.host_ip.is_unspecified() && !met.iter().all(|met| met.judgement.certain) {
+        let mut addresses = facts.addresses.clone();
+        // Processes of this host are served there as well.
+        if origin == Origin::Host && facts.settings.localhost {
+            addresses.insert(Ipv4Addr::LOCALHOST.into());
+        }
+        let of_family = addresses.into_iter().filter(|ip| Family::of(*ip) == host.family());
+        let on = |host_ip| Mapping::new(HostPort { host_ip, ..host }, mapping.endpoint()).ok();
+        met = of_family
+            .filter_map(on)
+            .take_while(|_| in_time())
+            .flat_map(|mapping| before(facts, Asked::from(mapping), origin))
+            .collect();
+    }
+    met.extend(behind(facts, mapping, origin));
+    met
+}
+
+/// What this host sends to an address of its own goes out of this link: `oif` of the whole output hook.
+fn lo() -> Interface {
+    Interface { index: 1, name: b"lo".to_vec() }
+}
+
+/// A link where there is none: rules see the index 0 and no name (nft_meta_get_eval).
+fn no_link() -> Interface {
+    Interface { index: 0, name: Vec::new() }
+}
+
+/// The packet before our translation.
+pub fn before(facts: &mut Facts, asked: Asked, origin: Origin) -> Vec<Met> {
+    let host = asked.host;
+    let destination = Some(host.host_ip).filter(|ip| !ip.is_unspecified());
+    let own = origin == Origin::Host;
+    let packet = Packet {
+        source: facts.source.or(destination.filter(|ip| own && ip.is_loopback())),
+        family: host.family(),
+        protocol: host.protocol,
+        destination,
+        port: host.port,
+        local: true,
+        translated: false,
+        in_link: match own {
+            true => Some(no_link()),
+            false => facts.entrances.get(&host.family()).cloned(),
+        },
+        out_link: Some(if own { lo() } else { no_link() }),
+    };
+    let Facts { survey, table, .. } = facts;
+    let mut translating = survey.translating(&packet, origin, table);
+    // Who leads the port to the same container takes it from nobody.
+    translating.retain(|judgement| match (judgement.to, asked.mapping.map(|m| m.endpoint())) {
+        (Some(to), Some(own)) => (to.ip(), to.port()) != (own.ip, own.port.get()),
+        _ => true,
+    });
+    let dropping = survey.dropping_at(Stage::Before, &packet, origin, table);
+    let untracking = survey.untracking(&packet, origin);
+    [
+        (Harm::Untracks, untracking),
+        (Harm::Drops(Stage::Before), dropping),
+        (Harm::Translates, translating),
+    ]
+    .into_iter()
+    .flat_map(|(harm, judgements)| judgements.into_iter().map(move |judgement| (harm, judgement)))
+    .map(|(harm, judgement)| Met { origin, harm, asked, judgement })
+    .collect()
+}
+
+/// The packet behind our translation, and the answer to it.
+fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
     let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { return Vec::new() };
-    let out_link = Interface { index: link.index, name: link.name.as_bytes().to_vec() };
+    let towards = Interface { index: link.index, name: link.name.as_bytes().to_vec() };
+    let own = origin == Origin::Host;
+    let in_link = match own {
+        true => Some(no_link()),
+        false => facts.entrances.get(&mapping.family()).cloned(),
+    };
+    let packet = Packet {
+        source: facts.source.filter(|ip| !ip.is_loopback()),
+        family: mapping.family(),
+        protocol: mapping.host().protocol,
+        destination: Some(mapping.endpoint().ip),
+        port: mapping.endpoint().port,
+        local: false,
+        translated: true,
+        in_link,
+        out_link: Some(towards),
+    };
+    let first = Packet { out_link: Some(if own { lo() } else { no_link() }), ..packet.clone() };
+    let Facts { survey, table, .. } = facts;
+    let mut met =
+        vec![(Harm::Drops(Stage::After), survey.dropping_at(Stage::After, &first, origin, table))];
+    if !own {
+        met.push((Harm::Forward, survey.dropping(&packet)));
+    }
+    met.push((
+        Harm::Drops(Stage::Leaving),
+        survey.dropping_at(Stage::Leaving, &packet, origin, table),
+    ));
+    let mut answers = survey.dropping_answer(&packet, origin, table);
+    // Where the request does not come through, the same fix lets both pass.
+    answers.retain(|answer| {
+        let same = |judgement: &&Judgement| {
+            (&judgement.table, &judgement.chain) == (&answer.table, &answer.chain)
+        };
+        let mut requests = met.iter().flat_map(|(_, judgements)| judgements).filter(same);
+        !requests.any(|request| request.certain || !answer.certain)
+    });
+    met.push((Harm::Answer, answers));
+    met.push((Harm::UntracksAnswer, survey.untracking_answer(&packet)));
+    met.into_iter()
+        .flat_map(|(harm, judgements)| {
+            judgements.into_iter().map(move |judgement| (harm, judgement))
+        })
+        .map(|(harm, judgement)| Met { origin, harm, asked: Asked::from(*mapping), judgement })
+        .collect()
+}
+
+/// Chains of others that may hide the client from the container, in postrouting.
+pub fn rewrites(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Judgement> {
+    let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { return Vec::new() };
+    let towards = Interface { index: link.index, name: link.name.as_bytes().to_vec() };
     let packet = Packet {
         source: facts.source,
         family: mapping.family(),
@@ -75,126 +261,13 @@ pub fn drops(facts: &mut Facts, mapping: &Mapping) -> Vec<Judgement> {
         port: mapping.endpoint().port,
         local: false,
         translated: true,
-        in_link: facts.entrances.get(&mapping.family()).cloned(),
-        out_link: Some(out_link),
-    };
-    facts.survey.dropping(&packet)
-}
-
-/// The packet before our translation, and the host ports that it may be meant for.
-///
-/// A wildcard is each of this host's addresses: what others translate on an address of a service, say, does
-/// not concern it. They are tried one by one only where something may be translated at all.
-/// There may be thousands, so `in_time` is asked before each.
-pub fn translates(
-    facts: &mut Facts,
-    host: HostPort,
-    origin: Origin,
-    in_time: impl Fn() -> bool,
-) -> Vec<(HostPort, Judgement)> {
-    let try_one = |facts: &mut Facts, host: HostPort| {
-        let in_link = facts.entrances.get(&host.family()).cloned();
-        let packet = Packet {
-            source: facts.source,
-            family: host.family(),
-            protocol: host.protocol,
-            destination: Some(host.host_ip).filter(|ip| !ip.is_unspecified()),
-            port: host.port,
-            local: true,
-            translated: false,
-            in_link: in_link.filter(|_| origin == Origin::Outside),
-            out_link: None,
-        };
-        let judgements = facts.survey.translating(&packet, origin, &facts.table).into_iter();
-        judgements.map(|judgement| (host, judgement)).collect::<Vec<_>>()
-    };
-    let judgements = try_one(facts, host);
-    if !host.host_ip.is_unspecified() || judgements.iter().all(|(_, judgement)| judgement.certain) {
-        return judgements;
-    }
-    let mut addresses = facts.addresses.clone();
-    // Processes of this host are served there as well.
-    if origin == Origin::Host && facts.settings.localhost {
-        addresses.insert(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    let of_family = addresses.into_iter().filter(|ip| Family::of(*ip) == host.family());
-    of_family
-        .take_while(|_| in_time())
-        .flat_map(|host_ip| try_one(facts, HostPort { host_ip, ..host }))
-        .collect()
-}
-
-pub fn dropped(judgement: &Judgement, mappings: &[Mapping]) -> Finding {
-    let Judgement { table, chain, certain, by, .. } = judgement;
-    let verb = if *certain { "drops" } else { "may drop" };
-    let deed = match by {
-        Deed::Policy => format!("it is dropped by the policy of {chain}"),
-        Deed::Rule { .. } => format!("it is dropped by {by}"),
-    };
-    let unsure = (!certain).then_some("some rules there ask for what cannot be told in advance");
-    let mut evidence = vec![deed, several(mappings)];
-    evidence.extend(unsure.map(str::to_owned));
-    Finding {
-        kind: Kind::ForwardDrop,
-        severity: if *certain { Severity::Broken } else { Severity::Warning },
-        what: format!(
-            "the forward chain {chain} of the table {table} {verb} what comes for host ports"
-        ),
-        evidence,
-        fix: let_through(table, chain),
-    }
-}
-
-/// The rule that lets translated connections through, in the words of whom the chain belongs to.
-fn let_through(table: &str, chain: &str) -> String {
-    let iptables = match (table, chain) {
-        ("ip filter", "FORWARD") => Some("iptables"),
-        ("ip6 filter", "FORWARD") => Some("ip6tables"),
-        _ => None,
-    };
-    match iptables {
-        Some(program) => format!("{program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"),
-        None if !quote::is_plain(chain) || !quote::is_plain(table) => {
-            "let pass what has ct status dnat, in that chain: nft --handle list ruleset shows it"
-                .to_owned()
-        }
-        None => format!("nft insert rule {table} {chain} ct status dnat accept"),
-    }
-}
-
-pub fn translated(judgement: &Judgement, origin: Option<Origin>, hosts: &[HostPort]) -> Finding {
-    let Judgement { table, chain, certain, by, priority } = judgement;
-    let verb = if *certain { "translates" } else { "may translate" };
-    let whose = match origin {
-        Some(Origin::Host) => "connections from this host",
-        _ => "connections from outside",
-    };
-    let mut evidence = vec![format!("{by}, priority {priority}"), several(hosts)];
-    if !certain {
-        evidence.push(
-            "it is not certain: rules there ask for what cannot be told in advance, or the chain has \
-             hostport's own priority, and the kernel asks the younger one first"
-                .to_owned(),
-        );
-    }
-    Finding {
-        kind: Kind::TranslatedBefore,
-        severity: if *certain { Severity::Broken } else { Severity::Warning },
-        what: format!(
-            "the chain {chain} of the table {table} {verb} {whose} to published ports first"
-        ),
-        evidence,
-        fix: match by {
-            Deed::Rule { chain, .. } if !quote::is_plain(chain) || !quote::is_plain(table) => {
-                "take the port from whoever published it there: nft --handle list ruleset shows it"
-                    .to_owned()
-            }
-            Deed::Rule { chain, handle } => format!(
-                "take the port from whoever published it there, or: nft delete rule {table} {chain} handle {handle}"
-            ),
-            Deed::Policy => format!("nft list chain {table} {chain}"),
+        in_link: match origin {
+            Origin::Host => Some(no_link()),
+            Origin::Outside => facts.entrances.get(&mapping.family()).cloned(),
         },
-    }
+        out_link: Some(towards),
+    };
+    facts.survey.rewriting(&packet, &facts.table)
 }
 
 /// The tables of iptables-legacy, which netlink does not show: `net/ipv4/netfilter/ip_tables.c`.
@@ -218,29 +291,12 @@ pub fn legacy(findings: &mut Vec<Finding>) {
         findings.push(Finding {
             kind: Kind::IptablesLegacy,
             severity: Severity::Warning,
-            what: format!("rules of {program} are in force, and hostport cannot see them"),
+            what: format!("{program} has tables here, and hostport cannot see what rules are in them"),
             evidence: vec![format!("{file} has {}", names.join(", "))],
             fix: format!(
                 "look: {}; if FORWARD drops: {program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
                 look.join("; ")
             ),
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rule_is_in_the_words_of_whom_the_chain_belongs_to() {
-        assert_eq!(
-            let_through("inet filter", "forward"),
-            "nft insert rule inet filter forward ct status dnat accept"
-        );
-        assert_eq!(
-            let_through("ip6 filter", "FORWARD"),
-            "ip6tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"
-        );
     }
 }

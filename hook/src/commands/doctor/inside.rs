@@ -1,9 +1,9 @@
 //! A container's network as its own namespace has it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hostport_nft::OwnerId;
+use hostport_nft::{Family, OwnerId};
 use tracing::debug;
 
 use super::facts::Facts;
@@ -22,30 +22,51 @@ pub struct Inside {
     pub port: Option<Link>,
     /// What that is a port of: a bridge or the like.
     pub bridge: Option<Link>,
+    /// It has a route to the client, or if that is anybody, to the world outside.
+    pub answers: bool,
     /// The sockets that wait for what comes.
     pub listeners: BTreeSet<Listener>,
 }
 
-/// The containers whose namespaces can be entered, by address.
-pub type Insides = BTreeMap<IpAddr, (OwnerId, Inside)>;
+/// What is behind each address that is published.
+#[derive(Debug, Default)]
+pub struct Insides {
+    /// The containers whose namespaces can be entered.
+    pub found: BTreeMap<IpAddr, (OwnerId, Inside)>,
+    /// Containers that can be looked into, and do not have the address.
+    pub moved: BTreeMap<IpAddr, OwnerId>,
+}
+
+/// What came of a look into a namespace.
+enum Sight {
+    Inside(Box<Inside>),
+    /// None of its links has the address.
+    Moved,
+    /// Nothing is recorded of it, or another one is there by now.
+    Unknown,
+}
 
 /// Looks into the containers that endpoints are in, each address once: to enter a namespace and to list its
 /// sockets takes long.
 pub fn look_into_all(facts: &mut Facts) -> Insides {
-    let mut insides = Insides::new();
+    let mut insides = Insides::default();
     let endpoints: BTreeSet<IpAddr> =
         facts.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
     let Ok(look) = &facts.journal else { return insides };
     for entry in look.entries.iter().filter(|entry| !entry.is_dead()) {
         for ip in entry.pods().intersection(&endpoints) {
-            if insides.contains_key(ip) {
+            if insides.found.contains_key(ip) {
                 continue;
             }
-            match look_into(entry, *ip, &mut facts.socket) {
-                Ok(Some(inside)) => {
-                    insides.insert(*ip, (entry.owner.clone(), inside));
+            match look_into(entry, *ip, facts.source, &mut facts.socket) {
+                Ok(Sight::Inside(inside)) => {
+                    insides.found.insert(*ip, (entry.owner.clone(), *inside));
+                    insides.moved.remove(ip);
                 }
-                Ok(None) => {}
+                Ok(Sight::Moved) => {
+                    insides.moved.insert(*ip, entry.owner.clone());
+                }
+                Ok(Sight::Unknown) => {}
                 // It has just gone, or its namespace may not be entered.
                 Err(error) => debug!("cannot look into the container of {ip}: {error}"),
             }
@@ -54,24 +75,35 @@ pub fn look_into_all(facts: &mut Facts) -> Insides {
     insides
 }
 
-/// Looks into the network namespace that an entry names. None if another one is there by now, or none of
-/// its links has the address.
+/// An address of the world at large, which a default route leads to.
+fn anybody(family: Family) -> IpAddr {
+    match family {
+        Family::Ip => Ipv4Addr::new(9, 87, 65, 43).into(),
+        Family::Ip6 => Ipv6Addr::new(0x2a00, 0x9876, 0, 0, 0, 0, 0, 0x5432).into(),
+    }
+}
+
+/// Looks into the network namespace that an entry names.
 fn look_into(
     entry: &Entry,
     ip: IpAddr,
+    client: Option<IpAddr>,
     host: &mut rtnetlink::Socket,
-) -> Result<Option<Inside>, PodError> {
-    let Some(recorded) = &entry.namespace else { return Ok(None) };
+) -> Result<Sight, PodError> {
+    let Some(recorded) = &entry.namespace else { return Ok(Sight::Unknown) };
     let own = NetworkNamespace::own()?;
     let namespace = NetworkNamespace::open(&recorded.path)?;
     if namespace.file() != (recorded.device, recorded.inode) {
-        return Ok(None);
+        return Ok(Sight::Unknown);
     }
     let (socket, listeners) =
         namespace.inside(&own, || (rtnetlink::Socket::open(), listeners::read()))?;
     let mut socket = socket?;
-    let Some(index) = endpoint::link_of(&mut socket, ip)? else { return Ok(None) };
-    let Some(link) = socket.link(index)? else { return Ok(None) };
+    let Some(index) = endpoint::link_of(&mut socket, ip)? else { return Ok(Sight::Moved) };
+    let Some(link) = socket.link(index)? else { return Ok(Sight::Unknown) };
+    let client = client.unwrap_or(anybody(Family::of(ip)));
+    // What comes from 127.0.0.1 gets this host's address on the container's own link.
+    let answers = client.is_loopback() || socket.route_to(client)?.is_some();
     let port = match endpoint::peer(&mut socket, &own, index)? {
         Some(port) => host.link(port)?,
         None => None,
@@ -80,5 +112,5 @@ fn look_into(
         Some(bridge) => host.link(bridge)?,
         None => None,
     };
-    Ok(Some(Inside { link, port, bridge, listeners }))
+    Ok(Sight::Inside(Box::new(Inside { link, port, bridge, answers, listeners })))
 }

@@ -15,6 +15,7 @@ mod kernel;
 pub(super) mod listeners;
 mod reach;
 mod render;
+pub(super) mod rules;
 mod table;
 
 use std::path::Path;
@@ -73,7 +74,7 @@ pub(super) fn find(facts: &mut Facts, state_dir: &Path) -> Result<Vec<Finding>, 
     forwarding::find(facts, &mut findings);
     journal::find(facts, state_dir, &mut findings);
     table::find(facts, &mut findings);
-    agreement::find(facts, &mut findings);
+    agreement::find(facts, state_dir, &mut findings);
     let insides = inside::look_into_all(facts);
     reach::find(facts, &insides, &mut findings)?;
     endpoints::find(facts, &insides, &mut findings);

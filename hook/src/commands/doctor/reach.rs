@@ -87,9 +87,12 @@ fn localhost(facts: &Facts, findings: &mut Vec<Finding>) {
     for mapping in &facts.mappings {
         let host_ip = mapping.host().host_ip;
         let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { continue };
-        let leads = mapping.family() == Family::Ip
-            && (host_ip.is_unspecified() || host_ip.is_loopback())
-            && facts.state(Family::Ip) == State::Ours;
+        // The kernel looks at the source, which is 127.0.0.1 of who calls that.
+        let own = match facts.source {
+            Some(source) => source.is_loopback(),
+            None => host_ip.is_unspecified() || host_ip.is_loopback(),
+        };
+        let leads = mapping.family() == Family::Ip && own && facts.state(Family::Ip) == State::Ours;
         if leads && shut.contains(link.name.as_os_str()) {
             closed.entry(&link.name).or_default().insert(mapping.to_string());
         }
@@ -139,7 +142,7 @@ fn neighbours(facts: &Facts, findings: &mut Vec<Finding>) {
 /// Bridge ports of pods without hairpin mode, where bridged packets pass netfilter.
 fn hairpin_mode(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
     let mut ports = BTreeMap::new();
-    for (ip, (_, inside)) in insides {
+    for (ip, (_, inside)) in &insides.found {
         let filtered = matches!(facts.ways.get(ip), Some(Way::Link(link)) if link.bridge_nf);
         let port = inside.port.as_ref().filter(|port| port.hairpin_mode == Some(false));
         if let Some(port) = port.filter(|_| filtered) {

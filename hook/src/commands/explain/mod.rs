@@ -10,6 +10,7 @@ mod probe;
 mod question;
 mod render;
 mod scene;
+mod search;
 mod walk;
 
 use std::process::ExitCode;

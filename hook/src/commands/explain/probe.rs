@@ -17,8 +17,10 @@ pub enum Answer {
     Yes(String),
     /// It does not: what was seen.
     No(String),
-    /// That cannot be told.
+    /// That cannot be told: what was seen.
     Unknown(String),
+    /// There is no trying: why.
+    Untried(String),
 }
 
 /// Tries an endpoint.
@@ -26,7 +28,7 @@ pub fn probe(endpoint: Endpoint, protocol: Protocol) -> Answer {
     match protocol {
         Protocol::Tcp => tcp(endpoint),
         Protocol::Udp => udp(endpoint),
-        Protocol::Sctp => Answer::Unknown("sctp is not tried".to_owned()),
+        Protocol::Sctp => Answer::Untried("whether it answers is not tried for sctp".to_owned()),
     }
 }
 

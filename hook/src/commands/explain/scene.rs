@@ -26,12 +26,18 @@ pub struct Scene {
     pub origin: Origin,
     /// The link that it comes in by, if it comes from outside and that is known.
     pub in_link: Option<Interface>,
+    /// Whether that link is only likely.
+    pub guessed: bool,
+    /// It is down.
+    pub entrance_down: bool,
     /// No route leads back to the client.
     pub no_way_back: bool,
     /// The element of the kernel's map that it matches.
     pub element: Option<Published>,
     /// That, or what should be there by the journal: the host port as published.
     pub mapping: Option<Mapping>,
+    /// This host's addresses that host ports may be on.
+    pub addresses: BTreeSet<IpAddr>,
     /// All that has the same port number, by any protocol and on any address.
     pub same_number: BTreeSet<HostPort>,
 }
@@ -67,15 +73,28 @@ impl Scene {
         let inside = from_is_local || (from.is_none() && asked.is_some_and(|to| to.is_loopback()));
         let origin = if inside { Origin::Host } else { Origin::Outside };
         let (mut in_link, mut no_way_back) = (facts.entrances.get(&family).cloned(), false);
+        let mut guessed = true;
         if let Some(from) = from.filter(|_| !inside) {
             in_link = match link::towards(&mut facts.socket, from, &mut None)? {
                 Way::Link(link) => {
+                    guessed = link.gateway;
                     Some(Interface { index: link.index, name: link.name.as_bytes().to_vec() })
                 }
                 _ => None,
             };
             no_way_back = in_link.is_none();
         }
+        // Who is not a neighbour comes by where the address is, most likely.
+        if let Some(to) = asked.filter(|_| guessed && !inside && !no_way_back) {
+            in_link = holder(facts, to)?.or(in_link);
+        }
+        let entrance_down = match in_link.as_ref().filter(|_| !inside) {
+            Some(link) => {
+                let link = facts.socket.link(link.index)?;
+                link.is_some_and(|link| !link.up || !link.carrier)
+            }
+            None => false,
+        };
         let keys = keys(target, to);
         let published = |key: &HostPort| {
             let ports = &facts.audits.get(&family)?.ports;
@@ -96,16 +115,23 @@ impl Scene {
             to_is_local,
             origin,
             in_link,
+            guessed,
+            entrance_down,
             no_way_back,
             element,
             mapping,
+            addresses: facts.addresses.clone(),
             same_number,
         })
     }
 
     /// Leaves in the facts what concerns this packet, so that what the doctor finds in them does.
     pub fn restrict(&self, facts: &mut Facts) {
-        let keys = keys(self.target, self.to);
+        // A missing element of the wildcard's is in nobody's way whom a specific one leads.
+        let keys = match &self.element {
+            Some(element) => vec![element.mapping.host()],
+            None => keys(self.target, self.to).to_vec(),
+        };
         facts.audits.retain(|family, _| *family == self.family);
         facts.lacks.retain(|lack| lack.family == self.family);
         for audit in facts.audits.values_mut() {
@@ -127,7 +153,9 @@ impl Scene {
         let endpoint = self.mapping.map(|mapping| mapping.endpoint().ip);
         facts.ways.retain(|ip, _| Some(*ip) == endpoint);
         facts.astray.retain(|ip, _| Some(*ip) == endpoint);
-        facts.source = self.from;
+        // Who calls 127.0.0.1 without saying from where is 127.0.0.1.
+        let own = self.origin == Origin::Host && self.to.is_loopback();
+        facts.source = self.from.or(Some(self.to).filter(|_| own));
         facts.entrances.remove(&self.family);
         if let Some(link) = &self.in_link {
             let name = std::ffi::OsStr::from_bytes(&link.name).to_owned();
@@ -142,6 +170,11 @@ impl Scene {
         Mapping::new(HostPort { host_ip: self.to, ..mapping.host() }, mapping.endpoint()).ok()
     }
 
+    /// Whether it is published on the packet's destination, and not on every address.
+    pub fn is_specific(&self) -> bool {
+        self.mapping.is_some_and(|mapping| !mapping.host().host_ip.is_unspecified())
+    }
+
     /// The host port on the packet's destination.
     pub fn host(&self) -> HostPort {
         HostPort { host_ip: self.to, port: self.target.port, protocol: self.target.protocol }
@@ -152,6 +185,19 @@ impl Scene {
         let link = self.in_link.as_ref()?;
         Some(String::from_utf8_lossy(&link.name).into_owned())
     }
+}
+
+/// The link that has an address, if it is one that clients come by: not the way to a container, nor the dummy
+/// of IPVS.
+fn holder(facts: &mut Facts, to: IpAddr) -> Result<Option<Interface>, CommandError> {
+    let addresses = facts.socket.addresses()?;
+    let Some(address) = addresses.iter().find(|address| address.ip == to) else { return Ok(None) };
+    let towards = facts.links(Family::of(to)).contains_key(&address.link);
+    let link = facts
+        .socket
+        .link(address.link)?
+        .filter(|link| !towards && !link.loopback && link.name != "kube-ipvs0");
+    Ok(link.map(|link| Interface { index: link.index, name: link.name.as_bytes().to_vec() }))
 }
 
 /// What the map is asked for, in the order of the rules: the address itself, then the wildcard.
@@ -197,9 +243,12 @@ fn destination(
     }
     let addresses = facts.socket.addresses()?;
     let entrance = facts.entrances.get(&family).map(|link| link.index);
-    let usable = |ip: &IpAddr| Family::of(*ip) == family && facts.addresses.contains(ip);
-    let at_entrance = addresses.iter().filter(|a| Some(a.link) == entrance).map(|a| a.ip);
-    let mut all = at_entrance.chain(facts.addresses.iter().copied());
+    let usable = |ip: &IpAddr| Family::of(*ip) == family;
+    let at_entrance = addresses.iter().filter(|a| Some(a.link) == entrance && a.is_global());
+    let at_entrance = || at_entrance.clone().map(|a| a.ip);
+    let open = at_entrance().filter(|ip| facts.addresses.contains(ip));
+    // Where those by which one comes here are excluded, another, such as the bridge's, is not meant.
+    let mut all = open.chain(at_entrance()).chain(facts.addresses.iter().copied());
     Ok(all.find(usable).unwrap_or(match family {
         Family::Ip => Ipv4Addr::LOCALHOST.into(),
         Family::Ip6 => Ipv6Addr::LOCALHOST.into(),

@@ -2,17 +2,19 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::Family;
-use hostport_nft::survey::Origin;
+use hostport_nft::survey::{Judgement, Origin};
 use serde::Serialize;
 
-use super::cause::{Cause, not_published};
+use super::cause::{self, Cause, not_published};
 use super::probe::{Answer, probe};
 use super::question::{Question, Target};
 use super::scene::Scene;
+use super::search::{
+    FIREWALL, LISTENERS, OTHER_RULES, SOURCE, TRANSLATION, elsewhere, find, not_routed,
+    rules_of_others,
+};
 use crate::commands::doctor::facts::Facts;
-use crate::commands::doctor::finding::{Finding, Kind};
-use crate::commands::doctor::{self, firewall, listeners};
+use crate::commands::doctor::finding::{Finding, Kind, Severity};
 use crate::commands::{CommandError, Place};
 use crate::moment;
 use crate::network::link::Way;
@@ -31,6 +33,10 @@ pub struct Walk {
     pub leads: String,
     /// What was found and does not belong to a step yet.
     pool: Vec<Finding>,
+    /// Chains of others in the way, by the step where they are.
+    met: Vec<(&'static str, Cause)>,
+    /// Chains of others that hide the client, or may do so.
+    rewrites: Vec<Judgement>,
     may_pass: bool,
 }
 
@@ -62,7 +68,13 @@ impl Walk {
         let mut facts = Facts::gather(place)?;
         let scene = Scene::of(question, &mut facts)?;
         scene.restrict(&mut facts);
-        let pool = find(&scene, &mut facts, question, place)?;
+        let mut pool = find(&scene, &mut facts, place)?;
+        let (mut met, rewrites) = rules_of_others(&scene, &mut facts);
+        met.extend(not_routed(&scene, &mut facts, &pool)?.map(|cause| ("route", cause)));
+        if question.to.is_none() {
+            met.extend(elsewhere(&scene, &mut facts, &pool).map(|cause| (LISTENERS, cause)));
+        }
+        answered_to_another(&mut pool, &rewrites);
         let mut walk = Walk {
             target: scene.target,
             from: scene.from,
@@ -73,6 +85,8 @@ impl Walk {
             leads: String::new(),
             may_pass: pool.iter().any(|finding| finding.kind.may_pass()),
             pool,
+            met,
+            rewrites,
         };
         walk.arrive(&scene);
         if walk.look_up(&scene, &facts) {
@@ -99,15 +113,10 @@ impl Walk {
 
     /// Adds a step: `fine`, unless something of these kinds was found.
     fn step(&mut self, hook: &'static str, name: &'static str, kinds: &[Kind], fine: String) {
-        let mut found = Vec::new();
-        self.pool.retain(|finding| {
-            let belongs = kinds.contains(&finding.kind);
-            if belongs {
-                found.push(finding.clone());
-            }
-            !belongs
-        });
-        self.add(hook, name, found.into_iter().map(Cause::from).collect(), fine);
+        let of_kind = |finding: &mut Finding| kinds.contains(&finding.kind);
+        let mut causes: Vec<Cause> = self.pool.extract_if(.., of_kind).map(Cause::from).collect();
+        causes.extend(self.met.extract_if(.., |(step, _)| *step == name).map(|(_, cause)| cause));
+        self.add(hook, name, causes, fine);
     }
 
     fn add(&mut self, hook: &'static str, name: &'static str, causes: Vec<Cause>, fine: String) {
@@ -145,32 +154,28 @@ impl Walk {
                 "no-way-back",
                 "answers would not find their way to the client",
                 format!("no route leads to {from}"),
-                format!("give this host a route: ip route get {from}"),
+                format!(
+                    "give this host a route: ip route add {from} via GATEWAY; who knows it: ip route"
+                ),
             );
             self.add(hook, "client", vec![cause], String::new());
         }
         let local = format!("{to} is an address of this host");
+        if let Some(cause) = cause::stays_put(scene) {
+            self.add(hook, "client", vec![cause], String::new());
+        }
+        if let Some(link) = scene.entrance().filter(|_| scene.entrance_down) {
+            self.met.push(("destination", cause::entrance_down(&link)));
+        }
         if to.is_loopback() && scene.origin == Origin::Outside {
-            let cause = Cause::new(
-                "loopback-from-outside",
-                "127.0.0.1 is for programs on this host alone",
-                format!("what comes from outside for {to} is dropped"),
-                "connect to another address of this host".to_owned(),
-            );
-            self.add(hook, "destination", vec![cause], String::new());
-        } else if !scene.to_is_local && scene.mapping.is_none() {
-            let cause = Cause::new(
-                "host-ip-missing",
-                "the address is not one of this host's",
-                format!("{to} is not an address of this host, which would only pass the packet on"),
-                "name an address of this host: ip address".to_owned(),
-            );
-            self.add(hook, "destination", vec![cause], String::new());
+            self.add(hook, "destination", vec![cause::loopback(scene)], String::new());
+        } else if !scene.to_is_local && !scene.is_specific() {
+            self.add(hook, "destination", vec![cause::not_local(scene)], String::new());
         } else {
             self.step(hook, "destination", &[Kind::HostIpMissing, Kind::IpvsNotExcluded], local);
         }
         let fine = "no other program's rule takes it before hostport".to_owned();
-        self.step(hook, "other rules", &[Kind::TranslatedBefore], fine);
+        self.step(hook, OTHER_RULES, &[], fine);
     }
 
     /// In hostport's own chains. False if that is where its way ends.
@@ -182,7 +187,12 @@ impl Walk {
             hostport_nft::State::Ours => &[Kind::TableAltered][..],
             _ => &[Kind::RulesetRefused, Kind::TableForeign, Kind::TableMissing],
         };
-        self.step(hook, "table", kinds, format!("{table} is as hostport makes it"));
+        let is_none = facts.state(scene.family) == hostport_nft::State::Missing;
+        if is_none && !self.pool.iter().any(|finding| kinds.contains(&finding.kind)) {
+            self.skip(hook, "table", &format!("there is no {table} yet: nothing is published"));
+        } else {
+            self.step(hook, "table", kinds, format!("{table} is as hostport makes it"));
+        }
         let fine = match facts.settings.is_excluded(scene.to) {
             true => format!("{} is excluded: hostport leaves it alone", scene.to),
             false => format!("{} is not excluded", scene.to),
@@ -207,9 +217,9 @@ impl Walk {
         }
         self.owner(scene, facts);
         let fine = "no program of this host waits on the port as well".to_owned();
-        self.step(hook, "listeners", &[Kind::PortShadowed], fine);
+        self.step(hook, LISTENERS, &[Kind::PortShadowed], fine);
         let endpoint = mapping.endpoint();
-        self.step(hook, "translation", &[], format!("the destination becomes {endpoint}"));
+        self.step(hook, TRANSLATION, &[], format!("the destination becomes {endpoint}"));
         true
     }
 
@@ -241,17 +251,17 @@ impl Walk {
         };
         let name = link.map(|link| link.name.to_string_lossy().into_owned());
         let out = name.as_deref().unwrap_or("a link that is not known");
-        let kinds = [Kind::EndpointLinkDown, Kind::EndpointUnreachable];
+        let kinds = [Kind::EndpointLinkDown, Kind::EndpointUnreachable, Kind::EndpointWithoutRoute];
         self.step("routing", "route", &kinds, format!("{} goes out of {out}", endpoint.ip));
         if scene.origin == Origin::Host {
             let why = "it begins on this host, so it is not forwarded";
             self.skip("forward", "forwarding", why);
-            self.skip("forward", "firewall", why);
+            self.skip("forward", FIREWALL, why);
         } else {
             let kinds = [Kind::ForwardingOff, Kind::LinkForwardingOff];
             self.step("forward", "forwarding", &kinds, "this host forwards it".to_owned());
-            let kinds = [Kind::ForwardDrop, Kind::IptablesLegacy];
-            self.step("forward", "firewall", &kinds, "no forward chain drops it".to_owned());
+            let fine = "no forward chain drops it, nor the answer".to_owned();
+            self.step("forward", FIREWALL, &[Kind::IptablesLegacy], fine);
         }
         let same_link =
             scene.in_link.as_ref().is_some_and(|l| Some(l.index) == link.map(|link| link.index));
@@ -259,12 +269,13 @@ impl Walk {
         let audit = facts.audits.get(&scene.family);
         let bypasses = same_link
             && link.is_some_and(|l| audit.is_some_and(|audit| audit.links.contains(&l.index)));
-        let (kinds, fine): (&[Kind], String) = if scene.to.is_loopback() {
+        let (kinds, fine): (&[Kind], String) = if let Some(source) =
+            facts.source.filter(IpAddr::is_loopback)
+        {
             (
                 &[Kind::LocalhostClosed],
                 format!(
-                    "rewritten to this host's address on {out}: nobody else can answer {}",
-                    scene.to
+                    "rewritten to this host's address on {out}: nobody else can answer {source}"
                 ),
             )
         } else if itself {
@@ -286,28 +297,35 @@ impl Walk {
             let kinds: &[Kind] = if same_link { &[Kind::NeighboursUnanswered] } else { &[] };
             let who =
                 scene.from.map_or_else(|| "the client's address".to_owned(), |ip| ip.to_string());
-            (kinds, format!("{who} stays: the container sees who calls"))
+            (kinds, seen(&who, &self.rewrites))
         };
-        self.step("postrouting", "source", kinds, fine);
+        self.step("postrouting", SOURCE, kinds, fine);
     }
 
     /// At the endpoint.
     fn end(&mut self, scene: &Scene, try_it: bool) {
         let Some(endpoint) = scene.mapping.map(|mapping| mapping.endpoint()) else { return };
         let (hook, name) = ("container", "endpoint");
-        let silent = |walk: &mut Walk, fine| walk.step(hook, name, &[Kind::EndpointSilent], fine);
+        let kinds = [Kind::EndpointSilent, Kind::EndpointMoved];
+        let seen = |finding: &&Finding| kinds.contains(&finding.kind);
+        let is_silent = self.pool.iter().any(|finding| seen(&finding));
+        let silent = |walk: &mut Walk| walk.step(hook, name, &kinds, String::new());
         if !try_it {
-            if self.pool.iter().any(|finding| finding.kind == Kind::EndpointSilent) {
-                return silent(self, String::new());
+            if is_silent {
+                return silent(self);
             }
             return self.skip(hook, name, "whether it answers was not tried: --probe does");
         }
         match probe(endpoint, scene.target.protocol) {
             // A program elsewhere may answer for it, such as in a virtual machine.
             Answer::Yes(what) => self.add(hook, name, Vec::new(), what),
-            Answer::Unknown(what) => silent(self, what),
+            Answer::Unknown(_) | Answer::Untried(_) if is_silent => silent(self),
+            Answer::Unknown(what) => {
+                self.steps.push(Step { hook, name, status: Status::Unsure, what });
+            }
+            Answer::Untried(why) => self.skip(hook, name, &why),
             Answer::No(what) => {
-                let found = self.pool.iter().find(|finding| finding.kind == Kind::EndpointSilent);
+                let found = self.pool.iter().find(seen);
                 let mut cause = found.cloned().map(Cause::from).unwrap_or_else(|| {
                     Cause::new(
                         "endpoint-unanswered",
@@ -341,7 +359,8 @@ fn packet(scene: &Scene) -> String {
         (Origin::Host, None) => "this host itself".to_owned(),
         (Origin::Outside, from) => {
             let who = from.map_or_else(|| "somebody outside".to_owned(), |from| from.to_string());
-            let by = scene.entrance().map(|link| format!(", by {link}"));
+            let probably = if scene.guessed { "probably " } else { "" };
+            let by = scene.entrance().map(|link| format!(", {probably}by {link}"));
             format!("{who}{}", by.unwrap_or_default())
         }
     };
@@ -351,34 +370,28 @@ fn packet(scene: &Scene) -> String {
     format!("A packet to {to}, from {whence}{}", other.unwrap_or_default())
 }
 
-/// All that the doctor finds about this packet.
-fn find(
-    scene: &Scene,
-    facts: &mut Facts,
-    question: &Question,
-    place: &Place,
-) -> Result<Vec<Finding>, CommandError> {
-    let mut findings = doctor::find(facts, &place.state_dir)?;
-    // Told only to whom it concerns.
-    let services = facts.services.contains(&scene.to);
-    findings.retain(|finding| services || finding.kind != Kind::IpvsNotExcluded);
-    for (_, judgement) in firewall::translates(facts, scene.host(), scene.origin, || true) {
-        findings.push(firewall::translated(&judgement, Some(scene.origin), &[scene.host()]));
+/// Who is hidden from the container by others needs no route there.
+fn answered_to_another(pool: &mut Vec<Finding>, rewrites: &[Judgement]) {
+    let hidden = rewrites.iter().any(|judgement| judgement.certain);
+    pool.retain(|finding| !hidden || finding.kind != Kind::EndpointWithoutRoute);
+    let of_route = pool.iter_mut().filter(|finding| finding.kind == Kind::EndpointWithoutRoute);
+    for finding in of_route.filter(|_| !rewrites.is_empty()) {
+        finding.severity = Severity::Warning;
     }
-    let Some(sent) = scene.sent() else { return Ok(findings) };
-    for judgement in firewall::drops(facts, &sent) {
-        findings.push(firewall::dropped(&judgement, &[sent]));
+}
+
+/// Whom the container sees, where hostport itself rewrites nothing.
+fn seen(who: &str, rewrites: &[Judgement]) -> String {
+    let first = rewrites.iter().find(|judgement| judgement.certain).or(rewrites.first());
+    match first {
+        None => format!("{who} stays: the container sees who calls"),
+        Some(Judgement { table, chain, certain: true, by, .. }) => format!(
+            "{who} is rewritten by the chain {chain} of the table {table} ({by}): the container does not \
+             see who calls"
+        ),
+        Some(Judgement { table, chain, by, .. }) => format!(
+            "{who} may be rewritten by the chain {chain} of the table {table} ({by}); if not, the container \
+             sees who calls"
+        ),
     }
-    firewall::legacy(&mut findings);
-    // Of a port on every address, a program on any of them is told, unless one address was named.
-    if question.to.is_none() {
-        facts.mappings = scene.mapping.into_iter().collect();
-    }
-    listeners::find(facts, &mut findings);
-    let other_family = |finding: &Finding| {
-        finding.kind == Kind::IptablesLegacy
-            && finding.what.contains("ip6tables") != (scene.family == Family::Ip6)
-    };
-    findings.retain(|finding| !other_family(finding));
-    Ok(findings)
 }

@@ -1,0 +1,175 @@
+//! Chains of others that are in the way, in words, and the rule that mends it.
+
+use std::collections::BTreeSet;
+
+use hostport_nft::survey::{Deed, Hook, Judgement, Origin, Stage};
+
+use super::facts::several;
+use super::finding::{Finding, Kind, Severity};
+use super::firewall::{Asked, Harm, Met};
+use crate::quote;
+
+pub fn finding(met: &Met, asked: &[Asked]) -> Finding {
+    match met.harm {
+        Harm::Translates => translated(met, asked),
+        Harm::Untracks | Harm::UntracksAnswer => untracked(met, asked),
+        Harm::Drops(_) | Harm::Forward | Harm::Answer => dropped(met, asked),
+    }
+}
+
+fn severity(judgement: &Judgement) -> Severity {
+    if judgement.certain { Severity::Broken } else { Severity::Warning }
+}
+
+fn dropped(met: &Met, asked: &[Asked]) -> Finding {
+    let Judgement { table, chain, certain, by, hook, .. } = &met.judgement;
+    let verb = if *certain { "drops" } else { "may drop" };
+    let deed = match by {
+        Deed::Policy => format!("it is dropped by the policy of {chain}"),
+        Deed::Rule { .. } => format!("it is dropped by {by}"),
+    };
+    let what = match (met.harm, met.origin) {
+        (Harm::Answer, Origin::Outside) => "what containers answer to those who call host ports",
+        (Harm::Answer, Origin::Host) => "what containers answer to this host",
+        (_, Origin::Outside) => "what comes for host ports",
+        (_, Origin::Host) => "what this host itself sends to host ports",
+    };
+    let unsure = (!certain).then_some("some rules there ask for what cannot be told in advance");
+    let mut evidence = vec![deed, several(asked)];
+    evidence.extend(unsure.map(str::to_owned));
+    Finding {
+        kind: if *hook == Hook::Forward { Kind::ForwardDrop } else { Kind::HookDrop },
+        severity: severity(&met.judgement),
+        what: format!("the {hook} chain {chain} of the table {table} {verb} {what}"),
+        evidence,
+        fix: let_through(met, asked),
+    }
+}
+
+/// The rule that lets the packet through, in the words of whom the chain belongs to.
+fn let_through(met: &Met, asked: &[Asked]) -> String {
+    /// Before this priority nothing is known of connections.
+    const CONNTRACK: i32 = -200;
+    let Judgement { table, chain, priority, .. } = &met.judgement;
+    let translated = met.harm != Harm::Drops(Stage::Before) && *priority >= CONNTRACK;
+    if translated {
+        return let_translated_through(table, chain);
+    }
+    if !quote::is_plain(chain) || !quote::is_plain(table) {
+        return "let host ports pass in that chain: nft --handle list ruleset shows it".to_owned();
+    }
+    let protocol = met.asked.host.protocol;
+    let of_one = asked.iter().filter(|asked| asked.host.protocol == protocol);
+    let (ports, side): (BTreeSet<u16>, _) = match met.harm {
+        Harm::Answer => {
+            let mappings = of_one.filter_map(|asked| asked.mapping);
+            (mappings.map(|mapping| mapping.endpoint().port.get()).collect(), "sport")
+        }
+        _ => (of_one.map(|asked| asked.host.port.get()).collect(), "dport"),
+    };
+    let ports = match ports.first().filter(|_| ports.len() == 1) {
+        Some(port) => port.to_string(),
+        None => {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            format!("'{{ {} }}'", ports.join(", "))
+        }
+    };
+    format!("nft insert rule {table} {chain} {protocol} {side} {ports} accept")
+}
+
+fn let_translated_through(table: &str, chain: &str) -> String {
+    let iptables = match (table, chain) {
+        ("ip filter", "FORWARD") => Some("iptables"),
+        ("ip6 filter", "FORWARD") => Some("ip6tables"),
+        _ => None,
+    };
+    match iptables {
+        Some(program) => format!("{program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"),
+        None if !quote::is_plain(chain) || !quote::is_plain(table) => {
+            "let pass what has ct status dnat, in that chain: nft --handle list ruleset shows it"
+                .to_owned()
+        }
+        None => format!("nft insert rule {table} {chain} ct status dnat accept"),
+    }
+}
+
+fn whose(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Host => "connections from this host",
+        Origin::Outside => "connections from outside",
+    }
+}
+
+fn untracked(met: &Met, asked: &[Asked]) -> Finding {
+    let Judgement { table, chain, certain, by, .. } = &met.judgement;
+    let verb = if *certain { "keeps" } else { "may keep" };
+    let whose = match met.harm {
+        Harm::UntracksAnswer => "what containers answer",
+        _ => whose(met.origin),
+    };
+    let lacks = match met.harm {
+        Harm::UntracksAnswer => "it is not translated back",
+        _ => "nothing is translated",
+    };
+    Finding {
+        kind: Kind::NotTracked,
+        severity: severity(&met.judgement),
+        what: format!(
+            "the chain {chain} of the table {table} {verb} {whose} out of connection tracking, \
+             and so {lacks}"
+        ),
+        evidence: vec![format!("{by} has notrack"), several(asked)],
+        fix: without(by, table, "take host ports out of that rule"),
+    }
+}
+
+/// Without a rule, or with what is to be done about it.
+fn without(by: &Deed, table: &str, instead: &str) -> String {
+    match by {
+        Deed::Rule { chain, handle } if quote::is_plain(chain) && quote::is_plain(table) => {
+            format!("{instead}, or: nft delete rule {table} {chain} handle {handle}")
+        }
+        _ => format!("{instead}: nft --handle list ruleset shows it"),
+    }
+}
+
+fn translated(met: &Met, asked: &[Asked]) -> Finding {
+    let Judgement { table, chain, certain, by, priority, .. } = &met.judgement;
+    let verb = if *certain { "translates" } else { "may translate" };
+    let whose = whose(met.origin);
+    let hosts = asked.iter().map(|asked| asked.host);
+    let mut evidence = vec![format!("{by}, priority {priority}"), several(hosts)];
+    if !certain {
+        evidence.push(
+            "it is not certain: rules there ask for what cannot be told in advance, or the chain has \
+             hostport's own priority, and the kernel asks the younger one first"
+                .to_owned(),
+        );
+    }
+    Finding {
+        kind: Kind::TranslatedBefore,
+        severity: severity(&met.judgement),
+        what: format!(
+            "the chain {chain} of the table {table} {verb} {whose} to published ports first"
+        ),
+        evidence,
+        fix: without(by, table, "take the port from whoever published it there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_is_in_the_words_of_whom_the_chain_belongs_to() {
+        assert_eq!(
+            let_translated_through("inet filter", "forward"),
+            "nft insert rule inet filter forward ct status dnat accept"
+        );
+        assert_eq!(
+            let_translated_through("ip6 filter", "FORWARD"),
+            "ip6tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"
+        );
+    }
+}

@@ -1,0 +1,363 @@
+//! The base chains of others that decide on a packet, hook by hook.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::fate::{Fate, Rules};
+use super::object::BaseObject;
+use super::packet::Passing;
+use super::{ChainName, Deed, FAMILIES, Hook, INET, Judgement, Origin, Packet, Survey};
+use crate::{Family, TableName};
+
+/// `enum nf_ip_hook_priorities`: where connection tracking begins, and where hostport's own nat chains on
+/// prerouting and output are.
+const CONNTRACK: i32 = -200;
+const DSTNAT: i32 = -100;
+
+/// How far a packet is on its way to a container.
+///
+/// ```
+/// use hostport_nft::survey::Stage;
+///
+/// // What comes before hostport's own chains sees the destination that the client named.
+/// assert_ne!(Stage::Before, Stage::After);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// In prerouting or output, before its destination is translated.
+    Before,
+    /// In the same hook, when that is done.
+    After,
+    /// In postrouting.
+    Leaving,
+}
+
+impl Survey {
+    /// The forward chains that drop a packet.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::survey::{Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// for judgement in Survey::read()?.dropping(packet) {
+    ///     let drops = if judgement.certain { "drops" } else { "may drop" };
+    ///     println!("{} {} {drops} it: {}", judgement.table, judgement.chain, judgement.by);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dropping(&mut self, packet: &Packet) -> Vec<Judgement> {
+        self.stopping(Hook::Forward, &Passing::first(packet), None, |_| true)
+    }
+
+    /// The chains that drop the answer to a packet, which is described as in the forward hook: with its
+    /// translated destination. The answer comes by prerouting; then it is passed on, or is for this host.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::TableName;
+    /// # use hostport_nft::survey::{Origin, Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// let mut survey = Survey::read()?;
+    /// for judgement in survey.dropping_answer(packet, Origin::Outside, &TableName::default()) {
+    ///     println!("{} {} drops the answer", judgement.table, judgement.chain);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dropping_answer(
+        &mut self,
+        packet: &Packet,
+        origin: Origin,
+        own: &TableName,
+    ) -> Vec<Judgement> {
+        let mut judgements = self.stopping_answer(&Passing::answer(packet), origin, own);
+        // Of a client that is not known, a rule for some others' addresses is of no matter.
+        if packet.source.is_none() && judgements.iter().any(|judgement| !judgement.certain) {
+            let somebody = Packet { source: Some(somebody(packet.family)), ..packet.clone() };
+            let theirs = self.stopping_answer(&Passing::answer(&somebody), origin, own);
+            judgements.retain(|judgement| {
+                let same = |other: &Judgement| {
+                    (&other.table, &other.chain) == (&judgement.table, &judgement.chain)
+                };
+                judgement.certain || theirs.iter().any(same)
+            });
+        }
+        judgements
+    }
+
+    fn stopping_answer(
+        &mut self,
+        answer: &Passing,
+        origin: Origin,
+        own: &TableName,
+    ) -> Vec<Judgement> {
+        let untracked = answer.clone().untracked();
+        let own = Some(own);
+        let early = |base: &BaseObject| base.priority < CONNTRACK;
+        let mut judgements = self.stopping(Hook::Prerouting, &untracked, own, early);
+        judgements.extend(self.stopping(Hook::Prerouting, answer, own, |base| !early(base)));
+        let rest = match origin {
+            Origin::Outside => &[Hook::Forward, Hook::Postrouting][..],
+            Origin::Host => &[Hook::Input],
+        };
+        for hook in rest {
+            judgements.extend(self.stopping(*hook, answer, own, |_| true));
+        }
+        judgements
+    }
+
+    /// The chains of others, but for the forward hook's, that drop a packet at a stage of its way, as it is
+    /// there: [`Stage::Before`] with the destination that the client named.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::TableName;
+    /// # use hostport_nft::survey::{Origin, Packet, Stage, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// let (origin, own) = (Origin::Outside, TableName::default());
+    /// for judgement in Survey::read()?.dropping_at(Stage::Before, packet, origin, &own) {
+    ///     println!("{} {} drops it in {}", judgement.table, judgement.chain, judgement.hook);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dropping_at(
+        &mut self,
+        stage: Stage,
+        packet: &Packet,
+        origin: Origin,
+        own: &TableName,
+    ) -> Vec<Judgement> {
+        let packet = Passing::first(packet);
+        let hook = first_hook(origin);
+        let early = |base: &BaseObject| base.priority < CONNTRACK;
+        let before = |base: &BaseObject| base.priority <= DSTNAT;
+        match stage {
+            Stage::Before => {
+                let untracked = packet.clone().untracked();
+                let mut judgements = self.stopping(hook, &untracked, Some(own), early);
+                let middle = |base: &BaseObject| !early(base) && before(base);
+                judgements.extend(self.stopping(hook, &packet, Some(own), middle));
+                for (name, base, first) in self.nat_before(packet.family, hook, own) {
+                    let fate = self.fate(&name, &packet);
+                    let goes_on = fate.left || fate.accepted || fate.translated.is_some();
+                    let dropped = fate.dropped;
+                    judgements
+                        .extend(dropped.map(|by| judgement(name, &base, first && !goes_on, by)));
+                }
+                judgements
+            }
+            Stage::After => self.stopping(hook, &packet, Some(own), |base| !before(base)),
+            Stage::Leaving => self.stopping(Hook::Postrouting, &packet, Some(own), |_| true),
+        }
+    }
+
+    /// The chains that take a packet out of connection tracking, without which nothing is translated.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::survey::{Origin, Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// for judgement in Survey::read()?.untracking(packet, Origin::Outside) {
+    ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn untracking(&mut self, packet: &Packet, origin: Origin) -> Vec<Judgement> {
+        self.untracking_at(first_hook(origin), &Passing::first(packet).untracked())
+    }
+
+    /// The chains that take the answer to a packet out of connection tracking, so that it is not translated
+    /// back. The packet is described as in [`Survey::dropping_answer`].
+    ///
+    /// ```no_run
+    /// # use hostport_nft::survey::{Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// for judgement in Survey::read()?.untracking_answer(packet) {
+    ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn untracking_answer(&mut self, packet: &Packet) -> Vec<Judgement> {
+        let answer = Passing::answer(packet).untracked();
+        let mut judgements = self.untracking_at(Hook::Prerouting, &answer);
+        // Of a client that is not known, a rule for some others' addresses is of no matter.
+        judgements.retain(|judgement| judgement.certain || packet.source.is_some());
+        judgements
+    }
+
+    fn untracking_at(&mut self, hook: Hook, packet: &Passing) -> Vec<Judgement> {
+        let mut judgements = Vec::new();
+        for (name, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
+            if base.priority >= CONNTRACK {
+                continue;
+            }
+            let untracked = self.fate(&name, packet).untracked;
+            judgements.extend(untracked.map(|(by, certain)| judgement(name, &base, certain, by)));
+        }
+        judgements
+    }
+
+    /// The nat chains of others that translate a packet's destination, and come before hostport's own
+    /// or may do so.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::TableName;
+    /// # use hostport_nft::survey::{Origin, Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// let mut survey = Survey::read()?;
+    /// for judgement in survey.translating(packet, Origin::Outside, &TableName::default()) {
+    ///     println!("{} {} comes first", judgement.table, judgement.chain);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn translating(
+        &mut self,
+        packet: &Packet,
+        origin: Origin,
+        own: &TableName,
+    ) -> Vec<Judgement> {
+        let packet = Passing::first(packet);
+        let mut judgements = Vec::new();
+        for (name, base, first) in self.nat_before(packet.family, first_hook(origin), own) {
+            let fate = self.fate(&name, &packet);
+            let Some((by, to)) = fate.translated else { continue };
+            let certain = first && !fate.accepted && !fate.left && fate.dropped.is_none();
+            judgements.push(Judgement { to, ..judgement(name, &base, certain, by) });
+        }
+        judgements
+    }
+
+    /// The nat chains of others that rewrite the source of a packet which leaves to a container.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::TableName;
+    /// # use hostport_nft::survey::{Packet, Survey};
+    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// for judgement in Survey::read()?.rewriting(packet, &TableName::default()) {
+    ///     println!("{} {} hides the client", judgement.table, judgement.chain);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rewriting(&mut self, packet: &Packet, own: &TableName) -> Vec<Judgement> {
+        let packet = Passing::first(packet);
+        let mut judgements = Vec::new();
+        for (name, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
+            if is_own(&name, own) {
+                continue;
+            }
+            let fate = self.fate(&name, &packet);
+            let certain = !fate.accepted && !fate.left && fate.dropped.is_none();
+            judgements.extend(fate.rewritten.map(|by| judgement(name, &base, certain, by)));
+        }
+        judgements
+    }
+
+    /// The chains of a hook that are not nat chains, and drop a packet.
+    fn stopping(
+        &mut self,
+        hook: Hook,
+        packet: &Passing,
+        own: Option<&TableName>,
+        wanted: impl Fn(&BaseObject) -> bool,
+    ) -> Vec<Judgement> {
+        let mut judgements = Vec::new();
+        for (name, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
+            if !wanted(&base) || own.is_some_and(|own| is_own(&name, own)) {
+                continue;
+            }
+            let mut fate = self.fate(&name, packet);
+            if std::mem::take(&mut fate.left) {
+                match base.drops {
+                    true => fate.dropped = fate.dropped.take().or(Some(Deed::Policy)),
+                    false => fate.accepted = true,
+                }
+            }
+            let certain = !fate.accepted && fate.translated.is_none() && fate.rewritten.is_none();
+            judgements.extend(fate.dropped.map(|by| judgement(name, &base, certain, by)));
+        }
+        judgements
+    }
+
+    /// The nat chains of others that come before hostport's own, and whether that is certain: of chains with
+    /// one priority, the kernel calls the younger one first (nf_hook_entries_grow). A chain is not older
+    /// than its table.
+    fn nat_before(
+        &self,
+        family: Family,
+        hook: Hook,
+        own: &TableName,
+    ) -> Vec<(ChainName, BaseObject, bool)> {
+        let number = u8::from(crate::message::protocol_family(family));
+        let ours = self.tables.get(&(number, own.to_string())).map(|table| table.handle);
+        let chains = self.base_chains(family, hook, &["nat"]).into_iter();
+        chains
+            .filter(|(name, base)| base.priority <= DSTNAT && !is_own(name, own))
+            .map(|(name, base)| {
+                let handle = self.tables.get(&(name.0, name.1.clone())).map_or(0, |t| t.handle);
+                let first = base.priority < DSTNAT || ours.is_none_or(|ours| ours < handle);
+                (name, base, first)
+            })
+            .collect()
+    }
+
+    fn base_chains(
+        &self,
+        family: Family,
+        hook: Hook,
+        kinds: &[&str],
+    ) -> Vec<(ChainName, BaseObject)> {
+        let family = u8::from(crate::message::protocol_family(family));
+        let asked = |(name, base): &&(ChainName, BaseObject)| {
+            (name.0 == family || name.0 == INET)
+                && base.hook == hook as u32
+                && kinds.contains(&base.kind.as_str())
+        };
+        self.bases.iter().filter(asked).cloned().collect()
+    }
+
+    /// What becomes of a packet in a chain.
+    fn fate(&mut self, name: &ChainName, packet: &Passing) -> Fate {
+        let Survey { chains, elements, .. } = self;
+        Rules { chains, elements, memory: BTreeMap::new() }.fate(name, packet, 0)
+    }
+}
+
+/// Someone in the Internet, for anybody there: an address that is none of a private network or for documents.
+fn somebody(family: Family) -> IpAddr {
+    match family {
+        Family::Ip => Ipv4Addr::new(9, 87, 65, 43).into(),
+        Family::Ip6 => Ipv6Addr::new(0x2a00, 0x9876, 0, 0, 0, 0, 0, 0x5432).into(),
+    }
+}
+
+fn first_hook(origin: Origin) -> Hook {
+    match origin {
+        Origin::Outside => Hook::Prerouting,
+        Origin::Host => Hook::Output,
+    }
+}
+
+/// A table of our name in the family inet is not ours.
+fn is_own((family, table, _): &ChainName, own: &TableName) -> bool {
+    *family != INET && table == own.as_str()
+}
+
+fn judgement(
+    (family, table, chain): ChainName,
+    base: &BaseObject,
+    certain: bool,
+    by: Deed,
+) -> Judgement {
+    let family = FAMILIES.iter().find(|(number, _)| *number == family).map_or("", |f| f.1);
+    let hook = match base.hook {
+        0 => Hook::Prerouting,
+        1 => Hook::Input,
+        2 => Hook::Forward,
+        3 => Hook::Output,
+        _ => Hook::Postrouting,
+    };
+    let table = format!("{family} {table}");
+    Judgement { table, chain, hook, priority: base.priority, certain, by, to: None }
+}

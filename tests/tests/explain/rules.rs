@@ -1,0 +1,302 @@
+//! Rules of others, of each hook and either direction: what explain says, the doctor says, and real packets do.
+
+use std::time::Duration;
+
+use hostport_tests::doctor::Ground;
+use hostport_tests::hook::{Bundle, hostport};
+use hostport_tests::lab::{Client, NODE4, NODE4_SECOND, tcp};
+
+use crate::ground::{Said, explain};
+
+const CLIENT: [&str; 5] = ["9000", "--from", "192.0.2.2", "--to", "192.0.2.1"];
+
+fn reaches(ground: &Ground) -> bool {
+    let client = Client::new(ground.lab.client()).timeout(Duration::from_millis(300));
+    client.tcp((NODE4, 9000)).is_ok()
+}
+
+/// Rules with which nothing comes through: explain says so of a client's packet, first of all things and by a step
+/// of this name, and nothing is in the way behind its fix.
+#[track_caller]
+fn stops(rules: &str, kind: &str, step: &str) -> Said {
+    let ground = Ground::new();
+    ground.node().nft(rules);
+    assert!(!reaches(&ground), "{rules}");
+    let said = explain(ground.node(), &CLIENT);
+    let cause = &said.report["causes"][0];
+    assert_eq!((&cause["kind"], &cause["certain"]), (&kind.into(), &true.into()), "{said:#?}");
+    assert!(said.step(step).starts_with("blocked "), "{said:#?}");
+    assert!(ground.doctor().kinds().contains(&kind), "{rules}: {:#?}", ground.doctor());
+    let fix = cause["fix"].as_str().unwrap();
+    let fix = fix.split_once(", or: ").map_or(fix, |(_, command)| command);
+    let mut fix = serde_json::json!({ "fix": fix });
+    // Of a chain that drops one direction by each of two rules, one is told at a time.
+    for _ in 0..3 {
+        ground.mend(&fix);
+        let now = explain(ground.node(), &CLIENT);
+        match now.report["causes"].as_array().unwrap().first() {
+            Some(next) => fix = next.clone(),
+            None => break,
+        }
+    }
+    assert!(reaches(&ground), "{rules}: {said:#?}");
+    explain(ground.node(), &CLIENT).expect_open();
+    said
+}
+
+/// Rules that let everything through: neither explain nor the doctor says anything against it.
+#[track_caller]
+fn passes(rules: &str) {
+    let ground = Ground::new();
+    ground.node().nft(rules);
+    assert!(reaches(&ground), "{rules}");
+    explain(ground.node(), &CLIENT).expect_open();
+    assert_eq!(ground.doctor().kinds(), [""; 0], "{rules}");
+}
+
+fn chain(kind: &str, hook: &str, priority: i32, policy: &str, rules: &str) -> String {
+    format!(
+        "table inet own {{ chain some {{ type {kind} hook {hook} priority {priority}; policy {policy};
+            {rules}; }}; }}"
+    )
+}
+
+#[test]
+fn an_answer_that_a_forward_chain_drops() {
+    for (policy, rules) in [
+        ("drop", "tcp dport 8080 accept"),
+        ("drop", "iifname uplink0 oifname br0 ct state new accept; iifname transit0 accept"),
+        ("accept", "iifname br0 drop"),
+        ("accept", "ct state established drop"),
+        ("accept", "ct direction reply drop"),
+        ("accept", "tcp sport 8080 drop"),
+        ("accept", "tcp flags & (syn | ack) == syn | ack drop"),
+    ] {
+        let said = stops(&chain("filter", "forward", 0, policy, rules), "forward-drop", "firewall");
+        assert!(said.conclusion().contains("throws the container's answer away"), "{said:#?}");
+        assert!(said.step("firewall").contains("what containers answer"), "{said:#?}");
+    }
+}
+
+#[test]
+fn a_forward_chain_that_lets_answers_through() {
+    for rules in [
+        "ct state established,related accept; tcp dport 8080 accept",
+        "ct status dnat accept",
+        "ct direction reply accept; oifname br0 accept",
+        "tcp dport { 22, 8080 } accept; tcp sport 8080 tcp dport 32768-65535 accept",
+        "ct state vmap { established : accept, related : accept, new : accept }",
+    ] {
+        passes(&chain("filter", "forward", 0, "drop", rules));
+    }
+    passes(&chain("filter", "forward", 0, "accept", "tcp dport 22 drop; ct state invalid drop"));
+}
+
+#[test]
+fn a_chain_of_another_hook_that_drops() {
+    for (kind, hook, priority, rules, step) in [
+        ("filter", "prerouting", -300, "tcp dport 9000 drop", "other rules"),
+        (
+            "filter",
+            "prerouting",
+            -150,
+            "ip daddr 192.0.2.1 tcp dport 9000 ct state new drop",
+            "other rules",
+        ),
+        ("nat", "prerouting", -110, "tcp dport 9000 drop", "other rules"),
+        ("filter", "prerouting", -50, "tcp dport 8080 ct status dnat drop", "translation"),
+        ("filter", "postrouting", 0, "oifname br0 tcp dport 8080 drop", "source"),
+        ("filter", "postrouting", 0, "oifname != br0 ct direction reply drop", "firewall"),
+        ("filter", "prerouting", -300, "iifname br0 tcp sport 8080 drop", "firewall"),
+    ] {
+        stops(&chain(kind, hook, priority, "accept", rules), "hook-drop", step);
+    }
+    stops(
+        &chain("filter", "prerouting", -300, "drop", "iifname br0 accept"),
+        "hook-drop",
+        "other rules",
+    );
+}
+
+#[test]
+fn a_chain_of_another_hook_that_lets_through() {
+    for (hook, priority, rules) in [
+        // Before connection tracking there is no state but invalid.
+        ("prerouting", -300, "ct state new drop; ct direction original drop"),
+        ("prerouting", -300, "tcp dport 8080 drop"),
+        ("prerouting", -150, "ct state invalid drop; ct status snat drop"),
+        ("prerouting", -50, "tcp dport 9000 drop; fib daddr type local tcp dport 8080 drop"),
+        ("prerouting", -300, "fib saddr . iif oif missing drop"),
+        ("postrouting", 0, "tcp dport 9000 drop; iifname br0 oifname br0 drop"),
+    ] {
+        passes(&chain("filter", hook, priority, "accept", rules));
+    }
+}
+
+#[test]
+fn what_this_host_sends_and_an_output_chain_drops() {
+    let ground = Ground::new();
+    ground.node().nft(&chain("filter", "output", 0, "accept", "oifname lo ct status dnat drop"));
+    assert!(tcp(ground.node(), (NODE4, 9000)).is_err());
+    assert!(reaches(&ground));
+    let said = explain(ground.node(), &["9000", "--from", "192.0.2.1", "--to", "192.0.2.1"]);
+    assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
+    explain(ground.node(), &CLIENT).expect_open();
+    let finding = ground.doctor().only("hook-drop");
+    assert!(
+        finding["what"].as_str().unwrap().contains("what this host itself sends"),
+        "{finding:#}"
+    );
+    ground.mend(&finding);
+    assert_eq!(tcp(ground.node(), (NODE4, 9000)).unwrap().server, "web");
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+#[test]
+fn an_answer_to_this_host_that_an_input_chain_drops() {
+    let ground = Ground::new();
+    ground.node().nft(&chain(
+        "filter",
+        "input",
+        0,
+        "drop",
+        "iifname lo accept; iifname uplink0 accept",
+    ));
+    assert!(
+        Client::new(ground.node()).timeout(Duration::from_millis(300)).tcp((NODE4, 9000)).is_err()
+    );
+    assert!(reaches(&ground));
+    let said = explain(ground.node(), &["9000", "--from", "192.0.2.1", "--to", "192.0.2.1"]);
+    assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
+    explain(ground.node(), &CLIENT).expect_open();
+    ground.mend(&said.report["causes"][0]);
+    assert_eq!(tcp(ground.node(), (NODE4, 9000)).unwrap().server, "web");
+}
+
+#[test]
+fn what_is_kept_from_connection_tracking_is_never_translated() {
+    let said = stops(
+        &chain("filter", "prerouting", -300, "accept", "tcp dport 9000 notrack"),
+        "not-tracked",
+        "other rules",
+    );
+    assert!(said.conclusion().contains("keeps the packet from being translated"), "{said:#?}");
+    let said = stops(
+        &chain("filter", "prerouting", -300, "accept", "iifname br0 tcp sport 8080 notrack"),
+        "not-tracked",
+        "firewall",
+    );
+    assert!(said.conclusion().contains("from being translated back"), "{said:#?}");
+    let unsure = Ground::new();
+    unsure.node().nft(&chain(
+        "filter",
+        "prerouting",
+        -300,
+        "accept",
+        "ip saddr 203.0.113.0/24 notrack",
+    ));
+    explain(unsure.node(), &CLIENT).expect_open();
+    assert_eq!(unsure.doctor().only("not-tracked")["severity"], "warning");
+}
+
+/// A quota that is used up, or a limit, lets the packet go on to the next rule.
+#[test]
+fn what_an_object_or_an_element_counts_may_be_used_up() {
+    for (objects, rule) in [
+        ("quota none { over 0 bytes }", "tcp dport 8080 quota name \"none\" drop"),
+        (
+            "limit few { rate 100/second }",
+            "tcp dport 8080 limit name \"few\" accept; tcp dport 8080 drop",
+        ),
+        (
+            "set few { type inet_service; size 16; limit rate 100/second; elements = { 8080 limit rate 100/second } }",
+            "tcp dport @few accept; tcp dport 8080 drop",
+        ),
+    ] {
+        let ground = Ground::new();
+        ground.node().nft(&format!(
+            "table inet own {{ {objects}
+                chain some {{ type filter hook forward priority 0; policy accept; {rule}; }}; }}"
+        ));
+        let said = explain(ground.node(), &CLIENT);
+        assert_eq!(said.causes(), ["forward-drop"], "{rule}: {said:#?}");
+        assert!(said.step("firewall").starts_with("unsure "), "{rule}: {said:#?}");
+    }
+}
+
+#[test]
+fn a_missing_element_of_a_wildcard_is_not_in_the_way_of_a_packet_for_a_specific_address() {
+    let ground = Ground::new();
+    let other = ground.lab.pod("other");
+    let _servers = other.serve(8080);
+    let bundle = Bundle::of(&other).named("other");
+    bundle.annotation("io.hostport.ports", "192.0.2.3:9000:8080").start(ground.node());
+    ground.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
+    assert_eq!(tcp(ground.lab.client(), (NODE4_SECOND, 9000)).unwrap().server, "other");
+    explain(ground.node(), &["9000", "--to", "192.0.2.3"]).expect_open();
+    assert_eq!(explain(ground.node(), &["9000", "--to", "192.0.2.1"]).causes()[0], "port-missing");
+}
+
+#[test]
+fn who_leads_the_port_to_the_same_container_takes_it_from_nobody() {
+    let ground = Ground::new();
+    let same = |port: u16| {
+        format!(
+            "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat - 10;
+                tcp dport 9000 dnat to {}:{port}; }}; }}",
+            ground.web.ipv4()
+        )
+    };
+    ground.node().nft(&same(8080));
+    assert!(reaches(&ground));
+    explain(ground.node(), &CLIENT).expect_open();
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+    ground.node().nft("delete table ip other");
+    ground.node().nft(&same(8081));
+    assert_eq!(explain(ground.node(), &CLIENT).causes(), ["translated-before"]);
+}
+
+#[test]
+fn a_source_that_others_rewrite() {
+    let ground = Ground::new();
+    let masquerade = |rule: &str| {
+        ground.node().nft(&format!(
+            "table ip other {{ chain post {{ type nat hook postrouting priority srcnat; {rule} masquerade; }}; }}"
+        ));
+    };
+    masquerade("oifname br0");
+    let answer = tcp(ground.lab.client(), (NODE4, 9000)).unwrap();
+    assert_ne!(answer.peer, std::net::IpAddr::from([192, 0, 2, 2]));
+    let said = explain(ground.node(), &CLIENT).expect_open();
+    assert!(
+        said.step("source").contains("is rewritten by the chain post of the table ip other"),
+        "{said:#?}"
+    );
+    ground.node().nft("delete table ip other");
+    masquerade("meta mark 1");
+    let said = explain(ground.node(), &CLIENT).expect_open();
+    assert!(said.step("source").contains("may be rewritten by the chain post"), "{said:#?}");
+    ground.node().nft("delete table ip other");
+    masquerade("ip saddr 10.85.0.0/16 oifname != br0");
+    assert!(explain(ground.node(), &CLIENT).step("source").contains("192.0.2.2 stays"));
+}
+
+/// Of two chains with one priority the younger comes first: than our table of the packet's own family.
+#[test]
+fn a_chain_of_both_families_is_compared_with_our_table_of_the_packets_own() {
+    let ground = Ground::new();
+    let other = ground.lab.pod("other");
+    let _servers = other.serve(8080);
+    ground.node().nft("delete table ip6 hostport");
+    ground.node().nft(&format!(
+        "table inet other {{ chain pre {{ type nat hook prerouting priority dstnat;
+            tcp dport 9000 dnat ip to {}:8080; }}; }}",
+        other.ipv4()
+    ));
+    // That makes our table of IPv6 the youngest.
+    hostport(ground.node(), &["restore"]).expect_success();
+    assert_eq!(tcp(ground.lab.client(), (NODE4, 9000)).unwrap().server, "other");
+    let said = explain(ground.node(), &CLIENT);
+    assert_eq!(said.causes(), ["translated-before"], "{said:#?}");
+    assert_eq!(said.report["reachable"], false, "{said:#?}");
+}
