@@ -21,7 +21,7 @@ pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
         .flat_map(|audit| &audit.ports)
         .map(|published| (published.mapping.host(), published))
         .collect();
-    missing(facts, look, &entries, &published, findings);
+    missing(facts, look, &published, findings);
     unknown(facts, folder, &entries, &published, findings);
     dead(facts, &entries, &published, findings);
     hairpins(facts, &entries, &published, findings);
@@ -31,10 +31,17 @@ pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
 fn missing(
     facts: &Facts,
     look: &Look,
-    entries: &BTreeMap<&OwnerId, &Entry>,
     published: &BTreeMap<HostPort, &Published>,
     findings: &mut Vec<Finding>,
 ) {
+    let asks = |entry: &'_ Entry| -> Vec<(OwnerId, Mapping)> {
+        entry.mappings.iter().map(|mapping| (entry.owner.clone(), *mapping)).collect()
+    };
+    let asked: BTreeSet<(OwnerId, Mapping)> = look.entries.iter().flat_map(asks).collect();
+    // Of a container and its pod, either may have it.
+    let shared = |there: &Published| {
+        there.owner.clone().is_some_and(|owner| asked.contains(&(owner, there.mapping)))
+    };
     let mut living: Vec<Entry> = look.entries.iter().filter(|e| !e.is_dead()).cloned().collect();
     // The latest first, as at a restore.
     living.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
@@ -44,8 +51,7 @@ fn missing(
             continue; // The whole table is missing, which is told by itself.
         }
         let lack = match published.get(&mapping.host()) {
-            // Of a container and its pod, either may have it.
-            Some(there) if there.mapping == mapping && shares(entries, there, mapping) => continue,
+            Some(there) if there.mapping == mapping && shared(there) => continue,
             Some(there) => {
                 format!("{mapping}: it leads to {}{}", there.mapping.endpoint(), of(there))
             }
@@ -68,11 +74,6 @@ fn missing(
 
 fn ports_are(count: usize) -> String {
     format!("{} {}", ports(count), if count == 1 { "is" } else { "are" })
-}
-
-fn shares(entries: &BTreeMap<&OwnerId, &Entry>, there: &Published, mapping: Mapping) -> bool {
-    let entry = there.owner.as_ref().and_then(|owner| entries.get(owner));
-    entry.is_some_and(|entry| entry.mappings.contains(&mapping))
 }
 
 fn of(published: &Published) -> String {
@@ -98,11 +99,14 @@ fn unknown(
 ) {
     // Where there is no journal at all, the owners are of no matter.
     let none = !folder.exists();
+    let had = |(owner, entry): (&&OwnerId, &&Entry)| -> Vec<(OwnerId, HostPort)> {
+        entry.flows().map(|mapping| ((*owner).clone(), mapping.host())).collect()
+    };
+    let known: BTreeSet<(OwnerId, HostPort)> = entries.iter().flat_map(had).collect();
     let mut unknown: BTreeMap<(Family, Option<&OwnerId>), Vec<Mapping>> = BTreeMap::new();
     for (host, there) in published {
         let owner = there.owner.as_ref();
-        let entry = owner.and_then(|owner| entries.get(owner));
-        if entry.is_none_or(|entry| entry.flows().all(|mapping| mapping.host() != *host)) {
+        if !owner.is_some_and(|owner| known.contains(&(owner.clone(), *host))) {
             unknown.entry((host.family(), owner)).or_default().push(there.mapping);
         }
     }
