@@ -114,7 +114,7 @@ impl Entry {
     /// The entry of an owner that comes back, and had another one before.
     pub fn instead_of(&self, former: &Entry) -> Self {
         let mut entry = self.clone();
-        let has: BTreeSet<&Mapping> = self.mappings.iter().collect();
+        let has: BTreeSet<Mapping> = self.mappings.iter().copied().collect();
         let gone = former.flows().filter(|mapping| !has.contains(mapping));
         entry.lost = gone.collect::<BTreeSet<Mapping>>().into_iter().collect();
         entry

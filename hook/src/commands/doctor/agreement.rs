@@ -34,13 +34,14 @@ fn missing(
     published: &BTreeMap<HostPort, &Published>,
     findings: &mut Vec<Finding>,
 ) {
-    let asks = |entry: &'_ Entry| -> Vec<(OwnerId, Mapping)> {
-        entry.mappings.iter().map(|mapping| (entry.owner.clone(), *mapping)).collect()
-    };
-    let asked: BTreeSet<(OwnerId, Mapping)> = look.entries.iter().flat_map(asks).collect();
+    let mut asked: BTreeMap<&OwnerId, BTreeSet<Mapping>> = BTreeMap::new();
+    for entry in &look.entries {
+        asked.insert(&entry.owner, entry.mappings.iter().copied().collect());
+    }
     // Of a container and its pod, either may have it.
     let shared = |there: &Published| {
-        there.owner.clone().is_some_and(|owner| asked.contains(&(owner, there.mapping)))
+        let asked = there.owner.as_ref().and_then(|owner| asked.get(owner));
+        asked.is_some_and(|asked| asked.contains(&there.mapping))
     };
     let mut living: Vec<Entry> = look.entries.iter().filter(|e| !e.is_dead()).cloned().collect();
     // The latest first, as at a restore.
@@ -99,14 +100,15 @@ fn unknown(
 ) {
     // Where there is no journal at all, the owners are of no matter.
     let none = !folder.exists();
-    let had = |(owner, entry): (&&OwnerId, &&Entry)| -> Vec<(OwnerId, HostPort)> {
-        entry.flows().map(|mapping| ((*owner).clone(), mapping.host())).collect()
-    };
-    let known: BTreeSet<(OwnerId, HostPort)> = entries.iter().flat_map(had).collect();
+    let mut known: BTreeMap<&OwnerId, BTreeSet<HostPort>> = BTreeMap::new();
+    for (owner, entry) in entries {
+        known.insert(owner, entry.host_ports());
+    }
     let mut unknown: BTreeMap<(Family, Option<&OwnerId>), Vec<Mapping>> = BTreeMap::new();
     for (host, there) in published {
         let owner = there.owner.as_ref();
-        if !owner.is_some_and(|owner| known.contains(&(owner.clone(), *host))) {
+        let known = owner.and_then(|owner| known.get(owner));
+        if !known.is_some_and(|known| known.contains(host)) {
             unknown.entry((host.family(), owner)).or_default().push(there.mapping);
         }
     }

@@ -148,8 +148,10 @@ impl Facts {
         let asked = asked.flat_map(|e| e.mappings.iter().map(|mapping| (*mapping, &e.owner)));
         let published = self.audits.values().flat_map(|audit| &audit.ports);
         let published = published.filter_map(|p| Some((p.mapping, p.owner.as_ref()?)));
+        let mut owners = BTreeMap::new();
         // The later of two counts.
-        asked.chain(published).collect()
+        owners.extend(asked.chain(published));
+        owners
     }
 
     /// The families that something is published in, or should be.

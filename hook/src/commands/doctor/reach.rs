@@ -82,7 +82,7 @@ fn localhost(facts: &Facts, findings: &mut Vec<Finding>) {
     let links = facts.links(Family::Ip).into_values();
     let shut =
         |link: &&OutLink| link::ipv4_setting(&link.name, "route_localnet").is_ok_and(|open| !open);
-    let shut: BTreeSet<&OsStr> = links.filter(shut).map(|link| link.name.as_os_str()).collect();
+    let shut: Vec<&OsStr> = links.filter(shut).map(|link| link.name.as_os_str()).collect();
     let mut closed: BTreeMap<&OsStr, BTreeSet<String>> = BTreeMap::new();
     for mapping in &facts.mappings {
         let host_ip = mapping.host().host_ip;
@@ -93,7 +93,7 @@ fn localhost(facts: &Facts, findings: &mut Vec<Finding>) {
             None => host_ip.is_unspecified() || host_ip.is_loopback(),
         };
         let leads = mapping.family() == Family::Ip && own && facts.state(Family::Ip) == State::Ours;
-        if leads && shut.contains(link.name.as_os_str()) {
+        if leads && shut.contains(&link.name.as_os_str()) {
             closed.entry(&link.name).or_default().insert(mapping.to_string());
         }
     }

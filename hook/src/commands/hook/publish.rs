@@ -105,7 +105,7 @@ fn claims(wanted: &Wanted, pod: &Pod, settings: &Settings) -> Result<Vec<Claim>,
 fn leave_to_pod(journal: &Journal, publication: &mut Publication) -> Result<(), HookError> {
     let Some(pod) = &publication.pod else { return Ok(()) };
     let Some(entry) = journal.read(pod)?.filter(|entry| !entry.is_dead()) else { return Ok(()) };
-    let has: BTreeSet<&Mapping> = entry.mappings.iter().collect();
+    let has: BTreeSet<Mapping> = entry.mappings.iter().copied().collect();
     for claim in &mut publication.claims {
         if has.contains(&claim.mapping) {
             claim.owner = pod.clone();
