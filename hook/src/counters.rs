@@ -2,8 +2,8 @@
 //!
 //! Counting must never fail or hold up what is counted. So nobody waits for the lock longer than a few
 //! milliseconds (what does not get it then is not counted), nothing is synced (the folder is usually in
-//! memory, and a reboot begins anew), and no error is told. A file that is damaged begins anew; one of a later version, and whatever else is no
-//! file of ours, is left alone.
+//! memory, and a reboot begins anew), and no error is told. A file that is damaged begins anew; one of a
+//! later version, and whatever else is no file of ours, is left alone.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

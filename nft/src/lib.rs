@@ -102,6 +102,8 @@ mod mapping;
 mod message;
 #[cfg(feature = "nftnl")]
 mod nlmsg;
+mod owner;
+mod port;
 mod probe;
 mod publish;
 mod removals;
@@ -118,11 +120,10 @@ mod withdraw;
 pub use audit::{Audit, State};
 pub use error::{Error, Taken};
 pub use host_ports::HostPorts;
-pub use mapping::{
-    Endpoint, Family, FamilyMismatch, HostPort, InvalidOwner, InvalidPort, InvalidProtocol,
-    Mapping, OwnerId, Port, Protocol,
-};
+pub use mapping::{Endpoint, Family, FamilyMismatch, HostPort, Mapping};
 pub use message::Message;
+pub use owner::{InvalidOwner, OwnerId};
+pub use port::{InvalidPort, InvalidProtocol, Port, Protocol};
 pub use probe::Lack;
 pub use publish::{Changes, Claim, Link, Publication};
 pub use removals::{Heard, Removals};

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use crate::lab::Netns;
+use crate::lab::{Lab, Netns, Pod};
 use crate::runtime::{Finished, Scratch};
 
 /// The program under test: `$HOSTPORT`, which `make test` sets to the static binary.
@@ -267,4 +267,20 @@ impl Running {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// Two containers that publish, with the names of their pods: one of them is not to be printed as it is.
+pub fn two_containers([named, other]: &[Pod; 2], lab: &Lab) -> [Bundle; 2] {
+    let named = Bundle::of(named)
+        .annotation("io.hostport.ports", "9000:8080,9001:8080/udp")
+        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
+        .annotation("io.kubernetes.cri.sandbox-name", "web-0");
+    let other = Bundle::of(other)
+        .annotation("io.hostport.ports", "192.0.2.1:9000:8080,9100:8080")
+        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
+        .annotation("io.kubernetes.cri.sandbox-name", "\u{1b}[2J web");
+    let args: &[&str] = &["--allow-pod-annotation"];
+    named.prestart(lab.node(), args).expect_success();
+    other.prestart(lab.node(), args).expect_success();
+    [named, other]
 }

@@ -101,6 +101,15 @@ fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
     });
 }
 
+/// One host port that is published, and the claim to it.
+fn with_one() -> (HostPorts, Vec<Claim>) {
+    let owner: OwnerId = "5e0f".parse().unwrap();
+    let claims = publication(&owner, &[mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))]).claims;
+    let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+    host_ports.restore(&claims, &[]).unwrap();
+    (host_ports, claims)
+}
+
 #[test]
 fn restoring_touches_nothing_that_is_right() {
     let lab = Lab::new();
@@ -136,11 +145,7 @@ fn restoring_touches_nothing_that_is_right() {
 fn restoring_makes_a_table_anew_whose_sets_have_another_form() {
     let lab = Lab::new();
     lab.node().run(|| {
-        let owner: OwnerId = "5e0f".parse().unwrap();
-        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
-        let claims = publication(&owner, &wanted).claims;
-        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
-        host_ports.restore(&claims, &[]).unwrap();
+        let (mut host_ports, claims) = with_one();
         let before = lab.node().nft_list();
         let hairpin = "set hairpin {\n\t\ttype ipv4_addr . ipv4_addr\n";
         let excluded = "set excluded {\n\t\ttype ipv4_addr\n\t\tflags interval\n";
@@ -239,11 +244,7 @@ fn a_host_port_that_is_asked_for_twice_is_refused_by_name() {
 fn what_changed_besides_mappings_is_counted() {
     let lab = Lab::new();
     lab.node().run(|| {
-        let owner: OwnerId = "5e0f".parse().unwrap();
-        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
-        let claims = publication(&owner, &wanted).claims;
-        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
-        host_ports.restore(&claims, &[]).unwrap();
+        let (mut host_ports, claims) = with_one();
         for change in [
             "flush set ip hostport hairpin",
             "add element ip hostport same_link { 1 . 1 }",
@@ -260,11 +261,7 @@ fn what_changed_besides_mappings_is_counted() {
 fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
     let lab = Lab::new();
     lab.node().run(|| {
-        let owner: OwnerId = "5e0f".parse().unwrap();
-        let wanted = [mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))];
-        let claims = publication(&owner, &wanted).claims;
-        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
-        host_ports.restore(&claims, &[]).unwrap();
+        let (mut host_ports, claims) = with_one();
         let ruleset = || lab.node().nft_list();
         let before = ruleset();
         for change in [

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use hostport_nft::survey::{Origin, Packet, Survey};
 use hostport_nft::{Family, HostPorts, Port, Protocol, Settings, TableName};
-use hostport_tests::hook::{Bundle, hostport, program, published, state_dir};
-use hostport_tests::lab::{Lab, NODE4, NODE6, Pod, tcp};
+use hostport_tests::hook::{Bundle, hostport, program, published, state_dir, two_containers};
+use hostport_tests::lab::{Lab, NODE4, NODE6, tcp};
 use hostport_tests::runtime::{run, wait_until};
 use hostport_tests::schema::assert_valid;
 use rustix::fs::{FlockOperation, flock};
@@ -87,22 +87,6 @@ fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     let seen = while_tables_are_replaced(600, |lab| lab.node().run(look));
     let whole = ([(300, 1, 0); 2], 30, 0);
     assert_eq!(seen.keys().collect::<Vec<_>>(), [&whole], "what, and how often: {seen:?}");
-}
-
-/// Two containers on a node: of a pod that containerd named, and of none.
-fn two_containers([named, other]: &[Pod; 2], lab: &Lab) -> [Bundle; 2] {
-    let named = Bundle::of(named)
-        .annotation("io.hostport.ports", "9000:8080,9001:8080/udp")
-        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
-        .annotation("io.kubernetes.cri.sandbox-name", "web-0");
-    let other = Bundle::of(other)
-        .annotation("io.hostport.ports", "192.0.2.1:9000:8080,9100:8080")
-        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
-        .annotation("io.kubernetes.cri.sandbox-name", "\u{1b}[2J web");
-    let args: &[&str] = &["--allow-pod-annotation"];
-    named.prestart(lab.node(), args).expect_success();
-    other.prestart(lab.node(), args).expect_success();
-    [named, other]
 }
 
 #[test]

@@ -5,24 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hostport_tests::hook::{Bundle, hostport, state_dir};
-use hostport_tests::lab::{Lab, NODE6, Pod, tcp};
-
-/// Two containers on a node: of a pod that containerd named, and of none.
-fn two_containers([named, other]: &[Pod; 2], lab: &Lab) -> [Bundle; 2] {
-    let named = Bundle::of(named)
-        .annotation("io.hostport.ports", "9000:8080,9001:8080/udp")
-        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
-        .annotation("io.kubernetes.cri.sandbox-name", "web-0");
-    let other = Bundle::of(other)
-        .annotation("io.hostport.ports", "192.0.2.1:9000:8080,9100:8080")
-        .annotation("io.kubernetes.cri.sandbox-namespace", "shop")
-        .annotation("io.kubernetes.cri.sandbox-name", "\u{1b}[2J web");
-    let args: &[&str] = &["--allow-pod-annotation"];
-    named.prestart(lab.node(), args).expect_success();
-    other.prestart(lab.node(), args).expect_success();
-    [named, other]
-}
+use hostport_tests::hook::{Bundle, hostport, state_dir, two_containers};
+use hostport_tests::lab::{Lab, NODE6, tcp};
 
 #[test]
 fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
