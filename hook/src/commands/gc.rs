@@ -32,12 +32,14 @@ fn collect(
     text: &mut String,
 ) -> Result<Census, CommandError> {
     let journal = Journal::open(&place.state_dir, Lock::Exclusive)?;
-    let (known, dead) = census(journal.entries()?, place);
+    let (mut known, dead) = census(journal.entries()?, place);
     for entry in &dead {
         let withdrawn = host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
         tell(text, "withdrew", entry, withdrawn.iter().map(|published| published.mapping));
         host_ports.drop_flows(&entry.flows().collect::<Vec<_>>())?;
         journal.remove(&entry.owner)?;
+        // What else is there of it, no entry has told of.
+        known.remove(&entry.owner);
     }
     journal.remove_temporary_files()?;
     Ok((known, dead.len()))

@@ -126,3 +126,16 @@ fn a_hairpin_element_that_came_back_for_one_container_is_its_pods_when_the_table
         start(0, &[port(3)]),
     ]);
 }
+
+#[test]
+fn what_no_entry_tells_of_a_dead_container_is_told_by_gc_as_unknown() {
+    agrees(&[
+        start(2, &[port(2)]),
+        Crash { of: 0 },
+        Forget { of: 0 },
+        Restart { of: 0, pod: 0, asks: vec![port(3)], exclude: 0 },
+        Crash { of: 0 },
+        Gc { dry_run: true },
+        Gc { dry_run: false },
+    ]);
+}
