@@ -205,6 +205,7 @@ impl Player<'_> {
         let owners: Vec<String> = self.world.journal.keys().cloned().collect();
         let Some(owner) = owners.get(of % owners.len().max(1)) else { return Ok(()) };
         let entry = self.world.journal.remove(owner).unwrap();
+        self.world.forgotten.extend(&entry.ips);
         for table in self.world.kernel.iter_mut().flatten() {
             table.may_linger.extend(&entry.ips);
             // Should it come back elsewhere, nobody knows of all that it had.

@@ -139,3 +139,16 @@ fn what_no_entry_tells_of_a_dead_container_is_told_by_gc_as_unknown() {
         Gc { dry_run: false },
     ]);
 }
+
+#[test]
+fn what_a_lost_entry_hid_may_lack_its_hairpin_element_although_the_table_was_made_anew() {
+    let on = |address, port| Ask { address, port, to: 0, udp: false };
+    agrees(&[
+        start(1, &[on(Address::Second4, 0), port(1)]),
+        Nft(Damage::OldSchema(0, true)),
+        Forget { of: 0 },
+        Crash { of: 0 },
+        Restart { of: 0, pod: 1, asks: vec![port(1)], exclude: 0 },
+        Stop { of: 0 },
+    ]);
+}

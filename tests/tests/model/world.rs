@@ -24,6 +24,9 @@ pub struct World {
     pub alive: BTreeSet<usize>,
     /// The endpoints of what was published in this step.
     pub claimed: BTreeSet<IpAddr>,
+    /// The endpoints of owners whose entry was lost: nobody knows of all that they had, so that a hairpin
+    /// element of theirs may go too early, also after the table was made anew.
+    pub forgotten: BTreeSet<IpAddr>,
     clock: u64,
 }
 
@@ -142,6 +145,7 @@ impl World {
             journal: BTreeMap::new(),
             alive: BTreeSet::new(),
             claimed: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             clock: 0,
         }
     }
@@ -258,7 +262,7 @@ impl World {
                 // Made anew, with a hairpin element for each endpoint that has an owner.
                 table.may_lack.retain(|ip| {
                     let mut ports = table.ports.values().filter(|port| port.endpoint.0 == *ip);
-                    ports.all(|port| port.owner.is_none())
+                    self.forgotten.contains(ip) || ports.all(|port| port.owner.is_none())
                 });
             }
             (table.exclude, table.whole, table.same_link) = (exclude, true, true);
