@@ -13,9 +13,10 @@ use crate::program::{at, run};
 use crate::{Wrong, apt, image};
 
 /// What the tests call, and a shell to look around with.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "base-files",
     "bash",
+    "bsdutils",
     "busybox-static",
     "conntrack",
     "coreutils",
