@@ -7,13 +7,8 @@ use std::time::Duration;
 use crate::hook::program;
 use crate::runtime::run;
 
-/// Calls `make TARGET VARIABLES` for the program under test.
-///
-/// # Panics
-///
-/// If make fails.
-#[track_caller]
-pub fn make(target: &str, variables: &[String]) {
+/// `make TARGET VARIABLES` for the program under test.
+pub fn command(target: &str, variables: &[String]) -> Command {
     let mut make = Command::new("make");
     make.args(["--silent", "--directory", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), target])
         .arg(format!("BINARY={}", program().display()))
@@ -21,7 +16,17 @@ pub fn make(target: &str, variables: &[String]) {
         // Not a part of the make that runs the tests.
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL");
-    run(&mut make, Duration::from_secs(20)).expect_success();
+    make
+}
+
+/// Calls it.
+///
+/// # Panics
+///
+/// If make fails.
+#[track_caller]
+pub fn make(target: &str, variables: &[String]) {
+    run(&mut command(target, variables), Duration::from_secs(20)).expect_success();
 }
 
 /// `make install`, with everything below one folder: the binary is `FOLDER/local/bin/hostport`, the

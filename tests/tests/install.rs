@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use hostport_tests::hook::{program, published};
-use hostport_tests::install::{install_below, make};
+use hostport_tests::hook::published;
+use hostport_tests::install::{command, install_below, make};
 use hostport_tests::lab::Lab;
 use hostport_tests::runtime::{Container, Network, OciRuntime, Podman, Scratch, run};
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_answers, assert_closed};
@@ -143,13 +143,7 @@ fn the_manual_names_the_program_where_it_is_installed() {
 
 /// `make`, which may fail.
 fn try_make(target: &str, variables: &[String]) -> Output {
-    let mut make = Command::new("make");
-    make.args(["--silent", "--directory", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), target])
-        .arg(format!("BINARY={}", program().display()))
-        .args(variables)
-        .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL");
-    make.output().unwrap()
+    command(target, variables).output().unwrap()
 }
 
 #[test]

@@ -24,6 +24,8 @@ const TAKING: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After an address could not be had.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a connection waits for others to go, where there are as many as may be.
+const GOING: Duration = Duration::from_millis(200);
 /// How often crowds are told of.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -104,7 +106,14 @@ impl Server {
     /// Answers a connection in a thread of its own. Gives what a crowd costs, if there is one.
     fn take(self: &Arc<Self>, stream: TcpStream) -> io::Result<Option<&'static str>> {
         let stream = Arc::new(stream);
-        let (ticket, is_busy, problem) = match self.clients.admit(&stream) {
+        let begin = Instant::now();
+        let mut place = self.clients.admit(&stream);
+        // Those that made room are still going: the next ones wait in the listener's queue meanwhile.
+        while matches!(place, clients::Place::None) && begin.elapsed() < GOING {
+            thread::sleep(Duration::from_millis(1));
+            place = self.clients.admit(&stream);
+        }
+        let (ticket, is_busy, problem) = match place {
             clients::Place::Free(ticket) => (ticket, false, None),
             clients::Place::Cleared(ticket) => {
                 (ticket, false, Some("one that asked for nothing was closed"))
