@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::hook::{Bundle, hostport, state_dir};
-use crate::lab::{Lab, NODE4, Netns, Pod, PodSpec, Server, Sleeper, tcp};
+use crate::lab::{Client, Lab, NODE4, Netns, Pod, PodSpec, Server, Sleeper};
 use crate::runtime::Finished;
 use crate::schema::assert_valid;
 use serde_json::Value;
@@ -65,9 +66,21 @@ impl Ground {
         doctor(self.node())
     }
 
-    /// Whether a client outside reaches the container.
+    /// Whether a client outside reaches the container. The node looks for its neighbours anew: one that was away it
+    /// would ask for again in a second only, and thrice at most.
     pub fn reaches(&self) -> bool {
-        tcp(self.lab.client(), (NODE4, 9000)).is_ok_and(|answer| answer.server == "web")
+        self.node().ip("neigh flush all");
+        self.answers(Duration::from_secs(2))
+    }
+
+    /// Whether a client outside, who does not wait for long, is not answered by the container.
+    pub fn is_cut_off(&self) -> bool {
+        !self.answers(Duration::from_millis(300))
+    }
+
+    fn answers(&self, timeout: Duration) -> bool {
+        let client = Client::new(self.lab.client()).timeout(timeout);
+        client.tcp((NODE4, 9000)).is_ok_and(|answer| answer.server == "web")
     }
 
     /// Makes a change, finds it, makes the fix that is told, and finds the host sound again.

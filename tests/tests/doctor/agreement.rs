@@ -12,7 +12,7 @@ fn a_host_port_that_is_missing() {
     let ground = Ground::new();
     let finding = ground.breaks_and_mends("port-missing", |ground| {
         ground.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
-        assert!(!ground.reaches());
+        assert!(ground.is_cut_off());
     });
     assert_eq!(finding["severity"], "broken");
     assert!(text(&finding).contains("0.0.0.0:9000/tcp -> 10.85.0.11:8080"), "{finding:#}");

@@ -2,7 +2,6 @@
 //! the same, and a real client shows that it is so.
 
 use std::process::Command;
-use std::time::Duration;
 
 use hostport_tests::doctor::Ground;
 use hostport_tests::hook::hostport;
@@ -59,7 +58,7 @@ fn iptables(node: &Netns, line: &str) {
 fn no_forwarding() {
     let ground = Ground::new();
     ground.node().sysctl("net.ipv4.ip_forward", "0");
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "this host is not allowed to pass packets on to containers";
     let fix = "sysctl -w net.ipv4.ip_forward=1";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forwarding-off", plain, fix);
@@ -77,7 +76,7 @@ fn a_drop_policy_in_nftables() {
         "table inet filter { chain forward { type filter hook forward priority filter; policy drop;
             ct state established,related accept; }; }",
     );
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "a firewall on this host throws the packet away";
     let fix = "nft insert rule inet filter forward ct status dnat accept";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forward-drop", plain, fix);
@@ -89,7 +88,7 @@ fn a_drop_policy_in_nftables() {
 fn a_drop_policy_in_iptables() {
     let ground = Ground::new();
     iptables(ground.node(), "iptables-nft -P FORWARD DROP");
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "a firewall on this host throws the packet away";
     let fix = "iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forward-drop", plain, fix);
@@ -99,7 +98,7 @@ fn a_drop_policy_in_iptables() {
 #[test]
 fn a_port_that_is_excluded() {
     let ground = Ground::with("192.0.2.1:9000:8080", &["--exclude", "192.0.2.0/24"]);
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "hostport leaves this address alone";
     for arguments in [&["9000"][..], &["9000", "--from", "192.0.2.2", "--to", "192.0.2.1"]] {
         let said = stopped_as_the_doctor_says(
@@ -160,7 +159,7 @@ fn an_endpoint_that_is_down() {
     explain(ground.node(), &["9000", "--probe"]).expect_open();
     explain(ground.node(), &["9000/udp", "--probe"]).expect_open();
     ground.servers.clear();
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "the container is there, but no program in it waits on that port";
     let fix = "start the program in the container";
     for protocol in ["9000", "9000/udp"] {
@@ -180,7 +179,7 @@ fn an_endpoint_that_listens_on_its_own_loopback_alone() {
     let mut ground = Ground::new();
     ground.servers.clear();
     let _server = Server::tcp(&ground.web, "web", ([127, 0, 0, 1], 8080));
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "the container is there, but no program in it waits on that port";
     let fix = "let the program in the container listen on 10.85.0.11:8080";
     stopped_as_the_doctor_says(&ground, &["9000", "--probe"], "endpoint-silent", plain, fix);
@@ -200,7 +199,7 @@ fn an_endpoint_whose_link_is_down() {
     let ground = Ground::of(PodSpec::new("web").families(Families::Ipv4), "9000:8080", &[]);
     let link = ground.web.host_link();
     ground.node().ip(&format!("link set {link} down"));
-    let client = Client::new(ground.lab.client()).timeout(Duration::from_millis(300));
+    let client = Client::new(ground.lab.client());
     assert!(client.tcp((NODE4, 9000)).is_err());
     let plain = "a network link of the container is down";
     let fix = format!("ip link set dev {link} up");
@@ -230,14 +229,14 @@ fn an_endpoint_whose_link_is_down() {
 fn a_table_that_was_flushed() {
     let ground = Ground::new();
     ground.node().nft("flush ruleset");
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "hostport's rules are gone from the kernel";
     let said =
         stopped_as_the_doctor_says(&ground, &["9000"], "table-missing", plain, "hostport restore");
     mend(&ground, &said);
     // Rules alone, with the table left.
     ground.node().nft("flush table ip hostport");
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "somebody changed hostport's rules in the kernel";
     let said =
         stopped_as_the_doctor_says(&ground, &["9000"], "table-altered", plain, "hostport restore");
@@ -267,7 +266,7 @@ fn the_wrong_protocol() {
     let mut ground = Ground::with("9000:8080/udp", &[]);
     // The program speaks TCP, and the port was published for UDP.
     ground.servers.truncate(1);
-    assert!(!ground.reaches());
+    assert!(ground.is_cut_off());
     let plain = "the port is published for another protocol";
     let said = stopped(
         ground.node(),

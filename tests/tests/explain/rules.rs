@@ -10,18 +10,13 @@ use crate::ground::{Said, explain};
 
 const CLIENT: [&str; 5] = ["9000", "--from", "192.0.2.2", "--to", "192.0.2.1"];
 
-fn reaches(ground: &Ground) -> bool {
-    let client = Client::new(ground.lab.client()).timeout(Duration::from_millis(300));
-    client.tcp((NODE4, 9000)).is_ok()
-}
-
 /// Rules with which nothing comes through: explain says so of a client's packet, first of all things and by a step
 /// of this name, and nothing is in the way behind its fix.
 #[track_caller]
 fn stops(rules: &str, kind: &str, step: &str) -> Said {
     let ground = Ground::new();
     ground.node().nft(rules);
-    assert!(!reaches(&ground), "{rules}");
+    assert!(ground.is_cut_off(), "{rules}");
     let said = explain(ground.node(), &CLIENT);
     let cause = &said.report["causes"][0];
     assert_eq!((&cause["kind"], &cause["certain"]), (&kind.into(), &true.into()), "{said:#?}");
@@ -39,7 +34,7 @@ fn stops(rules: &str, kind: &str, step: &str) -> Said {
             None => break,
         }
     }
-    assert!(reaches(&ground), "{rules}: {said:#?}");
+    assert!(ground.reaches(), "{rules}: {said:#?}");
     explain(ground.node(), &CLIENT).expect_open();
     said
 }
@@ -49,7 +44,7 @@ fn stops(rules: &str, kind: &str, step: &str) -> Said {
 fn passes(rules: &str) {
     let ground = Ground::new();
     ground.node().nft(rules);
-    assert!(reaches(&ground), "{rules}");
+    assert!(ground.reaches(), "{rules}");
     explain(ground.node(), &CLIENT).expect_open();
     assert_eq!(ground.doctor().kinds(), [""; 0], "{rules}");
 }
@@ -138,7 +133,7 @@ fn what_this_host_sends_and_an_output_chain_drops() {
     let ground = Ground::new();
     ground.node().nft(&chain("filter", "output", 0, "accept", "oifname lo ct status dnat drop"));
     assert!(tcp(ground.node(), (NODE4, 9000)).is_err());
-    assert!(reaches(&ground));
+    assert!(ground.reaches());
     let said = explain(ground.node(), &["9000", "--from", "192.0.2.1", "--to", "192.0.2.1"]);
     assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
     explain(ground.node(), &CLIENT).expect_open();
@@ -165,7 +160,7 @@ fn an_answer_to_this_host_that_an_input_chain_drops() {
     assert!(
         Client::new(ground.node()).timeout(Duration::from_millis(300)).tcp((NODE4, 9000)).is_err()
     );
-    assert!(reaches(&ground));
+    assert!(ground.reaches());
     let said = explain(ground.node(), &["9000", "--from", "192.0.2.1", "--to", "192.0.2.1"]);
     assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
     explain(ground.node(), &CLIENT).expect_open();
@@ -248,7 +243,7 @@ fn who_leads_the_port_to_the_same_container_takes_it_from_nobody() {
         )
     };
     ground.node().nft(&same(8080));
-    assert!(reaches(&ground));
+    assert!(ground.reaches());
     explain(ground.node(), &CLIENT).expect_open();
     assert_eq!(ground.doctor().kinds(), [""; 0]);
     ground.node().nft("delete table ip other");

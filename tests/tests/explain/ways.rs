@@ -1,23 +1,17 @@
 //! Addresses, links and routes on the way, and words for those who asked the wrong thing.
 
-use std::time::Duration;
-
 use hostport_tests::doctor::{Ground, text};
 use hostport_tests::hook::state_dir;
-use hostport_tests::lab::{Client, Families, Lab, NODE4, Netns, PodSpec, Server, tcp};
+use hostport_tests::lab::{Client, Families, Lab, NODE4, PodSpec, Server, tcp};
 
 use crate::ground::{Said, explain};
 
 const CLIENT: [&str; 5] = ["9000", "--from", "192.0.2.2", "--to", "192.0.2.1"];
 
-fn reaches(from: &Netns) -> bool {
-    Client::new(from).timeout(Duration::from_millis(300)).tcp((NODE4, 9000)).is_ok()
-}
-
 /// A client's packet is stopped by this first of all.
 #[track_caller]
 fn stopped(ground: &Ground, kind: &str) -> Said {
-    assert!(!reaches(ground.lab.client()));
+    assert!(ground.is_cut_off());
     let said = explain(ground.node(), &CLIENT);
     assert_eq!(said.report["causes"][0]["kind"], kind, "{said:#?}");
     assert_eq!(said.report["causes"][0]["certain"], true, "{said:#?}");
@@ -27,7 +21,7 @@ fn stopped(ground: &Ground, kind: &str) -> Said {
 #[track_caller]
 fn mended(ground: &Ground, said: &Said) {
     ground.mend(&said.report["causes"][0]);
-    assert!(reaches(ground.lab.client()), "{said:#?}");
+    assert!(ground.reaches(), "{said:#?}");
     explain(ground.node(), &CLIENT).expect_open();
 }
 
@@ -53,7 +47,7 @@ fn a_container_whose_address_has_changed() {
     let other = ground.lab.add_pod(PodSpec::new("web"));
     let _server = Server::tcp(&other, "web", ([0, 0, 0, 0], 8080));
     other.ip("addr add 10.85.0.11/24 dev eth0");
-    assert!(reaches(ground.lab.client()));
+    assert!(ground.reaches());
     explain(ground.node(), &[&CLIENT[..], &["--probe"]].concat()).expect_open();
 }
 
@@ -71,11 +65,11 @@ fn a_container_that_has_no_route_back() {
     // And whom others hide needs none.
     let hide = "table ip other { chain post { type nat hook postrouting priority 0; oifname br0 masquerade; }; }";
     ground.node().nft(hide);
-    assert!(reaches(ground.lab.client()));
+    assert!(ground.reaches());
     explain(ground.node(), &CLIENT).expect_open();
     ground.node().nft("delete table ip other");
     ground.web.ip("route add default via 10.85.0.1");
-    assert!(reaches(ground.lab.client()));
+    assert!(ground.reaches());
     explain(ground.node(), &CLIENT).expect_open();
 }
 
@@ -100,7 +94,7 @@ fn a_rule_of_routing_that_refuses_what_comes_by_one_link() {
         assert!(said.step("route").contains("from 192.0.2.2 by uplink0"), "{said:#?}");
         assert!(said.conclusion().contains("ip rule"), "{said:#?}");
         ground.node().ip("rule del priority 100");
-        assert!(reaches(ground.lab.client()));
+        assert!(ground.reaches());
         explain(ground.node(), &CLIENT).expect_open();
     }
 }
@@ -111,7 +105,7 @@ fn a_source_that_rp_filter_does_not_take_from_that_link() {
     let asked = ["9000", "--from", "203.0.113.9", "--to", "192.0.2.1"];
     ground.lab.client().ip("addr add 203.0.113.9/32 dev lo");
     let from = || {
-        let client = Client::new(ground.lab.client()).timeout(Duration::from_millis(300));
+        let client = Client::new(ground.lab.client());
         client.source(([203, 0, 113, 9], 0)).tcp((NODE4, 9000))
     };
     ground.node().ip("route add 203.0.113.9 via 192.0.2.2");
@@ -145,7 +139,7 @@ fn the_link_of_the_address_that_is_called_is_where_the_packet_probably_comes_in(
 fn a_listener_on_another_address_is_not_in_the_packets_way() {
     let ground = Ground::new();
     let _listener = Server::tcp(ground.node(), "private", ([127, 0, 0, 1], 9000));
-    assert!(reaches(ground.lab.client()));
+    assert!(ground.reaches());
     explain(ground.node(), &CLIENT).expect_open();
     let said = explain(ground.node(), &["9000"]);
     assert_eq!((said.causes(), &said.report["reachable"]), (vec!["port-shadowed"], &true.into()));
@@ -212,7 +206,7 @@ fn localhost_is_judged_by_the_packets_source() {
     let ground = Ground::new();
     ground.node().sysctl("net.ipv4.conf.br0.route_localnet", "0");
     let call = |from: [u8; 4], to: [u8; 4]| {
-        let client = Client::new(ground.node()).timeout(Duration::from_millis(300));
+        let client = Client::new(ground.node());
         client.source((from, 0)).tcp((to, 9000)).is_ok()
     };
     for (from, to) in [
