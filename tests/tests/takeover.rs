@@ -192,6 +192,29 @@ fn gc_withdraws_what_the_dead_left_and_says_so() {
 }
 
 #[test]
+fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
+    let lab = Lab::new();
+    let pod = lab.pod("pod");
+    let _server = pod.serve(8080);
+    Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    // As in a container that has the journal mounted: no folder of namespaces, or their bare files.
+    let path = pod.path().display().to_string();
+    for blind in ["mount -t tmpfs none /run".to_owned(), format!("umount {path}")] {
+        for command in ["gc", "restore"] {
+            let mut unshare = std::process::Command::new("/usr/bin/unshare");
+            let line = format!("{blind} && exec \"$@\"");
+            unshare.args(["--mount", "/bin/sh", "-c", &line, "sh"]).arg(program());
+            unshare.args([command, "--state-dir"]).arg(state_dir(lab.node()));
+            let done = feed(lab.node(), unshare, b"").expect_success();
+            assert_eq!(published(lab.node()).len(), 2, "{blind}: {done:?}");
+        }
+    }
+    drop(pod);
+    let done = hostport(lab.node(), &["gc"]).expect_success();
+    assert!(done.stdout.ends_with("1 dead container\n"), "{done:?}");
+}
+
+#[test]
 fn a_dry_run_changes_nothing_and_tells_what_the_dead_still_have() {
     let lab = Lab::new();
     let (dead, web) = (lab.pod("dead"), lab.pod("web"));

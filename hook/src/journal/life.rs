@@ -86,11 +86,21 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 impl Namespace {
+    /// Nothing must look dead to somebody who cannot see it: in another mount namespace (a container's,
+    /// say) the folder may be missing, or be there without what is mounted in it.
     fn is_alive(&self) -> bool {
+        let folder = match self.path.starts_with("/proc") {
+            true => Some(Path::new("/proc/1/stat")),
+            false => self.path.parent(),
+        };
         match fs::metadata(&self.path) {
-            Ok(file) => (file.dev(), file.ino()) == (self.device, self.inode),
+            // All namespaces are of one file system: a file of another is what one would be mounted on.
+            Ok(file) => file.dev() != self.device || file.ino() == self.inode,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                !folder.is_some_and(Path::exists)
+            }
             // Whatever else keeps it from being seen does not tell that it is gone.
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Err(_) => true,
         }
     }
 }
