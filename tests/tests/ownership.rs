@@ -308,6 +308,23 @@ fn a_table_of_our_name_that_is_not_ours_is_left_alone() {
 }
 
 #[test]
+fn a_foreign_table_of_one_family_keeps_no_port_of_the_other_from_being_restored() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _server = web.serve(8080);
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "192.0.2.1:9000:8080");
+    bundle.start(lab.node());
+    lab.node().nft("flush ruleset; add table ip6 hostport");
+    let restored = hostport(lab.node(), &["restore"]).expect_success();
+    assert!(restored.stdout.ends_with("1 restored, 0 removed, 0 were right\n"), "{restored:?}");
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    assert!(lab.node().nft_list().contains("table ip6 hostport {\n}"));
+    // With a port of that family, it is in the way.
+    let both = Bundle::of(&web).annotation("io.hostport.ports", "9001:8080");
+    both.prestart(lab.node(), &[]).expect_failure();
+}
+
+#[test]
 fn the_neighbours_on_a_bridge_share_its_link_element() {
     let lab = Lab::new();
     let (web, neighbour) = (lab.pod("web"), lab.pod("neighbour"));
