@@ -7,7 +7,7 @@ use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
 };
 use hostport_tests::lab::{ClientError, Lab, NODE4, Protocol, Server, UdpFlow, tcp};
-use hostport_tests::strace::{Call, Invocation};
+use hostport_tests::strace::{Call, Injection, Invocation};
 
 const NOTHING: [&str; 0] = [];
 
@@ -189,6 +189,59 @@ fn gc_withdraws_what_the_dead_left_and_says_so() {
     assert_eq!(published(lab.node()).len(), 2);
     assert!(!lab.node().nft_list().contains(gone.id()), "no hairpin element is left either");
     assert_eq!(hostport(lab.node(), &["gc"]).expect_success().stdout, "0 dead containers\n");
+}
+
+#[test]
+fn gc_tells_what_it_withdrew_also_where_it_then_fails() {
+    let lab = Lab::new();
+    let (dead, web) = (lab.pod("dead"), lab.pod("web"));
+    let gone = Bundle::of(&dead).annotation("io.hostport.ports", "9000:8080");
+    gone.start(lab.node());
+    Bundle::of(&web).annotation("io.hostport.ports", "9001:8080").start(lab.node());
+    drop(dead);
+    // The removal of its entry fails, and that of the gate.
+    let call = Call { name: "unlinkat".to_owned(), nth: 1, text: String::new() };
+    let failed = Invocation::command(&["gc"]).inject(lab.node(), &call, Injection::Errors("EROFS"));
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stdout.contains("withdrew 0.0.0.0:9000/tcp"), "{failed:?}");
+    assert_eq!(published(lab.node()).len(), 2);
+}
+
+#[test]
+fn gc_goes_on_where_tracked_connections_cannot_be_forgotten() {
+    let lab = Lab::new();
+    let pod = lab.pod("pod");
+    let gc = Invocation::command(&["gc"]);
+    let leave_behind = || {
+        let init = pod.sleeper();
+        let bundle = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:53/udp");
+        bundle.start(lab.node());
+    };
+    leave_behind();
+    let (_, calls) = gc.trace(lab.node());
+    let asks = |call: &&Call| call.name == "sendto" && call.text.contains("CTNETLINK");
+    leave_behind();
+    let ended = gc.inject(
+        lab.node(),
+        calls.iter().find(asks).expect("a look at the connections"),
+        Injection::Error("EOPNOTSUPP"),
+    );
+    let ended = ended.expect_success();
+    assert!(ended.stderr.contains("clients that keep sending"), "{ended:?}");
+    assert!(ended.stdout.contains("withdrew 0.0.0.0:9000/udp"), "{ended:?}");
+    assert!(journal_files(lab.node()).is_empty(), "{:?}", journal_files(lab.node()));
+}
+
+#[test]
+fn a_folder_in_the_journal_that_is_named_like_a_writers_file_keeps_nobody_from_work() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    fs::create_dir(state_dir(lab.node()).join("somebodys.tmp")).unwrap();
+    let done = hostport(lab.node(), &["gc"]).expect_success();
+    assert_eq!(done.stdout, "0 dead containers\n");
+    let restored = hostport(lab.node(), &["restore"]).expect_success();
+    assert_eq!(restored.stderr, "");
 }
 
 #[test]

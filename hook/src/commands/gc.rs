@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use hostport_nft::{HostPorts, Mapping, OwnerId, Published, Settings};
+use tracing::warn;
 
 use super::{CommandError, Place, print};
 use crate::journal::{Entry, Journal, Lock, Look};
@@ -13,14 +14,23 @@ pub fn run(dry_run: bool, place: &Place) -> Result<(), CommandError> {
     let settings = Settings { table: place.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let mut text = String::new();
-    let (known, dead) = if dry_run {
-        preview(&mut host_ports, place, &mut text)?
-    } else {
-        collect(&mut host_ports, place, &mut text)?
-    };
-    unknown(&mut host_ports, &known, place, &mut text)?;
+    let done = all(dry_run, &mut host_ports, place, &mut text);
+    // What was done is told, also where the rest fails.
+    print(&text)?;
+    done
+}
+
+fn all(
+    dry_run: bool,
+    host_ports: &mut HostPorts,
+    place: &Place,
+    text: &mut String,
+) -> Result<(), CommandError> {
+    let (known, dead) =
+        if dry_run { preview(host_ports, place, text)? } else { collect(host_ports, place, text)? };
+    unknown(host_ports, &known, place, text)?;
     let _ = writeln!(text, "{dead} dead {}", if dead == 1 { "container" } else { "containers" });
-    print(&text)
+    Ok(())
 }
 
 /// Who is in the journal, and how many of them are dead.
@@ -36,7 +46,9 @@ fn collect(
     for entry in &dead {
         let withdrawn = host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
         tell(text, "withdrew", entry, withdrawn.iter().map(|published| published.mapping));
-        host_ports.drop_flows(&entry.flows().collect::<Vec<_>>())?;
+        if let Err(error) = host_ports.drop_flows(&entry.flows().collect::<Vec<_>>()) {
+            warn!("clients that keep sending may not reach a successor: {error}");
+        }
         journal.remove(&entry.owner)?;
         // What else is there of it, no entry has told of.
         known.remove(&entry.owner);

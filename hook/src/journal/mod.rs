@@ -181,8 +181,11 @@ impl Journal {
     pub fn remove_temporary_files(&self) -> Result<(), JournalError> {
         for name in self.names()? {
             if name.ends_with(TEMPORARY) && name != lock::GATE {
-                rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty())
-                    .map_err(self.failed("remove", &name))?;
+                match rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty()) {
+                    // No writer of ours makes a folder.
+                    Ok(()) | Err(Errno::ISDIR) => {}
+                    Err(error) => return Err(self.failed("remove", &name)(error)),
+                }
             }
         }
         Ok(())
