@@ -127,11 +127,13 @@ fn a_damaged_entry_and_then_what_was_set_aside() {
     let finding = ground.doctor().only("journal-damaged");
     assert_eq!(finding["severity"], "warning");
     assert!(text(&finding).contains("cut.json"), "{finding:#}");
+    fs::create_dir(folder.join("folder.json")).unwrap();
     hostport(ground.node(), &["gc"]).expect_success();
     let report = ground.doctor();
     assert_eq!(report.kinds(), ["journal-set-aside"]);
     let said = text(&report.findings[0]);
     assert!(said.contains("cut.json.set-aside"), "{said}");
+    assert!(said.contains("or restore takes their host ports away"), "{said}");
     let command = said.split("then: ").last().unwrap().to_owned();
     let removed = std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
     assert!(removed.success());

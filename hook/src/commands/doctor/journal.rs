@@ -34,7 +34,11 @@ pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
             severity: Severity::Warning,
             what: "files of the journal were set aside, since they were no entries".to_owned(),
             evidence: vec![several(names.clone())],
-            fix: format!("look at them, then: rm {path}/*.set-aside*"),
+            // While they are there, restore leaves their owners what they have.
+            fix: format!(
+                "start those of their containers again that run, or restore takes their host ports \
+                 away; then: rm -r {path}/*.set-aside*"
+            ),
         });
     }
 }
