@@ -107,7 +107,7 @@ impl HostPorts {
     }
 
     /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and returns how many
-    /// there were.
+    /// there were. What is published again, by whomever, keeps its flows.
     ///
     /// ```no_run
     /// # use std::collections::BTreeSet;
@@ -122,11 +122,15 @@ impl HostPorts {
     /// # Errors
     /// As [`HostPorts::redirect_flows`].
     pub fn drop_flows(&mut self, withdrawn: &[Mapping]) -> Result<usize, Error> {
-        let gone: BTreeSet<(Protocol, Port, Endpoint)> = withdrawn
-            .iter()
-            .map(|mapping| (mapping.host().protocol, mapping.host().port, mapping.endpoint()))
-            .collect();
-        let hosts: Vec<HostPort> = withdrawn.iter().map(Mapping::host).collect();
+        let (mut gone, mut hosts) = (BTreeSet::new(), Vec::new());
+        for mapping in withdrawn.iter().filter(|mapping| mapping.host().protocol != Protocol::Tcp) {
+            let host = mapping.host();
+            // Another may have the same by now, as in a pod whose container was replaced.
+            if self.get(host)?.is_none_or(|now| now.mapping != *mapping) {
+                gone.insert((host.protocol, host.port, mapping.endpoint()));
+                hosts.push(host);
+            }
+        }
         let mut forgotten = 0;
         for flow in self.flows(hosts.iter())? {
             if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {

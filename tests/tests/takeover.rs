@@ -105,6 +105,25 @@ fn a_replacement_takes_the_port_from_a_living_container_and_loses_no_flow() {
 }
 
 #[test]
+fn the_end_of_a_container_leaves_the_flows_of_its_replacement_in_the_same_pod() {
+    let lab = Lab::new();
+    let pod = lab.pod("pod");
+    let _servers = pod.serve(8080);
+    let first = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080/udp");
+    let second = Bundle::of(&pod)
+        .annotation("io.hostport.ports", "9000:8080/udp")
+        .annotation("io.hostport.on-conflict", "replace");
+    first.start(lab.node());
+    second.start(lab.node());
+    let flow = UdpFlow::open(lab.client(), (NODE4, 9000));
+    assert_eq!(flow.ask().unwrap().server, "pod");
+    first.stop(lab.node());
+    assert_eq!(flow.ask().unwrap().server, "pod");
+    // A flow that was forgotten would count again.
+    assert_eq!(list(lab.node())[0]["connections"], 1);
+}
+
+#[test]
 fn a_replacement_is_not_for_strangers() {
     let lab = Lab::new();
     let (old, new) = (lab.pod("old"), lab.pod("new"));
