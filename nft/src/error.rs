@@ -143,6 +143,10 @@ fn hint(error: Errno) -> &'static str {
         }
         Errno::OPNOTSUPP => "; this kernel lacks a feature: Linux 5.10 or later is needed",
         Errno::NOMEM | Errno::NOBUFS => "; the kernel is short of memory",
+        // What it says of a set of another type or size, or one that is constant.
+        Errno::INVAL | Errno::NFILE | Errno::BUSY => {
+            "; if somebody changed the table, hostport restore makes it anew"
+        }
         _ => "",
     }
 }

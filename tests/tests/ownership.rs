@@ -111,6 +111,30 @@ fn a_table_that_lost_its_rules_or_its_sets_is_made_whole_by_the_next_container()
 }
 
 #[test]
+fn who_cannot_publish_since_somebody_changed_the_map_is_told_to_restore() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080,9001:8080");
+    let whole = hostport(lab.node(), &["show"]).expect_success().stdout;
+    let limited =
+        whole.replace("type ipv4_addr . inet_service", "size 1; type ipv4_addr . inet_service");
+    assert_ne!(whole, limited);
+    for damaged in [
+        limited,
+        "table ip hostport { comment \"hostport schema 1\"; map ports { type ipv4_addr : ipv4_addr; }; }"
+            .to_owned(),
+    ] {
+        lab.node().nft(&damaged);
+        let refused = bundle.prestart(lab.node(), &[]).expect_failure();
+        assert!(refused.stderr.contains("hostport restore makes it anew"), "{refused:?}");
+        hostport(lab.node(), &["restore"]).expect_success();
+        bundle.start(lab.node());
+        bundle.stop(lab.node());
+        lab.node().nft("flush ruleset");
+    }
+}
+
+#[test]
 fn withdrawing_works_when_the_network_namespace_is_gone() {
     let lab = Lab::new();
     let web = lab.pod("web");
