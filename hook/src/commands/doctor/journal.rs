@@ -34,7 +34,8 @@ pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
             severity: Severity::Warning,
             what: "files of the journal were set aside, since they were no entries".to_owned(),
             evidence: vec![several(names.clone())],
-            fix: format!("look at them, then: rm {path}/*.set-aside*"),
+            // Till then they keep host ports through a restore.
+            fix: format!("see that their containers have ended, then: rm {path}/*.set-aside*"),
         });
     }
 }
