@@ -201,7 +201,7 @@ fn a_container_of_a_pod_withdraws_while_others_change_the_ruleset_without_pause(
         .map(|port| format!("0.0.0.0 . {port} . udp comment \"many\" : 10.85.0.99 . 80"))
         .collect();
     node.nft(&format!("add element ip hostport ports {{ {} }}", many.join(", ")));
-    node.nft("table ip other { set marks { type mark; } }");
+    node.nft("add table ip other; add set ip other marks { type mark; }");
     let mut other = node.command("nft");
     let mut other = other.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut commands = other.stdin.take().unwrap();
