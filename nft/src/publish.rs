@@ -317,7 +317,7 @@ impl HostPorts {
         {
             if let Some(owner) = owner
                 && !pods.contains_key(&pod)
-                && self.hairpin_ends(pod, owner, &left)?
+                && self.hairpin_ends(pod, owner, &left, true)?
             {
                 self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::batch::{Attempt, Batch};
 use crate::host_ports::{HostPorts, attempt};
@@ -9,6 +10,9 @@ use crate::message::Message;
 use crate::set::{HairpinOwner, Published, hairpin_key, port_key};
 use crate::skeleton::{HAIRPIN, PORTS};
 use crate::{Error, Family, HostPort, OwnerId};
+
+/// How long it is tried to list the map, for the hairpin element of a pod of which several containers had host ports.
+const LISTING: Duration = Duration::from_secs(2);
 
 impl HostPorts {
     /// Withdraws what an owner has of some host ports, in one transaction, and returns it.
@@ -41,7 +45,16 @@ impl HostPorts {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
-        let (withdrawn, lost) = attempt(self.patience, || self.withdraw_once(owner, hosts, pods))?;
+        let patience = std::mem::replace(&mut self.patience, LISTING);
+        let mut done = attempt(LISTING, || self.withdraw_once(owner, hosts, pods, true));
+        // Others change the ruleset faster than it can be listed. That the host ports go matters more than that
+        // a hairpin element does.
+        if let Err(Error::Contention { .. }) = done {
+            let left = patience.saturating_sub(LISTING);
+            done = attempt(left, || self.withdraw_once(owner, hosts, pods, false));
+        }
+        self.patience = patience;
+        let (withdrawn, lost) = done?;
         Ok(lost.filter(|_| withdrawn.is_empty()).unwrap_or(withdrawn))
     }
 
@@ -51,6 +64,7 @@ impl HostPorts {
         owner: &OwnerId,
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
+        lists: bool,
     ) -> Result<Attempt<Vec<Published>>, Error> {
         let mut batch = Batch::new(Some(self.generation()?));
         let mut withdrawn = Vec::new();
@@ -78,7 +92,7 @@ impl HostPorts {
         let left = withdrawn.iter().map(|published| published.mapping.endpoint().ip);
         let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
         for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
-            if self.hairpin_ends(pod, owner, &withdrawn)? {
+            if self.hairpin_ends(pod, owner, &withdrawn, lists)? {
                 let (family, key) = (Family::of(pod), hairpin_key(pod));
                 let table = &self.settings.table;
                 let message = Message::delete_element(family, table, HAIRPIN, &key);
@@ -97,10 +111,11 @@ impl HostPorts {
         pod: IpAddr,
         owner: &OwnerId,
         withdrawn: &[Published],
+        lists: bool,
     ) -> Result<bool, Error> {
         Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
             Some(HairpinOwner::One(only)) => only == *owner,
-            Some(HairpinOwner::Several) => {
+            Some(HairpinOwner::Several) if lists => {
                 let left = self.ports(Family::of(pod))?;
                 left.iter()
                     .filter(|published| published.mapping.endpoint().ip == pod)

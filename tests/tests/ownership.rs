@@ -1,6 +1,10 @@
 //! One owner for each host port, whatever comes when.
 
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, call, hostport, journal_files, list, published};
@@ -206,6 +210,45 @@ fn a_container_that_comes_back_with_another_address_gets_its_port_there() {
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "new");
     let (old, ruleset) = (old.ipv4().to_string(), lab.node().nft_list());
     assert!(!ruleset.contains(&old), "the hairpin element of the old address went too: {ruleset}");
+}
+
+#[test]
+fn a_container_of_a_pod_withdraws_while_others_change_the_ruleset_without_pause() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let [first, second] = ["first", "second"].map(|name| Bundle::of(&web).named(name));
+    let first = first.annotation("io.hostport.ports", "9000:8080");
+    first.start(node);
+    second.annotation("io.hostport.ports", "9001:8080").start(node);
+    // So many that the map cannot be listed between two changes.
+    let many: Vec<String> = (20_000..40_000)
+        .map(|port| format!("0.0.0.0 . {port} . udp comment \"many\" : 10.85.0.99 . 80"))
+        .collect();
+    node.nft(&format!("add element ip hostport ports {{ {} }}", many.join(", ")));
+    node.nft("add table ip other; add set ip other marks { type mark; }");
+    let mut other = node.command("nft");
+    let mut other = other.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut commands = other.stdin.take().unwrap();
+    let stop = AtomicBool::new(false);
+    let gone = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for verb in ["add", "delete"] {
+                    writeln!(commands, "{verb} element ip other marks {{ 1 }}").unwrap();
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        thread::sleep(Duration::from_millis(500));
+        let gone = first.poststop(node, &[]);
+        stop.store(true, Ordering::Relaxed);
+        gone
+    });
+    drop(commands);
+    other.wait().unwrap();
+    gone.expect_success();
+    let left = node.nft_list();
+    assert!(!left.contains(". 9000 .") && left.contains(". 9001 ."));
 }
 
 #[test]

@@ -139,3 +139,22 @@ fn a_damaged_entry_and_then_what_was_set_aside() {
     assert!(removed.success());
     assert_eq!(ground.doctor().kinds(), [""; 0]);
 }
+
+#[test]
+fn a_file_that_was_set_aside_is_to_stay_while_its_container_runs() {
+    let ground = Ground::new();
+    let entry = state_dir(ground.node()).join("web.json");
+    let newer = fs::read_to_string(&entry).unwrap().replace("\"version\":1", "\"version\":2");
+    fs::write(&entry, newer).unwrap();
+    hostport(ground.node(), &["restore"]).expect_success();
+    let report = ground.doctor();
+    let of_file = report.findings.iter().find(|finding| finding["kind"] == "journal-set-aside");
+    let said = text(of_file.unwrap());
+    assert!(said.contains("start those of their containers again that run"), "{said}");
+    // For that is what the file is good for.
+    hostport(ground.node(), &["restore"]).expect_success();
+    assert!(ground.reaches());
+    fs::remove_file(entry.with_file_name("web.json.set-aside")).unwrap();
+    hostport(ground.node(), &["restore"]).expect_success();
+    assert!(ground.is_cut_off());
+}
