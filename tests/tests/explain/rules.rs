@@ -256,6 +256,33 @@ fn of_joined_intervals_that_overlap_the_first_decides() {
     passes(&chain("filter", "forward", 0, "accept", map));
 }
 
+/// iptables lists and saves what the fix wrote into its table, and that is no more than the fix says.
+#[test]
+fn a_fix_in_a_table_of_iptables_is_in_its_own_words() {
+    let ground = Ground::with("9000:8080,9001:8081,9000:8080/udp", &[]);
+    let sh = |command: &str| {
+        let sh = || std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+        let output = ground.node().run(sh);
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    sh("iptables -P OUTPUT DROP; iptables -A OUTPUT -o lo -m conntrack --ctstate NEW -j DROP");
+    let finding = ground.doctor().only("hook-drop");
+    ground.mend(&finding);
+    assert_eq!(tcp(ground.node(), (NODE4, 9000)).unwrap().server, "web");
+    assert!(sh("iptables-save").contains("-A OUTPUT -m conntrack --ctstate DNAT -j ACCEPT"));
+    sh(
+        "iptables -P OUTPUT ACCEPT; iptables -F OUTPUT; iptables -t raw -A PREROUTING -p tcp --dport 9000:9001 -j DROP",
+    );
+    ground.mend(&ground.doctor().only("hook-drop"));
+    assert!(ground.reaches());
+    let saved = sh("iptables-save -t raw");
+    assert!(
+        saved.contains("-A PREROUTING -p tcp -m multiport --dports 9000,9001 -j ACCEPT"),
+        "{saved}"
+    );
+}
+
 /// A quota that is used up, or a limit, lets the packet go on to the next rule.
 #[test]
 fn what_an_object_or_an_element_counts_may_be_used_up() {
