@@ -283,6 +283,15 @@ fn a_fix_in_a_table_of_iptables_is_in_its_own_words() {
     );
 }
 
+/// A finding has room for so much only, and half a command mends nothing.
+#[test]
+fn of_very_many_ports_no_command_is_told_that_would_be_cut() {
+    let ground = Ground::with("9000:8080,20000-20399:20000-20399", &[]);
+    ground.node().nft(&chain("filter", "prerouting", -300, "accept", "tcp dport 20000-20399 drop"));
+    let finding = ground.doctor().only("hook-drop");
+    assert!(finding["fix"].as_str().unwrap().starts_with("let host ports pass"), "{finding:#}");
+}
+
 /// A quota that is used up, or a limit, lets the packet go on to the next rule.
 #[test]
 fn what_an_object_or_an_element_counts_may_be_used_up() {

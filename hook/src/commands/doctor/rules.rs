@@ -55,9 +55,6 @@ fn let_through(met: &Met, asked: &[Asked]) -> String {
     if translated {
         return let_translated_through(table, chain);
     }
-    if !quote::is_plain(chain) || !quote::is_plain(table) {
-        return "let host ports pass in that chain: nft --handle list ruleset shows it".to_owned();
-    }
     let protocol = met.asked.host.protocol;
     let of_one = asked.iter().filter(|asked| asked.host.protocol == protocol);
     let (ports, side): (BTreeSet<u16>, _) = match met.harm {
@@ -67,15 +64,16 @@ fn let_through(met: &Met, asked: &[Asked]) -> String {
         }
         _ => (of_one.map(|asked| asked.host.port.get()).collect(), "dport"),
     };
+    let iptables = iptables(table, chain);
+    // XT_MULTI_PORTS of `linux/netfilter/xt_multiport.h`; and what a finding has room for.
+    let most = if iptables.is_some() { 15 } else { 200 };
+    if ports.len() > most || !quote::is_plain(chain) || !quote::is_plain(table) {
+        return "let host ports pass in that chain: nft --handle list ruleset shows it".to_owned();
+    }
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    if let Some(insert) = iptables(table, chain) {
-        /// XT_MULTI_PORTS of `linux/netfilter/xt_multiport.h`.
-        const MOST: usize = 15;
-        let rule = |ports: &[String]| {
-            let ports = ports.join(",");
-            format!("{insert} -p {protocol} -m multiport --{side}s {ports} -j ACCEPT")
-        };
-        return ports.chunks(MOST).map(rule).collect::<Vec<_>>().join(" && ");
+    if let Some(insert) = iptables {
+        let ports = ports.join(",");
+        return format!("{insert} -p {protocol} -m multiport --{side}s {ports} -j ACCEPT");
     }
     let ports = match ports.as_slice() {
         [port] => port.clone(),
