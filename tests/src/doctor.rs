@@ -78,7 +78,8 @@ impl Ground {
         !self.answers(Duration::from_millis(300))
     }
 
-    fn answers(&self, timeout: Duration) -> bool {
+    /// Whether a client outside is answered by the container within a time.
+    pub fn answers(&self, timeout: Duration) -> bool {
         let client = Client::new(self.lab.client()).timeout(timeout);
         client.tcp((NODE4, 9000)).is_ok_and(|answer| answer.server == "web")
     }

@@ -209,6 +209,10 @@ fn address_type(info: &[u8], packet: &Passing, revision: u32) -> Matched {
             }
         };
         let own = if packet.local { LOCAL } else { UNICAST };
+        // An address of this host may be another link's.
+        if packet.local && limited {
+            return None;
+        }
         if destination != 0 && (destination & own != 0) == inverted {
             return Some(Matched::No);
         }

@@ -32,7 +32,10 @@ fn is_between(field: &Range<usize>, key: &[u8], first: &[u8], last: &[u8]) -> bo
 
 impl Contents {
     pub(super) fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
-        elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
+        // Of joined intervals that hold one key, the kernel takes the first, in the order in which it tells them.
+        if set.fields.is_empty() {
+            elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
+        }
         let [_, key_length, ..] = set.types;
         let key_length = key_length.unwrap_or(0) as usize;
         let mut begin = 0usize;

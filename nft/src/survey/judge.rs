@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fate::{Fate, Rules};
 use super::object::BaseObject;
-use super::packet::Passing;
+use super::packet::{Passing, STATE_NEW};
 use super::{ChainName, Deed, FAMILIES, Hook, INET, Judgement, Origin, Packet, Survey};
 use crate::{Family, TableName};
 
@@ -13,6 +13,8 @@ use crate::{Family, TableName};
 /// prerouting and output are.
 const CONNTRACK: i32 = -200;
 const DSTNAT: i32 = -100;
+/// Where sources are rewritten, and those of answers translated back, in postrouting and input.
+const SRCNAT: i32 = 100;
 
 /// How far a packet is on its way to a container.
 ///
@@ -100,8 +102,21 @@ impl Survey {
             Origin::Host => &[Hook::Input],
         };
         for hook in rest {
-            judgements.extend(self.stopping(*hook, answer, own, |_| true));
+            judgements.extend(self.stopping_late(*hook, answer, own));
         }
+        judgements
+    }
+
+    /// The same of a hook in which sources are rewritten.
+    fn stopping_late(
+        &mut self,
+        hook: Hook,
+        packet: &Passing,
+        own: Option<&TableName>,
+    ) -> Vec<Judgement> {
+        let late = |base: &BaseObject| base.priority >= SRCNAT && hook != Hook::Forward;
+        let mut judgements = self.stopping(hook, packet, own, |base| !late(base));
+        judgements.extend(self.stopping(hook, &packet.clone().disguised(), own, late));
         judgements
     }
 
@@ -145,8 +160,8 @@ impl Survey {
                 }
                 judgements
             }
-            Stage::After => self.stopping(hook, &packet, Some(own), |base| !before(base)),
-            Stage::Leaving => self.stopping(Hook::Postrouting, &packet, Some(own), |_| true),
+            Stage::After => self.stopping(hook, &packet, Some(own), |base| base.priority >= DSTNAT),
+            Stage::Leaving => self.stopping_late(Hook::Postrouting, &packet, Some(own)),
         }
     }
 
@@ -254,7 +269,8 @@ impl Survey {
         judgements
     }
 
-    /// The chains of a hook that are not nat chains, and drop a packet.
+    /// The chains of a hook that drop a packet. Of nat chains those of postrouting, which only a connection's
+    /// first packet meets.
     fn stopping(
         &mut self,
         hook: Hook,
@@ -263,7 +279,11 @@ impl Survey {
         wanted: impl Fn(&BaseObject) -> bool,
     ) -> Vec<Judgement> {
         let mut judgements = Vec::new();
-        for (name, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
+        let kinds = match hook == Hook::Postrouting && packet.state() == STATE_NEW {
+            true => &["filter", "route", "nat"][..],
+            false => &["filter", "route"],
+        };
+        for (name, base) in self.base_chains(packet.family, hook, kinds) {
             if !wanted(&base) || own.is_some_and(|own| is_own(&name, own)) {
                 continue;
             }
@@ -274,7 +294,15 @@ impl Survey {
                     false => fate.accepted = true,
                 }
             }
-            let certain = !fate.accepted && fate.translated.is_none() && fate.rewritten.is_none();
+            // Behind one that rewrites the source, such as our own, no nat chain is asked. And a chain of the
+            // very priority of the translation sees one packet or the other, by which is younger.
+            let asked = match hook {
+                Hook::Postrouting => base.kind != "nat" || base.priority < SRCNAT,
+                Hook::Prerouting | Hook::Output => base.priority != DSTNAT,
+                _ => true,
+            };
+            let goes_on = fate.accepted || fate.translated.is_some() || fate.rewritten.is_some();
+            let certain = asked && !goes_on;
             judgements.extend(fate.dropped.map(|by| judgement(name, &base, certain, by)));
         }
         judgements

@@ -139,7 +139,8 @@ impl Passing {
             destination: first.source,
             source_port: Some(first.port),
             port: CLIENT_PORT,
-            local: false,
+            // What came from no link is this host's own, and so is the answer to it.
+            local: first.in_link.as_ref().is_some_and(|link| link.index == 0),
             in_link: first.out_link,
             out_link: first.in_link,
             answer: true,
@@ -150,6 +151,11 @@ impl Passing {
     /// Where it has not come to connection tracking yet.
     pub(super) fn untracked(self) -> Self {
         Passing { tracked: false, ..self }
+    }
+
+    /// Where its source is rewritten, or translated back.
+    pub(super) fn disguised(self) -> Self {
+        Passing { source: None, source_port: None, ..self }
     }
 
     /// What `payload` loads from a header (NFT_PAYLOAD_*): unknown, but for addresses, protocol, ports

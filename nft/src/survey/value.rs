@@ -13,10 +13,12 @@ pub(super) fn fib(bytes: &[u8], packet: &Passing) -> Bytes {
     const ADDRESS_TYPE: u32 = 3;
     const SOURCE: u32 = 1;
     const DESTINATION: u32 = 1 << 1;
+    const OF_LINK: u32 = 1 << 3 | 1 << 4;
     const PRESENT: u32 = 1 << 5;
     let flags = number(bytes, 3).unwrap_or(0);
     match (number(bytes, 2), flags & (DESTINATION | SOURCE), packet.way_back()) {
-        (Some(ADDRESS_TYPE), DESTINATION, _) => {
+        // An address of this host may be another link's.
+        (Some(ADDRESS_TYPE), DESTINATION, _) if !packet.local || flags & OF_LINK == 0 => {
             packet.destination_type().to_ne_bytes().map(Some).to_vec()
         }
         (Some(OUT_LINK), SOURCE, Some(_)) if flags & PRESENT != 0 => vec![Some(1)],

@@ -103,6 +103,7 @@ fn a_chain_of_another_hook_that_drops() {
         ("filter", "postrouting", 0, "oifname br0 tcp dport 8080 drop", "source"),
         ("filter", "postrouting", 0, "oifname != br0 ct direction reply drop", "firewall"),
         ("filter", "prerouting", -300, "iifname br0 tcp sport 8080 drop", "firewall"),
+        ("nat", "postrouting", 90, "tcp dport 8080 drop", "source"),
     ] {
         stops(&chain(kind, hook, priority, "accept", rules), "hook-drop", step);
     }
@@ -123,6 +124,8 @@ fn a_chain_of_another_hook_that_lets_through() {
         ("prerouting", -50, "tcp dport 9000 drop; fib daddr type local tcp dport 8080 drop"),
         ("prerouting", -300, "fib saddr . iif oif missing drop"),
         ("postrouting", 0, "tcp dport 9000 drop; iifname br0 oifname br0 drop"),
+        // The answer is for this host.
+        ("input", 0, "fib daddr type != { local, broadcast, multicast } drop"),
     ] {
         passes(&chain("filter", hook, priority, "accept", rules));
     }
@@ -192,6 +195,101 @@ fn what_is_kept_from_connection_tracking_is_never_translated() {
     ));
     explain(unsure.node(), &CLIENT).expect_open();
     assert_eq!(unsure.doctor().only("not-tracked")["severity"], "warning");
+}
+
+#[test]
+fn what_this_host_calls_is_answered_to_an_address_of_its_own() {
+    const OWN: [&str; 5] = ["9000", "--from", "192.0.2.1", "--to", "192.0.2.1"];
+    let calls = |ground: &Ground| {
+        Client::new(ground.node()).timeout(Duration::from_millis(300)).tcp((NODE4, 9000)).is_ok()
+    };
+    let open = Ground::new();
+    open.node().nft(&chain("filter", "input", 0, "drop", "fib daddr type local accept"));
+    assert!(calls(&open));
+    explain(open.node(), &OWN).expect_open();
+    let cut = Ground::new();
+    let rule = "iifname br0 fib daddr type local drop";
+    cut.node().nft(&chain("filter", "prerouting", -150, "accept", rule));
+    assert!(!calls(&cut));
+    let said = explain(cut.node(), &OWN);
+    assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
+    assert_eq!(said.report["reachable"], false, "{said:#?}");
+}
+
+/// What is known of the host as a whole may be otherwise for one of its links, and behind the hook's translation
+/// of sources an answer comes from the host port.
+#[test]
+fn what_cannot_be_told_is_not_told_as_certain() {
+    let is_unsure = |ground: &Ground, asked: &[&str]| {
+        let said = explain(ground.node(), asked);
+        assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
+        assert_eq!(said.report["reachable"], true, "{said:#?}");
+    };
+    let ground = Ground::new();
+    let rule = "iifname transit0 fib daddr . iif type != { local, broadcast, multicast } drop";
+    ground.node().nft(&chain("filter", "prerouting", -300, "accept", rule));
+    assert!(tcp(ground.lab.beyond(), (NODE4, 9000)).is_err());
+    assert_eq!(tcp(ground.lab.beyond(), ([198, 51, 100, 1], 9000)).unwrap().server, "web");
+    for to in ["192.0.2.1", "198.51.100.1"] {
+        is_unsure(&ground, &["9000", "--from", "198.51.100.2", "--to", to]);
+    }
+    for port in [8080, 9000] {
+        let ground = Ground::new();
+        let rules = format!("iifname uplink0 tcp dport {port} drop");
+        ground.node().nft(&chain("filter", "prerouting", -100, "accept", &rules));
+        is_unsure(&ground, &CLIENT);
+    }
+    for (port, reaches) in [(8080, true), (9000, false)] {
+        let ground = Ground::new();
+        let rule = format!("oifname uplink0 tcp sport {port} drop");
+        ground.node().nft(&chain("filter", "postrouting", 150, "accept", &rule));
+        assert_eq!(ground.answers(Duration::from_millis(300)), reaches);
+        is_unsure(&ground, &CLIENT);
+    }
+}
+
+/// The kernel takes the first of joined intervals that hold a key.
+#[test]
+fn of_joined_intervals_that_overlap_the_first_decides() {
+    let map = "ct state established accept; meta nfproto ipv6 accept; ip daddr . tcp dport vmap \
+        { 10.85.0.0/24 . 8000-9000 : accept, 10.0.0.0/8 . 1-65535 : drop }";
+    passes(&chain("filter", "forward", 0, "accept", map));
+}
+
+/// iptables lists and saves what the fix wrote into its table, and that is no more than the fix says.
+#[test]
+fn a_fix_in_a_table_of_iptables_is_in_its_own_words() {
+    let ground = Ground::with("9000:8080,9001:8081,9000:8080/udp", &[]);
+    let sh = |command: &str| {
+        let sh = || std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+        let output = ground.node().run(sh);
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    sh("iptables -P OUTPUT DROP; iptables -A OUTPUT -o lo -m conntrack --ctstate NEW -j DROP");
+    let finding = ground.doctor().only("hook-drop");
+    ground.mend(&finding);
+    assert_eq!(tcp(ground.node(), (NODE4, 9000)).unwrap().server, "web");
+    assert!(sh("iptables-save").contains("-A OUTPUT -m conntrack --ctstate DNAT -j ACCEPT"));
+    sh(
+        "iptables -P OUTPUT ACCEPT; iptables -F OUTPUT; iptables -t raw -A PREROUTING -p tcp --dport 9000:9001 -j DROP",
+    );
+    ground.mend(&ground.doctor().only("hook-drop"));
+    assert!(ground.reaches());
+    let saved = sh("iptables-save -t raw");
+    assert!(
+        saved.contains("-A PREROUTING -p tcp -m multiport --dports 9000,9001 -j ACCEPT"),
+        "{saved}"
+    );
+}
+
+/// A finding has room for so much only, and half a command mends nothing.
+#[test]
+fn of_very_many_ports_no_command_is_told_that_would_be_cut() {
+    let ground = Ground::with("9000:8080,20000-20399:20000-20399", &[]);
+    ground.node().nft(&chain("filter", "prerouting", -300, "accept", "tcp dport 20000-20399 drop"));
+    let finding = ground.doctor().only("hook-drop");
+    assert!(finding["fix"].as_str().unwrap().starts_with("let host ports pass"), "{finding:#}");
 }
 
 /// A quota that is used up, or a limit, lets the packet go on to the next rule.

@@ -199,26 +199,31 @@ pub fn before(facts: &mut Facts, asked: Asked, origin: Origin) -> Vec<Met> {
     .collect()
 }
 
-/// The packet behind our translation, and the answer to it.
-fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
-    let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { return Vec::new() };
-    let towards = Interface { index: link.index, name: link.name.as_bytes().to_vec() };
-    let own = origin == Origin::Host;
-    let in_link = match own {
-        true => Some(no_link()),
-        false => facts.entrances.get(&mapping.family()).cloned(),
-    };
-    let packet = Packet {
-        source: facts.source.filter(|ip| !ip.is_loopback()),
+/// The packet behind our translation, as it is passed on; none where no way is known.
+fn passed_on(facts: &Facts, mapping: &Mapping, origin: Origin) -> Option<Packet> {
+    let endpoint = mapping.endpoint();
+    let Some(Way::Link(link)) = facts.ways.get(&endpoint.ip) else { return None };
+    Some(Packet {
+        source: facts.source,
         family: mapping.family(),
         protocol: mapping.host().protocol,
-        destination: Some(mapping.endpoint().ip),
-        port: mapping.endpoint().port,
+        destination: Some(endpoint.ip),
+        port: endpoint.port,
         local: false,
         translated: true,
-        in_link,
-        out_link: Some(towards),
-    };
+        in_link: match origin {
+            Origin::Host => Some(no_link()),
+            Origin::Outside => facts.entrances.get(&mapping.family()).cloned(),
+        },
+        out_link: Some(Interface { index: link.index, name: link.name.as_bytes().to_vec() }),
+    })
+}
+
+/// The packet behind our translation, and the answer to it.
+fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
+    let Some(mut packet) = passed_on(facts, mapping, origin) else { return Vec::new() };
+    packet.source = packet.source.filter(|ip| !ip.is_loopback());
+    let own = origin == Origin::Host;
     let first = Packet { out_link: Some(if own { lo() } else { no_link() }), ..packet.clone() };
     let Facts { survey, table, .. } = facts;
     let mut met =
@@ -251,22 +256,7 @@ fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
 
 /// Chains of others that may hide the client from the container, in postrouting.
 pub fn rewrites(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Judgement> {
-    let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { return Vec::new() };
-    let towards = Interface { index: link.index, name: link.name.as_bytes().to_vec() };
-    let packet = Packet {
-        source: facts.source,
-        family: mapping.family(),
-        protocol: mapping.host().protocol,
-        destination: Some(mapping.endpoint().ip),
-        port: mapping.endpoint().port,
-        local: false,
-        translated: true,
-        in_link: match origin {
-            Origin::Host => Some(no_link()),
-            Origin::Outside => facts.entrances.get(&mapping.family()).cloned(),
-        },
-        out_link: Some(towards),
-    };
+    let Some(packet) = passed_on(facts, mapping, origin) else { return Vec::new() };
     facts.survey.rewriting(&packet, &facts.table)
 }
 

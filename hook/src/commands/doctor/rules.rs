@@ -55,9 +55,6 @@ fn let_through(met: &Met, asked: &[Asked]) -> String {
     if translated {
         return let_translated_through(table, chain);
     }
-    if !quote::is_plain(chain) || !quote::is_plain(table) {
-        return "let host ports pass in that chain: nft --handle list ruleset shows it".to_owned();
-    }
     let protocol = met.asked.host.protocol;
     let of_one = asked.iter().filter(|asked| asked.host.protocol == protocol);
     let (ports, side): (BTreeSet<u16>, _) = match met.harm {
@@ -67,24 +64,44 @@ fn let_through(met: &Met, asked: &[Asked]) -> String {
         }
         _ => (of_one.map(|asked| asked.host.port.get()).collect(), "dport"),
     };
-    let ports = match ports.first().filter(|_| ports.len() == 1) {
-        Some(port) => port.to_string(),
-        None => {
-            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-            format!("'{{ {} }}'", ports.join(", "))
-        }
+    let iptables = iptables(table, chain);
+    // XT_MULTI_PORTS of `linux/netfilter/xt_multiport.h`; and what a finding has room for.
+    let most = if iptables.is_some() { 15 } else { 200 };
+    if ports.len() > most || !quote::is_plain(chain) || !quote::is_plain(table) {
+        return "let host ports pass in that chain: nft --handle list ruleset shows it".to_owned();
+    }
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    if let Some(insert) = iptables {
+        let ports = ports.join(",");
+        return format!("{insert} -p {protocol} -m multiport --{side}s {ports} -j ACCEPT");
+    }
+    let ports = match ports.as_slice() {
+        [port] => port.clone(),
+        ports => format!("'{{ {} }}'", ports.join(", ")),
     };
     format!("nft insert rule {table} {chain} {protocol} {side} {ports} accept")
 }
 
-fn let_translated_through(table: &str, chain: &str) -> String {
-    let iptables = match (table, chain) {
-        ("ip filter", "FORWARD") => Some("iptables"),
-        ("ip6 filter", "FORWARD") => Some("ip6tables"),
-        _ => None,
+/// Inserts into a chain that is iptables'. Rules that nft writes there, iptables may not understand: then it
+/// lists and saves nothing of the table any more, or, of a set of ports, a rule for all ports.
+fn iptables(table: &str, chain: &str) -> Option<String> {
+    let (program, table) = match table.split_once(' ')? {
+        ("ip", table) => ("iptables", table),
+        ("ip6", table) => ("ip6tables", table),
+        _ => return None,
     };
-    match iptables {
-        Some(program) => format!("{program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"),
+    let is_built_in = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain);
+    match table {
+        _ if !is_built_in => None,
+        "filter" => Some(format!("{program} -I {chain}")),
+        "mangle" | "nat" | "raw" | "security" => Some(format!("{program} -t {table} -I {chain}")),
+        _ => None,
+    }
+}
+
+fn let_translated_through(table: &str, chain: &str) -> String {
+    match iptables(table, chain) {
+        Some(insert) => format!("{insert} -m conntrack --ctstate DNAT -j ACCEPT"),
         None if !quote::is_plain(chain) || !quote::is_plain(table) => {
             "let pass what has ct status dnat, in that chain: nft --handle list ruleset shows it"
                 .to_owned()
@@ -170,6 +187,10 @@ mod tests {
         assert_eq!(
             let_translated_through("ip6 filter", "FORWARD"),
             "ip6tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"
+        );
+        assert_eq!(
+            let_translated_through("ip mangle", "POSTROUTING"),
+            "iptables -t mangle -I POSTROUTING -m conntrack --ctstate DNAT -j ACCEPT"
         );
     }
 }

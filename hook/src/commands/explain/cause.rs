@@ -195,7 +195,7 @@ pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: &io::Error)
         ),
         format!(
             "see the rules, routes and rp_filter in its way: ip rule; ip route get {endpoint} from {from} iif \
-             {link}; sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.{link}.rp_filter"
+             {link}; sysctl net/ipv4/conf/all/rp_filter net/ipv4/conf/{link}/rp_filter"
         ),
     );
     cause.evidence.push(format!("ip route get {endpoint} from {from} iif {link}: {error}"));
