@@ -130,9 +130,17 @@ install-paths:
 	@echo "$$PATHS" | grep -qxE '/[A-Za-z0-9/._+-]* /[A-Za-z0-9/._+-]*' \
 		|| { echo "PREFIX and CONTAINERDDIR must be absolute paths of letters, digits and /._+-" >&2; exit 1; }
 
+# anothers FILE: whether there is a hook configuration that calls another program, a package's or deploy/'s.
+ANOTHERS := anothers() { [ -e "$$1" ] && ! grep -qF '"$(PREFIX)/bin/hostport"' "$$1"; };
+
 # The hook configurations last: each names a program that is there.
 install: install-paths ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
+	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
+		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
+		! anothers "$$present" || { echo "$$present calls another program than $(PREFIX)/bin/hostport: remove what installed it" \
+			"(a package, deploy/, make uninstall with its PREFIX), or move it away" >&2; exit 1; }; \
+	done
 	$(PUT) put 0755 "$(DESTDIR)$(PREFIX)/bin" hostport <$(BINARY)
 	$(PUT) for file in systemd/*.service systemd/*.timer; do \
 		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file | put 0644 "$(DESTDIR)$(UNITDIR)" $${file##*/}; \
@@ -173,7 +181,11 @@ uninstall-containerd: ## Remove what install-containerd installed, when no confi
 
 # The hook configurations first: none names a program that is gone.
 uninstall: ## Remove what install installed
-	for file in oci-hooks.d/*.json; do rm -f "$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; done
+	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
+		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
+		if anothers "$$present"; then echo "$$present stays: it does not call $(PREFIX)/bin/hostport" >&2; \
+		else rm -f "$$present"; fi; \
+	done
 	for file in systemd/*.service systemd/*.timer; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
 	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
 

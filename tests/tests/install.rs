@@ -106,6 +106,28 @@ fn an_uninstall_that_ends_half_way_leaves_no_hook_without_its_program() {
 }
 
 #[test]
+fn a_hook_configuration_that_calls_another_program_is_neither_replaced_nor_removed() {
+    let stage = Scratch::new("destdir");
+    let variables = [format!("DESTDIR={}", stage.path().display())];
+    make("install", &variables);
+    // The package has taken its place.
+    let hook = stage.path().join("usr/share/containers/oci/hooks.d/hostport.json");
+    let packages = fs::read_to_string(&hook).unwrap().replace("/usr/local/bin", "/usr/bin");
+    fs::write(&hook, &packages).unwrap();
+    let program = stage.path().join("usr/local/bin/hostport");
+    let before = fs::metadata(&program).unwrap().ino();
+    let refused = try_make("install", &variables);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("calls another program"), "{said}");
+    assert_eq!(fs::metadata(&program).unwrap().ino(), before, "nothing was written");
+    let removed = try_make("uninstall", &variables);
+    let said = String::from_utf8_lossy(&removed.stderr);
+    assert!(removed.status.success() && said.contains("hostport.json stays"), "{said}");
+    assert_eq!(fs::read_to_string(&hook).unwrap(), packages);
+    assert_eq!(files_below(stage.path()).len(), 1);
+}
+
+#[test]
 fn a_prefix_that_no_configuration_takes_is_refused_before_anything_is_written() {
     let stage = Scratch::new("destdir");
     for prefix in ["local", "/opt/a b", "/opt/a\"b", "/opt/a|b"] {

@@ -23,7 +23,7 @@ fn call(
     dpkg_root: &str,
 ) -> Finished {
     let mounts = r#"
-        mount --bind "$1/run" /run; mount --bind "$1/etc" /etc
+        mount --bind "$1/run" /run; mount --bind "$1/etc" /etc; mount --bind "$1/opt" /opt
         shift; exec "$@""#;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb").join(name);
     let commands = machine.path().join("commands");
@@ -46,7 +46,9 @@ fn machine() -> Scratch {
             .expect_success();
     }
     std::os::unix::fs::symlink(program(), commands.join("hostport")).unwrap();
-    for folder in ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants"] {
+    for folder in
+        ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants", "opt"]
+    {
         machine.folder(folder);
     }
     machine
@@ -126,6 +128,42 @@ fn what_containerd_names_is_not_removed() {
     )
     .unwrap();
     script(lab.node(), &machine, "prerm", &["remove"]).expect_success();
+}
+
+#[test]
+fn a_configuration_behind_a_link_is_containerds_too() {
+    let (lab, machine) = (Lab::new(), machine());
+    let elsewhere = machine.folder("etc/site").join("containerd.toml");
+    fs::write(&elsewhere, "base_runtime_spec = '/usr/share/hostport/containerd/x.json'\n").unwrap();
+    let link = machine.folder("etc/containerd").join("config.toml");
+    std::os::unix::fs::symlink("../site/containerd.toml", link).unwrap();
+    let refused = script(lab.node(), &machine, "prerm", &["remove"]);
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    assert!(refused.stderr.contains("/etc/containerd/config.toml names"), "{refused:?}");
+}
+
+#[test]
+fn a_purge_leaves_the_ports_of_another_hostport_alone() {
+    // The fleet's installer, and one that a configuration names.
+    for place in ["opt/hostport/hostport", "opt/site/bin/hostport"] {
+        let (lab, machine) = (Lab::new(), machine());
+        let bundle = Bundle::of(&lab.pod("web")).annotation("io.hostport.ports", "9000:8080");
+        bundle.start(lab.node());
+        let other = machine.path().join(place);
+        fs::create_dir_all(other.parent().unwrap()).unwrap();
+        fs::copy(program(), &other).unwrap();
+        let hook = machine.folder("etc/containers/oci/hooks.d").join("ours.json");
+        fs::write(&hook, format!(r#"{{"hook":{{"path":"/{place}"}}}}"#)).unwrap();
+        let said = script(lab.node(), &machine, "postrm", &["purge"]).expect_success();
+        assert!(said.stderr.contains(&format!("/{place} is installed too")), "{said:?}");
+        assert!(lab.node().nft_list().contains("9000"), "{}", lab.node().nft_list());
+        assert!(machine.path().join("run/hostport").exists());
+        // When that has gone, all goes.
+        fs::remove_file(other).unwrap();
+        script(lab.node(), &machine, "postrm", &["purge"]).expect_success();
+        assert!(!lab.node().nft_list().contains("map ports"));
+        assert!(!machine.path().join("run/hostport").exists());
+    }
 }
 
 #[test]

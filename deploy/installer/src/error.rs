@@ -74,6 +74,18 @@ pub enum Error {
         /// How it was called, and what it did.
         why: String,
     },
+    /// The new program does not take what the node goes on to call it with.
+    #[error(
+        "{path:?} stays as it is, since the image's program fails as this node goes on to call it: {why}; install \
+         args that both programs take, in an operator's own configuration too, restart containerd where it is the \
+         runtime, since it reads them at its start, and then install this"
+    )]
+    CallStays {
+        /// The program.
+        path: PathBuf,
+        /// How it was called, and what it did.
+        why: String,
+    },
     /// The previous program does not work with the present configurations.
     #[error(
         "{path:?} stays the previous one, it fails as the hook that this node's configurations call: {why}; roll \

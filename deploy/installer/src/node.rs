@@ -128,8 +128,7 @@ impl Node {
 
     /// How runtimes will call the program once the image's configurations are in.
     pub fn calls_to_come(&self) -> Vec<Call> {
-        let contents = self.configurations().map(|(_, c)| c.content.clone());
-        self.distinct(contents)
+        or_plain(self.distinct(self.configurations().map(|(_, c)| c.content.clone())))
     }
 
     /// How runtimes call the program now.
@@ -141,12 +140,31 @@ impl Node {
                 contents.extend(folder.read(name)?);
             }
         }
+        contents.extend(self.containerds()?);
+        Ok(or_plain(self.distinct(contents.into_iter())))
+    }
+
+    /// How runtimes go on to call the program whatever is installed: by an operator's configurations, and by what
+    /// containerd has read at its start.
+    pub fn calls_that_stay(&self) -> Result<Vec<Call>, Error> {
+        let mut contents = self.containerds()?;
+        for folder in self.hooks.iter() {
+            for name in self.hooks_of_ours()?.1 {
+                contents.extend(folder.read(&name)?);
+            }
+        }
+        Ok(self.distinct(contents.into_iter()))
+    }
+
+    /// The contents of containerd's files on the node.
+    fn containerds(&self) -> Result<Vec<Vec<u8>>, Error> {
+        let mut contents = Vec::new();
         for folder in self.containerd.iter() {
             for each in &self.containerd_files {
                 contents.extend(folder.read(&each.name)?);
             }
         }
-        Ok(self.distinct(contents.into_iter()))
+        Ok(contents)
     }
 
     fn distinct(&self, contents: impl Iterator<Item = Vec<u8>>) -> Vec<Call> {
@@ -156,13 +174,17 @@ impl Node {
                 found.push(call);
             }
         }
-        // Where no folder is mounted, whoever makes the node has configurations of their own.
-        if found.is_empty() { vec![Call::plain()] } else { found }
+        found
     }
 
     fn calls_us(&self, content: &[u8]) -> bool {
         configuration::calls(content).iter().any(|call| call.program == self.on_node)
     }
+}
+
+/// Where no folder is mounted, whoever makes the node has configurations of their own.
+fn or_plain(calls: Vec<Call>) -> Vec<Call> {
+    if calls.is_empty() { vec![Call::plain()] } else { calls }
 }
 
 fn open_bin(folders: &Folders) -> Result<Folder, Error> {

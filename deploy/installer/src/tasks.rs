@@ -46,6 +46,7 @@ fn install(node: &Node) -> Result<(), Error> {
         let new = node.bin.prepare(&node.program, EXECUTABLE)?;
         let works = program::version(&new).and_then(|version| {
             program::try_hook(&node.bin, &new, &calls).map_err(fails)?;
+            goes_on(node, &new)?;
             Ok(version)
         });
         let version = works.inspect_err(|_| drop(node.bin.discard()))?;
@@ -97,6 +98,21 @@ fn options_first(node: &Node, new: &Path, present_runs: bool) -> Result<bool, Er
     Ok(present_runs
         && program::try_hook(&node.bin, new, &node.calls_now()?).is_err()
         && program::try_hook(&node.bin, &node.bin.path(HOSTPORT), &node.calls_to_come()).is_ok())
+}
+
+/// Refuses a program that fails where the present one works, in calls that no configuration of the image changes.
+/// On containerd no container would start any more, and so not the installer's either.
+fn goes_on(node: &Node, new: &Path) -> Result<(), Error> {
+    let path = node.bin.path(HOSTPORT);
+    for call in node.calls_that_stay()? {
+        let call = [call];
+        if let Err(why) = program::try_hook(&node.bin, new, &call)
+            && program::try_hook(&node.bin, &path, &call).is_ok()
+        {
+            return Err(Error::CallStays { path, why });
+        }
+    }
+    Ok(())
 }
 
 /// Whether the program that is to be replaced is one to go back to. Where it is not, what was kept before stays.

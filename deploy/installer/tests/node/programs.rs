@@ -51,6 +51,49 @@ fn a_rollback_to_a_program_that_does_not_take_the_present_options_is_refused() {
     assert_eq!(node.program(), first);
 }
 
+/// containerd has read its specification at its start, and no operator's configuration is the image's.
+#[test]
+fn a_program_that_fails_where_the_present_one_is_called_is_not_installed() {
+    for place in ["containerd/base-runtime-spec.json", "hooks/operators.json"] {
+        let node = Node::new();
+        let first = "case \" $* \" in *' --new '*) echo unknown --new >&2; exit 2;; esac";
+        let first = ship_script(&node, first);
+        node.call(&["install"]).expect_success();
+        let image = node.at("image/containerd/base-runtime-spec.json");
+        let plain = fs::read_to_string(&image).unwrap();
+        let second = ship_script(&node, "exit 0");
+        let with_new = plain.replace("\"hook\"\n", "\"hook\", \"--new\"\n");
+        assert_ne!(with_new, plain);
+        if place.starts_with("containerd") {
+            fs::write(&image, &with_new).unwrap();
+        } else {
+            let hook = serde_json::json!({ "hook": {
+                "path": node.at("bin/hostport"), "args": ["hostport", "hook", "--new"],
+            } });
+            fs::write(node.at(place), hook.to_string()).unwrap();
+        }
+        node.call(&["install"]).expect_success();
+        assert_eq!(node.program(), second);
+        // The image of the first release.
+        fs::write(&image, &plain).unwrap();
+        fs::write(node.at("image/hostport"), &first).unwrap();
+        let before = fs::read(node.at(place)).unwrap();
+        let refused = node.call(&["install"]);
+        assert_refused(&refused, "unknown --new");
+        assert!(refused.stderr.contains("restart containerd"), "{place}: {refused:?}");
+        assert_eq!((node.program(), fs::read(node.at(place)).unwrap()), (second.clone(), before));
+        // The way that it names: first options that both take.
+        fs::write(node.at("image/hostport"), &second).unwrap();
+        if place.starts_with("hooks") {
+            fs::remove_file(node.at(place)).unwrap();
+        }
+        node.call(&["install"]).expect_success();
+        fs::write(node.at("image/hostport"), &first).unwrap();
+        node.call(&["install"]).expect_success();
+        assert_eq!(node.program(), first);
+    }
+}
+
 #[test]
 fn what_is_kept_is_a_program_that_runs_and_another_one() {
     let node = Node::new();
