@@ -7,6 +7,7 @@ use super::elements::Elements;
 use super::object::{DataObject, ExpressionObject, VerdictObject, data, field, number, text};
 use super::packet::{Bytes, Passing, Registers};
 use super::value::{bitwise, byteorder, compare, fib, nat_destination, range};
+use crate::message::protocol_family;
 
 /// Whether a step of a rule lets the packet go on to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +162,8 @@ fn step(
         "lookup" => return lookup(bytes, table, registers, elements),
         "match" => return Step::Match(compat::matches(bytes, packet)),
         "target" => return target(bytes, packet),
+        // NFTA_NAT_FAMILY: where it is not the packet's, nothing happens (nft_nat_inet_eval).
+        "nat" if number(bytes, 2) != Some(u8::from(protocol_family(packet.family)).into()) => {}
         // NFTA_NAT_TYPE: NFT_NAT_DNAT.
         "nat" if number(bytes, 1) == Some(1) => {
             return translated(nat_destination(bytes, packet, registers));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hostport_tests::doctor::Ground;
 use hostport_tests::hook::{Bundle, hostport};
-use hostport_tests::lab::{Client, NODE4, NODE4_SECOND, tcp};
+use hostport_tests::lab::{Client, NODE4, NODE4_SECOND, NODE6, tcp};
 
 use crate::ground::{Said, explain};
 
@@ -392,4 +392,19 @@ fn a_chain_of_both_families_is_compared_with_our_table_of_the_packets_own() {
     let said = explain(ground.node(), &CLIENT);
     assert_eq!(said.causes(), ["translated-before"], "{said:#?}");
     assert_eq!(said.report["reachable"], false, "{said:#?}");
+}
+
+/// A rule of a table of both families that names no family but in its target.
+#[test]
+fn a_translation_into_one_family_leaves_the_packets_of_the_other_alone() {
+    let ground = Ground::new();
+    ground.node().nft(
+        "table inet other { chain pre { type nat hook prerouting priority dstnat - 10;
+            tcp dport 9000 dnat ip to 10.85.0.99; }; }",
+    );
+    assert_eq!(tcp(ground.lab.client(), (NODE6, 9000)).unwrap().server, "web");
+    let client = ["9000", "--from", "2001:db8:1::2", "--to", "2001:db8:1::1"];
+    explain(ground.node(), &client).expect_open();
+    assert!(ground.is_cut_off());
+    assert_eq!(explain(ground.node(), &CLIENT).causes()[0], "translated-before");
 }
