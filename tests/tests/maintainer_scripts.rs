@@ -24,6 +24,7 @@ fn call(
 ) -> Finished {
     let mounts = r#"
         mount --bind "$1/run" /run; mount --bind "$1/etc" /etc; mount --bind "$1/opt" /opt
+        mount --bind "$1/var" /var
         shift; exec "$@""#;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb").join(name);
     let commands = machine.path().join("commands");
@@ -46,9 +47,13 @@ fn machine() -> Scratch {
             .expect_success();
     }
     std::os::unix::fs::symlink(program(), commands.join("hostport")).unwrap();
-    for folder in
-        ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants", "opt"]
-    {
+    for folder in [
+        "run/systemd/system",
+        "run/hostport",
+        "etc/systemd/system/timers.target.wants",
+        "opt",
+        "var",
+    ] {
         machine.folder(folder);
     }
     machine
@@ -147,8 +152,8 @@ fn a_purge_leaves_the_ports_of_another_hostport_alone() {
     // The fleet's installer, and one that a configuration names.
     for place in ["opt/hostport/hostport", "opt/site/bin/hostport"] {
         let (lab, machine) = (Lab::new(), machine());
-        let bundle = Bundle::of(&lab.pod("web")).annotation("io.hostport.ports", "9000:8080");
-        bundle.start(lab.node());
+        let web = lab.pod("web");
+        Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
         let other = machine.path().join(place);
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         fs::copy(program(), &other).unwrap();
@@ -183,6 +188,13 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
     let said = calls(&machine);
     assert!(said.contains("invoke start hostport-watch.service hostport-metrics.timer"), "{said}");
     assert!(said.contains("start hostport-restore@nftables.service"), "{said}");
+
+    let metrics = machine.folder("var/lib/prometheus/node-exporter").join("hostport.prom");
+    fs::write(&metrics, "hostport_ports 1\n").unwrap();
+    script(lab.node(), &machine, "postrm", &["upgrade"]).expect_success();
+    assert!(metrics.exists());
+    script(lab.node(), &machine, "postrm", &["remove"]).expect_success();
+    assert!(!metrics.exists(), "nobody writes them any more");
 
     script(lab.node(), &machine, "postrm", &["purge"]).expect_success();
     assert_eq!(fs::read_dir(wants).unwrap().count(), 0);
