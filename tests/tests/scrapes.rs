@@ -168,7 +168,7 @@ fn scrapes_of_a_locked_journal_share_one_short_wait() {
         for answer in asked {
             let answer = answer.join().unwrap().unwrap();
             assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-            assert!(answer.contains("locked for 2 seconds"), "{answer}");
+            assert!(answer.contains("journal\" has been locked for 2 seconds"), "{answer}");
         }
     });
     assert!(begin.elapsed() < Duration::from_secs(7), "{:?}", begin.elapsed());

@@ -143,7 +143,8 @@ impl Journal {
                     thread::sleep(AGAIN);
                 }
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                    let path = self.path.join(name);
+                    // Without a slash behind it where the name is empty: the folder's own lock.
+                    let path = self.path.join(name).components().collect();
                     return Err(JournalError::Locked { path, after: patience });
                 }
                 Err(error) => return Err(self.failed("lock", name)(error)),
