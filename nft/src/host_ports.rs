@@ -184,7 +184,7 @@ impl HostPorts {
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or
     /// [`Error::Contention`] if others kept changing the ruleset.
     pub fn remove(&mut self) -> Result<bool, Error> {
-        let (removed, lost) = attempt(self.patience, || {
+        let (removed, lost) = attempt(None, || {
             let mut batch = Batch::new(Some(self.generation()?));
             for family in Family::ALL {
                 if self.table_state(family)? != TableState::Missing {
@@ -319,8 +319,9 @@ fn no_nf_tables(error: Error) -> Error {
     }
 }
 
-/// How often a compare-and-swap is tried, within the caller's patience. Each attempt fails only because somebody else's
-/// transaction succeeded meanwhile.
+/// How often a compare-and-swap is tried, within the caller's limit. Each attempt fails only because somebody else's
+/// transaction succeeded meanwhile. Where processors are few for very many hooks, some tens of them take longer than
+/// any limit that would be of use: whoever calls a hook has one.
 const ATTEMPTS: u32 = 200;
 /// How often it is tried again because the answer was lost.
 const LOST_ANSWERS: u32 = 3;
@@ -330,12 +331,13 @@ const LOST_ANSWERS: u32 = 3;
 /// An attempt whose answer was lost is followed by another, which finds nothing left to do, or does it.
 /// So with the change that was made comes the one that may have been made before.
 pub(crate) fn attempt<T>(
-    patience: Duration,
+    limit: Option<Duration>,
     mut once: impl FnMut() -> Result<Attempt<T>, Error>,
 ) -> Result<(T, Option<T>), Error> {
     let (mut lost, mut lost_answers) = (None, 0);
     let (begin, mut attempts) = (Instant::now(), 0);
-    while attempts < ATTEMPTS && (attempts == 0 || begin.elapsed() < patience) {
+    let in_time = || limit.is_none_or(|limit| begin.elapsed() < limit);
+    while attempts < ATTEMPTS && (attempts == 0 || in_time()) {
         back_off(attempts);
         attempts += 1;
         match once() {

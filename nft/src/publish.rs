@@ -196,7 +196,7 @@ impl HostPorts {
         }
         each_once(&publication.claims)?;
         let mut first = publication.former.is_empty();
-        let done = attempt(self.patience, || {
+        let done = attempt(None, || {
             if std::mem::take(&mut first) {
                 self.publish_new(publication)
             } else {

@@ -153,11 +153,11 @@ impl HostPorts {
     ) -> Result<Restored, Error> {
         each_once(claims)?;
         let patience = std::mem::replace(&mut self.patience, LISTING);
-        let mut done = attempt(LISTING, || self.restore_once(claims, links, how));
+        let mut done = attempt(Some(LISTING), || self.restore_once(claims, links, how));
         if let Err(error) = &done
             && let Some(how) = how.after(error)
         {
-            done = attempt(LISTING, || self.restore_once(claims, links, how));
+            done = attempt(Some(LISTING), || self.restore_once(claims, links, how));
         }
         self.patience = patience;
         let (restored, lost) = done.map_err(|error| self.explain(error))?;

@@ -46,12 +46,11 @@ impl HostPorts {
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
         let patience = std::mem::replace(&mut self.patience, LISTING);
-        let mut done = attempt(LISTING, || self.withdraw_once(owner, hosts, pods, true));
+        let mut done = attempt(None, || self.withdraw_once(owner, hosts, pods, true));
         // Others change the ruleset faster than it can be listed. That the host ports go matters more than that
         // a hairpin element does.
         if let Err(Error::Contention { .. }) = done {
-            let left = patience.saturating_sub(LISTING);
-            done = attempt(left, || self.withdraw_once(owner, hosts, pods, false));
+            done = attempt(None, || self.withdraw_once(owner, hosts, pods, false));
         }
         self.patience = patience;
         let (withdrawn, lost) = done?;
