@@ -64,13 +64,18 @@ fn mapping(family: Family, element: &Element) {
 
 /// An element that could be ours reads the same once it is written again.
 fn comes_back(element: &Element) {
+    // Those that are foreign never are, and are not written.
     let writable = element
         .comment
         .as_ref()
         .is_none_or(|comment| comment.len() <= OwnerId::MAX_LEN && !comment.contains('\0'));
     // An attribute's length has 16 bits.
     let short = |bytes: &[u8]| bytes.len() < 60_000;
-    if writable && short(&element.key) && element.data.as_deref().is_none_or(short) {
+    if !element.foreign
+        && writable
+        && short(&element.key)
+        && element.data.as_deref().is_none_or(short)
+    {
         let mut bytes = Vec::new();
         element.encode(&mut bytes);
         // Behind the header of the list's entry.
