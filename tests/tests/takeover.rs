@@ -271,11 +271,14 @@ fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
     Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080").start(lab.node());
     // As in a container that has the journal mounted: no folder of namespaces, or their bare files.
     let path = pod.path().display().to_string();
+    // The program itself may be below /run.
+    let copy = state_dir(lab.node()).with_file_name("hostport");
+    fs::copy(program(), &copy).unwrap();
     for blind in ["mount -t tmpfs none /run".to_owned(), format!("umount {path}")] {
         for command in ["gc", "restore"] {
             let mut unshare = std::process::Command::new("/usr/bin/unshare");
             let line = format!("{blind} && exec \"$@\"");
-            unshare.args(["--mount", "/bin/sh", "-c", &line, "sh"]).arg(program());
+            unshare.args(["--mount", "/bin/sh", "-c", &line, "sh"]).arg(&copy);
             unshare.args([command, "--state-dir"]).arg(state_dir(lab.node()));
             let done = feed(lab.node(), unshare, b"").expect_success();
             assert_eq!(published(lab.node()).len(), 2, "{blind}: {done:?}");

@@ -13,7 +13,7 @@ use crate::program::{at, run};
 use crate::{Wrong, apt, image};
 
 /// What the tests call, and a shell to look around with.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 16] = [
     "base-files",
     "bash",
     "bsdutils",
@@ -24,6 +24,7 @@ const PACKAGES: [&str; 15] = [
     "ipvsadm",
     "iproute2",
     "kmod",
+    "mount",
     "netbase",
     "nftables",
     "procps",
