@@ -2,6 +2,7 @@
 //! around them, `make package-test` tries.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -46,7 +47,7 @@ fn machine() -> Scratch {
         run(Command::new("chmod").arg("0755").arg(command), Duration::from_secs(5))
             .expect_success();
     }
-    std::os::unix::fs::symlink(program(), commands.join("hostport")).unwrap();
+    symlink(program(), commands.join("hostport")).unwrap();
     for folder in [
         "run/systemd/system",
         "run/hostport",
@@ -181,8 +182,18 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
     let wants = machine.path().join("etc/systemd/system/timers.target.wants");
     let links =
         ["hostport-metrics.timer", "hostport-watch.service", "hostport-restore@nftables.service"];
+    let unit = machine.folder("opt/units").join("of-the-package");
+    fs::write(&unit, "").unwrap();
     for link in links {
-        fs::write(wants.join(link), "").unwrap();
+        symlink("/opt/units/of-the-package", wants.join(link)).unwrap();
+    }
+    // `make install` made this one, and its operator enabled it.
+    let others = machine.folder("opt/units").join("hostport-watch.service");
+    fs::write(others, "").unwrap();
+    for (folder, unit) in [("multi-user", "/opt/units"), ("graphical", "../../../../opt/units")] {
+        let wants = machine.folder(&format!("etc/systemd/system/{folder}.target.wants"));
+        let unit = Path::new(unit).join("hostport-watch.service");
+        symlink(unit, wants.join("hostport-watch.service")).unwrap();
     }
     script(lab.node(), &machine, "postinst", &["abort-remove"]).expect_success();
     let said = calls(&machine);
@@ -191,6 +202,7 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
 
     let metrics = machine.folder("var/lib/prometheus/node-exporter").join("hostport.prom");
     fs::write(&metrics, "hostport_ports 1\n").unwrap();
+    fs::remove_file(unit).unwrap();
     script(lab.node(), &machine, "postrm", &["upgrade"]).expect_success();
     assert!(metrics.exists());
     script(lab.node(), &machine, "postrm", &["remove"]).expect_success();
@@ -198,6 +210,10 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
 
     script(lab.node(), &machine, "postrm", &["purge"]).expect_success();
     assert_eq!(fs::read_dir(wants).unwrap().count(), 0);
+    for folder in ["multi-user", "graphical"] {
+        let wants = machine.path().join(format!("etc/systemd/system/{folder}.target.wants"));
+        assert_eq!(fs::read_dir(wants).unwrap().count(), 1, "{folder}: another hostport's");
+    }
     assert!(calls(&machine).contains("helper purge hostport-watch.service hostport-metrics.timer"));
 }
 
@@ -208,7 +224,7 @@ fn a_package_in_another_root_leaves_this_machine_alone() {
     fs::write(&journal, "{}").unwrap();
     lab.node().nft("add table ip hostport");
     let wants = other.folder("etc/systemd/system/timers.target.wants");
-    fs::write(wants.join("hostport-metrics.timer"), "").unwrap();
+    symlink("/opt/units/of-the-package", wants.join("hostport-metrics.timer")).unwrap();
     let root = other.path().to_str().unwrap();
     for (name, arguments) in [
         ("postinst", &["configure", "0.0.1"][..]),
