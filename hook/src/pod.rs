@@ -98,8 +98,7 @@ impl Pod {
 
     /// The network namespace, as the journal names it.
     pub fn namespace(&self) -> Namespace {
-        let (device, inode) = self.namespace.file();
-        Namespace { path: self.namespace.path().to_owned(), device, inode }
+        Namespace::now(self.namespace.path(), self.namespace.file())
     }
 
     /// The address of a family.

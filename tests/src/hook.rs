@@ -50,8 +50,13 @@ pub struct Bundle {
 impl Bundle {
     /// A container with an ID like podman's and containerd's, in the namespace of a pod.
     pub fn of(pod: &Netns) -> Bundle {
-        let path = pod.path();
-        Bundle::new(vec![json!({"type": "pid"}), json!({"type": "network", "path": path})])
+        Bundle::at(&pod.path())
+    }
+
+    /// A container in the namespace at a path.
+    pub fn at(namespace: &Path) -> Bundle {
+        let network = json!({"type": "network", "path": namespace});
+        Bundle::new(vec![json!({"type": "pid"}), network])
     }
 
     /// A container in the namespace of its own init process, whose pid the state tells.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
@@ -285,6 +286,26 @@ fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
         }
     }
     drop(pod);
+    let done = hostport(lab.node(), &["gc"]).expect_success();
+    assert!(done.stdout.ends_with("1 dead container\n"), "{done:?}");
+}
+
+/// As containerd names it.
+#[test]
+fn a_pod_named_by_its_sandboxs_process_is_not_dead_to_another_pid_namespace() {
+    let lab = Lab::new();
+    let pod = lab.pod("pod");
+    let sandbox = pod.sleeper();
+    let path = format!("/proc/{}/ns/net", sandbox.pid());
+    Bundle::at(Path::new(&path)).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    for command in ["gc", "restore"] {
+        let mut unshare = std::process::Command::new("/usr/bin/unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]).arg(program());
+        unshare.args([command, "--state-dir"]).arg(state_dir(lab.node()));
+        let done = feed(lab.node(), unshare, b"").expect_success();
+        assert_eq!(published(lab.node()).len(), 2, "{done:?}");
+    }
+    drop(sandbox);
     let done = hostport(lab.node(), &["gc"]).expect_success();
     assert!(done.stdout.ends_with("1 dead container\n"), "{done:?}");
 }

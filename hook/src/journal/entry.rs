@@ -60,6 +60,9 @@ pub struct Namespace {
     pub device: u64,
     /// The number of its file.
     pub inode: u64,
+    /// The number of the PID namespace in which a path below `/proc` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
 }
 
 /// Why a text is not an entry.

@@ -31,10 +31,8 @@ impl Process {
     /// Nothing must look dead to somebody who cannot see it: from another PID namespace the number is
     /// another process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides the first.
     fn is_alive(&self) -> bool {
-        let visible = || Path::new("/proc/1/stat").exists();
-        let comparable = || own_pid_namespace() == Some(self.pid_namespace);
         match start_time(self.pid) {
-            Ok(start_time) if start_time != Some(self.start_time) => !(visible() && comparable()),
+            Ok(start_time) if start_time != Some(self.start_time) => !sees(self.pid_namespace),
             // Whatever else keeps it from being seen does not tell that it is gone.
             Ok(_) | Err(_) => true,
         }
@@ -76,6 +74,11 @@ fn own_pid_namespace() -> Option<u64> {
     fs::metadata("/proc/thread-self/ns/pid").ok().map(|file| file.ino())
 }
 
+/// Whether `/proc` shows the processes of a PID namespace, all of them, by the numbers that count there.
+fn sees(pid_namespace: u64) -> bool {
+    own_pid_namespace() == Some(pid_namespace) && Path::new("/proc/1/stat").exists()
+}
+
 /// The start time in the text of /proc/PID/stat (proc(5)): field 22, counted behind the name, which
 /// may hold anything. None for a zombie (Z) or a process being removed (X): it runs no more.
 fn parse_stat(stat: &str) -> Option<u64> {
@@ -86,21 +89,27 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 impl Namespace {
+    /// The one at a path, whose file has been opened.
+    pub fn now(path: &Path, (device, inode): (u64, u64)) -> Self {
+        let of_process = path.starts_with("/proc");
+        let pid_namespace = of_process.then(own_pid_namespace).flatten();
+        Namespace { path: path.to_owned(), device, inode, pid_namespace }
+    }
+
     /// Nothing must look dead to somebody who cannot see it: in another mount namespace (a container's,
-    /// say) the folder may be missing, or be there without what is mounted in it.
+    /// say) the folder may be missing, or be there without what is mounted in it; in another PID
+    /// namespace a path below `/proc` is another process's.
     fn is_alive(&self) -> bool {
-        let folder = match self.path.starts_with("/proc") {
-            true => Some(Path::new("/proc/1/stat")),
-            false => self.path.parent(),
+        let sees = || match self.path.starts_with("/proc") {
+            true => self.pid_namespace.is_some_and(sees),
+            false => self.path.parent().is_none_or(Path::exists),
         };
         match fs::metadata(&self.path) {
             // All namespaces are of one file system: a file of another is what one would be mounted on.
-            Ok(file) => file.dev() != self.device || file.ino() == self.inode,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                !folder.is_some_and(Path::exists)
-            }
+            Ok(file) if file.dev() != self.device || file.ino() == self.inode => true,
             // Whatever else keeps it from being seen does not tell that it is gone.
-            Err(_) => true,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => true,
+            Ok(_) | Err(_) => !sees(),
         }
     }
 }
