@@ -124,6 +124,19 @@ impl Netns {
         self.run(|| pipe(Command::new("nft").args(["-f", "-"]), ruleset));
     }
 
+    /// Loads a ruleset that kernels can have since a release, as others than hostport may. Whether it is
+    /// loaded: an older kernel must refuse it.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused by a kernel that can have it, or loaded by an older one.
+    pub fn nft_since(&self, release: (u32, u32), ruleset: &str) -> bool {
+        let running = kernel_release();
+        let loaded = self.run(|| try_pipe(Command::new("nft").args(["-f", "-"]), ruleset));
+        assert_eq!(loaded.is_ok(), running >= release, "Linux {running:?}: {loaded:?}");
+        loaded.is_ok()
+    }
+
     /// A table as nft's JSON objects.
     pub fn nft_list_json(&self, family: &str, table: &str) -> Vec<serde_json::Value> {
         let list = ["--json", "list", "table", family, table];
@@ -208,16 +221,31 @@ fn set_sysctl(name: &str, value: &str) {
     fs::write(sysctl_path(name), value).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
 }
 
+/// The first two numbers of the running kernel's release, as in 6.1.0-56-cloud-amd64.
+fn kernel_release() -> (u32, u32) {
+    let release = fs::read_to_string(sysctl_path("kernel.osrelease")).unwrap();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()).unwrap_or_else(|| panic!("{release}"))
+}
+
 /// Runs a command to its end with `input` on its standard input, and returns its output.
 fn pipe(command: &mut Command, input: &str) -> String {
+    try_pipe(command, input).unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// The output, or the message of a command that failed.
+fn try_pipe(command: &mut Command, input: &str) -> Result<String, String> {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     // A command that fails early does not read its input; what it has to say follows.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {message}\ninput:\n{input}");
-    String::from_utf8(output.stdout).unwrap()
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap()),
+        false => Err(format!("{command:?}: {message}\ninput:\n{input}")),
+    }
 }
 
 /// Kills what runs in a namespace and removes its name, as far as that can be done.
