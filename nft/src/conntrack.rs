@@ -151,7 +151,7 @@ impl HostPorts {
             // One walk of the kernel's table, however many the ports.
             let only = ports.first().filter(|_| ports.len() == 1).copied();
             let request = dump_request(family, protocol, only);
-            let some = self.socket.dump(&request, |attributes, flows| {
+            let some = self.socket.dump(&request, self.patience, |attributes, flows| {
                 let flow = Flow::decode(family, attributes)?;
                 flows.extend(flow.filter(|flow| {
                     flow.host.protocol == protocol && ports.contains(&flow.host.port)

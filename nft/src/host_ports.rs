@@ -12,6 +12,7 @@ use crate::reply;
 use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
 use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::socket::{PATIENCE, Socket};
+use crate::withdraw::Listings;
 use crate::{Error, Family, HostPort, Settings, listing};
 
 /// The host ports of a network namespace: the tables in its kernel, and a socket to them.
@@ -31,6 +32,8 @@ pub struct HostPorts {
     pub(crate) settings: Settings,
     /// How long others may keep a list from being read.
     pub(crate) patience: Duration,
+    /// What withdrawals may spend on lists.
+    pub(crate) listings: Listings,
 }
 
 /// A family's table, as its comment tells, and how many sets, chains and rules it has.
@@ -56,7 +59,8 @@ impl HostPorts {
     /// # Errors
     /// [`Error::Open`] if there is no netfilter netlink.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        Ok(HostPorts { socket: Socket::open()?, settings, patience: PATIENCE })
+        let listings = Listings::new();
+        Ok(HostPorts { socket: Socket::open()?, settings, patience: PATIENCE, listings })
     }
 
     /// Ends the work without waiting for what the kernel does at its end: after a removal it frees what

@@ -44,12 +44,13 @@ pub(crate) fn elements<E: Listed>(
 ) -> Result<Option<Vec<E>>, Error> {
     let begin = Instant::now();
     for attempt in 0..ATTEMPTS {
-        if begin.elapsed() > patience {
+        if begin.elapsed() >= patience {
             return Err(Error::Contention { attempts: attempt });
         }
         back_off(attempt);
         let before = generation(socket)?;
-        let found = socket.dump(request, |attributes, elements| {
+        let left = patience.saturating_sub(begin.elapsed());
+        let found = socket.dump(request, left, |attributes, elements| {
             elements.extend(decode(attributes)?);
             Ok(())
         })?;

@@ -29,7 +29,7 @@ const ORDINARY_BATCH: usize = 16 * 1024;
 const USUAL_REQUEST: usize = 64;
 /// How many datagrams of earlier requests are passed over.
 const STRAY_DATAGRAMS: u32 = 1000;
-/// How often an interrupted dump is begun again, within [`PATIENCE`]: a very long list takes seconds.
+/// How often an interrupted dump is begun again, within the caller's patience: a very long list takes seconds.
 const DUMP_ATTEMPTS: u32 = 20;
 /// `linux/netfilter/nfnetlink.h`.
 const NFNLGRP_NFTABLES: u32 = 7;
@@ -156,11 +156,12 @@ impl Socket {
 
     /// Dumps a list, giving each message's attributes to the reader.
     ///
-    /// A dump that somebody's transaction interrupted is begun again. None where there is nothing to dump
-    /// from (ENOENT).
+    /// A dump that somebody's transaction interrupted is begun again, while there is patience left. None
+    /// where there is nothing to dump from (ENOENT).
     pub(crate) fn dump<T>(
         &mut self,
         request: &Message,
+        patience: Duration,
         mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Malformed>,
     ) -> Result<Option<Vec<T>>, Error> {
         let begin = Instant::now();
@@ -169,7 +170,7 @@ impl Socket {
             match self.dump_once(request, |attributes| read(attributes, &mut items))? {
                 DumpEnd::Complete => return Ok(Some(items)),
                 DumpEnd::Missing => return Ok(None),
-                DumpEnd::Interrupted if begin.elapsed() < PATIENCE => {}
+                DumpEnd::Interrupted if begin.elapsed() < patience => {}
                 DumpEnd::Interrupted => return Err(Error::Contention { attempts: attempt }),
             }
         }
@@ -194,7 +195,10 @@ impl Socket {
                         // A set's elements are not flagged (measured on Linux 6.18): the generation
                         // alone tells that others changed the ruleset between two datagrams.
                         restart |= interrupted || generation != *began.get_or_insert(generation);
-                        read(attributes)?;
+                        // The rest must be received all the same, before the socket takes another request.
+                        if !restart {
+                            read(attributes)?;
+                        }
                     }
                     (_, Reply::Failed(Errno::NOENT)) => return Ok(DumpEnd::Missing),
                     // The set was there when the walk began, and was replaced or removed meanwhile.

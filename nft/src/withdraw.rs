@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Attempt, Batch};
 use crate::host_ports::{HostPorts, attempt};
@@ -11,8 +11,23 @@ use crate::set::{HairpinOwner, Published, hairpin_key, port_key};
 use crate::skeleton::{HAIRPIN, PORTS};
 use crate::{Error, Family, HostPort, OwnerId};
 
-/// How long it is tried to list the map, for the hairpin element of a pod of which several containers had host ports.
+/// How long it is tried to list the map, for the hairpin elements of pods of which several containers had host ports:
+/// in all withdrawals of a [`WHILE`], since whoever clears up behind many dead owners keeps others waiting.
 const LISTING: Duration = Duration::from_secs(2);
+const WHILE: Duration = Duration::from_secs(60);
+
+/// What withdrawals have left of [`LISTING`].
+#[derive(Debug)]
+pub(crate) struct Listings {
+    since: Instant,
+    left: Duration,
+}
+
+impl Listings {
+    pub(crate) fn new() -> Self {
+        Listings { since: Instant::now(), left: LISTING }
+    }
+}
 
 impl HostPorts {
     /// Withdraws what an owner has of some host ports, in one transaction, and returns it.
@@ -22,6 +37,10 @@ impl HostPorts {
     /// alone; so it is no error to withdraw twice, or after the table was deleted. `pods` are addresses
     /// that the owner is known to have had: for an owner that lost all of its host ports to others,
     /// nothing else tells them. It may be empty.
+    ///
+    /// For a pod of which several owners had host ports, all of them are listed, to tell whether its hairpin
+    /// element is still needed. All withdrawals of one minute together spend two seconds on that; then the
+    /// element stays until a restore.
     ///
     /// ```no_run
     /// # use std::collections::BTreeSet;
@@ -45,8 +64,12 @@ impl HostPorts {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
-        let patience = std::mem::replace(&mut self.patience, LISTING);
-        let mut done = attempt(None, || self.withdraw_once(owner, hosts, pods, true));
+        if self.listings.since.elapsed() > WHILE {
+            self.listings = Listings::new();
+        }
+        let patience = std::mem::replace(&mut self.patience, self.listings.left);
+        let mut done = attempt(Some(LISTING), || self.withdraw_once(owner, hosts, pods, true));
+        self.listings.left = self.patience;
         // Others change the ruleset faster than it can be listed. That the host ports go matters more than that
         // a hairpin element does.
         if let Err(Error::Contention { .. }) = done {
@@ -91,7 +114,10 @@ impl HostPorts {
         let left = withdrawn.iter().map(|published| published.mapping.endpoint().ip);
         let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
         for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
-            if self.hairpin_ends(pod, owner, &withdrawn, lists)? {
+            let begin = Instant::now();
+            let ends = self.hairpin_ends(pod, owner, &withdrawn, lists);
+            self.patience = self.patience.saturating_sub(begin.elapsed());
+            if ends? {
                 let (family, key) = (Family::of(pod), hairpin_key(pod));
                 let table = &self.settings.table;
                 let message = Message::delete_element(family, table, HAIRPIN, &key);

@@ -27,7 +27,7 @@ pub use packet::{Interface, Packet};
 
 use crate::message::Message;
 use crate::reply::Malformed;
-use crate::socket::Socket;
+use crate::socket::{PATIENCE, Socket};
 use crate::{Error, Family, TableName};
 
 /// NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 of `linux/netfilter.h`.
@@ -312,7 +312,7 @@ fn list<T>(
     request: &Message,
     decode: impl Fn(&[u8]) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Error> {
-    let objects = socket.dump(request, |attributes, items| {
+    let objects = socket.dump(request, PATIENCE, |attributes, items| {
         items.push(decode(attributes)?);
         Ok(())
     })?;
