@@ -407,4 +407,14 @@ fn a_translation_into_one_family_leaves_the_packets_of_the_other_alone() {
     explain(ground.node(), &client).expect_open();
     assert!(ground.is_cut_off());
     assert_eq!(explain(ground.node(), &CLIENT).causes()[0], "translated-before");
+    // By its port alone, it is translated in both.
+    ground.node().nft(
+        "delete table inet other; table inet other { chain pre {
+            type nat hook prerouting priority dstnat - 10; tcp dport 9000 dnat to :8081; }; }",
+    );
+    assert!(tcp(ground.lab.client(), (NODE4, 9000)).is_err());
+    assert!(tcp(ground.lab.client(), (NODE6, 9000)).is_err());
+    for asked in [CLIENT, client] {
+        assert_eq!(explain(ground.node(), &asked).causes()[0], "translated-before");
+    }
 }
