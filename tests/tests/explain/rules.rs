@@ -246,6 +246,15 @@ fn what_cannot_be_told_is_not_told_as_certain() {
         assert_eq!(ground.answers(Duration::from_millis(300)), reaches);
         is_unsure(&ground, &CLIENT);
     }
+    // Behind a nat chain that rewrites the source, the next one is not asked.
+    let ground = Ground::new();
+    ground.node().nft(
+        "table ip a { chain p { type nat hook postrouting priority 10; oifname br0 masquerade; }; }
+         table ip b { chain q { type nat hook postrouting priority 20; oifname br0 drop; }; }",
+    );
+    assert!(ground.reaches());
+    is_unsure(&ground, &CLIENT);
+    assert_eq!(ground.doctor().code, Some(0));
 }
 
 /// The kernel takes the first of joined intervals that hold a key.
