@@ -295,9 +295,12 @@ impl Survey {
                 }
             }
             // A chain of the very priority of the translation sees one packet or the other, by which is younger.
+            // An answer's destination is not translated there.
             let asked = match hook {
                 Hook::Postrouting => base.kind != "nat" || base.priority < rewritten,
-                Hook::Prerouting | Hook::Output => base.priority != DSTNAT,
+                Hook::Prerouting | Hook::Output if packet.state() == STATE_NEW => {
+                    base.priority != DSTNAT
+                }
                 _ => true,
             };
             let goes_on = fate.accepted || fate.translated.is_some() || fate.rewritten.is_some();

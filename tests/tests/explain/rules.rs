@@ -104,6 +104,8 @@ fn a_chain_of_another_hook_that_drops() {
         ("filter", "postrouting", 0, "oifname != br0 ct direction reply drop", "firewall"),
         ("filter", "prerouting", -300, "iifname br0 tcp sport 8080 drop", "firewall"),
         ("nat", "postrouting", 90, "tcp dport 8080 drop", "source"),
+        // The answer is the same before the translation and behind it.
+        ("filter", "prerouting", -100, "iifname br0 tcp sport 8080 drop", "firewall"),
     ] {
         stops(&chain(kind, hook, priority, "accept", rules), "hook-drop", step);
     }
