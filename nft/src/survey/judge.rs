@@ -279,9 +279,9 @@ impl Survey {
         wanted: impl Fn(&BaseObject) -> bool,
     ) -> Vec<Judgement> {
         let mut judgements = Vec::new();
-        let kinds = match hook == Hook::Postrouting && packet.state() == STATE_NEW {
-            true => &["filter", "route", "nat"][..],
-            false => &["filter", "route"],
+        let (kinds, rewritten) = match hook == Hook::Postrouting && packet.state() == STATE_NEW {
+            true => (&["filter", "route", "nat"][..], self.rewritten_from(packet)),
+            false => (&["filter", "route"][..], SRCNAT),
         };
         for (name, base) in self.base_chains(packet.family, hook, kinds) {
             if !wanted(&base) || own.is_some_and(|own| is_own(&name, own)) {
@@ -294,11 +294,13 @@ impl Survey {
                     false => fate.accepted = true,
                 }
             }
-            // Behind one that rewrites the source, such as our own, no nat chain is asked. And a chain of the
-            // very priority of the translation sees one packet or the other, by which is younger.
+            // A chain of the very priority of the translation sees one packet or the other, by which is younger.
+            // An answer's destination is not translated there.
             let asked = match hook {
-                Hook::Postrouting => base.kind != "nat" || base.priority < SRCNAT,
-                Hook::Prerouting | Hook::Output => base.priority != DSTNAT,
+                Hook::Postrouting => base.kind != "nat" || base.priority < rewritten,
+                Hook::Prerouting | Hook::Output if packet.state() == STATE_NEW => {
+                    base.priority != DSTNAT
+                }
                 _ => true,
             };
             let goes_on = fate.accepted || fate.translated.is_some() || fate.rewritten.is_some();
@@ -306,6 +308,18 @@ impl Survey {
             judgements.extend(fate.dropped.map(|by| judgement(name, &base, certain, by)));
         }
         judgements
+    }
+
+    /// The priority from which on a nat chain of postrouting may not be asked: one there rewrites the source, or
+    /// may, as our own does.
+    fn rewritten_from(&mut self, packet: &Passing) -> i32 {
+        let mut first = SRCNAT;
+        for (name, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
+            if self.fate(&name, packet).rewritten.is_some() {
+                first = first.min(base.priority);
+            }
+        }
+        first
     }
 
     /// The nat chains of others that come before hostport's own, and whether that is certain: of chains with

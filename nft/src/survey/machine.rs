@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::INET;
 use super::compat;
 use super::elements::Elements;
 use super::object::{DataObject, ExpressionObject, VerdictObject, data, field, number, text};
@@ -129,6 +130,7 @@ fn step(
         }
     };
     let size = |kind| number(bytes, kind).unwrap_or(0) as usize;
+    let own = u32::from(u8::from(protocol_family(packet.family)));
     match expression.name.as_str() {
         "payload" => load(&packet.header(number(bytes, 2).unwrap_or(0), size(3), size(4))),
         "meta" => load(&packet.meta(number(bytes, 2).unwrap_or(0))),
@@ -162,8 +164,8 @@ fn step(
         "lookup" => return lookup(bytes, table, registers, elements),
         "match" => return Step::Match(compat::matches(bytes, packet)),
         "target" => return target(bytes, packet),
-        // NFTA_NAT_FAMILY: where it is not the packet's, nothing happens (nft_nat_inet_eval).
-        "nat" if number(bytes, 2) != Some(u8::from(protocol_family(packet.family)).into()) => {}
+        // NFTA_NAT_FAMILY: where it is neither the packet's nor both, nothing happens (nft_nat_inet_eval).
+        "nat" if number(bytes, 2).is_some_and(|family| ![own, INET.into()].contains(&family)) => {}
         // NFTA_NAT_TYPE: NFT_NAT_DNAT.
         "nat" if number(bytes, 1) == Some(1) => {
             return translated(nat_destination(bytes, packet, registers));

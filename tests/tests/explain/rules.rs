@@ -104,6 +104,8 @@ fn a_chain_of_another_hook_that_drops() {
         ("filter", "postrouting", 0, "oifname != br0 ct direction reply drop", "firewall"),
         ("filter", "prerouting", -300, "iifname br0 tcp sport 8080 drop", "firewall"),
         ("nat", "postrouting", 90, "tcp dport 8080 drop", "source"),
+        // The answer is the same before the translation and behind it.
+        ("filter", "prerouting", -100, "iifname br0 tcp sport 8080 drop", "firewall"),
     ] {
         stops(&chain(kind, hook, priority, "accept", rules), "hook-drop", step);
     }
@@ -246,6 +248,15 @@ fn what_cannot_be_told_is_not_told_as_certain() {
         assert_eq!(ground.answers(Duration::from_millis(300)), reaches);
         is_unsure(&ground, &CLIENT);
     }
+    // Behind a nat chain that rewrites the source, the next one is not asked.
+    let ground = Ground::new();
+    ground.node().nft(
+        "table ip a { chain p { type nat hook postrouting priority 10; oifname br0 masquerade; }; }
+         table ip b { chain q { type nat hook postrouting priority 20; oifname br0 drop; }; }",
+    );
+    assert!(ground.reaches());
+    is_unsure(&ground, &CLIENT);
+    assert_eq!(ground.doctor().code, Some(0));
 }
 
 /// The kernel takes the first of joined intervals that hold a key.
@@ -407,4 +418,14 @@ fn a_translation_into_one_family_leaves_the_packets_of_the_other_alone() {
     explain(ground.node(), &client).expect_open();
     assert!(ground.is_cut_off());
     assert_eq!(explain(ground.node(), &CLIENT).causes()[0], "translated-before");
+    // By its port alone, it is translated in both.
+    ground.node().nft(
+        "delete table inet other; table inet other { chain pre {
+            type nat hook prerouting priority dstnat - 10; tcp dport 9000 dnat to :8081; }; }",
+    );
+    assert!(tcp(ground.lab.client(), (NODE4, 9000)).is_err());
+    assert!(tcp(ground.lab.client(), (NODE6, 9000)).is_err());
+    for asked in [CLIENT, client] {
+        assert_eq!(explain(ground.node(), &asked).causes()[0], "translated-before");
+    }
 }

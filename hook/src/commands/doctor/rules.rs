@@ -9,6 +9,11 @@ use super::finding::{Finding, Kind, Severity};
 use super::firewall::{Asked, Harm, Met};
 use crate::quote;
 
+/// Why something is not told as certain.
+const UNSURE: &str = "it is not certain: rules there ask for what cannot be told in advance, or the order \
+    of chains decides: of one priority, the kernel asks the younger one first, and no nat chain behind one \
+    that translates";
+
 pub fn finding(met: &Met, asked: &[Asked]) -> Finding {
     match met.harm {
         Harm::Translates => translated(met, asked),
@@ -34,9 +39,8 @@ fn dropped(met: &Met, asked: &[Asked]) -> Finding {
         (_, Origin::Outside) => "what comes for host ports",
         (_, Origin::Host) => "what this host itself sends to host ports",
     };
-    let unsure = (!certain).then_some("some rules there ask for what cannot be told in advance");
     let mut evidence = vec![deed, several(asked)];
-    evidence.extend(unsure.map(str::to_owned));
+    evidence.extend((!certain).then(|| UNSURE.to_owned()));
     Finding {
         kind: if *hook == Hook::Forward { Kind::ForwardDrop } else { Kind::HookDrop },
         severity: severity(&met.judgement),
@@ -156,13 +160,7 @@ fn translated(met: &Met, asked: &[Asked]) -> Finding {
     let whose = whose(met.origin);
     let hosts = asked.iter().map(|asked| asked.host);
     let mut evidence = vec![format!("{by}, priority {priority}"), several(hosts)];
-    if !certain {
-        evidence.push(
-            "it is not certain: rules there ask for what cannot be told in advance, or the chain has \
-             hostport's own priority, and the kernel asks the younger one first"
-                .to_owned(),
-        );
-    }
+    evidence.extend((!certain).then(|| UNSURE.to_owned()));
     Finding {
         kind: Kind::TranslatedBefore,
         severity: severity(&met.judgement),
