@@ -1,6 +1,7 @@
 //! What the tests of hostport stand on: the network lab, real runtimes, calls of the hook, and calls that
 //! go wrong on purpose.
 
+pub mod contention;
 pub mod doctor;
 pub mod firewalld;
 pub mod graphs;

@@ -1,7 +1,8 @@
 //! Containers that come and go by the thousand leave nothing behind.
 //!
 //! Some hundred in every test run. `make endurance` makes it ten thousand, and judges the kernel's
-//! memory too, which a few cannot move.
+//! memory too, which a few cannot move. Maps of very many ports, which others keep from being read, cost
+//! nobody his start or his end.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_tests::hook::{Bundle, journal_files};
+use hostport_tests::contention::{add_many, while_others_change};
+use hostport_tests::hook::{Bundle, hostport, journal_files};
 use hostport_tests::lab::{Lab, Netns, Pod};
 
 /// Containers side by side: much of a poststop's time is the kernel's waiting (RCU).
@@ -17,6 +19,8 @@ const LANES: usize = 8;
 /// How much more the kernel may hold, in KiB. An element takes 256 bytes: one that each of 10,000
 /// cycles left would make 2,560 KiB.
 const TOLERANCE: i64 = 1000;
+/// What runtimes allow a hook, by our hook configurations.
+const HOOK: Duration = Duration::from_secs(10);
 
 #[test]
 fn ten_thousand_cycles_leave_ruleset_journal_and_kernel_memory_as_they_were() {
@@ -40,6 +44,56 @@ fn ten_thousand_cycles_leave_ruleset_journal_and_kernel_memory_as_they_were() {
         let grown = after.memory.small - before.memory.small;
         assert!(grown < TOLERANCE, "the kernel holds {grown} KiB more");
     }
+}
+
+#[test]
+fn a_container_of_a_pod_withdraws_in_the_time_of_a_hook_beside_very_many_ports() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let containers = [9000, 9001, 9002].map(|port| {
+        let bundle = Bundle::of(&web).annotation("io.hostport.ports", &format!("{port}:8080"));
+        bundle.start(node);
+        bundle
+    });
+    let protocols = ["tcp", "udp", "sctp", "dccp"];
+    let many = if std::env::var_os("HOSTPORT_ENDURANCE").is_some() { 4 } else { 1 };
+    protocols[..many].iter().for_each(|protocol| add_many(node, protocol));
+    // Without pause, and about as often as the map can be listed.
+    for (container, pause) in containers.iter().zip([20, 900]) {
+        let (gone, took) = while_others_change(node, Duration::from_millis(pause), || {
+            let begin = Instant::now();
+            (container.poststop(node, &[]), begin.elapsed())
+        });
+        gone.expect_success();
+        println!("poststop took {took:?} with a change every {pause} ms");
+        assert!(took < HOOK, "{took:?} with a change every {pause} ms");
+    }
+    let left = node.nft_list();
+    assert!(!left.contains(". 9000 .") && !left.contains(". 9001 .") && left.contains(". 9002 ."));
+}
+
+#[test]
+fn gc_of_a_pod_lets_others_start_while_the_ruleset_changes_without_pause() {
+    let lab = Lab::new();
+    let (node, dead, web) = (lab.node(), lab.pod("dead"), lab.pod("web"));
+    for port in 9000..9012 {
+        Bundle::of(&dead).annotation("io.hostport.ports", &format!("{port}:8080")).start(node);
+    }
+    drop(dead);
+    add_many(node, "udp");
+    let other = Bundle::of(&web).annotation("io.hostport.ports", "9100:8080");
+    let (cleared, started) = while_others_change(node, Duration::from_millis(20), || {
+        thread::scope(|scope| {
+            let gc = scope.spawn(|| hostport(node, &["gc"]));
+            thread::sleep(Duration::from_millis(500));
+            let started = other.prestart(node, &[]);
+            (gc.join().unwrap(), started)
+        })
+    });
+    started.expect_success();
+    // Whose the rest of the map is, gc may not come to tell.
+    assert_eq!(cleared.stdout.matches("withdrew 0.0.0.0:90").count(), 12, "{cleared:?}");
+    assert_eq!(journal_files(node).len(), 1, "{:?}", journal_files(node));
 }
 
 /// What there is between containers.

@@ -1,14 +1,11 @@
 //! One owner for each host port, whatever comes when.
 
 use std::fs;
-use std::io::Write;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use hostport_tests::contention::{add_many, while_others_change};
 use hostport_tests::hook::{Bundle, call, hostport, journal_files, list, published};
-use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Netns, Network, PodSpec, tcp};
+use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tcp};
 use hostport_tests::runtime::wait_until;
 
 #[test]
@@ -226,87 +223,6 @@ fn a_container_of_a_pod_withdraws_while_others_change_the_ruleset_without_pause(
     gone.expect_success();
     let left = node.nft_list();
     assert!(!left.contains(". 9000 .") && left.contains(". 9001 ."));
-}
-
-#[test]
-fn a_container_of_a_pod_withdraws_in_the_time_of_a_hook_beside_very_many_ports() {
-    let lab = Lab::new();
-    let (node, web) = (lab.node(), lab.pod("web"));
-    let containers = [9000, 9001, 9002].map(|port| {
-        let bundle = Bundle::of(&web).annotation("io.hostport.ports", &format!("{port}:8080"));
-        bundle.start(node);
-        bundle
-    });
-    ["tcp", "udp", "sctp", "dccp"].iter().for_each(|protocol| add_many(node, protocol));
-    // Without pause, and about as often as the map can be listed.
-    for (container, pause) in containers.iter().zip([20, 900]) {
-        let (gone, took) = while_others_change(node, Duration::from_millis(pause), || {
-            let begin = Instant::now();
-            (container.poststop(node, &[]), begin.elapsed())
-        });
-        gone.expect_success();
-        assert!(took < Duration::from_secs(6), "{took:?} with a change every {pause} ms");
-    }
-    let left = node.nft_list();
-    assert!(!left.contains(". 9000 .") && !left.contains(". 9001 .") && left.contains(". 9002 ."));
-}
-
-#[test]
-fn gc_of_a_pod_lets_others_start_while_the_ruleset_changes_without_pause() {
-    let lab = Lab::new();
-    let (node, dead, web) = (lab.node(), lab.pod("dead"), lab.pod("web"));
-    for port in 9000..9012 {
-        Bundle::of(&dead).annotation("io.hostport.ports", &format!("{port}:8080")).start(node);
-    }
-    drop(dead);
-    add_many(node, "udp");
-    let other = Bundle::of(&web).annotation("io.hostport.ports", "9100:8080");
-    let (cleared, started) = while_others_change(node, Duration::from_millis(20), || {
-        thread::scope(|scope| {
-            let gc = scope.spawn(|| hostport(node, &["gc"]));
-            thread::sleep(Duration::from_millis(500));
-            let started = other.prestart(node, &[]);
-            (gc.join().unwrap(), started)
-        })
-    });
-    started.expect_success();
-    // Whose the rest of the map is, gc may not come to tell.
-    assert_eq!(cleared.stdout.matches("withdrew 0.0.0.0:90").count(), 12, "{cleared:?}");
-    assert_eq!(journal_files(node).len(), 1, "{:?}", journal_files(node));
-}
-
-/// Ports of nobody in the map, 20,000 of them.
-fn add_many(node: &Netns, protocol: &str) {
-    let many: Vec<String> = (20_000..40_000)
-        .map(|port| format!("0.0.0.0 . {port} . {protocol} comment \"many\" : 10.85.0.99 . 80"))
-        .collect();
-    node.nft(&format!("add element ip hostport ports {{ {} }}", many.join(", ")));
-}
-
-/// Works while another program changes a table of its own.
-fn while_others_change<T>(node: &Netns, pause: Duration, work: impl FnOnce() -> T) -> T {
-    node.nft("add table ip other; add set ip other marks { type mark; }");
-    let mut other = node.command("nft");
-    let mut other = other.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut commands = other.stdin.take().unwrap();
-    let stop = AtomicBool::new(false);
-    let done = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                for verb in ["add", "delete"] {
-                    writeln!(commands, "{verb} element ip other marks {{ 1 }}").unwrap();
-                }
-                thread::sleep(pause);
-            }
-        });
-        thread::sleep(Duration::from_millis(500));
-        let done = work();
-        stop.store(true, Ordering::Relaxed);
-        done
-    });
-    drop(commands);
-    other.wait().unwrap();
-    done
 }
 
 #[test]
