@@ -429,3 +429,12 @@ fn a_translation_into_one_family_leaves_the_packets_of_the_other_alone() {
         assert_eq!(explain(ground.node(), &asked).causes()[0], "translated-before");
     }
 }
+
+/// Such a chain sees the packet before the translation or behind it, and the answer in any case.
+#[test]
+fn a_chain_at_the_very_priority_of_the_translation_that_drops_everything() {
+    for (policy, rules) in [("drop", "ct state invalid accept"), ("accept", "drop")] {
+        let rules = chain("filter", "prerouting", -100, policy, rules);
+        stops(&rules, "hook-drop", "firewall");
+    }
+}
