@@ -7,7 +7,7 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use crate::bundle::{Config, NetworkNamespace as Named};
-use crate::journal::Namespace;
+use crate::journal::{Namespace, Process};
 use crate::network::link::{self, HairpinMode, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
 use crate::network::{endpoint, rtnetlink};
@@ -96,9 +96,9 @@ impl Pod {
         Ok(Some(Pod { own, namespace, inside, host, addresses }))
     }
 
-    /// The network namespace, as the journal names it.
-    pub fn namespace(&self) -> Namespace {
-        Namespace::now(self.namespace.path(), self.namespace.file())
+    /// The network namespace, as the journal names it for an owner with this process, if any.
+    pub fn namespace(&self, process: Option<Process>) -> Namespace {
+        Namespace::now(self.namespace.path(), self.namespace.file(), process)
     }
 
     /// The address of a family.

@@ -55,9 +55,7 @@ fn a_container_of_a_pod_withdraws_in_the_time_of_a_hook_beside_very_many_ports()
         bundle.start(node);
         bundle
     });
-    let protocols = ["tcp", "udp", "sctp", "dccp"];
-    let many = if std::env::var_os("HOSTPORT_ENDURANCE").is_some() { 4 } else { 1 };
-    protocols[..many].iter().for_each(|protocol| add_many(node, protocol));
+    ["tcp", "udp", "sctp", "dccp"].iter().for_each(|protocol| add_many(node, protocol));
     // Without pause, and about as often as the map can be listed.
     for (container, pause) in containers.iter().zip([20, 900]) {
         let (gone, took) = while_others_change(node, Duration::from_millis(pause), || {

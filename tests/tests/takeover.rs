@@ -7,7 +7,7 @@ use std::path::Path;
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
 };
-use hostport_tests::lab::{ClientError, Lab, NODE4, Protocol, Server, UdpFlow, tcp};
+use hostport_tests::lab::{ClientError, Lab, NODE4, Netns, Protocol, Server, UdpFlow, tcp};
 use hostport_tests::strace::{Call, Injection, Invocation};
 
 const NOTHING: [&str; 0] = [];
@@ -277,17 +277,23 @@ fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
     fs::copy(program(), &copy).unwrap();
     for blind in ["mount -t tmpfs none /run".to_owned(), format!("umount {path}")] {
         for command in ["gc", "restore"] {
-            let mut unshare = std::process::Command::new("/usr/bin/unshare");
             let line = format!("{blind} && exec \"$@\"");
-            unshare.args(["--mount", "/bin/sh", "-c", &line, "sh"]).arg(&copy);
-            unshare.args([command, "--state-dir"]).arg(state_dir(lab.node()));
-            let done = feed(lab.node(), unshare, b"").expect_success();
-            assert_eq!(published(lab.node()).len(), 2, "{blind}: {done:?}");
+            let apart = ["--mount", "/bin/sh", "-c", &line, "sh"];
+            leaves_two_ports(lab.node(), &apart, &copy, command);
         }
     }
     drop(pod);
     let done = hostport(lab.node(), &["gc"]).expect_success();
     assert!(done.stdout.ends_with("1 dead container\n"), "{done:?}");
+}
+
+/// A command of ours in namespaces of its own, by unshare(1).
+#[track_caller]
+fn leaves_two_ports(node: &Netns, apart: &[&str], program: &Path, command: &str) {
+    let mut unshare = std::process::Command::new("/usr/bin/unshare");
+    unshare.args(apart).arg(program).args([command, "--state-dir"]).arg(state_dir(node));
+    let done = feed(node, unshare, b"").expect_success();
+    assert_eq!(published(node).len(), 2, "{done:?}");
 }
 
 /// As containerd names it.
@@ -299,11 +305,7 @@ fn a_pod_named_by_its_sandboxs_process_is_not_dead_to_another_pid_namespace() {
     let path = format!("/proc/{}/ns/net", sandbox.pid());
     Bundle::at(Path::new(&path)).annotation("io.hostport.ports", "9000:8080").start(lab.node());
     for command in ["gc", "restore"] {
-        let mut unshare = std::process::Command::new("/usr/bin/unshare");
-        unshare.args(["--pid", "--fork", "--mount-proc"]).arg(program());
-        unshare.args([command, "--state-dir"]).arg(state_dir(lab.node()));
-        let done = feed(lab.node(), unshare, b"").expect_success();
-        assert_eq!(published(lab.node()).len(), 2, "{done:?}");
+        leaves_two_ports(lab.node(), &["--pid", "--fork", "--mount-proc"], &program(), command);
     }
     drop(sandbox);
     let done = hostport(lab.node(), &["gc"]).expect_success();

@@ -89,10 +89,10 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 impl Namespace {
-    /// The one at a path, whose file has been opened.
-    pub fn now(path: &Path, (device, inode): (u64, u64)) -> Self {
-        let of_process = path.starts_with("/proc");
-        let pid_namespace = of_process.then(own_pid_namespace).flatten();
+    /// The one at a path, whose file has been opened, of an owner with this process, if any.
+    pub fn now(path: &Path, (device, inode): (u64, u64), process: Option<Process>) -> Self {
+        let here = || process.map(|process| process.pid_namespace).or_else(own_pid_namespace);
+        let pid_namespace = path.starts_with("/proc").then(here).flatten();
         Namespace { path: path.to_owned(), device, inode, pid_namespace }
     }
 
@@ -100,7 +100,7 @@ impl Namespace {
     /// say) the folder may be missing, or be there without what is mounted in it; in another PID
     /// namespace a path below `/proc` is another process's.
     fn is_alive(&self) -> bool {
-        let sees = || match self.path.starts_with("/proc") {
+        let visible = || match self.path.starts_with("/proc") {
             true => self.pid_namespace.is_some_and(sees),
             false => self.path.parent().is_none_or(Path::exists),
         };
@@ -109,7 +109,7 @@ impl Namespace {
             Ok(file) if file.dev() != self.device || file.ino() == self.inode => true,
             // Whatever else keeps it from being seen does not tell that it is gone.
             Err(error) if error.kind() != io::ErrorKind::NotFound => true,
-            Ok(_) | Err(_) => !sees(),
+            Ok(_) | Err(_) => !visible(),
         }
     }
 }

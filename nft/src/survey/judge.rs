@@ -256,17 +256,20 @@ impl Survey {
     /// # }
     /// ```
     pub fn rewriting(&mut self, packet: &Packet, own: &TableName) -> Vec<Judgement> {
-        let packet = Passing::first(packet);
-        let mut judgements = Vec::new();
+        let rewriters = self.rewriters(&Passing::first(packet)).into_iter();
+        rewriters.filter(|(name, _)| !is_own(name, own)).map(|(_, judgement)| judgement).collect()
+    }
+
+    /// The nat chains of postrouting that rewrite a packet's source, our own too.
+    fn rewriters(&mut self, packet: &Passing) -> Vec<(ChainName, Judgement)> {
+        let mut rewriters = Vec::new();
         for (name, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
-            if is_own(&name, own) {
-                continue;
-            }
-            let fate = self.fate(&name, &packet);
+            let fate = self.fate(&name, packet);
             let certain = !fate.accepted && !fate.left && fate.dropped.is_none();
-            judgements.extend(fate.rewritten.map(|by| judgement(name, &base, certain, by)));
+            let judged = fate.rewritten.map(|by| judgement(name.clone(), &base, certain, by));
+            rewriters.extend(judged.map(|judgement| (name, judgement)));
         }
-        judgements
+        rewriters
     }
 
     /// The chains of a hook that drop a packet. Of nat chains those of postrouting, which only a connection's
@@ -313,13 +316,8 @@ impl Survey {
     /// The priority from which on a nat chain of postrouting may not be asked: one there rewrites the source, or
     /// may, as our own does.
     fn rewritten_from(&mut self, packet: &Passing) -> i32 {
-        let mut first = SRCNAT;
-        for (name, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
-            if self.fate(&name, packet).rewritten.is_some() {
-                first = first.min(base.priority);
-            }
-        }
-        first
+        let rewriters = self.rewriters(packet).into_iter();
+        rewriters.map(|(_, judgement)| judgement.priority).fold(SRCNAT, i32::min)
     }
 
     /// The nat chains of others that come before hostport's own, and whether that is certain: of chains with

@@ -10,9 +10,8 @@ use super::firewall::{Asked, Harm, Met};
 use crate::quote;
 
 /// Why something is not told as certain.
-const UNSURE: &str = "it is not certain: rules there ask for what cannot be told in advance, or the order \
-    of chains decides: of one priority, the kernel asks the younger one first, and no nat chain behind one \
-    that translates";
+const UNSURE: &str = "it is not certain: rules there ask for what cannot be told in advance, or it depends on \
+    the order of chains (of one priority, the kernel asks the younger one first)";
 
 pub fn finding(met: &Met, asked: &[Asked]) -> Finding {
     match met.harm {

@@ -118,21 +118,21 @@ fn leave_to_pod(journal: &Journal, publication: &mut Publication) -> Result<(), 
 fn entries(state: &State, pod: &Pod, claims: &[Claim], settings: &Settings) -> Vec<Entry> {
     let owners: BTreeSet<&OwnerId> = claims.iter().map(|claim| &claim.owner).collect();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let entry = |owner: &OwnerId| Entry {
-        owner: owner.clone(),
-        settings: settings.clone(),
-        lost: Vec::new(),
-        mappings: claims
-            .iter()
-            .filter(|claim| claim.owner == *owner)
-            .map(|claim| claim.mapping)
-            .collect(),
+    let entry = |owner: &OwnerId| {
         // What belongs to the pod outlives this container.
-        process: state.pid.filter(|_| *owner == state.id).and_then(Process::now),
-        namespace: Some(pod.namespace()),
-        pod: None,
-        bundle: state.bundle.clone(),
-        since_ms: since.as_millis() as u64,
+        let process = state.pid.filter(|_| *owner == state.id).and_then(Process::now);
+        let own = claims.iter().filter(|claim| claim.owner == *owner);
+        Entry {
+            owner: owner.clone(),
+            settings: settings.clone(),
+            lost: Vec::new(),
+            mappings: own.map(|claim| claim.mapping).collect(),
+            process,
+            namespace: Some(pod.namespace(process)),
+            pod: None,
+            bundle: state.bundle.clone(),
+            since_ms: since.as_millis() as u64,
+        }
     };
     owners.into_iter().map(entry).collect()
 }
