@@ -103,7 +103,7 @@ fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 	done
 
 reference: ## Write docs/flags.md anew from hook/src/cli.rs
-	HOSTPORT_WRITE_REFERENCE=1 $(CARGO) test --quiet --locked --package hostport-hook --bin hostport reference
+	HOSTPORT_WRITE_REFERENCE=1 $(CARGO) test --quiet --locked --package hostport-hook --lib reference
 
 # mdBook is not in Debian 12; this version is built once, below target.
 MDBOOK := target/tools/bin/mdbook
@@ -112,7 +112,7 @@ docs: ## Build the book into target/book, its links and its reference checked
 	@packaging/install-packages build
 	@test -x $(MDBOOK) || $(CARGO) install --quiet --locked --root target/tools mdbook --version 0.5.4
 	$(CARGO) test --quiet --locked --package hostport-hook --test book
-	$(CARGO) test --quiet --locked --package hostport-hook --bin hostport reference
+	$(CARGO) test --quiet --locked --package hostport-hook --lib reference
 	$(MDBOOK) build docs
 
 package-contents: ## Build the library from what would be published, and list it

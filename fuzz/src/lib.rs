@@ -1,6 +1,6 @@
 //! Fuzz targets for everything that hostport reads and did not write itself: docs/fuzzing.md.
 //!
-//! `hostport` is a program without a library, and stays one: its modules that read are compiled into
+//! `hostport`'s modules that read are compiled into
 //! this crate from where they are. What they use of the crate's root (`crate::quote`) is there under
 //! the same name. What the library `hostport-nft` keeps to itself is reached through its module
 //! `fuzzing`, which exists only where cargo-fuzz sets `cfg(fuzzing)`.
