@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::reply::Malformed;
+use crate::wire::reply::Malformed;
 use crate::{Endpoint, Family, HostPort, Lack, OwnerId, TableName};
 
 /// Why an operation on the ruleset failed. The ruleset is then as it was, but for [`Error::Unanswered`].

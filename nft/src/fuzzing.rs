@@ -2,11 +2,11 @@
 //! (docs/fuzzing.md), which reaches the parsers through here. Not part of the library: compiled only
 //! where cargo-fuzz sets `cfg(fuzzing)`.
 
-use crate::conntrack::Flow;
-use crate::element::Element;
-use crate::removals::note;
-use crate::reply::{self, Replies, Reply};
-use crate::set::{Hairpin, Published, SameLink};
+use crate::kernel::events::note;
+use crate::ruleset::set::{Hairpin, Published, SameLink};
+use crate::wire::conntrack::Flow;
+use crate::wire::element::Element;
+use crate::wire::reply::{self, Replies, Reply};
 use crate::{Family, OwnerId, Protocol, TableName};
 
 /// A datagram from the kernel. Each message is read as the answer to every request that there is.

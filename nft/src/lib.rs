@@ -84,54 +84,32 @@
 //! The feature `nftnl` implements `nftnl::NlMsg` for [`Message`], so that a table can be part of a
 //! batch that is sent by other means. It is the only place with unsafe code.
 
-mod audit;
-mod batch;
-mod closing;
-
-mod conntrack;
-mod element;
 mod error;
-mod expression;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod host_ports;
-mod json;
-mod listing;
-mod mapping;
-mod message;
-#[cfg(feature = "nftnl")]
-mod nlmsg;
-mod owner;
-mod port;
-mod probe;
-mod publish;
-mod removals;
-mod reply;
-mod restore;
-mod set;
-mod settings;
-mod skeleton;
-mod socket;
-mod statement;
+mod kernel;
+mod model;
+mod ops;
+mod ruleset;
 pub mod survey;
-mod withdraw;
+mod wire;
 
-pub use audit::{Audit, State};
 pub use error::{Error, Taken};
-pub use host_ports::HostPorts;
-pub use mapping::{Endpoint, Family, FamilyMismatch, HostPort, Mapping};
-pub use message::Message;
-pub use owner::{InvalidOwner, OwnerId};
-pub use port::{InvalidPort, InvalidProtocol, Port, Protocol};
-pub use probe::Lack;
-pub use publish::{Changes, Claim, Link, Publication};
-pub use removals::{Heard, Removals};
-pub use reply::Malformed;
-pub use restore::Restored;
-pub use set::{Counter, Published};
-pub use settings::{InvalidTableName, Settings, TableName};
-pub use skeleton::Table;
+pub use kernel::events::{Heard, Removals};
+pub use model::mapping::{Endpoint, Family, FamilyMismatch, HostPort, Mapping};
+pub use model::owner::{InvalidOwner, OwnerId};
+pub use model::port::{InvalidPort, InvalidProtocol, Port, Protocol};
+pub use model::settings::{InvalidTableName, Settings, TableName};
+pub use ops::audit::{Audit, State};
+pub use ops::check::Lack;
+pub use ops::host_ports::HostPorts;
+pub use ops::publish::{Changes, Claim, Link, Publication};
+pub use ops::restore::Restored;
+pub use ruleset::set::{Counter, Published};
+pub use ruleset::table::Table;
+pub use wire::message::Message;
+pub use wire::reply::Malformed;
 
 /// The text that the package's page shows is tried as well.
 #[cfg(doctest)]

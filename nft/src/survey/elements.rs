@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::machine::Matched;
 use super::object::{ElementObject, SetObject, elements};
 use super::value::differs;
-use crate::listing::{self, Listed};
-use crate::message::Message;
-use crate::socket::{PATIENCE, Socket};
+use crate::kernel::dump::{self, Listed};
+use crate::kernel::socket::{PATIENCE, Socket};
+use crate::wire::message::Message;
 
 /// The elements of a set or map.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Elements {
                 let set = sets.get(name).filter(|_| *spent < PATIENCE)?;
                 let request = Message::dump_any_elements(family, table, &set.name);
                 let begin = Instant::now();
-                let found = listing::elements(socket, &request, PATIENCE, elements);
+                let found = dump::elements(socket, &request, PATIENCE, elements);
                 *spent += begin.elapsed();
                 Some(Contents::new(set, found.ok()??))
             })

@@ -329,7 +329,7 @@ impl Survey {
         hook: Hook,
         own: &TableName,
     ) -> Vec<(ChainName, BaseObject, bool)> {
-        let number = u8::from(crate::message::protocol_family(family));
+        let number = u8::from(crate::wire::message::protocol_family(family));
         let ours = self.tables.get(&(number, own.to_string())).map(|table| table.handle);
         let chains = self.base_chains(family, hook, &["nat"]).into_iter();
         chains
@@ -348,7 +348,7 @@ impl Survey {
         hook: Hook,
         kinds: &[&str],
     ) -> Vec<(ChainName, BaseObject)> {
-        let family = u8::from(crate::message::protocol_family(family));
+        let family = u8::from(crate::wire::message::protocol_family(family));
         let asked = |(name, base): &&(ChainName, BaseObject)| {
             (name.0 == family || name.0 == INET)
                 && base.hook == hook as u32

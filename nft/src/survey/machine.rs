@@ -8,7 +8,7 @@ use super::elements::Elements;
 use super::object::{DataObject, ExpressionObject, VerdictObject, data, field, number, text};
 use super::packet::{Bytes, Passing, Registers};
 use super::value::{bitwise, byteorder, compare, fib, nat_destination, range};
-use crate::message::protocol_family;
+use crate::wire::message::protocol_family;
 
 /// Whether a step of a rule lets the packet go on to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,7 +306,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::socket::Socket;
+    use crate::kernel::socket::Socket;
     use crate::survey::Packet;
     use crate::{Family, Protocol};
     use proptest::prelude::*;

@@ -25,9 +25,9 @@ use object::{BaseObject, ChainObject, RuleObject, SetObject, TableObject};
 pub use judge::Stage;
 pub use packet::{Interface, Packet};
 
-use crate::message::Message;
-use crate::reply::Malformed;
-use crate::socket::{PATIENCE, Socket};
+use crate::kernel::socket::{PATIENCE, Socket};
+use crate::wire::message::Message;
+use crate::wire::reply::Malformed;
 use crate::{Error, Family, TableName};
 
 /// NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 of `linux/netfilter.h`.
@@ -213,13 +213,13 @@ impl Survey {
     pub fn read() -> Result<Self, Error> {
         let mut socket = Socket::open()?;
         for attempt in 0..ATTEMPTS {
-            crate::host_ports::back_off(attempt);
-            let begin = crate::host_ports::generation(&mut socket)?;
+            crate::ops::host_ports::back_off(attempt);
+            let begin = crate::ops::host_ports::generation(&mut socket)?;
             let mut survey = Survey::empty()?;
             for (family, _) in FAMILIES {
                 survey.read_family(family, None, &mut socket)?;
             }
-            if crate::host_ports::generation(&mut socket)? == begin {
+            if crate::ops::host_ports::generation(&mut socket)? == begin {
                 survey.find_bases();
                 return Ok(survey);
             }
@@ -234,7 +234,7 @@ impl Survey {
         socket: &mut Socket,
     ) -> Result<Self, Error> {
         let mut survey = Survey::empty()?;
-        let family = u8::from(crate::message::protocol_family(family));
+        let family = u8::from(crate::wire::message::protocol_family(family));
         survey.read_family(family, Some(table), socket)?;
         Ok(survey)
     }
@@ -276,7 +276,7 @@ impl Survey {
 
     /// A table of ours or of our name.
     pub(crate) fn table(&self, family: Family, name: &TableName) -> Option<Found<'_>> {
-        let family = u8::from(crate::message::protocol_family(family));
+        let family = u8::from(crate::wire::message::protocol_family(family));
         let ours = |found: u8, table: &str| found == family && table == name.as_str();
         let table = self.tables.get(&(family, name.to_string()))?;
         let chains = self.chains.iter().filter(|((found, table, _), _)| ours(*found, table));

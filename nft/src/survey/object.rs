@@ -4,8 +4,8 @@
 
 use netlink_packet_core::NlasIterator;
 
-use crate::element::{content, decode_comment};
-use crate::reply::Malformed;
+use crate::wire::element::{content, decode_comment};
+use crate::wire::reply::Malformed;
 
 /// The attributes in a payload, as type (without NLA_F_NESTED and the like) and value.
 pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> {

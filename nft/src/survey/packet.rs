@@ -227,7 +227,7 @@ impl Passing {
             5 => index(&self.out_link),
             6 => name(&self.in_link),
             7 => name(&self.out_link),
-            15 => known(&[u8::from(crate::message::protocol_family(self.family))]),
+            15 => known(&[u8::from(crate::wire::message::protocol_family(self.family))]),
             16 => known(&[self.protocol.number()]),
             _ => vec![None; 16],
         }

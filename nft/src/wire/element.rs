@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use netlink_packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlaBuffer, NlasIterator};
 use netlink_packet_netfilter::nftables::SetElementFlags;
 
-use crate::expression::counter_value;
-use crate::set::Counter;
+use crate::ruleset::set::Counter;
+use crate::wire::expression::counter_value;
 use crate::{Family, Port};
 
 /// One element, as the kernel holds it.

@@ -7,7 +7,7 @@ use netlink_packet_core::{NlaBuffer, NlasIterator};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::element::{Element, decode_comment};
+use crate::wire::element::{Element, decode_comment};
 
 /// One message of a datagram, with the sequence number of the message that it answers.
 pub(crate) type Answer<'a> = (u32, Reply<'a>);

@@ -6,10 +6,10 @@
 use std::fmt;
 
 use crate::Family;
-use crate::message::Message;
-use crate::set::{Contents, DataType, Hairpin, Published, SameLink, Set};
-use crate::settings::{Settings, TableName};
-use crate::statement::{Field, Rule, Statement};
+use crate::model::settings::{Settings, TableName};
+use crate::ruleset::rule::{Field, Rule, Statement};
+use crate::ruleset::set::{Contents, DataType, Hairpin, Published, SameLink, Set};
+use crate::wire::message::Message;
 
 /// The table of one family, with everything in it.
 ///

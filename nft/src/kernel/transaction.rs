@@ -4,9 +4,9 @@ use netlink_packet_core::NLM_F_ACK;
 use rustix::io::Errno;
 
 use crate::Error;
-use crate::host_ports::generation;
-use crate::message::Message;
-use crate::socket::{Socket, refusal};
+use crate::kernel::socket::{Socket, refusal};
+use crate::ops::host_ports::generation;
+use crate::wire::message::Message;
 
 /// What a message of a transaction is for, to name it in an error.
 pub(crate) type Label = &'static str;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Attempt, Batch};
-use crate::host_ports::{HostPorts, attempt};
-use crate::message::Message;
-use crate::set::{HairpinOwner, Published, hairpin_key, port_key};
-use crate::skeleton::{HAIRPIN, PORTS};
+use crate::kernel::transaction::{Attempt, Batch};
+use crate::ops::host_ports::{HostPorts, attempt};
+use crate::ruleset::set::{HairpinOwner, Published, hairpin_key, port_key};
+use crate::ruleset::table::{HAIRPIN, PORTS};
+use crate::wire::message::Message;
 use crate::{Error, Family, HostPort, OwnerId};
 
 /// How long it is tried to list the map, for the hairpin elements of pods of which several containers had host ports:

@@ -5,8 +5,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::reply::{Malformed, find};
-use crate::socket::Socket;
+use crate::kernel::socket::Socket;
+use crate::wire::reply::{Malformed, find};
 use crate::{Error, TableName};
 
 /// `linux/netfilter/nf_tables.h`: message types and attributes. The first attribute of every object is

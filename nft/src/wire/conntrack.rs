@@ -15,9 +15,9 @@ use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_DUMP, Parsea
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use rustix::io::Errno;
 
-use crate::message::Message;
-use crate::reply::{Malformed, find};
-use crate::socket::refusal;
+use crate::kernel::socket::refusal;
+use crate::wire::message::Message;
+use crate::wire::reply::{Malformed, find};
 use crate::{Endpoint, Error, Family, HostPort, HostPorts, Mapping, Port, Protocol};
 
 const IPCTNL_MSG_CT_GET: u8 = 1;
@@ -252,7 +252,7 @@ impl Tuple {
             let address = find(ip.value(), address)?.ok_or(Malformed)?;
             let port = find(proto.value(), port)?.ok_or(Malformed)?;
             let port = port.value().first_chunk().ok_or(Malformed)?;
-            let ip = crate::element::take_address(&mut address.value(), family);
+            let ip = crate::wire::element::take_address(&mut address.value(), family);
             let port = Port::new(u16::from_be_bytes(*port));
             Ok(port.map(|port| Some(Endpoint { ip: ip?, port })).unwrap_or_default())
         };

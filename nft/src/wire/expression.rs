@@ -10,8 +10,8 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use crate::Family;
-use crate::set::Counter;
-use crate::statement::{Field, Rule, Statement};
+use crate::ruleset::rule::{Field, Rule, Statement};
+use crate::ruleset::set::Counter;
 
 /// One expression in a rule's list.
 pub(crate) type Expression = ListAttribute<ExpressionAttribute>;
@@ -247,7 +247,7 @@ fn dnat(family: Family) -> Expression {
         "nat",
         vec![
             number(NFTA_NAT_TYPE, NFT_NAT_DNAT),
-            number(NFTA_NAT_FAMILY, u8::from(crate::message::protocol_family(family)).into()),
+            number(NFTA_NAT_FAMILY, u8::from(crate::wire::message::protocol_family(family)).into()),
             number(NFTA_NAT_REG_ADDR_MIN, register(0).into()),
             number(NFTA_NAT_REG_PROTO_MIN, port.into()),
         ],

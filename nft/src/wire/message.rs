@@ -19,11 +19,11 @@ use netlink_packet_netfilter::{
 };
 
 use crate::Family;
-use crate::element::{Element, encode_comment};
-use crate::expression::{self, counter_value};
-use crate::set::{DataType, Set};
-use crate::settings::TableName;
-use crate::skeleton::{Chain, Hook, Table};
+use crate::model::settings::TableName;
+use crate::ruleset::set::{DataType, Set};
+use crate::ruleset::table::{Chain, Hook, Table};
+use crate::wire::element::{Element, encode_comment};
+use crate::wire::expression::{self, counter_value};
 
 /// One message to the kernel, without the sequence number that it gets when it is sent.
 ///
@@ -192,7 +192,11 @@ impl Message {
         )
     }
 
-    pub(crate) fn new_rule(table: &Table, chain: &Chain, rule: &crate::statement::Rule) -> Self {
+    pub(crate) fn new_rule(
+        table: &Table,
+        chain: &Chain,
+        rule: &crate::ruleset::rule::Rule,
+    ) -> Self {
         let attributes = vec![
             RuleAttribute::Table(table.name.to_string()),
             RuleAttribute::Chain(chain.name.to_owned()),

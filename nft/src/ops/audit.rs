@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::element::take_address;
-use crate::host_ports::HostPorts;
-use crate::message::{Message, hook_number};
-use crate::set::{Hairpin, Published, SameLink};
-use crate::skeleton::{Chain, EXCLUDED, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::ops::host_ports::HostPorts;
+use crate::ruleset::set::{Hairpin, Published, SameLink};
+use crate::ruleset::table::{Chain, EXCLUDED, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::survey::object::{
     ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
 };
 use crate::survey::{Found, Survey};
+use crate::wire::element::take_address;
+use crate::wire::message::{Message, hook_number};
 use crate::{Error, Family, Settings};
 
 /// A family's table, as it was found.
@@ -210,7 +210,7 @@ impl HostPorts {
         &mut self,
         family: Family,
         set: &str,
-        mut value: impl FnMut(&crate::element::Element) -> Option<T>,
+        mut value: impl FnMut(&crate::wire::element::Element) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         let found = self.elements_of(family, set).or_else(none_if_refused)?;
         Ok(found.unwrap_or_default().iter().filter_map(&mut value).collect())
@@ -376,7 +376,7 @@ fn is_nested(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::set::Contents;
+    use crate::ruleset::set::Contents;
     use proptest::prelude::*;
 
     /// The edges as the kernel lists them.
@@ -410,7 +410,7 @@ mod tests {
         let table = Table::new(Family::Ip, &Settings::default());
         let rules: Vec<_> =
             table.chains.iter().flat_map(|c| c.rules.iter().map(move |r| (c, r))).collect();
-        let of = |(chain, rule): &(&Chain, &crate::statement::Rule)| {
+        let of = |(chain, rule): &(&Chain, &crate::ruleset::rule::Rule)| {
             let bytes = Message::new_rule(&table, chain, rule).encode(0);
             expressions(field(payload(&bytes).unwrap(), 4).unwrap()).unwrap()
         };

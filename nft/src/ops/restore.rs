@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::audit::none_if_refused;
-use crate::batch::{Attempt, Batch};
-use crate::element::Element;
-use crate::host_ports::{HostPorts, TableState, attempt};
-use crate::message::Message;
-use crate::publish::{Claim, Link, each_once, hairpins};
-use crate::set::{Hairpin, Published, SameLink};
-use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::kernel::transaction::{Attempt, Batch};
+use crate::ops::audit::none_if_refused;
+use crate::ops::host_ports::{HostPorts, TableState, attempt};
+use crate::ops::publish::{Claim, Link, each_once, hairpins};
+use crate::ruleset::set::{Hairpin, Published, SameLink};
+use crate::ruleset::table::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
 use crate::survey::Survey;
+use crate::wire::element::Element;
+use crate::wire::message::Message;
 use crate::{Error, Family, HostPort};
 
 /// What [`HostPorts::restore`] changed.

@@ -15,9 +15,10 @@ use rustix::net::sockopt::{
     set_socket_timeout,
 };
 
-use crate::message::Message;
-use crate::reply::{Malformed, Replies, Reply};
-use crate::{Error, closing};
+use crate::Error;
+use crate::kernel::close;
+use crate::wire::message::Message;
+use crate::wire::reply::{Malformed, Replies, Reply};
 
 /// The kernel builds no larger datagram for a dump (netlink_recvmsg).
 const DUMP: usize = 32 * 1024;
@@ -61,7 +62,7 @@ impl Socket {
 
     /// Closes it without waiting for what the kernel does then.
     pub(crate) fn leave(self) {
-        closing::leave(self.socket);
+        close::leave(self.socket);
     }
 
     /// Opens a socket that hears of every change of the ruleset (NFNLGRP_NFTABLES).

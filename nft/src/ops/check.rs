@@ -7,12 +7,12 @@ use std::fmt;
 
 use rustix::io::Errno;
 
-use crate::host_ports::HostPorts;
-use crate::message::Message;
-use crate::reply;
-use crate::skeleton::{Chain, Table};
-use crate::socket::refusal;
-use crate::statement::{Rule, Statement};
+use crate::kernel::socket::refusal;
+use crate::ops::host_ports::HostPorts;
+use crate::ruleset::rule::{Rule, Statement};
+use crate::ruleset::table::{Chain, Table};
+use crate::wire::message::Message;
+use crate::wire::reply;
 use crate::{Error, Family, Settings, TableName};
 
 /// `enum nft_table_flags` in `linux/netfilter/nf_tables.h`.

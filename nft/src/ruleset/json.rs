@@ -7,9 +7,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::set::{Contents, Counter, DataType, Hairpin, Published, SameLink, Set};
-use crate::skeleton::{Chain, Table};
-use crate::statement::{Field, Statement};
+use crate::ruleset::rule::{Field, Statement};
+use crate::ruleset::set::{Contents, Counter, DataType, Hairpin, Published, SameLink, Set};
+use crate::ruleset::table::{Chain, Table};
 
 impl Table {
     /// The table as nft's JSON objects: itself, its sets, its chains, its rules.

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::batch::{Attempt, Batch};
-use crate::element::Element;
-use crate::message::Message;
-use crate::reply;
-use crate::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
-use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::socket::{PATIENCE, Socket};
-use crate::withdraw::Listings;
-use crate::{Error, Family, HostPort, Settings, listing};
+use crate::kernel::dump;
+use crate::kernel::socket::{PATIENCE, Socket};
+use crate::kernel::transaction::{Attempt, Batch};
+use crate::ops::withdraw::Listings;
+use crate::ruleset::set::{Hairpin, Published, SameLink, hairpin_key, port_key};
+use crate::ruleset::table::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::wire::element::Element;
+use crate::wire::message::Message;
+use crate::wire::reply;
+use crate::{Error, Family, HostPort, Settings};
 
 /// The host ports of a network namespace: the tables in its kernel, and a socket to them.
 ///
@@ -303,7 +304,7 @@ impl HostPorts {
         set: &str,
     ) -> Result<Option<Vec<Element>>, Error> {
         let request = Message::dump_elements(family, &self.settings.table, set);
-        listing::elements(&mut self.socket, &request, self.patience, reply::elements)
+        dump::elements(&mut self.socket, &request, self.patience, reply::elements)
     }
 }
 

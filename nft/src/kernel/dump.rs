@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::Error;
-use crate::element::Element;
-use crate::host_ports::{back_off, generation};
-use crate::message::Message;
-use crate::reply::Malformed;
-use crate::socket::Socket;
+use crate::kernel::socket::Socket;
+use crate::ops::host_ports::{back_off, generation};
+use crate::wire::element::Element;
+use crate::wire::message::Message;
+use crate::wire::reply::Malformed;
 
 /// How often a list is read, within the caller's patience.
 const ATTEMPTS: u32 = 50;

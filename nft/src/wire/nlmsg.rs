@@ -16,7 +16,7 @@ use std::ffi::c_void;
 
 use nftnl::{MsgType, NlMsg};
 
-use crate::message::Message;
+use crate::wire::message::Message;
 
 // SAFETY: the trait asks that no message is larger than the largest that netlink can carry
 // (`nftnl::nft_nlmsg_maxsize`, 65,535 bytes and a page). Ours hold one table, chain, set or rule,
@@ -39,7 +39,7 @@ unsafe impl NlMsg for Message {
 mod tests {
     use ipnet::IpNet;
 
-    use crate::skeleton::Elements;
+    use crate::ruleset::table::Elements;
     use crate::{Family, Settings, Table};
 
     #[test]

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::batch::{Attempt, Batch, Label, Outcome};
-use crate::host_ports::{HostPorts, TableState, attempt};
-use crate::message::Message;
-use crate::set::{Hairpin, HairpinOwner, Published, SameLink, hairpin_key, port_key};
-use crate::skeleton::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::kernel::transaction::{Attempt, Batch, Label, Outcome};
+use crate::ops::host_ports::{HostPorts, TableState, attempt};
+use crate::ruleset::set::{Hairpin, HairpinOwner, Published, SameLink, hairpin_key, port_key};
+use crate::ruleset::table::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
+use crate::wire::message::Message;
 use crate::{Error, Family, HostPort, Mapping, OwnerId, Taken};
 
 /// A mapping that somebody asks for.

@@ -1,0 +1,9 @@
+//! Data to netlink attributes and back. Nothing here does I/O.
+
+pub(crate) mod conntrack;
+pub(crate) mod element;
+pub(crate) mod expression;
+pub(crate) mod message;
+#[cfg(feature = "nftnl")]
+mod nlmsg;
+pub(crate) mod reply;
