@@ -102,7 +102,7 @@ fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
 	done
 
-reference: ## Write docs/flags.md anew from hook/src/cli.rs
+reference: ## Write docs/flags.md anew from hook/src/cli
 	HOSTPORT_WRITE_REFERENCE=1 $(CARGO) test --quiet --locked --package hostport-hook --lib reference
 
 # mdBook is not in Debian 12; this version is built once, below target.

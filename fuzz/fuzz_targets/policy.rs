@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hostport_fuzz::check::policy(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostport_hook::fuzzing::policy(data));

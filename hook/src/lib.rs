@@ -1,26 +1,26 @@
 //! `hostport`: publishes the host ports that containers ask for, as an OCI hook, and shows them.
 //!
-//! Data goes one way: the runtime's state and config.json ([`state`], [`bundle`]) tell what is wanted
-//! ([`annotations`], [`policy`]); the container's network namespace tells the endpoint ([`network`]);
-//! the library `hostport-nft` makes it one transaction.
+//! Data goes one way: the runtime's state and config.json ([`oci`]) say what is wanted ([`request`]);
+//! the container's network namespace gives the endpoint ([`network`]); [`reconcile`] changes kernel and
+//! journal together, by way of the library `hostport-nft`.
 
-mod annotations;
-mod bundle;
 #[doc(hidden)]
 pub mod cli;
 mod commands;
-mod counters;
+mod context;
+mod diagnose;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
-mod log;
-mod moment;
+mod metrics;
 mod network;
-mod pod;
-mod policy;
-mod progress;
-mod quote;
+mod oci;
+mod output;
+mod reconcile;
 #[cfg(test)]
 mod reference;
-mod state;
+mod request;
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ pub fn run() -> ExitCode {
     match commands::run(cli::Arguments::from_command_line()) {
         Ok(code) => code,
         Err(error) => {
-            log::failure(&error);
+            output::log::failure(&error);
             ExitCode::FAILURE
         }
     }

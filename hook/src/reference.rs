@@ -50,7 +50,7 @@ fn reference() -> String {
     let mut program = Arguments::command();
     program.build();
     let mut page = String::from(
-        "# Commands and flags\n\nWritten by `make reference` from the definition in `hook/src/cli.rs`: do not edit.\n\n\
+        "# Commands and flags\n\nWritten by `make reference` from the definition in `hook/src/cli/`: do not edit.\n\n\
          ## Options of every command\n",
     );
     table(&mut page, program.get_arguments());
@@ -84,13 +84,13 @@ fn the_reference_in_the_docs_is_what_the_program_takes() {
         fs::write(PAGE, &page).unwrap();
     }
     let written = fs::read_to_string(PAGE).unwrap_or_default();
-    assert!(written == page, "docs/flags.md differs from hook/src/cli.rs: run make reference");
+    assert!(written == page, "docs/flags.md differs from hook/src/cli: run make reference");
 }
 
 #[test]
 fn every_annotation_that_is_obeyed_is_in_the_docs() {
     let page = include_str!("../../docs/annotations.md");
-    use crate::policy::{CRIO_PORTS, ENDPOINT_IP, KUBELET_PORTS, ON_CONFLICT, PORTS};
+    use crate::request::policy::{CRIO_PORTS, ENDPOINT_IP, KUBELET_PORTS, ON_CONFLICT, PORTS};
     for annotation in [PORTS, ENDPOINT_IP, ON_CONFLICT, KUBELET_PORTS, CRIO_PORTS] {
         assert!(page.contains(&format!("`{annotation}`")), "{annotation}");
     }

@@ -1,118 +1,18 @@
 //! `hostport gc`: what dead containers left behind.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
+use hostport_nft::{HostPorts, Settings};
 
-use hostport_nft::{HostPorts, Mapping, OwnerId, Published, Settings};
-use tracing::warn;
-
-use super::{CommandError, Place, print};
-use crate::journal::{Entry, Journal, Lock, Look};
+use crate::commands::{CommandError, print};
+use crate::context::Context;
+use crate::reconcile::gc;
 
 /// Withdraws the ports of dead owners and removes their entries; says what it did, or would do.
-pub fn run(dry_run: bool, place: &Place) -> Result<(), CommandError> {
-    let settings = Settings { table: place.table.clone(), ..Settings::default() };
+pub fn run(dry_run: bool, context: &Context) -> Result<(), CommandError> {
+    let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let mut text = String::new();
-    let done = all(dry_run, &mut host_ports, place, &mut text);
-    // What was done is told, also where the rest fails.
+    let done = gc::all(dry_run, &mut host_ports, context, &mut text);
+    // What was done is printed, also where the rest fails.
     print(&text)?;
     done
-}
-
-fn all(
-    dry_run: bool,
-    host_ports: &mut HostPorts,
-    place: &Place,
-    text: &mut String,
-) -> Result<(), CommandError> {
-    let (known, dead) =
-        if dry_run { preview(host_ports, place, text)? } else { collect(host_ports, place, text)? };
-    unknown(host_ports, &known, place, text)?;
-    let _ = writeln!(text, "{dead} dead {}", if dead == 1 { "container" } else { "containers" });
-    Ok(())
-}
-
-/// Who is in the journal, and how many of them are dead.
-type Census = (BTreeSet<OwnerId>, usize);
-
-fn collect(
-    host_ports: &mut HostPorts,
-    place: &Place,
-    text: &mut String,
-) -> Result<Census, CommandError> {
-    let journal = Journal::open(&place.state_dir, Lock::Exclusive)?;
-    let (mut known, dead) = census(journal.entries()?, place);
-    for entry in &dead {
-        let withdrawn = host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
-        tell(text, "withdrew", entry, withdrawn.iter().map(|published| published.mapping));
-        if let Err(error) = host_ports.drop_flows(&entry.flows().collect::<Vec<_>>()) {
-            warn!("clients that keep sending may not reach a successor: {error}");
-        }
-        journal.remove(&entry.owner)?;
-        // What else is there of it, no entry has told of.
-        known.remove(&entry.owner);
-    }
-    journal.remove_temporary_files()?;
-    Ok((known, dead.len()))
-}
-
-/// What [`collect`] would do, without changing anything.
-fn preview(
-    host_ports: &mut HostPorts,
-    place: &Place,
-    text: &mut String,
-) -> Result<Census, CommandError> {
-    let (known, dead) = census(Look::into(&place.state_dir)?.entries, place);
-    let published = if dead.is_empty() { Vec::new() } else { host_ports.list()? };
-    for entry in &dead {
-        let asked = entry.host_ports();
-        let has = |there: &&Published| {
-            there.owner.as_ref() == Some(&entry.owner) && asked.contains(&there.mapping.host())
-        };
-        tell(text, "would withdraw", entry, published.iter().filter(has).map(|p| p.mapping));
-    }
-    Ok((known, dead.len()))
-}
-
-fn census(entries: Vec<Entry>, place: &Place) -> (BTreeSet<OwnerId>, Vec<Entry>) {
-    let known = entries.iter().map(|entry| entry.owner.clone()).collect();
-    let here = entries.into_iter().filter(|entry| entry.settings.table == place.table);
-    (known, here.filter(Entry::is_dead).collect())
-}
-
-fn tell(text: &mut String, did: &str, entry: &Entry, mappings: impl Iterator<Item = Mapping>) {
-    for mapping in mappings {
-        let _ = writeln!(text, "{did} {mapping} of {}", entry.owner);
-    }
-}
-
-/// Tells what is published that nobody in the journal has.
-fn unknown(
-    host_ports: &mut HostPorts,
-    known: &BTreeSet<OwnerId>,
-    place: &Place,
-    text: &mut String,
-) -> Result<(), CommandError> {
-    for published in host_ports.list()? {
-        if let Some(owner) = &published.owner
-            // A hook writes its entry before it publishes, and may have done both meanwhile.
-            && (known.contains(owner) || Journal::has(&place.state_dir, owner))
-        {
-            continue;
-        }
-        let host = published.mapping.host();
-        // Or it has ended: it withdraws before it removes its entry.
-        if host_ports.get(host)?.is_none_or(|now| now.owner != published.owner) {
-            continue;
-        }
-        let _ = writeln!(
-            text,
-            "kept {} of {}, which the journal does not know; once that has ended, clear it with: {}",
-            published.mapping,
-            published.owner.map_or("nobody".to_owned(), |owner| owner.to_string()),
-            super::nft_delete(&place.table, host),
-        );
-    }
-    Ok(())
 }

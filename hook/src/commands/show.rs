@@ -4,7 +4,7 @@ use hostport_nft::{HostPorts, Settings, Table};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{CommandError, print};
+use crate::commands::{CommandError, print};
 
 /// Prints what the hook would apply with these settings, together with what is published now.
 pub fn run(settings: Settings, as_json: bool) -> Result<(), CommandError> {

@@ -11,7 +11,7 @@ use hostport_nft::{Endpoint, HostPort, Mapping, OwnerId, Port, Protocol, Setting
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::PodName;
+use crate::journal::PodName;
 
 /// The version of the form that is written, and the newest that is read.
 const VERSION: u32 = 1;
@@ -179,7 +179,9 @@ impl Entry {
         let form: Form = serde_json::from_slice(text).map_err(|error| match version(text) {
             // A newer form may have other fields.
             Some(version) if version != u64::from(VERSION) => EntryError::Version(version),
-            _ => EntryError::Json(crate::quote::excerpt(&error.to_string(), 100).to_string()),
+            _ => EntryError::Json(
+                crate::output::escape::excerpt(&error.to_string(), 100).to_string(),
+            ),
         })?;
         if form.version != VERSION {
             return Err(EntryError::Version(form.version.into()));

@@ -20,7 +20,7 @@ use hostport_nft::OwnerId;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Journal, JournalError, TEMPORARY};
+use crate::journal::{Journal, JournalError, TEMPORARY};
 
 /// The file of those who wait for the folder alone. It cannot be an owner's file: those have something
 /// more in the middle.

@@ -8,10 +8,10 @@
 //! compares the two (restore, gc, watch) has it alone (see [`lock`]). A link is never followed, a file that is not an entry is set aside under another name.
 
 mod entry;
-mod life;
+mod liveness;
 mod lock;
-mod look;
 mod pod_name;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -30,8 +30,8 @@ use tracing::warn;
 
 pub use entry::{Entry, Namespace, Process};
 pub use lock::{Lock, PATIENCE};
-pub use look::Look;
 pub use pod_name::PodName;
+pub use snapshot::Look;
 
 /// Where the journal is unless an option says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/hostport";

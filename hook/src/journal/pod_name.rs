@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::quote::excerpt;
+use crate::output::escape::excerpt;
 
 /// The longest name that Kubernetes allows: a DNS subdomain (RFC 1123).
 const MOST: usize = 253;

@@ -8,9 +8,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::namespace::NetworkNamespace;
-use super::object::{Address, Kind};
-use super::rtnetlink::{Error, Socket};
+use crate::network::namespace::NetworkNamespace;
+use crate::network::object::{Address, Kind};
+use crate::network::rtnetlink::{Error, Socket};
 
 /// The addresses at which a container is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::object::{Kind, Link, RTN_LOCAL, RTN_UNICAST};
-use super::rtnetlink::{self, Socket};
+use crate::network::object::{Kind, Link, RTN_LOCAL, RTN_UNICAST};
+use crate::network::rtnetlink::{self, Socket};
 
 /// Where a packet to an address goes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +174,7 @@ pub fn read_flag(path: &Path) -> io::Result<bool> {
 #[error(
     "cannot set net.ipv4.conf.{link}.route_localnet, without which 127.0.0.0/8 does not reach the \
      container: {source}; make /proc/sys writable here, set it beforehand, or use --no-localhost",
-    link = crate::quote::path(Path::new(link))
+    link = crate::output::escape::path(Path::new(link))
 )]
 pub struct RouteLocalnetError {
     /// The link.

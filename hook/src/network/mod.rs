@@ -15,12 +15,13 @@
 //! by one rather than through typed messages, since a newer kernel may send what an older parser
 //! does not expect; the few that are needed have not changed in a decade.
 
+pub mod container;
 pub mod endpoint;
 pub mod link;
 pub mod namespace;
-mod object;
+pub mod object;
 pub mod rtnetlink;
 pub mod sock_diag;
-mod wire;
+pub mod wire;
 
 pub use object::Link;

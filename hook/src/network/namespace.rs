@@ -8,8 +8,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::LinkNameSpaceType;
 
-use super::rtnetlink::{self, Socket};
-use crate::quote;
+use crate::network::rtnetlink::{self, Socket};
+use crate::output::escape;
 
 /// The file system of namespace files: NSFS_MAGIC in `linux/magic.h`.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
@@ -125,7 +125,7 @@ pub enum Error {
     #[error(
         "network namespace \"{}\" is gone: its container has ended or it was deleted; \
          start the container again",
-        quote::path(path)
+        escape::path(path)
     )]
     Gone {
         /// Where it was looked for.
@@ -135,7 +135,7 @@ pub enum Error {
     #[error(
         "no permission to {action} network namespace \"{}\": run as root, or with \
          CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the user namespace that owns it",
-        quote::path(path)
+        escape::path(path)
     )]
     Permission {
         /// `open` or `enter`.
@@ -147,14 +147,14 @@ pub enum Error {
     #[error(
         "\"{}\" is not a network namespace: expected a file such as /run/netns/NAME or \
          /proc/PID/ns/net (an empty file there is one whose namespace was unmounted)",
-        quote::path(path)
+        escape::path(path)
     )]
     NotANetworkNamespace {
         /// The path.
         path: PathBuf,
     },
     /// The system call failed for another reason.
-    #[error("cannot {action} network namespace \"{}\": {source}", quote::path(path))]
+    #[error("cannot {action} network namespace \"{}\": {source}", escape::path(path))]
     Io {
         /// `open` or `enter`.
         action: &'static str,
@@ -164,7 +164,7 @@ pub enum Error {
         source: io::Error,
     },
     /// This thread is still in the container's namespace and must not go on.
-    #[error("cannot come back from network namespace \"{}\": {source}", quote::path(path))]
+    #[error("cannot come back from network namespace \"{}\": {source}", escape::path(path))]
     Stranded {
         /// The namespace that the thread is in.
         path: PathBuf,

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStringExt;
 
-use super::wire::{Malformed, attributes, bool_of, split, text_of, u32_of};
+use crate::network::wire::{Malformed, attributes, bool_of, split, text_of, u32_of};
 
 /// AF_INET
 pub const AF_INET: u8 = 2;

@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use super::object::{
+use crate::network::object::{
     AF_BRIDGE, AF_INET, AF_INET6, Address, Link, RT_TABLE_MAIN, RTN_UNICAST, Route, ifla, rta,
 };
-use super::wire::{self, Malformed, Message, Messages, Request, attributes};
+use crate::network::wire::{self, Malformed, Message, Messages, Request, attributes};
 
 /// The kernel queues its reply while it handles the request, so this is never waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);

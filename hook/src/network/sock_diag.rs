@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::object::AF_INET6;
-use super::rtnetlink::{Error, Socket};
-use super::wire::{self, Malformed, Request, attributes};
+use crate::network::object::AF_INET6;
+use crate::network::rtnetlink::{Error, Socket};
+use crate::network::wire::{self, Malformed, Request, attributes};
 
 /// `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;

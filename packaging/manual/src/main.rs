@@ -1,7 +1,7 @@
 //! Writes hostport's man pages and the completions of three shells into a folder: `make manual`.
 //!
 //! Both come from the command line as the program declares it, so neither can tell of an option that is not
-//! there. The program is no library, and its size counts: its declaration is compiled into this tool.
+//! there.
 
 use std::fs;
 use std::io;
@@ -12,26 +12,7 @@ use clap_complete::{Shell, generate};
 
 mod page;
 
-#[path = "../../../hook/src/cli.rs"]
-#[allow(dead_code, missing_docs)] // The program calls what a description of it does not.
-mod cli;
-
-/// What the command line takes from the program's journal.
-mod journal {
-    /// The same as in `hook/src/journal/mod.rs`: a test sees to that.
-    pub const DEFAULT_FOLDER: &str = "/run/hostport";
-}
-
-#[path = "../../../hook/src/commands/explain/question.rs"]
-#[allow(dead_code, missing_docs)]
-mod question;
-
-/// Where the command line looks for that.
-mod commands {
-    pub mod explain {
-        pub use crate::question::Question;
-    }
-}
+use hostport_hook::cli;
 
 fn main() -> io::Result<()> {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -74,13 +55,6 @@ fn write_completions(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_journal_is_where_the_program_has_it() {
-        let source = include_str!("../../../hook/src/journal/mod.rs");
-        let line = format!("pub const DEFAULT_FOLDER: &str = {:?};", journal::DEFAULT_FOLDER);
-        assert!(source.contains(&line), "{line}");
-    }
 
     #[test]
     fn each_command_has_a_page_with_each_of_its_options_and_an_example() {

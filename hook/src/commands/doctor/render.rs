@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::finding::{Finding, Severity};
+use crate::diagnose::finding::{Finding, Severity};
 
 /// A finding begins with its severity and kind; below it are its evidence and its fix, indented; at the
 /// end a sentence tells what all of it comes to.
@@ -61,8 +61,8 @@ pub fn json(findings: &[Finding]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Kind;
     use super::*;
+    use crate::diagnose::finding::Kind;
 
     fn finding(severity: Severity) -> Finding {
         Finding {

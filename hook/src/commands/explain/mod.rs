@@ -5,37 +5,31 @@
 //! packet's way here. So is some of what the doctor only warns of, such as a container in which nothing
 //! listens (`cause::is_in_the_way`).
 
-mod cause;
-mod probe;
-mod question;
 mod render;
-mod scene;
-mod search;
-mod walk;
 
 use std::process::ExitCode;
 use std::thread;
 
-pub use question::Question;
+use crate::diagnose::path::{Question, Walk};
 
-use super::doctor::{LOOKS, PAUSE};
-use super::{CommandError, Place, print};
-use walk::Walk;
+use crate::commands::{CommandError, print};
+use crate::context::Context;
+use crate::diagnose::{LOOKS, PAUSE};
 
 /// Prints the way. Exit status 1 if something is in it.
-pub fn run(question: &Question, json: bool, place: &Place) -> Result<ExitCode, CommandError> {
+pub fn run(question: &Question, json: bool, context: &Context) -> Result<ExitCode, CommandError> {
     question.check();
-    let mut walk = Walk::of(question, false, place)?;
+    let mut walk = Walk::of(question, false, context)?;
     // It may be a hook's work under way.
     for _ in 1..LOOKS {
         if !walk.may_pass() {
             break;
         }
         thread::sleep(PAUSE);
-        walk = Walk::of(question, false, place)?;
+        walk = Walk::of(question, false, context)?;
     }
     if question.probe {
-        walk = Walk::of(question, true, place)?;
+        walk = Walk::of(question, true, context)?;
     }
     print(&if json { render::json(&walk) } else { render::text(&walk) })?;
     Ok(if walk.is_open() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -4,16 +4,16 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::cause::Cause;
-use super::walk::{Status, Step, Walk};
-use crate::quote;
+use crate::diagnose::path::Cause;
+use crate::diagnose::path::{Status, Step, Walk};
+use crate::output::escape;
 
 /// Names of links, tables and owners may hold any characters.
 const MOST: usize = 2000;
 
 /// A line for the packet, a line a step in columns, and at the end one sentence.
 pub fn text(walk: &Walk) -> String {
-    let mut text = format!("{}\n\n", quote::excerpt(&walk.packet, MOST));
+    let mut text = format!("{}\n\n", escape::excerpt(&walk.packet, MOST));
     let status = |step: &Step| match step.status {
         Status::Ok => "ok",
         Status::Blocked => "NO",
@@ -24,7 +24,7 @@ pub fn text(walk: &Walk) -> String {
     let (hooks, names) = (width(|step| step.hook.len()), width(|step| step.name.len()));
     for step in &walk.steps {
         let (hook, name) = (step.hook, step.name);
-        let what = quote::excerpt(&step.what, MOST);
+        let what = escape::excerpt(&step.what, MOST);
         let _ = writeln!(text, "{:<2}  {hook:<hooks$}  {name:<names$}  {what}", status(step));
     }
     let _ = writeln!(text, "\n{}", conclusion(walk));
@@ -34,7 +34,7 @@ pub fn text(walk: &Walk) -> String {
 /// The one sentence. A command stands at its end, without a full stop, so that it can be copied.
 fn conclusion(walk: &Walk) -> String {
     let clause = |cause: &Cause| format!("{} ({}); fix: {}", cause.plain, cause.what, cause.fix);
-    let leads = quote::excerpt(&walk.leads, MOST);
+    let leads = escape::excerpt(&walk.leads, MOST);
     match (walk.cause(), walk.causes.first()) {
         (Some(cause), _) => format!("In the way: {}", clause(cause)),
         (None, Some(cause)) => format!("Reachable, {leads}, but perhaps: {}", clause(cause)),

@@ -13,8 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::error;
 
-use super::{CommandError, Place, print, print_more};
 use crate::cli::ListArguments;
+use crate::commands::{CommandError, print, print_more};
+use crate::context::Context;
 use crate::journal::{Entry, Look, PATIENCE};
 use row::Row;
 use table::Shape;
@@ -25,17 +26,17 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 const PATIENCE_BETWEEN: Duration = Duration::from_secs(2);
 
 /// Prints the published host ports, as a table or as JSON; with `--watch` again and again.
-pub fn run(arguments: &ListArguments, place: &Place) -> Result<(), CommandError> {
-    let settings = Settings { table: place.table.clone(), ..Settings::default() };
+pub fn run(arguments: &ListArguments, context: &Context) -> Result<(), CommandError> {
+    let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let Some(seconds) = arguments.watch else {
-        let rows = rows(&mut host_ports, arguments, place, PATIENCE)?;
+        let rows = rows(&mut host_ports, arguments, context, PATIENCE)?;
         return print(&text(&rows, arguments));
     };
     let mut before: Option<(Instant, BTreeMap<HostPort, u64>)> = None;
     loop {
         let patience = if before.is_some() { PATIENCE_BETWEEN } else { PATIENCE };
-        match rows(&mut host_ports, arguments, place, patience) {
+        match rows(&mut host_ports, arguments, context, patience) {
             Ok(mut rows) => {
                 let now = Instant::now();
                 if let Some((then, counts)) = &before {
@@ -87,7 +88,7 @@ fn wait(how_long: Duration) -> Result<bool, CommandError> {
 fn rows(
     host_ports: &mut HostPorts,
     arguments: &ListArguments,
-    place: &Place,
+    context: &Context,
     patience: Duration,
 ) -> Result<Vec<Row>, CommandError> {
     let mut published = host_ports.list()?;
@@ -95,7 +96,7 @@ fn rows(
     if !arguments.wide {
         return Ok(published.into_iter().map(|published| Row::new(published, None)).collect());
     }
-    let look = Look::within(patience, &place.state_dir)?;
+    let look = Look::within(patience, &context.state_dir)?;
     let entries: BTreeMap<&OwnerId, &Entry> =
         look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let entry = |published: &Published| {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hostport_nft::OwnerId;
 use rustix::termios::tcgetwinsize;
 
-use super::row::Row;
-use crate::quote::cell;
+use crate::commands::list::row::Row;
+use crate::output::escape::cell;
 
 /// How the table looks. By default as text alone, whole: programs read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,8 +147,8 @@ pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
     let widths: Vec<usize> = columns
         .iter()
         .enumerate()
-        .map(|(place, column)| {
-            let of_cells = cells.iter().filter_map(|line| line.get(place));
+        .map(|(context, column)| {
+            let of_cells = cells.iter().filter_map(|line| line.get(context));
             let of_cells = of_cells.map(|cell| cell.chars().count());
             of_cells.max().unwrap_or(0).max(column.title.len())
         })

@@ -1,0 +1,123 @@
+//! `hostport watch`: stays, and restores what another program removes.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use hostport_nft::{Error, Heard, Removals};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::{error, info, warn};
+
+use crate::cli::RulesetArguments;
+use crate::commands::CommandError;
+use crate::context::Context;
+use crate::metrics::http;
+use crate::reconcile::restore::{counts, restore};
+
+/// The name that the kernel has for the hooks: what they do needs no restoring.
+const HOOK: &str = "hostport";
+/// After a restore that failed: somebody may be in the middle of a reload.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Restores now, and then at each removal, until a signal.
+pub fn run(
+    ruleset: &RulesetArguments,
+    metrics_listen: Option<SocketAddr>,
+    context: &Context,
+) -> Result<(), CommandError> {
+    let mut stop = stop_signals().map_err(CommandError::Wait)?;
+    // Listen first: what happens during the first restore must not be missed.
+    let mut removals =
+        Removals::listen(context.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
+    // If it fails, it is tried again, as later ones are; but rights do not come with time.
+    let mut restored = match heal(ruleset, context) {
+        Err(problem) if problem.is_for_want_of_root() => return Err(problem),
+        healed => told(healed),
+    };
+    if let Some(address) = metrics_listen {
+        http::serve(address, context.clone());
+    }
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    info!("watching the tables {}", context.table);
+
+    loop {
+        match wait(&removals, &stop, (!restored).then_some(RETRY)).map_err(CommandError::Wait)? {
+            Wake::Stop => {
+                let _ = stop.read(&mut [0; 16]);
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                info!("ending");
+                return Ok(());
+            }
+            Wake::Time => {}
+            Wake::Change => match removals.hear()? {
+                Heard::Nothing => continue,
+                Heard::Removed { by } => warn!("{by:?} removed host ports: restoring them"),
+                Heard::Lost => warn!("too many changes at once to follow: restoring"),
+            },
+        }
+        restored = told(heal(ruleset, context));
+    }
+}
+
+fn heal(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
+    let restored = restore(ruleset, false, context)?;
+    for family in &restored.tables {
+        info!("made the table {family} {} anew", context.table);
+    }
+    info!("{}", counts(&restored));
+    Ok(())
+}
+
+/// Whether it was done; says why not.
+fn told(healed: Result<(), CommandError>) -> bool {
+    healed.inspect_err(|problem| error!("{problem}")).is_ok()
+}
+
+/// Who may not hear of changes may not make them either.
+fn plain(error: Error) -> Error {
+    match error {
+        Error::Open(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Error::NotPermitted
+        }
+        other => other,
+    }
+}
+
+/// The name that the kernel has for this program, which may have been installed under another one.
+fn own_name() -> String {
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    name.trim_end_matches('\n').to_owned()
+}
+
+/// A stream that can be read from once a signal to end has come.
+fn stop_signals() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGINT, write)?;
+    Ok(read)
+}
+
+enum Wake {
+    Stop,
+    Change,
+    Time,
+}
+
+fn wait(removals: &impl AsFd, stop: &UnixStream, at_most: Option<Duration>) -> io::Result<Wake> {
+    let timeout = at_most.and_then(|limit| Timespec::try_from(limit).ok());
+    let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(removals, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Ok(Wake::Time),
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(Wake::Stop),
+            Ok(_) => return Ok(Wake::Change),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The journal's folder and files.
+
+use std::fs;
+use std::path::Path;
+
+use crate::diagnose::finding::{Finding, Kind, Severity};
+use crate::diagnose::inventory::{Facts, several};
+use crate::journal::JournalError;
+use crate::output::escape;
+
+pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
+    let path = escape::word(&folder.to_string_lossy());
+    let look = match &facts.journal {
+        Ok(look) => look,
+        Err(error) => {
+            findings.push(unreadable(folder, &path, error));
+            return;
+        }
+    };
+    for (name, why) in &look.damaged {
+        findings.push(Finding {
+            kind: Kind::JournalDamaged,
+            severity: Severity::Warning,
+            what: format!("the journal's file {name} is no entry, so its owner is not known"),
+            evidence: vec![why.clone()],
+            fix: "start the container again; the next call of hostport sets the file aside"
+                .to_owned(),
+        });
+    }
+    if !look.set_aside.is_empty() {
+        let names = look.set_aside.iter();
+        findings.push(Finding {
+            kind: Kind::JournalSetAside,
+            severity: Severity::Warning,
+            what: "files of the journal were set aside, since they were no entries".to_owned(),
+            evidence: vec![several(names.clone())],
+            // While they are there, restore leaves their owners what they have.
+            fix: format!(
+                "start those of their containers again that run, or restore takes their host ports \
+                 away; then: rm -r {path}/*.set-aside*"
+            ),
+        });
+    }
+}
+
+/// What keeps hooks from using the journal's folder. `path` is how a shell has it.
+fn unreadable(folder: &Path, path: &str, error: &JournalError) -> Finding {
+    let (evidence, fix) = match error {
+        JournalError::NotPrivate(_) => in_its_place(folder, path, error),
+        JournalError::Locked { .. } => (vec![error.to_string()], format!("fuser -v {path}")),
+        _ => (vec![error.to_string()], format!("ls -ld {path}")),
+    };
+    Finding {
+        kind: Kind::JournalUnreadable,
+        severity: Severity::Broken,
+        what: format!("the journal {path} cannot be used, so hooks fail"),
+        evidence,
+        fix,
+    }
+}
+
+/// A folder that is not root's alone, or what is there instead of one; and what mends it.
+///
+/// A link is never followed. What it leads to, and a file, may be somebody's: they are kept.
+fn in_its_place(folder: &Path, path: &str, error: &JournalError) -> (Vec<String>, String) {
+    let kind = fs::symlink_metadata(folder).map(|metadata| metadata.file_type());
+    let anew = format!("mkdir -m 0700 {path}");
+    match kind {
+        Ok(kind) if kind.is_symlink() => {
+            let target = fs::read_link(folder).unwrap_or_default();
+            let link = format!("it is a link to {}, and a link is not followed", target.display());
+            let way = "for a journal elsewhere, each hook configuration takes --state-dir";
+            let fix = match fs::canonicalize(folder) {
+                // The entries are copied, for they tell of containers that still run.
+                Ok(target) if target.is_dir() => {
+                    let target = escape::word(&target.to_string_lossy());
+                    let copy = format!("-exec cp -p -t {path} {{}} +");
+                    format!(
+                        "rm {path} && {anew} && find {target} -maxdepth 1 -name '*.json' {copy}"
+                    )
+                }
+                _ => format!("rm {path} && {anew}"),
+            };
+            (vec![link, way.to_owned()], fix)
+        }
+        Ok(kind) if !kind.is_dir() => {
+            let what = if kind.is_file() { "it is a file" } else { "it is a device or the like" };
+            let aside = escape::word(&format!("{}.aside", folder.to_string_lossy()));
+            (vec![format!("{what}, not a folder")], format!("mv -n {path} {aside} && {anew}"))
+        }
+        _ => (vec![error.to_string()], format!("chown root:root {path} && chmod 0700 {path}")),
+    }
+}

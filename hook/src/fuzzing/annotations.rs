@@ -1,0 +1,70 @@
+//! `io.hostport.ports` and the lists of CNI, kubelet and CRI-O: text and JSON.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hostport_nft::HostPort;
+use serde_json::json;
+
+use crate::fuzzing::assert_one_line;
+use crate::request::annotations::{MAX_PORTS, PortRequest, parse, resolve};
+
+const KEY: &str = "io.hostport.ports";
+
+/// An annotation's text.
+pub fn annotations(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let requests = match parse(KEY, text) {
+        Err(error) => return assert_one_line(&error),
+        Ok(parsed) => {
+            parsed.notes.iter().for_each(assert_one_line);
+            parsed.requests
+        }
+    };
+    assert!(requests.len() <= MAX_PORTS);
+    assert_no_host_port_twice(&requests);
+
+    let text: Vec<String> = requests.iter().map(PortRequest::to_string).collect();
+    let json: Vec<_> = requests.iter().map(json).collect();
+    for written in [text.join(","), json!(json).to_string()] {
+        // Many short items become longer when they are written out.
+        if let Ok(again) = parse(KEY, &written) {
+            assert_eq!(again.requests, requests, "{written}");
+            assert_eq!(again.notes, Vec::<String>::new(), "{written}");
+        } else {
+            assert!(written.len() > crate::request::annotations::MAX_TEXT, "{written}");
+        }
+    }
+    resolves(&requests);
+}
+
+/// A request as CNI writes it.
+fn json(request: &PortRequest) -> serde_json::Value {
+    json!({
+        "hostIP": request.host_ip,
+        "hostPort": request.host_port.get(),
+        "containerPort": request.container_port.get(),
+        "protocol": request.protocol.to_string(),
+    })
+}
+
+pub(super) fn assert_no_host_port_twice(requests: &[PortRequest]) {
+    let mut taken = BTreeSet::new();
+    for host in requests.iter().flat_map(PortRequest::host_ports) {
+        assert!(taken.insert(host), "{host} twice");
+    }
+}
+
+/// A pod with both families gets every host port that was asked for, and nothing else.
+fn resolves(requests: &[PortRequest]) {
+    let (v4, v6) = (Ipv4Addr::new(10, 0, 0, 2), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+    let asked: BTreeSet<HostPort> = requests.iter().flat_map(PortRequest::host_ports).collect();
+    let mappings = resolve(requests, Some(v4), Some(v6)).expect("it has both families");
+    assert_eq!(mappings.len(), asked.len());
+    assert!(mappings.iter().all(|mapping| asked.contains(&mapping.host())));
+    for (v4, v6) in [(Some(v4), None), (None, Some(v6)), (None, None)] {
+        if let Err(error) = resolve(requests, v4, v6) {
+            assert_one_line(&error);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Whether an owner is still alive.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::journal::entry::{Entry, Namespace, Process};
+
+impl Entry {
+    /// Whether the owner's init process, or without one its network namespace, is gone.
+    pub fn is_dead(&self) -> bool {
+        match (&self.process, &self.namespace) {
+            (Some(process), _) => !process.is_alive(),
+            (None, Some(namespace)) => !namespace.is_alive(),
+            // Nothing tells, so it must count as alive.
+            (None, None) => false,
+        }
+    }
+}
+
+impl Process {
+    /// The process of this number that runs now; none if there is none, or only its remains.
+    pub fn now(pid: i32) -> Option<Self> {
+        let start_time = start_time(pid).ok()??;
+        Some(Process { pid, start_time, pid_namespace: own_pid_namespace()? })
+    }
+
+    /// Nothing must look dead to somebody who cannot see it: from another PID namespace the number is
+    /// another process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides the first.
+    fn is_alive(&self) -> bool {
+        match start_time(self.pid) {
+            Ok(start_time) if start_time != Some(self.start_time) => !sees(self.pid_namespace),
+            // Whatever else keeps it from being seen does not tell that it is gone.
+            Ok(_) | Err(_) => true,
+        }
+    }
+}
+
+/// Room for /proc/PID/stat up to the start time: a name of 64 bytes at most, and 20 numbers.
+const STAT: usize = 1024;
+
+/// When the process of this number started; none if there is none, or only its remains.
+fn start_time(pid: i32) -> io::Result<Option<u64>> {
+    let mut stat = [0; STAT];
+    match File::open(format!("/proc/{pid}/stat")).and_then(|file| read_once(&file, &mut stat)) {
+        // Its name may be any bytes.
+        Ok(length) => Ok(parse_stat(&String::from_utf8_lossy(stat.get(..length).unwrap_or(&[])))),
+        // It ended, before the file was opened or after it.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The kernel gives all of such a file at once.
+fn read_once(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// Beside the network namespace that a hook has opened: the way there is known to the kernel by then.
+fn own_pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/thread-self/ns/pid").ok().map(|file| file.ino())
+}
+
+/// Whether `/proc` shows the processes of a PID namespace, all of them, by the numbers that count there.
+fn sees(pid_namespace: u64) -> bool {
+    own_pid_namespace() == Some(pid_namespace) && Path::new("/proc/1/stat").exists()
+}
+
+/// The start time in the text of /proc/PID/stat (proc(5)): field 22, counted behind the name, which
+/// may hold anything. None for a zombie (Z) or a process being removed (X): it runs no more.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+impl Namespace {
+    /// The one at a path, whose file has been opened, of an owner with this process, if any.
+    pub fn now(path: &Path, (device, inode): (u64, u64), process: Option<Process>) -> Self {
+        let here = || process.map(|process| process.pid_namespace).or_else(own_pid_namespace);
+        let pid_namespace = path.starts_with("/proc").then(here).flatten();
+        Namespace { path: path.to_owned(), device, inode, pid_namespace }
+    }
+
+    /// Nothing must look dead to somebody who cannot see it: in another mount namespace (a container's,
+    /// say) the folder may be missing, or be there without what is mounted in it; in another PID
+    /// namespace a path below `/proc` is another process's.
+    fn is_alive(&self) -> bool {
+        let visible = || match self.path.starts_with("/proc") {
+            true => self.pid_namespace.is_some_and(sees),
+            false => self.path.parent().is_none_or(Path::exists),
+        };
+        match fs::metadata(&self.path) {
+            // All namespaces are of one file system: a file of another is what one would be mounted on.
+            Ok(file) if file.dev() != self.device || file.ino() == self.inode => true,
+            // Whatever else keeps it from being seen does not tell that it is gone.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => true,
+            Ok(_) | Err(_) => !visible(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
+        let stat = |state: &str| {
+            let rest: Vec<String> = (4..30).map(|field| format!("{field}")).collect();
+            format!("7 (a) b (c) {state} {}", rest.join(" "))
+        };
+        assert_eq!(parse_stat(&stat("S")), Some(22));
+        assert_eq!(parse_stat(&stat("Z")), None);
+        assert_eq!(parse_stat("7 (cut"), None);
+    }
+
+    #[test]
+    fn a_process_is_alive_whatever_its_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = std::env::temp_dir().join(format!("hostport-life-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let program = folder.join(std::ffi::OsStr::from_bytes(b"\xff) Z"));
+        // A link: of a copy, another test's child might hold the file open for writing (ETXTBSY).
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let process = Process::now(child.id() as i32).unwrap();
+        assert!(process.is_alive());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_dead_once_it_has_ended_although_nobody_has_waited_for_it() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::now(child.id() as i32).unwrap();
+        assert!(process.is_alive());
+        assert!(!Process { start_time: process.start_time + 1, ..process }.is_alive());
+        assert!(Process { pid: 0, pid_namespace: 0, ..process }.is_alive(), "cannot be told");
+        child.kill().unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while process.is_alive() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(!process.is_alive());
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+    }
+}

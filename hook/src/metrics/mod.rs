@@ -1,0 +1,6 @@
+//! Metrics for Prometheus: counters in a file, and their text, in a file or over HTTP.
+
+pub mod counters;
+pub mod http;
+pub mod text;
+pub mod textfile;

@@ -1,0 +1,194 @@
+//! `hostport metrics`: kernel and journal in Prometheus' text form, for node_exporter's textfile collector.
+//!
+//! The form is <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::thread;
+use std::time::Duration;
+
+use hostport_nft::{Family, HostPorts, OwnerId, Protocol, Published, Settings};
+
+use crate::commands::CommandError;
+use crate::context::Context;
+use crate::journal::{Entry, Look};
+use crate::metrics::counters::{BOUNDS, Counters, Histogram};
+use crate::output::escape::excerpt;
+use crate::reconcile::drift::Disagreement;
+
+/// The longest value of a label that others wrote, in characters.
+const MOST: usize = 253;
+/// A hook under way has written the journal, and not yet the kernel. It is done after this.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// All metrics, as text. Another hostport may keep the journal to itself for so long.
+pub fn collect(context: &Context, patience: Duration) -> Result<String, CommandError> {
+    let settings = Settings { table: context.table.clone(), ..Settings::default() };
+    let mut host_ports = HostPorts::open(settings)?;
+    let (mut published, mut look) = look(&mut host_ports, context, patience)?;
+    let mut disagreement = Disagreement::between(&published, &look);
+    if !disagreement.is_none() {
+        thread::sleep(PAUSE);
+        (published, look) = self::look(&mut host_ports, context, patience)?;
+        disagreement = disagreement.persisting(&Disagreement::between(&published, &look));
+    }
+    let counted = Counters::read(&context.state_dir).as_ref().map(counted).unwrap_or_default();
+    Ok(text(&published, &look, &disagreement) + &counted)
+}
+
+fn look(
+    host_ports: &mut HostPorts,
+    context: &Context,
+    patience: Duration,
+) -> Result<(Vec<Published>, Look), CommandError> {
+    let mut published = host_ports.list()?;
+    published.sort_by_key(|there| there.mapping.host());
+    let mut look = Look::within(patience, &context.state_dir)?;
+    look.entries.retain(|entry| entry.settings.table == context.table);
+    Ok((published, look))
+}
+
+fn text(published: &[Published], look: &Look, disagreement: &Disagreement) -> String {
+    let entries: HashMap<&OwnerId, &Entry> =
+        look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
+    let mut text = String::new();
+    // Each is there, also where nothing is published: a series that goes is no zero.
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for family in Family::ALL {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            counts.insert((family.to_string(), protocol.to_string()), 0);
+        }
+    }
+    for mapping in published.iter().map(|there| there.mapping) {
+        let key = (mapping.family().to_string(), mapping.host().protocol.to_string());
+        *counts.entry(key).or_default() += 1;
+    }
+    head(&mut text, "hostport_published_ports", "gauge", "Host ports that are published.");
+    for ((family, protocol), count) in counts {
+        let labels = format!("family=\"{family}\",protocol=\"{protocol}\"");
+        let _ = writeln!(text, "hostport_published_ports{{{labels}}} {count}");
+    }
+
+    let name = "hostport_connections_total";
+    head(
+        &mut text,
+        name,
+        "counter",
+        "Connections that came for a host port since its publication.",
+    );
+    for there in published {
+        let host = there.mapping.host();
+        let entry = there.owner.as_ref().and_then(|owner| entries.get(owner));
+        let pod = entry.and_then(|entry| entry.pod.as_ref());
+        let _ = writeln!(
+            text,
+            "{name}{{host_ip=\"{}\",host_port=\"{}\",protocol=\"{}\",namespace=\"{}\",pod=\"{}\"}} {}",
+            host.host_ip,
+            host.port,
+            host.protocol,
+            label(pod.map_or("", |pod| &pod.namespace)),
+            label(pod.map_or("", |pod| &pod.name)),
+            there.counter.packets,
+        );
+    }
+
+    let dead = look.entries.iter().filter(|entry| entry.is_dead()).count();
+    let alive = look.entries.len() - dead;
+    head(&mut text, "hostport_journal_owners", "gauge", "Owners that the journal knows.");
+    let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {}", alive);
+    let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {}", dead);
+
+    for (name, help, value) in [
+        (
+            "hostport_ports_missing",
+            "Host ports of living owners that the kernel does not have.",
+            disagreement.missing(),
+        ),
+        (
+            "hostport_ports_unknown",
+            "Host ports in the kernel whose owner the journal does not know.",
+            disagreement.unknown(),
+        ),
+        (
+            "hostport_journal_damaged_files",
+            "Files of the journal that are no entries.",
+            look.damaged.len() + look.set_aside.len(),
+        ),
+    ] {
+        head(&mut text, name, "gauge", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    text
+}
+
+/// What the hook and restores have counted.
+fn counted(counters: &Counters) -> String {
+    let mut text = String::new();
+    for (name, help, value) in [
+        (
+            "hostport_conflicts_total",
+            "Containers kept from starting by another living owner of a host port.",
+            counters.conflicts,
+        ),
+        ("hostport_takeovers_total", "Host ports taken from another owner.", counters.takeovers),
+        ("hostport_restores_total", "Restores that changed something.", counters.restores),
+        (
+            "hostport_restored_ports_total",
+            "Host ports that restores gave back to the kernel.",
+            counters.restored_ports,
+        ),
+    ] {
+        head(&mut text, name, "counter", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    let help = "How long hook calls took that published or withdrew.";
+    head(&mut text, "hostport_hook_duration_seconds", "histogram", help);
+    histogram(&mut text, "prestart", &counters.publish);
+    histogram(&mut text, "poststop", &counters.withdraw);
+    text
+}
+
+fn histogram(text: &mut String, stage: &str, all: &Histogram) {
+    const NAME: &str = "hostport_hook_duration_seconds";
+    let seconds = |us: u64| us as f64 / 1e6;
+    let mut count = 0u64;
+    for (bucket, bound) in all.buckets.iter().zip(BOUNDS) {
+        count = bucket.saturating_add(count);
+        let le = seconds(bound);
+        let _ = writeln!(text, "{NAME}_bucket{{stage=\"{stage}\",le=\"{le}\"}} {count}");
+    }
+    count = all.rest.saturating_add(count);
+    let _ = writeln!(text, "{NAME}_bucket{{stage=\"{stage}\",le=\"+Inf\"}} {count}");
+    let _ = writeln!(text, "{NAME}_sum{{stage=\"{stage}\"}} {}", seconds(all.sum_us));
+    let _ = writeln!(text, "{NAME}_count{{stage=\"{stage}\"}} {count}");
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// A label's value: short, in plain characters, with the form's three escapes.
+fn label(text: &str) -> String {
+    excerpt(text, MOST).replace('\\', r"\\").replace('"', r#"\""#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_cannot_end_its_line_or_its_quotes() {
+        assert_eq!(label("a\"} 7\nforged 1"), r#"a\"} 7\\nforged 1"#);
+    }
+
+    #[test]
+    fn a_node_without_ports_has_its_metrics() {
+        let text = text(&[], &Look::default(), &Disagreement::default());
+        assert!(text.contains("\nhostport_ports_missing 0\n"), "{text}");
+        for family in Family::ALL {
+            let none = format!("{{family=\"{family}\",protocol=\"tcp\"}} 0\n");
+            assert!(text.contains(&none), "{text}");
+        }
+        assert!(text.contains("\nhostport_journal_owners{state=\"dead\"} 0\n"), "{text}");
+    }
+}

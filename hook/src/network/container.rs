@@ -1,0 +1,170 @@
+//! The container on the network: its addresses, and the links by which the node reaches them.
+
+use std::net::IpAddr;
+
+use hostport_nft::{Family, Link, OwnerId};
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use crate::journal::{Namespace, Process};
+use crate::network::link::{self, HairpinMode, OutLink, Way};
+use crate::network::namespace::{self, NetworkNamespace};
+use crate::network::{endpoint, rtnetlink};
+use crate::oci::bundle::{Config, NetworkNamespace as Named};
+use crate::oci::state::State;
+use crate::request::policy::Wanted;
+
+/// A container that has a network namespace of its own.
+pub struct Pod {
+    own: NetworkNamespace,
+    namespace: NetworkNamespace,
+    inside: rtnetlink::Socket,
+    host: rtnetlink::Socket,
+    /// At most one address a family, IPv4 first.
+    addresses: Vec<Address>,
+}
+
+struct Address {
+    ip: IpAddr,
+    /// The link inside the namespace that has the address, if one does.
+    link: Option<u32>,
+    /// The link of the node towards it, once looked for.
+    way: Option<OutLink>,
+}
+
+/// Why nothing can be said of a container's network.
+#[derive(Debug, Error)]
+pub enum PodError {
+    #[error(transparent)]
+    Namespace(#[from] namespace::Error),
+    #[error(transparent)]
+    Rtnetlink(#[from] rtnetlink::Error),
+    #[error(
+        "container {0} has a network namespace without a path, and its state has no pid to find it by"
+    )]
+    NoPid(OwnerId),
+    #[error(
+        "the container's address {0} is one of the node's own, so no host port can lead there: \
+         give it another, or take the ports out"
+    )]
+    NodesAddress(IpAddr),
+}
+
+impl Pod {
+    /// Finds the container's addresses. None for a container on the host's network.
+    ///
+    /// An address that somebody trusted has named comes first; then one that the runtime reports,
+    /// if the namespace really has it; then what the namespace itself tells.
+    pub fn find(state: &State, config: &Config, wanted: &Wanted) -> Result<Option<Self>, PodError> {
+        let namespace = match config.network_namespace() {
+            Named::Host => return Ok(None),
+            Named::Path(path) => NetworkNamespace::open(path)?,
+            Named::Own => {
+                let pid = state.pid.ok_or_else(|| PodError::NoPid(state.id.clone()))?;
+                NetworkNamespace::of_process(pid)?
+            }
+        };
+        let own = NetworkNamespace::own()?;
+        if namespace == own {
+            return Ok(None);
+        }
+        let mut inside = namespace.rtnetlink(&own)?;
+        let found = endpoint::find(&mut inside)?;
+        let mut addresses = Vec::new();
+        for family in Family::ALL {
+            let of_family = |ip: &&IpAddr| Family::of(**ip) == family;
+            let reported = wanted.reported_ips.iter().find(of_family).copied();
+            let reported_link = match reported {
+                Some(ip) => endpoint::link_of(&mut inside, ip)?,
+                None => None,
+            };
+            let discovered: Option<(IpAddr, u32)> = match family {
+                Family::Ip => found.ipv4.map(|at| (at.address.into(), at.link)),
+                Family::Ip6 => found.ipv6.map(|at| (at.address.into(), at.link)),
+            };
+            let (ip, link) = match (wanted.endpoint_ips.iter().find(of_family), discovered) {
+                (Some(ip), _) => (*ip, endpoint::link_of(&mut inside, *ip)?),
+                (None, Some((ip, link))) => match reported.zip(reported_link) {
+                    Some((ip, link)) => (ip, Some(link)),
+                    None => (ip, Some(link)),
+                },
+                (None, None) => continue,
+            };
+            addresses.push(Address { ip, link, way: None });
+        }
+        let host = rtnetlink::Socket::open()?;
+        Ok(Some(Pod { own, namespace, inside, host, addresses }))
+    }
+
+    /// The network namespace, as the journal names it for an owner with this process, if any.
+    pub fn namespace(&self, process: Option<Process>) -> Namespace {
+        Namespace::now(self.namespace.path(), self.namespace.file(), process)
+    }
+
+    /// The address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().map(|address| address.ip).find(|ip| Family::of(*ip) == family)
+    }
+
+    /// The links of the node towards the container. One that cannot be found is only warned of: the
+    /// route may come later.
+    pub fn links(&mut self) -> Result<Vec<Link>, PodError> {
+        let (mut links, mut known) = (Vec::new(), None);
+        for address in &mut self.addresses {
+            match link::towards(&mut self.host, address.ip, &mut known)? {
+                Way::Link(way) => {
+                    links.push(Link {
+                        family: Family::of(address.ip),
+                        index: way.index,
+                        bypasses: way.bypasses,
+                    });
+                    address.way = Some(way);
+                }
+                Way::Local => return Err(PodError::NodesAddress(address.ip)),
+                Way::NoRoute => warn!(
+                    "the node has no route to the container's address {}: its host ports cannot \
+                     be reached until there is one",
+                    address.ip
+                ),
+            }
+        }
+        Ok(links)
+    }
+
+    /// Lets 127.0.0.0/8 on the node lead to the container. The guard must be in place.
+    pub fn open_localhost(&self) {
+        let ipv4 = self.addresses.iter().filter(|address| address.ip.is_ipv4());
+        for way in ipv4.filter_map(|address| address.way.as_ref()) {
+            match link::enable_route_localnet(&way.name) {
+                Ok(true) => debug!("route_localnet is on for {:?}", way.name),
+                Ok(false) => {}
+                Err(error) => warn!("host ports do not answer on 127.0.0.1: {error}"),
+            }
+        }
+    }
+
+    /// Lets the container reach itself through a bridge that gives its traffic to netfilter.
+    pub fn open_hairpin(&mut self) {
+        for address in &self.addresses {
+            let filtered = address.way.as_ref().is_some_and(|way| way.bridge_nf);
+            let Some(link) = address.link.filter(|_| filtered) else { continue };
+            let turned = match endpoint::peer(&mut self.inside, &self.own, link) {
+                Ok(None) => continue,
+                Ok(Some(port)) => link::enable_hairpin_mode(&mut self.host, port),
+                Err(error) => Err(error),
+            };
+            match turned {
+                Ok(HairpinMode::TurnedOn) => debug!("hairpin mode is on for {}", address.ip),
+                Ok(_) => {}
+                Err(error) => {
+                    warn!("the container cannot reach itself through its host ports: {error}")
+                }
+            }
+        }
+    }
+
+    /// Whether an address is one of the node's own.
+    pub fn is_local(&mut self, ip: IpAddr) -> bool {
+        link::is_local(&mut self.host, ip).unwrap_or(false)
+    }
+}

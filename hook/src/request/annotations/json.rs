@@ -1,0 +1,111 @@
+//! The JSON form: a list of objects with a host port, a container port, a protocol and a host IP.
+//!
+//! Three programs write it, each with its own capitals: CNI's portMappings (hostPort, hostIP),
+//! kubelet's v1.ContainerPort (the same names, and a name that is not used here), and CRI-O's
+//! hostport.PortMapping, a Go struct without JSON tags (HostPort, HostIP). A missing list is `null`
+//! in Go, a missing port 0 or absent, and neither is an error: Kubernetes lists every container port
+//! there, most of them without a host port.
+
+use std::net::IpAddr;
+
+use hostport_nft::{Port, Protocol};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::output::escape::excerpt;
+use crate::request::annotations::{
+    AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, host_ip,
+};
+
+/// One entry. The values are checked by hand, so that an error can say which one is wrong, and only
+/// those of entries that are published.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default, rename = "hostPort", alias = "HostPort")]
+    host_port: Value,
+    #[serde(default, rename = "containerPort", alias = "ContainerPort")]
+    container_port: Value,
+    #[serde(default, alias = "Protocol")]
+    protocol: Value,
+    #[serde(default, rename = "hostIP", alias = "HostIP", alias = "hostIp")]
+    host_ip: Value,
+}
+
+/// Reads a whole annotation, already trimmed.
+pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
+    let entries: Option<Vec<Entry>> = serde_json::from_str(text).map_err(|error| {
+        AnnotationError::json(key, text, Problem::Json(excerpt(&error.to_string(), 80)))
+    })?;
+    let mut parsed = Parsed::default();
+    for entry in entries.unwrap_or_default() {
+        let request = entry.request().and_then(|request| {
+            let full = request.is_some() && parsed.requests.len() == MAX_PORTS;
+            if full { Err(Problem::TooManyPorts) } else { Ok(request) }
+        });
+        match request {
+            Ok(request) => parsed.requests.extend(request),
+            Err(problem) => return Err(AnnotationError::json(key, &entry.to_string(), problem)),
+        }
+    }
+    Ok(parsed)
+}
+
+impl Entry {
+    /// The request, unless the entry has no host port and so publishes nothing.
+    fn request(&self) -> Result<Option<PortRequest>, Problem> {
+        let Some(host_port) = port("hostPort", &self.host_port)? else { return Ok(None) };
+        let container_port = port("containerPort", &self.container_port)?
+            .ok_or_else(|| missing("containerPort", &self.container_port))?;
+        let protocol = match text("protocol", &self.protocol, "TCP, UDP or SCTP")? {
+            "" => Protocol::Tcp,
+            name => name.parse()?,
+        };
+        Ok(Some(PortRequest { host_ip: self.host_ip()?, host_port, container_port, protocol }))
+    }
+
+    fn host_ip(&self) -> Result<Option<IpAddr>, Problem> {
+        host_ip(text("hostIP", &self.host_ip, "an IP address in quotes")?)
+    }
+}
+
+/// What an error quotes of an entry: the fields that everybody knows it by, each one shortened.
+impl std::fmt::Display for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [host, container] =
+            [&self.host_port, &self.container_port].map(|port| excerpt(&port.to_string(), 20));
+        write!(f, "{{\"hostPort\":{host},\"containerPort\":{container}}}")
+    }
+}
+
+const NUMBER: &str = "a whole number from 1 to 65535, without quotes";
+
+/// A port, or none where it is absent, null or 0, which is how Go writes "no port".
+fn port(field: &'static str, value: &Value) -> Result<Option<Port>, Problem> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
+    number.map(Port::new).ok_or_else(|| wrong(field, value, NUMBER))
+}
+
+/// A string, empty where it is absent or null.
+fn text<'a>(
+    field: &'static str,
+    value: &'a Value,
+    expected: &'static str,
+) -> Result<&'a str, Problem> {
+    match value {
+        Value::Null => Ok(""),
+        Value::String(text) => Ok(text.trim()),
+        _ => Err(wrong(field, value, expected)),
+    }
+}
+
+/// What to say of a port that must be there: 0 is a wrong one, and null is none.
+fn missing(field: &'static str, value: &Value) -> Problem {
+    if value.is_null() { Problem::MissingField(field) } else { wrong(field, value, NUMBER) }
+}
+
+fn wrong(field: &'static str, value: &Value, expected: &'static str) -> Problem {
+    Problem::Field { field, value: excerpt(&value.to_string(), 40), expected }
+}

@@ -1,0 +1,369 @@
+//! Which annotations count, and who owns the ports that they ask for.
+//!
+//! # Who can write what
+//!
+//! Outside Kubernetes whoever writes config.json runs the container, and everything in it counts.
+//! Under Kubernetes the author of a pod is a stranger. The scheduler and Pod Security have judged the
+//! pod's `hostPort` fields, and nothing else: a port that comes to config.json in another way goes
+//! round them. So only what the author cannot write is believed.
+//!
+//! CRI-O (server/sandbox_run_linux.go, internal/factory/container/container.go):
+//!
+//! - On a container it first copies all annotations of the pod, then sets its own keys (SandboxID,
+//!   ContainerType, Annotations, io.container.manager), then kubelet's annotations and labels of the
+//!   container. What it does not set again is the author's: `io.kubernetes.cri-o.PortMappings`, which
+//!   CRI-O writes on the sandbox alone; kubelet's `io.kubernetes.container.ports` on a container that
+//!   has no ports, since kubelet leaves the key out then; and addresses `io.kubernetes.cri-o.IP.N`
+//!   beyond those the pod has. `io.kubernetes.cri-o.Annotations` is CRI-O's own record of what kubelet
+//!   sent for this container, and kubelet's key is believed only where that record has it.
+//! - On a sandbox it sets its own keys first and then the pod's annotations and labels over them, in
+//!   every version before the one that filters its internal keys (pkg/annotations, IsInternal). There
+//!   the author can replace PortMappings, SandboxID, ContainerType, io.container.manager, and the
+//!   record itself. What stays true is what comes last: the label `io.kubernetes.container.name: POD`,
+//!   and `io.kubernetes.pod.uid` from kubelet. CRI-O adds the addresses after the hooks have run, so
+//!   that an address there is the author's as well.
+//!
+//! So under Kubernetes PortMappings counts on the sandbox, where CRI-O writes it, as long as CRI-O's
+//! record shows that it did not come with the pod: the record must lack the key, and must be CRI-O's
+//! own, which the time shows that kubelet stamps on each pod (`kubernetes.io/config.seen`, not known
+//! to an author beforehand). On a container it counts only where the operator trusts the authors.
+//! Nobody loses a port by this: kubelet tells the same ports on each container.
+//!
+//! containerd (internal/cri/server/container_create.go, podsandbox/sandbox_run_linux.go) hands over
+//! only the annotations whose names the operator lists in `pod_annotations` and
+//! `container_annotations`, the container's over the pod's, and sets its own `io.kubernetes.cri.*` keys
+//! last. Kubelet's key must be listed in `container_annotations`, and must not match a pattern in
+//! `pod_annotations`, or the author can write it on a container without ports.
+//!
+//! Kubernetes itself is told by keys that an author can add but not remove, and no key takes it back.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hostport_nft::{Family, HostPort, InvalidOwner, OwnerId};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::request::annotations::{self, AnnotationError, MAX_PORTS, PortRequest, Problem, Taken};
+
+/// The user's ports.
+pub const PORTS: &str = "io.hostport.ports";
+/// The user's word for the endpoint's addresses, one a family, comma separated.
+pub const ENDPOINT_IP: &str = "io.hostport.ip";
+/// The user's word for a host port that another container has: `refuse` (the default) or `replace`.
+pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
+/// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
+pub const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
+/// CRI-O's list of a pod's ports.
+pub const CRIO_PORTS: &str = "io.kubernetes.cri-o.PortMappings";
+
+const CRIO_RECORD: &str = "io.kubernetes.cri-o.Annotations";
+const CRIO_SANDBOX_ID: &str = "io.kubernetes.cri-o.SandboxID";
+const CRIO_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
+const CRIO_IP: &str = "io.kubernetes.cri-o.IP";
+const CONTAINERD_SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+const CONTAINERD_TYPE: &str = "io.kubernetes.cri.container-type";
+const MANAGER: &str = "io.container.manager";
+const POD_UID: &str = "io.kubernetes.pod.uid";
+/// The time at which kubelet saw the pod (pkg/kubelet/types, ConfigFirstSeenAnnotationKey).
+const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+
+/// What a container is to have, and whose it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The ports, by owner: the pod's first, then the container's own. No group is empty.
+    pub groups: Vec<Group>,
+    /// The sandbox of the container's pod, if it is in one; its own ID if it is the sandbox.
+    pub pod: Option<OwnerId>,
+    /// Addresses that the endpoint is to have, by somebody trusted: at most one a family.
+    pub endpoint_ips: Vec<IpAddr>,
+    /// Addresses that the runtime says the pod has. The author of a pod may have added some: use one
+    /// only if the pod's network namespace has it too.
+    pub reported_ips: Vec<IpAddr>,
+    /// Take host ports over from other containers, also from living ones.
+    pub replace: bool,
+    /// What was ignored, and why: one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Ports of one owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The container that has them, and with whose end they go.
+    pub owner: OwnerId,
+    /// The ports.
+    pub requests: Vec<PortRequest>,
+}
+
+/// Annotations that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PolicyError {
+    /// One of them cannot be read.
+    #[error(transparent)]
+    Annotation(#[from] AnnotationError),
+    /// Two of them ask for different things.
+    #[error(
+        "host port {host_port} is asked for twice, as {} by annotation {} and as {} by {}: \
+         let them agree, or remove one",
+        first.1, first.0, second.1, second.0
+    )]
+    #[allow(missing_docs)] // The message says it.
+    Conflict {
+        host_port: HostPort,
+        first: (&'static str, PortRequest),
+        second: (&'static str, PortRequest),
+    },
+    /// Together they ask for too much.
+    #[error("the annotations ask for more than {MAX_PORTS} ports in one container: publish fewer")]
+    TooManyPorts,
+    /// Neither of the two words.
+    #[error("annotation {ON_CONFLICT}: {0} is not known: write refuse or replace")]
+    OnConflict(String),
+    /// The sandbox that is to own the ports has no usable ID.
+    #[error("annotation {0}: {1}")]
+    Sandbox(&'static str, InvalidOwner),
+}
+
+impl Wanted {
+    /// Reads what the annotations of the container `id` ask for.
+    ///
+    /// `allow_pod_annotation` says that the operator trusts the authors of pods.
+    ///
+    /// # Errors
+    /// [`PolicyError`] for annotations that count and cannot be met. One that does not count is not
+    /// even read: it cannot keep a container from starting.
+    pub fn read(
+        id: &OwnerId,
+        annotations: &BTreeMap<String, String>,
+        allow_pod_annotation: bool,
+    ) -> Result<Self, PolicyError> {
+        let origin = Origin::of(id, annotations);
+        let trusted = !origin.kubernetes || allow_pod_annotation;
+        let mut wanted = Wanted::default();
+        // Under Kubernetes a user writes annotations on pods, not on containers.
+        let (mut of_pod, mut own) = (Vec::new(), Vec::new());
+        for (key, pod_wide) in [(CRIO_PORTS, true), (PORTS, origin.kubernetes)] {
+            let Some(text) = annotations.get(key).filter(|text| !is_empty_list(text)) else {
+                continue;
+            };
+            if trusted || key == CRIO_PORTS && origin.is_crios_own(key, annotations) {
+                let sources = if pod_wide { &mut of_pod } else { &mut own };
+                sources.push((key, wanted.parse(key, text)?));
+            } else {
+                wanted.warnings.push(format!(
+                    "annotation {key} is ignored under Kubernetes, since a pod's author may have \
+                     written it: use hostPort in the pod's spec, or give --allow-pod-annotation"
+                ));
+            }
+        }
+        if let Some(text) = kubelet_ports(&origin, annotations, &mut wanted.warnings) {
+            own.push((KUBELET_PORTS, wanted.parse(KUBELET_PORTS, &text)?));
+        }
+
+        wanted.pod = match &origin.pod {
+            // An ID that nothing depends on must not keep the container from starting.
+            Err(error) if of_pod.is_empty() => {
+                wanted.warnings.push(format!("{error}; it is ignored"));
+                None
+            }
+            pod => pod.clone()?,
+        };
+        let mut taken = Taken::default();
+        let owner = &wanted.pod.clone().unwrap_or_else(|| id.clone());
+        for (owner, sources) in [(owner, of_pod), (id, own)] {
+            let requests = add(sources, &mut taken)?;
+            match wanted.groups.iter_mut().find(|group| group.owner == *owner) {
+                Some(group) => group.requests.extend(requests),
+                None if requests.is_empty() => {}
+                None => wanted.groups.push(Group { owner: owner.clone(), requests }),
+            }
+        }
+        if wanted.groups.iter().map(|group| group.requests.len()).sum::<usize>() > MAX_PORTS {
+            return Err(PolicyError::TooManyPorts);
+        }
+        wanted.find_addresses(&origin, annotations, trusted)?;
+        wanted.replace = match annotations.get(ON_CONFLICT).map(String::as_str) {
+            None | Some("refuse") => false,
+            Some(_) if !trusted => {
+                wanted.warnings.push(not_trusted(ON_CONFLICT));
+                false
+            }
+            Some("replace") => true,
+            Some(other) => {
+                return Err(PolicyError::OnConflict(crate::output::escape::quote(other)));
+            }
+        };
+        Ok(wanted)
+    }
+
+    fn parse(&mut self, key: &'static str, text: &str) -> Result<Vec<PortRequest>, PolicyError> {
+        let parsed = annotations::parse(key, text)?;
+        self.warnings.extend(parsed.notes);
+        Ok(parsed.requests)
+    }
+
+    fn find_addresses(
+        &mut self,
+        origin: &Origin,
+        annotations: &BTreeMap<String, String>,
+        trusted: bool,
+    ) -> Result<(), PolicyError> {
+        match annotations.get(ENDPOINT_IP) {
+            Some(text) if trusted => self.endpoint_ips = endpoint_ips(text)?,
+            Some(_) => self.warnings.push(not_trusted(ENDPOINT_IP)),
+            None => {}
+        }
+        // Numbered from 0 without a gap: the first of each family is the pod's primary address.
+        if !(origin.kubernetes && origin.sandbox) {
+            let reported = (0..16).map_while(|n| annotations.get(&format!("{CRIO_IP}.{n}")));
+            for ip in reported.filter_map(|text| text.parse().ok()).filter_map(unicast) {
+                if !self.reported_ips.iter().any(|other| Family::of(*other) == Family::of(ip)) {
+                    self.reported_ips.push(ip);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a container is from, by what its pod's author cannot forge.
+struct Origin {
+    kubernetes: bool,
+    crio: bool,
+    sandbox: bool,
+    pod: Result<Option<OwnerId>, PolicyError>,
+}
+
+impl Origin {
+    fn of(id: &OwnerId, annotations: &BTreeMap<String, String>) -> Self {
+        let get = |key| annotations.get(key).map(String::as_str);
+        let crio = get(MANAGER) == Some("cri-o");
+        let told = [CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID, POD_UID].map(get);
+        let kubernetes = crio || told.iter().any(Option::is_some);
+        // Each runtime's own keys first: a pod may carry the other's. Podman writes CRI-O's.
+        let crio_keys = (CRIO_SANDBOX_ID, CRIO_TYPE);
+        let containerd_keys = (CONTAINERD_SANDBOX_ID, CONTAINERD_TYPE);
+        let has_containerd_keys = told.iter().take(2).any(Option::is_some);
+        let (sandbox_key, type_key) =
+            if has_containerd_keys && !crio { containerd_keys } else { crio_keys };
+        let sandbox = get(CONTAINER_NAME) == Some("POD")
+            || get(type_key) == Some("sandbox")
+            || get(sandbox_key) == Some(id.as_str());
+        let pod = match get(sandbox_key) {
+            _ if sandbox => Ok(Some(id.clone())),
+            None | Some("") => Ok(None),
+            Some(pod) => {
+                pod.parse().map(Some).map_err(|error| PolicyError::Sandbox(sandbox_key, error))
+            }
+        };
+        Origin { kubernetes, crio, sandbox, pod }
+    }
+
+    /// Whether CRI-O itself wrote a key on its sandbox, and not the pod's author over it.
+    fn is_crios_own(&self, key: &str, annotations: &BTreeMap<String, String>) -> bool {
+        let record = annotations
+            .get(CRIO_RECORD)
+            .filter(|_| self.crio && self.sandbox)
+            .and_then(|record| serde_json::from_str::<Map<String, Value>>(record).ok());
+        record.is_some_and(|record| {
+            let recorded = |key| record.get(key).and_then(Value::as_str);
+            let stamped = recorded(CONFIG_SEEN) == annotations.get(CONFIG_SEEN).map(String::as_str);
+            stamped && !record.contains_key(key) && !record.contains_key(CRIO_RECORD)
+        })
+    }
+}
+
+/// Kubelet's list of the container's ports, if kubelet wrote it.
+fn kubelet_ports<'a>(
+    origin: &Origin,
+    annotations: &'a BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) -> Option<Cow<'a, str>> {
+    let told = annotations.get(KUBELET_PORTS)?;
+    if origin.kubernetes && origin.sandbox {
+        warnings.push(format!(
+            "annotation {KUBELET_PORTS} is ignored on a pod's sandbox: kubelet writes it on \
+             containers only, so the pod's author wrote it; use hostPort in the pod's spec"
+        ));
+        return None;
+    }
+    // Every CRI-O writes the record, and no author can take it away from a container.
+    let Some(record) = annotations.get(CRIO_RECORD).filter(|_| origin.crio) else {
+        return Some(Cow::Borrowed(told));
+    };
+    let record: Map<String, Value> = serde_json::from_str(record).unwrap_or_default();
+    match record.get(KUBELET_PORTS) {
+        Some(Value::String(ports)) => Some(Cow::Owned(ports.clone())),
+        _ => {
+            warnings.push(format!(
+                "annotation {KUBELET_PORTS} is ignored: it is not among those that kubelet sent for \
+                 this container ({CRIO_RECORD}), so the pod's author wrote it; use hostPort in the \
+                 pod's spec"
+            ));
+            None
+        }
+    }
+}
+
+fn not_trusted(key: &str) -> String {
+    format!(
+        "annotation {key} is ignored under Kubernetes, since a pod's author may have written it: \
+         give --allow-pod-annotation to trust it"
+    )
+}
+
+/// CRI-O writes PortMappings on every sandbox, nearly always empty: not worth a warning.
+fn is_empty_list(text: &str) -> bool {
+    matches!(text.trim(), "" | "null" | "[]")
+}
+
+/// The requests of several annotations, without those that another has made in the same words.
+fn add(
+    sources: Vec<(&'static str, Vec<PortRequest>)>,
+    taken: &mut Taken,
+) -> Result<Vec<PortRequest>, PolicyError> {
+    let mut all = Vec::new();
+    for (key, requests) in sources {
+        for request in requests {
+            match taken.insert(key, request) {
+                None => all.push(request),
+                Some((_, (_, other))) if other == request => {}
+                Some((host_port, first)) => {
+                    return Err(PolicyError::Conflict { host_port, first, second: (key, request) });
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The user's addresses for the endpoint: one a family.
+fn endpoint_ips(text: &str) -> Result<Vec<IpAddr>, AnnotationError> {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let ip = item.parse().ok().and_then(unicast);
+        match ip {
+            Some(ip) if !ips.iter().any(|other| Family::of(*other) == Family::of(ip)) => {
+                ips.push(ip)
+            }
+            _ => return Err(AnnotationError::text(ENDPOINT_IP, item, Problem::EndpointIp)),
+        }
+    }
+    Ok(ips)
+}
+
+/// The address, if a packet to it can reach a pod.
+fn unicast(ip: IpAddr) -> Option<IpAddr> {
+    let ip = ip.to_canonical();
+    let link_wide = match ip {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let reachable = !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_wide);
+    reachable.then_some(ip)
+}
