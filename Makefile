@@ -25,12 +25,12 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 
 # Statically linked, and at a fixed address: nothing to load or relocate before main. Without tables that
 # only unwinding reads. What a panic says of a file does not depend on where the sources are.
-STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,packaging/static.ld \
+STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,hook/static.ld \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/hostport
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
 
-include packaging/packages.mk
-include deploy/deploy.mk
+include dist/packages.mk
+include dist/kubernetes/deploy.mk
 
 .PHONY: help build demo test monitoring-test graphs vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
 
@@ -38,20 +38,20 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 build: ## Build the static binary
-	@packaging/install-packages build
+	@xtask/install-packages build
 	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-hook --target $(TARGET)
 	@ls -l $(BINARY)
 
 demo: build ## Run the worked example for real, and show it
-	@packaging/install-packages test
+	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
 
 test: build ## Run all tests (as root: they make network namespaces)
-	@packaging/install-packages test
+	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
 endurance: build ## Run the long tests (as root): races and containers by the thousand, every call killed and failed
-	@packaging/install-packages test
+	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
 		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test races --test endurance --test model \
 		-- --nocapture --test-threads 1
@@ -59,41 +59,41 @@ endurance: build ## Run the long tests (as root): races and containers by the th
 		--test crash --test faults -- --nocapture --ignored
 
 monitoring-test: build ## Hold alerts, dashboard and metrics against a real Prometheus (as root)
-	@packaging/install-packages monitoring
+	@xtask/install-packages monitoring
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored --skip graphs
 
 graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
-	@packaging/install-packages monitoring
+	@xtask/install-packages monitoring
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_GRAPHS=$(CURDIR)/docs/graphs.svg \
 		$(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored graphs
 
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
-	@packaging/install-packages vm
+	@xtask/install-packages vm
 	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-vm-tests --bin vm-guest --target $(TARGET)
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
 check: ## Formatting, clippy, documentation, licences: no warnings
-	@packaging/install-packages check
-	@packaging/check-licences
+	@xtask/install-packages check
+	@xtask/check-licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
 # Its own profile: optimised, and a panic unwinds, so that namespaces are removed.
-BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(subst packaging/,$(CURDIR)/packaging/,$(STATIC_FLAGS))" \
+BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(subst hook/static.ld,$(CURDIR)/hook/static.ld,$(STATIC_FLAGS))" \
 	$(CARGO) run --quiet --profile harness --locked --package hostport-bench --
 
 bench: build ## Measure against the peers, and write docs/benchmarks.md (as root; half an hour, ARGS="--only PART")
-	@packaging/install-packages bench
+	@xtask/install-packages bench
 	$(BENCH) $(ARGS)
 
 bench-quick: build ## The same in three minutes, against bench/baseline.json (ARGS=--store: makes a new one)
-	@packaging/install-packages bench
+	@xtask/install-packages bench
 	$(BENCH) --quick $(ARGS)
 
 fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
-	@packaging/install-packages fuzz
+	@xtask/install-packages fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-fuzz
 	@cd fuzz && for target in $$($(CARGO) fuzz list); do \
 		echo "== $$target"; \
@@ -109,7 +109,7 @@ reference: ## Write docs/flags.md anew from hook/src/cli
 MDBOOK := target/tools/bin/mdbook
 
 docs: ## Build the book into target/book, its links and its reference checked
-	@packaging/install-packages build
+	@xtask/install-packages build
 	@test -x $(MDBOOK) || $(CARGO) install --quiet --locked --root target/tools mdbook --version 0.5.4
 	$(CARGO) test --quiet --locked --package hostport-hook --test book
 	$(CARGO) test --quiet --locked --package hostport-hook --lib reference
@@ -130,7 +130,7 @@ install-paths:
 	@echo "$$PATHS" | grep -qxE '/[A-Za-z0-9/._+-]* /[A-Za-z0-9/._+-]*' \
 		|| { echo "PREFIX and CONTAINERDDIR must be absolute paths of letters, digits and /._+-" >&2; exit 1; }
 
-# anothers FILE: whether there is a hook configuration that calls another program, a package's or deploy/'s.
+# anothers FILE: whether there is a hook configuration that calls another program, a package's or that of the installer for Kubernetes.
 ANOTHERS := anothers() { [ -e "$$1" ] && ! grep -qF '"$(PREFIX)/bin/hostport"' "$$1"; };
 
 # The hook configurations last: each names a program that is there.
@@ -139,10 +139,10 @@ install: install-paths ## Install binary, hook configurations and systemd units 
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
 		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
 		! anothers "$$present" || { echo "$$present calls another program than $(PREFIX)/bin/hostport: remove what installed it" \
-			"(a package, deploy/, make uninstall with its PREFIX), or move it away" >&2; exit 1; }; \
+			"(a package, the installer for Kubernetes, make uninstall with its PREFIX), or move it away" >&2; exit 1; }; \
 	done
 	$(PUT) put 0755 "$(DESTDIR)$(PREFIX)/bin" hostport <$(BINARY)
-	$(PUT) for file in systemd/*.service systemd/*.timer; do \
+	$(PUT) for file in dist/systemd/*.service dist/systemd/*.timer; do \
 		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file | put 0644 "$(DESTDIR)$(UNITDIR)" $${file##*/}; \
 	done
 	$(PUT) for file in oci-hooks.d/*.json; do \
@@ -170,13 +170,13 @@ uninstall-manual: ## Remove what install-manual installed
 	rm -f "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hostport.fish"
 
 install-containerd: install-paths ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
-	$(PUT) for file in containerd/*; do \
+	$(PUT) for file in dist/containerd/*; do \
 		sed -e 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' -e 's|/etc/containerd/|$(CONTAINERDDIR)/|' \
 			$$file | put 0644 "$(DESTDIR)$(CONTAINERDDIR)/hostport" $${file##*/}; \
 	done
 
 uninstall-containerd: ## Remove what install-containerd installed, when no configuration names it any more
-	for file in containerd/*; do rm -f "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; done
+	for file in dist/containerd/*; do rm -f "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; done
 	rmdir "$(DESTDIR)$(CONTAINERDDIR)/hostport" 2>/dev/null || true
 
 # The hook configurations first: none names a program that is gone.
@@ -186,7 +186,7 @@ uninstall: ## Remove what install installed
 		if anothers "$$present"; then echo "$$present stays: it does not call $(PREFIX)/bin/hostport" >&2; \
 		else rm -f "$$present"; fi; \
 	done
-	for file in systemd/*.service systemd/*.timer; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
+	for file in dist/systemd/*.service dist/systemd/*.timer; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
 	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
 
 clean: ## Remove what was built

@@ -1,6 +1,6 @@
 //! firewalld, for real, in a node's network namespace, with a message bus and a configuration of its own
 //! in a folder of the test. Its package is unpacked and not installed, since it would take over the
-//! firewall of the machine: packaging/install-packages says where.
+//! firewall of the machine: xtask/install-packages says where.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ impl Firewalld<'_> {
 fn unpacked(file: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/firewalld");
     let path = folder.join(file);
-    assert!(path.exists(), "{path:?} is missing: run packaging/install-packages test");
+    assert!(path.exists(), "{path:?} is missing: run xtask/install-packages test");
     path
 }
 

@@ -27,7 +27,7 @@ fn call(
         mount --bind "$1/run" /run; mount --bind "$1/etc" /etc; mount --bind "$1/opt" /opt
         mount --bind "$1/var" /var
         shift; exec "$@""#;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/debian").join(name);
     let commands = machine.path().join("commands");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", mounts, "sh"]);

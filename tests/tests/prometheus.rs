@@ -1,4 +1,4 @@
-//! `monitoring/` against a real Prometheus, as `make monitoring-test` unpacks it: Debian's package.
+//! `dist/monitoring/` against a real Prometheus, as `make monitoring-test` unpacks it: Debian's package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Monitor {
     fn start(node: &Netns) -> Monitor {
         let scratch = Scratch::new("prometheus");
         let folder = scratch.path();
-        let rules = repository("monitoring/alerts.yml").canonicalize().unwrap();
+        let rules = repository("dist/monitoring/alerts.yml").canonicalize().unwrap();
         let configuration = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{}]\n\
              scrape_configs:\n  - job_name: hostport\n    static_configs: [{{ targets: ['127.0.0.1:9469'] }}]\n",
@@ -65,7 +65,7 @@ fn answer(node: &Netns, call: &str, parameters: &[(&str, &str)]) -> Vec<Value> {
 }
 
 fn panels() -> Vec<Value> {
-    let dashboard = fs::read_to_string(repository("monitoring/dashboard.json")).unwrap();
+    let dashboard = fs::read_to_string(repository("dist/monitoring/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
     dashboard["panels"].as_array().unwrap().clone()
 }
@@ -73,7 +73,7 @@ fn panels() -> Vec<Value> {
 #[test]
 #[ignore = "make monitoring-test"]
 fn promtool_finds_nothing_wrong_with_the_alerts_and_the_metrics() {
-    let test = repository("monitoring/alerts-test.yml");
+    let test = repository("dist/monitoring/alerts-test.yml");
     run(of_debian("promtool").args(["test", "rules"]).arg(test), LIMIT).expect_success();
     let lab = Lab::new();
     let pod = lab.pod("web");

@@ -16,7 +16,7 @@ use crate::suites::Suite;
 use crate::{Wrong, image};
 
 /// What the tests read of the checkout.
-const DATA: [&str; 3] = ["tests", "oci-hooks.d", "systemd"];
+const DATA: [&str; 3] = ["tests", "oci-hooks.d", "dist"];
 
 /// The archive with the first process, the plan and the modules that the guest needs first.
 pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<u8>, Wrong> {

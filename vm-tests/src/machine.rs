@@ -199,10 +199,12 @@ pub fn start(
         }
     }
     let errors = at(&log, fs::File::create(&log))?;
-    let mut child =
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().map_err(
-            |error| format!("cannot run {QEMU}: {error}: packaging/install-packages vm"),
-        )?;
+    let mut child = qemu
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .map_err(|error| format!("cannot run {QEMU}: {error}: xtask/install-packages vm"))?;
     let (sender, reports) = channel();
     let output = BufReader::new(child.stdout.take().ok_or("QEMU has no output")?);
     thread::spawn(move || {

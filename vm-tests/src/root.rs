@@ -75,9 +75,7 @@ pub fn of(options: &Options) -> Result<Root, Wrong> {
             .map(|line| line[1].to_owned())
     };
     if let Some(missing) = PACKAGES.iter().find(|name| version(name).is_none()) {
-        return Err(format!(
-            "the package {missing} is not installed: packaging/install-packages vm"
-        ));
+        return Err(format!("the package {missing} is not installed: xtask/install-packages vm"));
     }
     let mut apt_cache = Command::new("apt-cache");
     apt_cache.arg("--installed");

@@ -19,7 +19,7 @@ pub const IMAGE: &str = "localhost/hostport-test:1";
 /// results. Dropping it ends every process of it, shims and containers included; so does the end of
 /// the thread that made it, however that comes.
 ///
-/// The binaries are those of Debian's package, unpacked by `packaging/install-packages`, or those in
+/// The binaries are those of Debian's package, unpacked by `xtask/install-packages`, or those in
 /// the folder that `CONTAINERD_BIN` names.
 #[derive(Debug)]
 pub struct Containerd {
@@ -154,7 +154,7 @@ fn path() -> String {
     let folder = folder.canonicalize().unwrap_or(folder);
     assert!(
         folder.join("containerd").is_file(),
-        "no containerd in {folder:?}: run packaging/install-packages test, or set CONTAINERD_BIN"
+        "no containerd in {folder:?}: run xtask/install-packages test, or set CONTAINERD_BIN"
     );
     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }

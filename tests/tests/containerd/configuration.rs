@@ -93,7 +93,7 @@ fn a_pod_on_the_hosts_network_starts_and_publishes_nothing() {
 #[test]
 fn both_versions_of_the_configuration_say_the_same() {
     let said = |version: &str| {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../containerd");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/containerd");
         let text = std::fs::read_to_string(format!("{folder}/config-{version}.toml")).unwrap();
         let lines = text.lines().map(|line| line.replace('\'', "\""));
         lines

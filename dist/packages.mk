@@ -15,16 +15,16 @@ NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
 .PHONY: manual deb deb-files binary-amd64 binary-arm64 package-test
 
 manual: ## Write man pages and completions into target/manual
-	@packaging/install-packages build
+	@xtask/install-packages build
 	@rm -rf $(MANUAL)
-	$(CARGO) run --quiet --locked --package hostport-manual -- $(MANUAL)
+	$(CARGO) run --quiet --locked --package hostport-xtask -- $(MANUAL)
 
 binary-$(NATIVE): build
 
 ifneq ($(NATIVE),arm64)
 binary-arm64:
-	@packaging/install-packages arm64
-	packaging/cross arm64 $(STATIC_FLAGS)
+	@xtask/install-packages arm64
+	dist/cross arm64 $(STATIC_FLAGS)
 	qemu-aarch64-static $(call binary_of,arm64) --version
 	qemu-aarch64-static $(call binary_of,arm64) --help >/dev/null
 endif
@@ -36,8 +36,8 @@ deb: deb-files ## Build the Debian packages into target/dist, and have lintian j
 	! grep '^E:' $(DIST)/lintian.txt
 
 deb-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual
-	@packaging/install-packages deb
-	$(foreach a,$(ARCHITECTURES),packaging/deb/build $(call binary_of,$(a)) $(a) $(DEB_VERSION) \
+	@xtask/install-packages deb
+	$(foreach a,$(ARCHITECTURES),dist/debian/build $(call binary_of,$(a)) $(a) $(DEB_VERSION) \
 		$(DIST)/hostport_$(DEB_VERSION)_$(a).deb &&) true
 
 # Debian 12, once; tests work on a layer above it.
@@ -54,12 +54,12 @@ PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse 
 PREVIOUS_TREE := target/package-test/previous-$(PREVIOUS)
 
 package-test: ## Install, upgrade under load, remove and purge the package in a Debian root of its own (as root)
-	@packaging/install-packages package-test
+	@xtask/install-packages package-test
 	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
 	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
 	test -d $(PREVIOUS_TREE) || { mkdir -p $(PREVIOUS_TREE) && git archive $(PREVIOUS) | tar -x -C $(PREVIOUS_TREE); }
 	env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) --no-print-directory --directory $(PREVIOUS_TREE) build
-	packaging/deb/build $(PREVIOUS_TREE)/target/$(TARGET)/release/hostport $(NATIVE) $(DEB_VERSION)~previous \
+	dist/debian/build $(PREVIOUS_TREE)/target/$(TARGET)/release/hostport $(NATIVE) $(DEB_VERSION)~previous \
 		target/package-test/previous.deb
 	HOSTPORT_PACKAGE=$(abspath $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb) \
 		HOSTPORT_PACKAGE_PREVIOUS=$(abspath target/package-test/previous.deb) \
@@ -90,7 +90,7 @@ release: release-files ## Build tarballs with checksums and lists of parts (SBOM
 	test ! -s target/release-test/missing
 
 release-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual target/tools/bin/cargo-cyclonedx
-	$(foreach a,$(ARCHITECTURES),packaging/release $(call binary_of,$(a)) $(call triple,$(a)) $(a) $(VERSION) $(DIST) &&) true
+	$(foreach a,$(ARCHITECTURES),dist/release $(call binary_of,$(a)) $(call triple,$(a)) $(a) $(VERSION) $(DIST) &&) true
 
 # What users of the library were promised: the last tag, or else the commit before this one.
 BASELINE ?= $(PREVIOUS)
@@ -99,10 +99,10 @@ semver: target/tools/bin/cargo-semver-checks ## See whether the library's versio
 
 .PHONY: newcomer
 newcomer: ## Do what the docs tell a newcomer with podman, in a fresh Debian root, and write docs/newcomer.md (as root)
-	@packaging/install-packages package-test
+	@xtask/install-packages package-test
 	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
 	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
-	packaging/newcomer $(PACKAGE_ROOT) $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb docs/newcomer.md
+	xtask/newcomer $(PACKAGE_ROOT) $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb docs/newcomer.md
 
 .PHONY: reproducible
 reproducible: target/tools/bin/cargo-cyclonedx ## Build this machine's package and tarball twice from the last commit, in two folders: one hash

@@ -99,7 +99,7 @@ fn common() -> Roff {
     roff.control("SH", ["FILES"]);
     for (file, meaning) in [
         (
-            crate::cli::DEFAULT_FOLDER,
+            hostport_hook::cli::DEFAULT_FOLDER,
             "The journal: one file for each owner of host ports. It goes with a reboot, as the ruleset does. \
              Never delete it while containers run: hostport-restore(8) removes what it does not know.",
         ),

@@ -31,10 +31,11 @@ impl Node {
         for folder in ["bin", "hooks", "containerd", "journal"] {
             node.scratch.folder(folder);
         }
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for folder in ["oci-hooks.d", "containerd"] {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+        for (source, folder) in [("oci-hooks.d", "oci-hooks.d"), ("dist/containerd", "containerd")]
+        {
             let to = node.scratch.folder(&format!("image/{folder}"));
-            for file in fs::read_dir(sources.join(folder)).unwrap() {
+            for file in fs::read_dir(sources.join(source)).unwrap() {
                 let file = file.unwrap();
                 fs::copy(file.path(), to.join(file.file_name())).unwrap();
             }

@@ -7,14 +7,14 @@ IMAGE_STORE := --root $(abspath target/image/store) --runroot $(abspath target/i
 
 .PHONY: image deploy-test
 image: build ## Build the container image for Kubernetes nodes into target/dist (as root)
-	@packaging/install-packages deploy
+	@xtask/install-packages deploy
 	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-installer --target $(TARGET)
 	@rm -rf target/image/context
 	@mkdir -p target/image/context $(DIST)
 	cp $(BINARY) $(INSTALLER) target/image/context
-	cp -R oci-hooks.d containerd target/image/context
+	cp -R oci-hooks.d dist/containerd target/image/context
 	podman $(IMAGE_STORE) build --quiet --timestamp $(SOURCE_DATE_EPOCH) --tag localhost/hostport:$(VERSION) \
-		--file deploy/Containerfile target/image/context
+		--file dist/kubernetes/Containerfile target/image/context
 	@rm -f $(IMAGE)
 	podman $(IMAGE_STORE) save --quiet --format oci-archive --output $(IMAGE) localhost/hostport:$(VERSION)
 	@ls -l $(IMAGE)
@@ -31,7 +31,7 @@ VALIDATE := $(KUBERNETES)/bin/kubernetes-validate --strict --no-warn
 deploy-test: image ## Hold the manifests against Kubernetes' schemas, and run the image as the DaemonSet does (as root)
 	@$(MAKE) --no-print-directory $(KUBERNETES)/.complete
 	for overlay in crio crio-options containerd uninstall; do \
-		$(KUBERNETES)/bin/kubectl kustomize deploy/overlays/$$overlay >$(KUBERNETES)/$$overlay.yaml; \
+		$(KUBERNETES)/bin/kubectl kustomize dist/kubernetes/overlays/$$overlay >$(KUBERNETES)/$$overlay.yaml; \
 		$(VALIDATE) $(KUBERNETES)/$$overlay.yaml; \
 	done
 	@# What must not pass does not.

@@ -1,7 +1,7 @@
 //! Writes hostport's man pages and the completions of three shells into a folder: `make manual`.
 //!
-//! Both come from the command line as the program declares it, so neither can tell of an option that is not
-//! there.
+//! Both come from the command line as the program declares it, so neither can name an option that does not
+//! exist.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate};
+use hostport_hook::cli::Arguments;
 
 mod page;
 
-use hostport_hook::cli;
-
 fn main() -> io::Result<()> {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: hostport-manual FOLDER");
+        eprintln!("usage: hostport-xtask FOLDER");
         std::process::exit(2);
     };
     write_pages(&folder.join("man8"))?;
@@ -25,7 +24,7 @@ fn main() -> io::Result<()> {
 
 /// The command line with what clap adds to it, such as the common options of each command.
 fn program() -> Command {
-    let mut program = cli::Arguments::command().disable_help_subcommand(true);
+    let mut program = Arguments::command().disable_help_subcommand(true);
     program.build();
     program
 }
@@ -46,7 +45,7 @@ fn write_completions(folder: &Path) -> io::Result<()> {
         let folder = folder.join(shell.to_string());
         fs::create_dir_all(&folder)?;
         let mut text = Vec::new();
-        generate(shell, &mut cli::Arguments::command(), "hostport", &mut text);
+        generate(shell, &mut Arguments::command(), "hostport", &mut text);
         fs::write(folder.join(name), text)?;
     }
     Ok(())
