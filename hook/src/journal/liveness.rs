@@ -9,6 +9,39 @@ use rustix::io::Errno;
 
 use crate::journal::entry::{Entry, Namespace, Process};
 
+#[cfg_attr(not(test), allow(dead_code))]
+/// What tells whether an owner is alive: its process, or its network namespace.
+pub trait Liveness {
+    /// Whether the owner's init process, or without one its network namespace, is gone.
+    fn is_dead(&self, entry: &Entry) -> bool;
+
+    /// The process of this number that runs now; none if there is none, or only its remains.
+    fn process(&self, pid: i32) -> Option<Process>;
+
+    /// The network namespace at a path, whose file (device and inode) has been opened, of an owner with this
+    /// process, if any.
+    fn namespace(&self, path: &Path, file: (u64, u64), process: Option<Process>) -> Namespace;
+}
+
+/// The processes and namespaces that `/proc` shows.
+#[allow(dead_code)]
+#[derive(Debug, Clone, Copy)]
+pub struct Proc;
+
+impl Liveness for Proc {
+    fn is_dead(&self, entry: &Entry) -> bool {
+        entry.is_dead()
+    }
+
+    fn process(&self, pid: i32) -> Option<Process> {
+        Process::now(pid)
+    }
+
+    fn namespace(&self, path: &Path, file: (u64, u64), process: Option<Process>) -> Namespace {
+        Namespace::now(path, file, process)
+    }
+}
+
 impl Entry {
     /// Whether the owner's init process, or without one its network namespace, is gone.
     pub fn is_dead(&self) -> bool {

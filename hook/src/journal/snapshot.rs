@@ -1,13 +1,11 @@
-//! The journal as it is, for who must not change it: nothing is made, set aside or removed.
+//! The journal as it is, for a reader that must not change it: nothing is made, set aside or removed.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
+use crate::journal::folder::{DiskFolder, Folder};
 use crate::journal::lock::PATIENCE;
-use crate::journal::{Entry, Journal, JournalError, SET_ASIDE, SUFFIX, check_private};
+use crate::journal::{Entry, Journal, JournalError, SET_ASIDE, SUFFIX};
 
 /// What is in the journal.
 #[derive(Debug, Default)]
@@ -26,14 +24,15 @@ impl Look {
         Look::within(PATIENCE, path)
     }
 
-    /// The same for who will not wait as long as a hook.
+    /// The same for a reader that does not wait as long as a hook.
     pub fn within(patience: Duration, path: &Path) -> Result<Self, JournalError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let folder = match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(Look::default()),
-            opened => check_private(path, opened)?,
-        };
-        let journal = Journal { path: path.to_owned(), folder, gate: None };
+        DiskFolder::open_existing(path)?
+            .map_or(Ok(Look::default()), |folder| Look::of(folder, patience))
+    }
+
+    /// Reads all that is in an open folder.
+    pub fn of(folder: impl Folder, patience: Duration) -> Result<Self, JournalError> {
+        let journal = Journal { folder, gate: None };
         // A shared lock leaves no file behind.
         journal.lock_shared(patience)?;
         let mut look = Look::default();
