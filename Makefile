@@ -53,19 +53,19 @@ test: build ## Run all tests (as root: they make network namespaces)
 endurance: build ## Run the long tests (as root): races and containers by the thousand, every call killed and failed
 	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
-		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test races --test endurance --test model \
-		-- --nocapture --test-threads 1
-	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast \
-		--test crash --test faults -- --nocapture --ignored
+		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
+		-- races:: endurance:: model:: --nocapture --test-threads 1
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
+		-- crash:: faults:: --nocapture --ignored
 
 monitoring-test: build ## Hold alerts, dashboard and metrics against a real Prometheus (as root)
 	@xtask/install-packages monitoring
-	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored --skip graphs
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored --skip graphs
 
 graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
 	@xtask/install-packages monitoring
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_GRAPHS=$(CURDIR)/docs/graphs.svg \
-		$(CARGO) test --locked --package hostport-tests --test prometheus -- --ignored graphs
+		$(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored graphs
 
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
 	@xtask/install-packages vm

@@ -64,7 +64,7 @@ package-test: ## Install, upgrade under load, remove and purge the package in a 
 	HOSTPORT_PACKAGE=$(abspath $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb) \
 		HOSTPORT_PACKAGE_PREVIOUS=$(abspath target/package-test/previous.deb) \
 		HOSTPORT_PACKAGE_ROOT=$(abspath $(PACKAGE_ROOT)) \
-		$(CARGO) test --locked --package hostport-tests --test packages -- --ignored --nocapture --test-threads 1
+		$(CARGO) test --locked --package hostport-tests --test all packages:: -- --ignored --nocapture --test-threads 1
 
 # Of a fixed version each, built once below target.
 target/tools/bin/cargo-cyclonedx:

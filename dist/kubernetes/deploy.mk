@@ -41,4 +41,4 @@ deploy-test: image ## Hold the manifests against Kubernetes' schemas, and run th
 	mkdir -p -m 0700 /run/hostport
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_IMAGE=$(abspath $(IMAGE)) HOSTPORT_MANIFESTS=$(abspath $(KUBERNETES)) \
 		unshare --mount sh -c 'mount -t tmpfs -o mode=0755 tmpfs /run/hostport && exec "$$@"' sh \
-		$(CARGO) test --locked --package hostport-tests --test fleet -- --ignored
+		$(CARGO) test --locked --package hostport-tests --test all fleet:: -- --ignored

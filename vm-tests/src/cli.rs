@@ -34,7 +34,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub initramfs: Option<PathBuf>,
 
-    /// Only tests whose SUITE::TEST contains this; may be given several times
+    /// Only tests whose SUBJECT::TEST contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub test: Vec<String>,
 
@@ -125,7 +125,7 @@ const EXAMPLES: &str = "\
 Examples:
   make vm-test                                all of Debian's kernels
   make vm-test KERNELS=\"5.10 6.1\"             two of them
-  make vm-test ARGS=\"--test reachable:: 6.1\"  one file of tests on one kernel
+  make vm-test ARGS=\"--test reachable:: 6.1\"  one subject on one kernel
   make vm-test ARGS=\"--kernel bzImage --root rootfs.ext4\"
   make vm-test ARGS=\"--kernel bzImage --modules staging --initramfs initrd.img\"";
 

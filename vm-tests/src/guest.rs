@@ -1,18 +1,17 @@
 //! What the guest gets: an initramfs with its first process, and a disk with the tests.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hostport_vm_tests::{FOLDER, INIT, PLAN, Plan};
+use hostport_vm_tests::{FOLDER, INIT, PLAN, Plan, SUITE};
 
 use crate::cache::Own;
 use crate::cli::{Options, repository};
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::program::{at, run};
-use crate::suites::Suite;
+use crate::suite::Suite;
 use crate::{Wrong, image};
 
 /// What the tests read of the checkout.
@@ -39,25 +38,17 @@ pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<
     Ok(bytes)
 }
 
-/// Makes the disk with the test executables, what they link, their data and the program under test.
-pub fn tests_disk(
-    options: &Options,
-    suites: &BTreeMap<String, Suite>,
-    own: &Own,
-) -> Result<PathBuf, Wrong> {
+/// Makes the disk with the test executable, what it links, its data and the program under test.
+pub fn tests_disk(options: &Options, suite: &Suite, own: &Own) -> Result<PathBuf, Wrong> {
     let folder = own.folder.join("tests");
-    for part in ["suites", "lib", "repository"] {
+    for part in ["lib", "repository"] {
         at(&folder, fs::create_dir_all(folder.join(part)))?;
     }
     let copy = |from: &Path, to: PathBuf| at(from, fs::copy(from, to)).map(drop);
-    let mut libraries = BTreeSet::new();
-    for (name, suite) in suites {
-        // Without what a debugger reads, a tenth is left.
-        let stripped = folder.join("suites").join(name);
-        run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&suite.file))?;
-        libraries.extend(linked(&suite.file)?);
-    }
-    for library in libraries {
+    // Without what a debugger reads, a tenth is left.
+    let stripped = folder.join(SUITE);
+    run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&suite.file))?;
+    for library in linked(&suite.file)? {
         let name = library.file_name().unwrap_or_default();
         copy(&library, folder.join("lib").join(name))?;
     }

@@ -23,8 +23,10 @@ pub const FOLDER: &str = "/hostport-vm";
 pub const INIT: &str = "/hostport-vm/init";
 /// The plan in the initramfs.
 pub const PLAN: &str = "/hostport-vm/plan.json";
-/// Where the guest has the files of the tests: executables, the program under test, and data.
+/// Where the guest has the files of the tests: the executable, the program under test, and data.
 pub const TESTS: &str = "/run/hostport-vm";
+/// The test executable in it.
+pub const SUITE: &str = "suite";
 /// Set in the guest, so that a test that changes its machine can tell that it may.
 pub const MARK: &str = "HOSTPORT_VM";
 
@@ -51,9 +53,7 @@ pub struct Plan {
 /// One test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// The test executable's name, in the folder of the tests.
-    pub suite: String,
-    /// The test's name, as libtest lists it.
+    /// The test's name, as libtest lists it: `SUBJECT::TEST`.
     pub test: String,
     /// Runs before the others, with nothing beside it: it changes the machine.
     pub alone: bool,
@@ -72,15 +72,11 @@ pub enum Report {
     },
     /// A test begins.
     Begun {
-        /// Its suite.
-        suite: String,
         /// Its name.
         test: String,
     },
     /// A test has ended.
     Ended {
-        /// Its suite.
-        suite: String,
         /// Its name.
         test: String,
         /// How.

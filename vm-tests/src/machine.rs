@@ -113,11 +113,10 @@ impl Machine<'_> {
                     let seconds = begin.elapsed().as_secs_f64();
                     lock(reporter).booted(name, &release, seconds);
                 }
-                Ok(Report::Begun { suite, test }) => {
-                    under_way.insert(format!("{suite}::{test}"));
+                Ok(Report::Begun { test }) => {
+                    under_way.insert(test);
                 }
-                Ok(Report::Ended { suite, test, outcome, seconds, output }) => {
-                    let test = format!("{suite}::{test}");
+                Ok(Report::Ended { test, outcome, seconds, output }) => {
                     under_way.remove(&test);
                     lock(reporter).ended(name, &test, outcome, seconds, &output);
                 }

@@ -16,7 +16,7 @@ mod machine;
 mod report;
 mod root;
 mod selection;
-mod suites;
+mod suite;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -43,11 +43,12 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool, Wrong> {
     options.check()?;
     kernel::chosen(&options.kernels)?;
-    let suites = suites::build(&selection::suites(options)?)?;
-    let jobs = selection::jobs(options, &suites)?;
+    selection::check(options)?;
+    let suite = suite::build()?;
+    let jobs = selection::jobs(options, &suite)?;
     if options.list {
         for job in &jobs {
-            println!("{}::{}", job.suite, job.test);
+            println!("{}", job.test);
         }
         return Ok(true);
     }
@@ -57,7 +58,7 @@ fn run(options: &Options) -> Result<bool, Wrong> {
     let root = root::of(options)?;
     let accel = accel::of(options, &kernels, &own)?;
     drop(one_at_a_time);
-    let tests = guest::tests_disk(options, &suites, &own)?;
+    let tests = guest::tests_disk(options, &suite, &own)?;
     let names = kernels.iter().map(|kernel| kernel.name.clone()).collect();
     let reporter = Mutex::new(Reporter::new(names, &jobs));
     let left = Mutex::new(kernels.iter());

@@ -24,7 +24,7 @@ impl Reporter {
         Reporter {
             kernels,
             releases: BTreeMap::new(),
-            tests: jobs.iter().map(|job| format!("{}::{}", job.suite, job.test)).collect(),
+            tests: jobs.iter().map(|job| job.test.clone()).collect(),
             results: BTreeMap::new(),
             failures: Vec::new(),
         }
@@ -142,12 +142,14 @@ mod tests {
     use super::*;
 
     fn job(test: &str) -> Job {
-        Job { suite: "flows".into(), test: test.into(), alone: false, limit: 1 }
+        Job { test: test.into(), alone: false, limit: 1 }
     }
 
     fn reporter() -> Reporter {
-        let mut reporter =
-            Reporter::new(vec!["5.10".into(), "6.1".into()], &[job("stay"), job("go")]);
+        let mut reporter = Reporter::new(
+            vec!["5.10".into(), "6.1".into()],
+            &[job("flows::stay"), job("flows::go")],
+        );
         for kernel in ["5.10", "6.1"] {
             reporter.booted(kernel, &format!("{kernel}.0"), 2.0);
             reporter.ended(kernel, "flows::stay", Outcome::Passed, 1.25, "");

@@ -3,7 +3,7 @@
 //! After a change that is meant, write them anew and review the difference:
 //!
 //! ```text
-//! HOSTPORT_BLESS=1 cargo test -p hostport-tests --test golden --test libnftnl
+//! HOSTPORT_BLESS=1 cargo test -p hostport-tests --test all -- golden:: libnftnl::
 //! git diff tests/golden
 //! ```
 

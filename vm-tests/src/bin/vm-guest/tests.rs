@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_vm_tests::{Job, MARK, Outcome, Plan, Report, TESTS};
+use hostport_vm_tests::{Job, MARK, Outcome, Plan, Report, SUITE, TESTS};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{Line, PATH, ground};
@@ -43,18 +43,18 @@ pub fn run(plan: &Plan, line: &Line) {
 }
 
 fn run_one(job: &Job, line: &Line) {
-    let Job { suite, test, limit, .. } = job.clone();
-    line.send(&Report::Begun { suite: suite.clone(), test: test.clone() });
+    let Job { test, limit, .. } = job.clone();
+    line.send(&Report::Begun { test: test.clone() });
     let begin = Instant::now();
-    let (outcome, output) = match execute(&suite, &test, Duration::from_secs(limit)) {
+    let (outcome, output) = match execute(&test, Duration::from_secs(limit)) {
         Ok(result) => result,
         Err(error) => (Outcome::Failed, format!("cannot run it: {error}")),
     };
     let seconds = begin.elapsed().as_secs_f64();
-    line.send(&Report::Ended { suite, test, outcome, seconds, output });
+    line.send(&Report::Ended { test, outcome, seconds, output });
 }
 
-fn execute(suite: &str, test: &str, limit: Duration) -> std::io::Result<(Outcome, String)> {
+fn execute(test: &str, limit: Duration) -> std::io::Result<(Outcome, String)> {
     let path = format!("/tmp/output-{:?}", thread::current().id());
     let output = File::create(&path)?;
     // With the build machine's libraries, whatever the guest's root has.
@@ -62,7 +62,7 @@ fn execute(suite: &str, test: &str, limit: Duration) -> std::io::Result<(Outcome
     let mut child = Command::new(libraries.join(LOADER))
         .arg("--library-path")
         .arg(&libraries)
-        .arg(Path::new(TESTS).join("suites").join(suite))
+        .arg(Path::new(TESTS).join(SUITE))
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads", "1"])
         .env_clear()
         .envs([("PATH", PATH), ("HOME", "/root"), (MARK, "1"), ("RUST_BACKTRACE", "0")])

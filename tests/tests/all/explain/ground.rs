@@ -1,0 +1,66 @@
+//! What explain says, as text and as JSON.
+
+use hostport_tests::doctor::looks;
+use hostport_tests::lab::Netns;
+use hostport_tests::schema::assert_valid;
+use serde_json::Value;
+
+const SCHEMA: &str = include_str!("../../../../docs/schemas/explain.schema.json");
+
+/// What was said of one packet.
+#[derive(Debug)]
+pub struct Said {
+    pub report: Value,
+    /// The text's lines.
+    pub lines: Vec<String>,
+}
+
+/// Calls explain both ways, and sees that they agree with each other, the exit status and the schema.
+#[track_caller]
+pub fn explain(node: &Netns, arguments: &[&str]) -> Said {
+    let call = [&["explain"], arguments].concat();
+    let text = looks(node, &call);
+    let json = looks(node, &[&call[..], &["--json"]].concat());
+    assert_eq!((text.stderr.as_str(), json.stderr.as_str()), ("", ""));
+    let report: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_valid(SCHEMA, &report);
+    let reachable = report["reachable"].as_bool().unwrap();
+    let code = Some(i32::from(!reachable));
+    assert_eq!((text.code, json.code), (code, code), "{text:#?} {report:#}");
+    let lines: Vec<String> = text.stdout.lines().map(str::to_owned).collect();
+    assert_eq!(lines.last().map(String::as_str), report["conclusion"].as_str(), "{text:#?}");
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(lines.len(), steps.len() + 4, "{text:#?}");
+    for (line, step) in lines[2..].iter().zip(steps) {
+        assert!(line.ends_with(step["what"].as_str().unwrap()), "{line}: {step}");
+    }
+    Said { report, lines }
+}
+
+impl Said {
+    /// The kinds of the causes, in their order.
+    pub fn causes(&self) -> Vec<&str> {
+        let causes = self.report["causes"].as_array().unwrap();
+        causes.iter().map(|cause| cause["kind"].as_str().unwrap()).collect()
+    }
+
+    pub fn conclusion(&self) -> &str {
+        self.report["conclusion"].as_str().unwrap()
+    }
+
+    /// What a step says, behind its status.
+    #[track_caller]
+    pub fn step(&self, name: &str) -> String {
+        let mut steps = self.report["steps"].as_array().unwrap().iter();
+        let step = steps.find(|step| step["name"] == name);
+        let step = step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.report));
+        format!("{} {}", step["status"].as_str().unwrap(), step["what"].as_str().unwrap())
+    }
+
+    #[track_caller]
+    pub fn expect_open(self) -> Said {
+        assert!(self.causes().is_empty(), "{self:#?}");
+        assert!(self.conclusion().starts_with("Reachable: "), "{self:#?}");
+        self
+    }
+}

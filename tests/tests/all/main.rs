@@ -1,0 +1,49 @@
+//! The tests of hostport that need root, a kernel or a container runtime: a module a subject, in one program, since
+//! cargo links and runs programs one after another.
+//!
+//! One subject, after `make build`: `cargo test --package hostport-tests --test all reachable::`. What several
+//! subjects need is in the library beside this (`tests/src`).
+
+mod bad_input;
+mod command_line;
+mod containerd;
+mod counters;
+mod crash;
+mod crio;
+mod doctor;
+mod endurance;
+mod examples;
+mod explain;
+mod faults;
+mod fleet;
+mod flows;
+mod golden;
+mod install;
+mod ipvs;
+mod lab_itself;
+mod libnftnl;
+mod library;
+mod listing;
+mod localhost;
+mod logs;
+mod maintainer_scripts;
+mod mappings;
+mod metrics;
+mod model;
+mod modules;
+mod neighbours;
+mod ownership;
+mod packages;
+mod podman;
+mod policy;
+mod prometheus;
+mod races;
+mod reachable;
+mod reloads;
+mod runc;
+mod rustables;
+mod scrapes;
+mod sctp;
+mod takeover;
+mod textfile;
+mod watch;

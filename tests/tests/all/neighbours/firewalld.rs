@@ -1,0 +1,28 @@
+//! firewalld, running and reloaded: it lets through what was translated. (That a reload takes nothing of
+//! ours is in reloads.rs.)
+
+use hostport_tests::firewalld::Firewalld;
+
+use super::ground::{Ground, ORDERS, Order};
+
+#[test]
+fn firewalld_lets_host_ports_through_whoever_was_there_first_and_after_a_reload() {
+    for order in ORDERS {
+        let ground = Ground::new();
+        if order == Order::WeFirst {
+            ground.bundle.start(ground.node());
+        }
+        let firewalld = Firewalld::start(ground.node());
+        if order == Order::TheyFirst {
+            ground.bundle.start(ground.node());
+        }
+        ground.assert_web_is_reached();
+        ground.assert_sound();
+        for reload in ["--reload", "--complete-reload"] {
+            firewalld.call(reload).expect_success();
+            ground.assert_web_is_reached();
+            ground.assert_sound();
+        }
+        ground.bundle.stop(ground.node());
+    }
+}
