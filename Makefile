@@ -73,10 +73,11 @@ vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
-check: ## Formatting, clippy, documentation, licences: no warnings
+check: ## Formatting, clippy, documentation, licences, generated pages: no warnings
 	@xtask/install-packages check
 	@xtask/check-licences
 	$(CARGO) fmt --all --check
+	$(CARGO) xtask check
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
@@ -102,17 +103,16 @@ fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
 	done
 
-reference: ## Write docs/flags.md anew from hook/src/cli
-	HOSTPORT_WRITE_REFERENCE=1 $(CARGO) test --quiet --locked --package hostport-hook --lib reference
+reference: ## Write docs/flags.md from hook/src/cli
+	$(CARGO) xtask reference
 
 # mdBook is not in Debian 12; this version is built once, below target.
 MDBOOK := target/tools/bin/mdbook
 
-docs: ## Build the book into target/book, its links and its reference checked
+docs: ## Build the book into target/book; its links and generated pages are checked
 	@xtask/install-packages build
 	@test -x $(MDBOOK) || $(CARGO) install --quiet --locked --root target/tools mdbook --version 0.5.4
-	$(CARGO) test --quiet --locked --package hostport-hook --test book
-	$(CARGO) test --quiet --locked --package hostport-hook --lib reference
+	$(CARGO) xtask check
 	$(MDBOOK) build docs
 
 package-contents: ## Build the library from what would be published, and list it

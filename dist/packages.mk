@@ -17,7 +17,7 @@ NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
 manual: ## Write man pages and completions into target/manual
 	@xtask/install-packages build
 	@rm -rf $(MANUAL)
-	$(CARGO) run --quiet --locked --package hostport-xtask -- $(MANUAL)
+	$(CARGO) xtask manual $(MANUAL)
 
 binary-$(NATIVE): build
 

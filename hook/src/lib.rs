@@ -18,8 +18,6 @@ mod network;
 mod oci;
 mod output;
 mod reconcile;
-#[cfg(test)]
-mod reference;
 mod request;
 
 use std::process::ExitCode;

@@ -1,76 +1,66 @@
-//! Writes hostport's man pages and the completions of three shells into a folder: `make manual`.
-//!
-//! Both come from the command line as the program declares it, so neither can name an option that does not
-//! exist.
+//! `cargo xtask`: writes what is generated from hostport's sources, and says where a generated page differs.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+mod book;
+mod manual;
+mod pages;
+mod reference;
 
-use clap::{Command, CommandFactory};
-use clap_complete::{Shell, generate};
-use hostport_hook::cli::Arguments;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-mod page;
+use clap::Parser;
 
-fn main() -> io::Result<()> {
-    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: hostport-xtask FOLDER");
-        std::process::exit(2);
-    };
-    write_pages(&folder.join("man8"))?;
-    write_completions(&folder.join("completions"))
+/// Writes what is generated from hostport's sources.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Write man pages and shell completions
+    Manual {
+        /// The folder to write them into
+        #[arg(default_value = "target/manual")]
+        folder: PathBuf,
+    },
+    /// Write docs/flags.md
+    Reference,
+    /// Check that the generated pages of docs/ are current and that links lead somewhere
+    Check,
 }
 
-/// The command line with what clap adds to it, such as the common options of each command.
-fn program() -> Command {
-    let mut program = Arguments::command().disable_help_subcommand(true);
-    program.build();
-    program
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn write_pages(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    for (name, text) in page::all(&program())? {
-        fs::write(folder.join(name), text)?;
+fn run(task: Task) -> Result<(), Box<dyn Error>> {
+    match task {
+        Task::Manual { folder } => manual::write(&folder)?,
+        Task::Reference => reference::page().write()?,
+        Task::Check => check()?,
     }
     Ok(())
 }
 
-fn write_completions(folder: &Path) -> io::Result<()> {
-    // The names by which each shell finds a program's completions.
-    for (shell, name) in
-        [(Shell::Bash, "hostport"), (Shell::Zsh, "_hostport"), (Shell::Fish, "hostport.fish")]
-    {
-        let folder = folder.join(shell.to_string());
-        fs::create_dir_all(&folder)?;
-        let mut text = Vec::new();
-        generate(shell, &mut Arguments::command(), "hostport", &mut text);
-        fs::write(folder.join(name), text)?;
-    }
-    Ok(())
+fn check() -> Result<(), String> {
+    let mut problems = book::problems();
+    problems.extend(reference::page().problem());
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #[test]
+    fn generated_pages_are_current_and_links_lead_somewhere() {
+        assert_eq!(super::check(), Ok(()));
+    }
 
     #[test]
-    fn each_command_has_a_page_with_each_of_its_options_and_an_example() {
-        let program = program();
-        let pages = page::all(&program).unwrap();
-        for command in program.get_subcommands() {
-            let name = format!("hostport-{}.8", command.get_name());
-            let (_, text) = pages.iter().find(|(page, _)| *page == name).expect(&name);
-            for option in command.get_arguments().filter_map(|option| option.get_long()) {
-                let written = format!("--{}", option).replace('-', "\\-");
-                assert!(text.contains(&written), "{name} says nothing of --{option}");
-            }
-            for section in ["NAME", "SYNOPSIS", "OPTIONS", "EXAMPLES", "EXIT STATUS", "SEE ALSO"] {
-                let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
-                assert!(heading.iter().any(|line| text.contains(line)), "{name}: {section}");
-            }
-        }
-        assert_eq!(pages.len(), program.get_subcommands().count() + 1);
+    fn the_command_line_is_sound() {
+        <super::Task as clap::CommandFactory>::command().debug_assert();
     }
 }

@@ -250,6 +250,14 @@ fn all_annotations_together_keep_to_the_most_ports() {
     assert_eq!(error, PolicyError::TooManyPorts);
 }
 
+#[test]
+fn every_annotation_that_is_obeyed_is_in_the_docs() {
+    let page = include_str!("../../../../docs/annotations.md");
+    for annotation in [PORTS, ENDPOINT_IP, ON_CONFLICT, KUBELET_PORTS, CRIO_PORTS] {
+        assert!(page.contains(&format!("`{annotation}`")), "{annotation}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_annotations_make_it_panic_and_every_error_is_one_line(

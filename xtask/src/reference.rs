@@ -1,15 +1,13 @@
-//! docs/flags.md, written from the command line's own definition. `make reference` writes it anew.
+//! docs/flags.md: every command and option, from the command line's own definition.
 
 use std::fmt::Write;
-use std::{env, fs};
 
 use clap::{Arg, Command, CommandFactory};
+use hostport_hook::cli::Arguments;
 
-use crate::cli::Arguments;
+use crate::pages::Page;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/flags.md");
-
-/// Clap's help speaks of `<NAME>`, which Markdown would take for a tag, and a table ends at a `|`.
+/// Clap's help has words such as `<NAME>`, which Markdown would take for a tag, and a table ends at a `|`.
 fn escaped(text: &str) -> String {
     text.replace('<', "\\<").replace('|', "\\|").replace("\n\n", ". ").replace('\n', " ")
 }
@@ -32,7 +30,7 @@ fn row(page: &mut String, arg: &Arg) {
         _ => format!("`{}`", default.join(" ")),
     };
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    writeln!(page, "| `{}` | {default} | {} |", name.trim_end(), escaped(&help)).unwrap();
+    let _ = writeln!(page, "| `{}` | {default} | {} |", name.trim_end(), escaped(&help));
 }
 
 fn table<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
@@ -46,7 +44,8 @@ fn table<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
     args.into_iter().for_each(|arg| row(page, arg));
 }
 
-fn reference() -> String {
+/// The page as it should be now.
+pub fn page() -> Page {
     let mut program = Arguments::command();
     program.build();
     let mut page = String::from(
@@ -56,42 +55,23 @@ fn reference() -> String {
     table(&mut page, program.get_arguments());
     let is_own = |arg: &&Arg| !arg.is_global_set();
     for command in program.get_subcommands().filter(|one| one.get_name() != "help") {
-        write!(page, "\n## hostport {}\n\n", command.get_name()).unwrap();
+        let _ = write!(page, "\n## hostport {}\n\n", command.get_name());
         let about = |command: &Command| {
             command.get_long_about().or(command.get_about()).map(ToString::to_string)
         };
-        writeln!(page, "{}", about(command).unwrap_or_default().replace('<', "\\<")).unwrap();
+        let _ = writeln!(page, "{}", about(command).unwrap_or_default().replace('<', "\\<"));
         table(&mut page, command.get_arguments().filter(is_own));
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         if !after.is_empty() {
             page.push('\n');
             for line in after.lines() {
                 let line = line.trim_end();
-                match line.strip_prefix("  ") {
-                    Some(example) => writeln!(page, "\n    {example}").unwrap(),
-                    None => writeln!(page, "{line}").unwrap(),
-                }
+                let _ = match line.strip_prefix("  ") {
+                    Some(example) => writeln!(page, "\n    {example}"),
+                    None => writeln!(page, "{line}"),
+                };
             }
         }
     }
-    page
-}
-
-#[test]
-fn the_reference_in_the_docs_is_what_the_program_takes() {
-    let page = reference();
-    if env::var_os("HOSTPORT_WRITE_REFERENCE").is_some() {
-        fs::write(PAGE, &page).unwrap();
-    }
-    let written = fs::read_to_string(PAGE).unwrap_or_default();
-    assert!(written == page, "docs/flags.md differs from hook/src/cli: run make reference");
-}
-
-#[test]
-fn every_annotation_that_is_obeyed_is_in_the_docs() {
-    let page = include_str!("../../docs/annotations.md");
-    use crate::request::policy::{CRIO_PORTS, ENDPOINT_IP, KUBELET_PORTS, ON_CONFLICT, PORTS};
-    for annotation in [PORTS, ENDPOINT_IP, ON_CONFLICT, KUBELET_PORTS, CRIO_PORTS] {
-        assert!(page.contains(&format!("`{annotation}`")), "{annotation}");
-    }
+    Page { path: "docs/flags.md".to_owned(), text: page, target: "reference" }
 }
