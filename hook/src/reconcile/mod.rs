@@ -6,6 +6,8 @@ pub mod gc;
 pub mod owners;
 pub mod publish;
 pub mod restore;
+#[cfg(test)]
+mod simulation;
 pub mod withdraw;
 
 use hostport_nft::{HostPort, Mapping, TableName, Taken};

@@ -1,0 +1,4 @@
+//! Every interleaving of the operations.
+
+mod search;
+mod stage;
