@@ -49,6 +49,8 @@ pub enum Call {
     Lock,
     IsLinked,
     Pause,
+    /// A file is closed, which unlocks it.
+    Close,
     IsDead,
 }
 
@@ -87,6 +89,8 @@ pub struct FakeFolder {
 /// An open file. Closed, and unlocked, when it is dropped.
 pub struct FakeFile {
     disk: Arc<Mutex<Disk>>,
+    process: u32,
+    hook: Option<Hook>,
     name: String,
     inode: u64,
     open: u64,
@@ -177,9 +181,7 @@ impl FakeFolder {
     }
 
     fn told(&self, moment: Moment, call: Call, name: &str) {
-        if let Some(hook) = &self.hook {
-            hook(Step { moment, call, name });
-        }
+        tell(&self.hook, Step { moment, call, name });
     }
 
     /// One step: nothing happens in a killed process, or where a fault is.
@@ -212,7 +214,8 @@ impl FakeFolder {
 
     fn file(&self, disk: &mut Disk, name: &str, inode: u64) -> FakeFile {
         let open = disk.open(self.process);
-        FakeFile { disk: self.disk.clone(), name: name.to_owned(), inode, open }
+        let (disk_of, hook) = (self.disk.clone(), self.hook.clone());
+        FakeFile { disk: disk_of, process: self.process, hook, name: name.to_owned(), inode, open }
     }
 }
 
@@ -243,13 +246,29 @@ impl fmt::Debug for FakeFile {
 
 impl Drop for FakeFolder {
     fn drop(&mut self) {
-        lock(&self.disk).close(self.open);
+        close(&self.disk, self.process, &self.hook, "", self.open);
     }
 }
 
 impl Drop for FakeFile {
     fn drop(&mut self) {
-        lock(&self.disk).close(self.open);
+        close(&self.disk, self.process, &self.hook, &self.name, self.open);
+    }
+}
+
+/// Closes an open file. What a killed process had open is closed already.
+fn close(disk: &Mutex<Disk>, process: u32, hook: &Option<Hook>, name: &str, open: u64) {
+    if lock(disk).killed.contains(&process) {
+        return;
+    }
+    tell(hook, Step { moment: Moment::Before, call: Call::Close, name });
+    lock(disk).close(open);
+    tell(hook, Step { moment: Moment::After, call: Call::Close, name });
+}
+
+fn tell(hook: &Option<Hook>, step: Step<'_>) {
+    if let Some(hook) = hook {
+        hook(step);
     }
 }
 
@@ -413,11 +432,8 @@ impl FakeLiveness {
 
 impl Liveness for FakeLiveness {
     fn is_dead(&self, entry: &Entry) -> bool {
-        let told = |moment| {
-            if let Some(hook) = &self.hook {
-                hook(Step { moment, call: Call::IsDead, name: entry.owner.as_str() });
-            }
-        };
+        let name = entry.owner.as_str();
+        let told = |moment| tell(&self.hook, Step { moment, call: Call::IsDead, name });
         told(Moment::Before);
         let dead = match (&entry.process, &entry.namespace) {
             (Some(process), _) => self.ended().processes.contains(&process.pid),

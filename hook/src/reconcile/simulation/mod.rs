@@ -1,4 +1,4 @@
-//! Every interleaving of the operations.
+//! Every interleaving of the operations: what runs actors against each other, step by step, in all orders.
 
 mod search;
 mod stage;
