@@ -45,7 +45,8 @@
 //! - [`HostPorts`] is the ruleset of the network namespace that the opening thread was in: one table
 //!   for IPv4 and one for IPv6. [`Table`] is the description of one; its `Display` is nft text.
 //! - [`HostPorts::audit`] compares a table with what it should be, [`HostPorts::probe`] asks the kernel
-//!   whether it takes one, and [`survey`] tells what the rules of others do with a host port's packets.
+//!   whether it takes one. A [`Snapshot`] is the ruleset of everybody, as [`object`]s; the crate
+//!   `hostport-trace` tells from it what the rules of others do with a host port's packets.
 //!
 //! A [`Publication`] is one transaction: all of its claims or none. [`HostPorts::withdraw`] and
 //! [`HostPorts::remove`] are one each as well. What depends on what is there now is a compare-and-swap
@@ -92,11 +93,11 @@ mod kernel;
 mod model;
 mod ops;
 mod ruleset;
-pub mod survey;
 mod wire;
 
 pub use error::{Error, Taken};
 pub use kernel::events::{Heard, Removals};
+pub use kernel::snapshot::{ChainSnapshot, SetReader, Snapshot};
 pub use model::mapping::{Endpoint, Family, FamilyMismatch, HostPort, Mapping};
 pub use model::owner::{InvalidOwner, OwnerId};
 pub use model::port::{InvalidPort, InvalidProtocol, Port, Protocol};
@@ -109,6 +110,7 @@ pub use ops::restore::Restored;
 pub use ruleset::set::{Counter, Published};
 pub use ruleset::table::Table;
 pub use wire::message::Message;
+pub use wire::object;
 pub use wire::reply::Malformed;
 
 /// The text that the package's page shows is tried as well.

@@ -6,8 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use hostport_nft::survey::{Interface, Survey};
-use hostport_nft::{Audit, Family, HostPorts, Lack, Mapping, OwnerId, Settings, State, TableName};
+use hostport_nft::{
+    Audit, Family, HostPorts, Lack, Mapping, OwnerId, SetReader, Settings, Snapshot, State,
+    TableName,
+};
+use hostport_trace::{Interface, Trace};
 
 use crate::commands::CommandError;
 use crate::context::Context;
@@ -26,7 +29,7 @@ pub struct Facts {
     pub settings: Settings,
     pub audits: BTreeMap<Family, Audit>,
     pub lacks: Vec<Lack>,
-    pub survey: Survey,
+    pub trace: Trace,
     pub socket: rtnetlink::Socket,
     /// What is published, and what living owners in the journal are to have.
     pub mappings: BTreeSet<Mapping>,
@@ -52,8 +55,8 @@ impl Facts {
         let table = context.table.clone();
         let mut host_ports = own(Settings { table: table.clone(), ..Settings::default() })?;
         let lacks = host_ports.probe()?;
-        let survey = Survey::read()?;
-        let settings = host_ports.present_settings(&survey)?;
+        let snapshot = Snapshot::read()?;
+        let settings = host_ports.present_settings(&snapshot)?;
         let mut host_ports = own(settings.clone())?;
         let mut journal = Look::into(&context.state_dir);
         match &mut journal {
@@ -65,8 +68,9 @@ impl Facts {
         }
         let mut audits = BTreeMap::new();
         for family in Family::ALL {
-            audits.insert(family, host_ports.audit(&survey, family)?);
+            audits.insert(family, host_ports.audit(&snapshot, family)?);
         }
+        let mut sets = SetReader::open()?;
         let mut facts = Facts {
             options: options(context),
             table,
@@ -74,7 +78,7 @@ impl Facts {
             settings,
             audits,
             lacks,
-            survey,
+            trace: Trace::new(snapshot, move |set| sets.read(set)),
             socket: rtnetlink::Socket::open()?,
             mappings: BTreeSet::new(),
             addresses: BTreeSet::new(),

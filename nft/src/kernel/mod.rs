@@ -3,5 +3,6 @@
 pub(crate) mod close;
 pub(crate) mod dump;
 pub(crate) mod events;
+pub(crate) mod snapshot;
 pub(crate) mod socket;
 pub(crate) mod transaction;

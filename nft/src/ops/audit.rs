@@ -6,23 +6,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
+use crate::kernel::snapshot::{Found, Snapshot};
 use crate::ops::host_ports::HostPorts;
 use crate::ruleset::set::{Hairpin, Published, SameLink};
 use crate::ruleset::table::{Chain, EXCLUDED, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::survey::object::{
-    ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
-};
-use crate::survey::{Found, Survey};
 use crate::wire::element::take_address;
 use crate::wire::message::{Message, hook_number};
+use crate::wire::object::{
+    ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
+};
 use crate::{Error, Family, Settings};
 
 /// A family's table, as it was found.
 ///
 /// ```no_run
-/// # use hostport_nft::{Family, HostPorts, Settings, State, survey::Survey};
+/// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
-/// let audit = host_ports.audit(&Survey::read()?, Family::Ip)?;
+/// let audit = host_ports.audit(&Snapshot::read()?, Family::Ip)?;
 /// for difference in &audit.differences {
 ///     println!("{difference}");
 /// }
@@ -47,9 +47,9 @@ pub struct Audit {
 /// Whether there is a table, and whose.
 ///
 /// ```no_run
-/// # use hostport_nft::{Family, HostPorts, Settings, State, survey::Survey};
+/// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
-/// match host_ports.audit(&Survey::read()?, Family::Ip)?.state {
+/// match host_ports.audit(&Snapshot::read()?, Family::Ip)?.state {
 ///     State::Missing => println!("nothing was ever published, or somebody flushed the ruleset"),
 ///     State::Foreign => println!("another program has a table of this name"),
 ///     State::Ours => println!("it is hostport's"),
@@ -95,11 +95,11 @@ impl HostPorts {
     /// Compares a family's table with what it should be under this object's settings. Changes nothing.
     ///
     /// ```no_run
-    /// # use hostport_nft::{Family, HostPorts, Settings, State, survey::Survey};
+    /// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let survey = Survey::read()?;
+    /// let snapshot = Snapshot::read()?;
     /// for family in Family::ALL {
-    ///     let audit = host_ports.audit(&survey, family)?;
+    ///     let audit = host_ports.audit(&snapshot, family)?;
     ///     println!("{family}: {} host ports, {} differences", audit.ports.len(), audit.differences.len());
     /// }
     /// # Ok::<(), hostport_nft::Error>(())
@@ -107,8 +107,8 @@ impl HostPorts {
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::Contention`].
-    pub fn audit(&mut self, survey: &Survey, family: Family) -> Result<Audit, Error> {
-        let Some(found) = survey.table(family, &self.settings.table) else {
+    pub fn audit(&mut self, snapshot: &Snapshot, family: Family) -> Result<Audit, Error> {
+        let Some(found) = snapshot.table(family, &self.settings.table) else {
             return Ok(Audit::default());
         };
         if !found.comment.starts_with("hostport schema ") {
@@ -162,18 +162,18 @@ impl HostPorts {
     /// comments tell; this object's own where there is no table. Changes nothing.
     ///
     /// ```no_run
-    /// # use hostport_nft::{HostPorts, Settings, survey::Survey};
+    /// # use hostport_nft::{HostPorts, Settings, Snapshot};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let settings = host_ports.present_settings(&Survey::read()?)?;
+    /// let settings = host_ports.present_settings(&Snapshot::read()?)?;
     /// println!("excluded: {:?}", settings.exclude);
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::audit`].
-    pub fn present_settings(&mut self, survey: &Survey) -> Result<Settings, Error> {
+    pub fn present_settings(&mut self, snapshot: &Snapshot) -> Result<Settings, Error> {
         let table = self.settings.table.clone();
-        if Family::ALL.iter().all(|family| survey.table(*family, &table).is_none()) {
+        if Family::ALL.iter().all(|family| snapshot.table(*family, &table).is_none()) {
             return Ok(self.settings.clone());
         }
         let mut exclude = Vec::new();
@@ -182,7 +182,7 @@ impl HostPorts {
                 exclude.extend(prefixes);
             }
         }
-        let comment = survey.table(Family::Ip, &table).map(|found| found.comment);
+        let comment = snapshot.table(Family::Ip, &table).map(|found| found.comment);
         let with =
             |localhost| Settings { table: table.clone(), exclude: exclude.clone(), localhost };
         let silent = with(false);
@@ -276,18 +276,19 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     for chain in &expected.chains {
         match found.chains.get(chain.name) {
             None => differences.push(format!("the chain {} is missing", chain.name)),
-            Some((base, rules)) => {
+            Some(present) => {
                 let should = chain
                     .base
                     .map(|base| (base.kind, hook_number(base.hook), base.priority, false));
-                let is = base.map(|b| (b.kind.as_str(), b.hook, b.priority, b.drops));
+                let is =
+                    present.base.as_ref().map(|b| (b.kind.as_str(), b.hook, b.priority, b.drops));
                 if is != should {
                     differences.push(format!(
                         "the chain {} is called from elsewhere, or has another policy",
                         chain.name
                     ));
                 }
-                differences.extend(compare_rules(expected, chain, rules));
+                differences.extend(compare_rules(expected, chain, &present.rules));
             }
         }
     }

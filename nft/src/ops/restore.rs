@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::kernel::snapshot::Snapshot;
 use crate::kernel::transaction::{Attempt, Batch};
 use crate::ops::audit::none_if_refused;
 use crate::ops::host_ports::{HostPorts, TableState, attempt};
 use crate::ops::publish::{Claim, Link, each_once, hairpins};
 use crate::ruleset::set::{Hairpin, Published, SameLink};
 use crate::ruleset::table::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::survey::Survey;
 use crate::wire::element::Element;
 use crate::wire::message::Message;
 use crate::{Error, Family, HostPort};
@@ -231,8 +231,8 @@ impl HostPorts {
 
     /// Whether a table has the chains, rules and sets that it should have, and no others.
     fn is_whole(&mut self, family: Family) -> Result<bool, Error> {
-        let survey = Survey::of_table(family, &self.settings.table, &mut self.socket)?;
-        match survey.table(family, &self.settings.table) {
+        let snapshot = Snapshot::of_table(family, &self.settings.table, &mut self.socket)?;
+        match snapshot.table(family, &self.settings.table) {
             Some(found) => Ok(self.differences(family, &found)?.is_empty()),
             None => Ok(false),
         }

@@ -6,4 +6,5 @@ pub(crate) mod expression;
 pub(crate) mod message;
 #[cfg(feature = "nftnl")]
 mod nlmsg;
+pub mod object;
 pub(crate) mod reply;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hostport_nft::{
     Claim, Endpoint, Error, Family, HostPort, HostPorts, Link, Mapping, OwnerId, Publication,
-    Settings, survey::Survey,
+    Settings, Snapshot,
 };
 use hostport_tests::lab::Lab;
 
@@ -186,7 +186,7 @@ fn what_stands_for_all_other_ports_hinders_no_command() {
             }
         }
         assert_eq!(host_ports.list().unwrap().len(), 1);
-        let audit = host_ports.audit(&Survey::read().unwrap(), Family::Ip).unwrap();
+        let audit = host_ports.audit(&Snapshot::read().unwrap(), Family::Ip).unwrap();
         assert_eq!((audit.strangers, audit.differences.len()), (1, 1), "{audit:?}");
         let hosts = BTreeSet::from([right.host()]);
         assert_eq!(host_ports.withdraw(&owner, &hosts, &BTreeSet::new()).unwrap().len(), 1);

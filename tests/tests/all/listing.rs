@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_nft::survey::{Origin, Packet, Survey};
-use hostport_nft::{Family, HostPorts, Port, Protocol, Settings, TableName};
+use hostport_nft::{Family, HostPorts, Port, Protocol, SetReader, Settings, Snapshot, TableName};
 use hostport_tests::hook::{Bundle, hostport, program, published, state_dir, two_containers};
 use hostport_tests::lab::{Lab, NODE4, NODE6, tcp};
 use hostport_tests::runtime::{run, wait_until};
 use hostport_tests::schema::assert_valid;
+use hostport_trace::{Origin, Packet, Trace};
 use rustix::fs::{FlockOperation, flock};
 
 const SCHEMA: &str = include_str!("../../../docs/schemas/list.schema.json");
@@ -77,13 +77,15 @@ fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     };
     let look = || {
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
-        let mut survey = Survey::read().unwrap();
+        let snapshot = Snapshot::read().unwrap();
         let audits = Family::ALL.map(|family| {
-            let audit = host_ports.audit(&survey, family).unwrap();
+            let audit = host_ports.audit(&snapshot, family).unwrap();
             (audit.ports.len(), audit.hairpins.len(), audit.strangers)
         });
+        let mut sets = SetReader::open().unwrap();
+        let mut trace = Trace::new(snapshot, move |set| sets.read(set));
         let mut translated = |port| {
-            let judgements = survey.translating(&packet(port), Origin::Outside, &another);
+            let judgements = trace.translating(&packet(port), Origin::Outside, &another);
             judgements.iter().filter(|judgement| judgement.certain).count()
         };
         (audits, (8000..8300).step_by(10).map(&mut translated).sum::<usize>(), translated(8300))

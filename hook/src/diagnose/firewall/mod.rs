@@ -11,8 +11,8 @@ use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use hostport_nft::survey::{Interface, Judgement, Origin, Packet, Stage};
 use hostport_nft::{Family, HostPort, Mapping};
+use hostport_trace::{Interface, Judgement, Origin, Packet, Stage};
 use tracing::warn;
 
 use crate::diagnose::finding::{Finding, Kind, Severity};
@@ -180,15 +180,15 @@ pub fn before(facts: &mut Facts, asked: Asked, origin: Origin) -> Vec<Met> {
         },
         out_link: Some(if own { lo() } else { no_link() }),
     };
-    let Facts { survey, table, .. } = facts;
-    let mut translating = survey.translating(&packet, origin, table);
+    let Facts { trace, table, .. } = facts;
+    let mut translating = trace.translating(&packet, origin, table);
     // Who leads the port to the same container takes it from nobody.
     translating.retain(|judgement| match (judgement.to, asked.mapping.map(|m| m.endpoint())) {
         (Some(to), Some(own)) => (to.ip(), to.port()) != (own.ip, own.port.get()),
         _ => true,
     });
-    let dropping = survey.dropping_at(Stage::Before, &packet, origin, table);
-    let untracking = survey.untracking(&packet, origin);
+    let dropping = trace.dropping_at(Stage::Before, &packet, origin, table);
+    let untracking = trace.untracking(&packet, origin);
     [
         (Harm::Untracks, untracking),
         (Harm::Drops(Stage::Before), dropping),
@@ -226,17 +226,17 @@ fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
     packet.source = packet.source.filter(|ip| !ip.is_loopback());
     let own = origin == Origin::Host;
     let first = Packet { out_link: Some(if own { lo() } else { no_link() }), ..packet.clone() };
-    let Facts { survey, table, .. } = facts;
+    let Facts { trace, table, .. } = facts;
     let mut met =
-        vec![(Harm::Drops(Stage::After), survey.dropping_at(Stage::After, &first, origin, table))];
+        vec![(Harm::Drops(Stage::After), trace.dropping_at(Stage::After, &first, origin, table))];
     if !own {
-        met.push((Harm::Forward, survey.dropping(&packet)));
+        met.push((Harm::Forward, trace.dropping(&packet)));
     }
     met.push((
         Harm::Drops(Stage::Leaving),
-        survey.dropping_at(Stage::Leaving, &packet, origin, table),
+        trace.dropping_at(Stage::Leaving, &packet, origin, table),
     ));
-    let mut answers = survey.dropping_answer(&packet, origin, table);
+    let mut answers = trace.dropping_answer(&packet, origin, table);
     // Where the request does not come through, the same fix lets both pass.
     answers.retain(|answer| {
         let same = |judgement: &&Judgement| {
@@ -246,7 +246,7 @@ fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
         !requests.any(|request| request.certain || !answer.certain)
     });
     met.push((Harm::Answer, answers));
-    met.push((Harm::UntracksAnswer, survey.untracking_answer(&packet)));
+    met.push((Harm::UntracksAnswer, trace.untracking_answer(&packet)));
     met.into_iter()
         .flat_map(|(harm, judgements)| {
             judgements.into_iter().map(move |judgement| (harm, judgement))
@@ -258,7 +258,7 @@ fn behind(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Met> {
 /// Chains of others that may hide the client from the container, in postrouting.
 pub fn rewrites(facts: &mut Facts, mapping: &Mapping, origin: Origin) -> Vec<Judgement> {
     let Some(packet) = passed_on(facts, mapping, origin) else { return Vec::new() };
-    facts.survey.rewriting(&packet, &facts.table)
+    facts.trace.rewriting(&packet, &facts.table)
 }
 
 /// The tables of iptables-legacy, which netlink does not show: `net/ipv4/netfilter/ip_tables.c`.

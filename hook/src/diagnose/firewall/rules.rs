@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hostport_nft::survey::{Deed, Hook, Judgement, Origin, Stage};
+use hostport_trace::{Deed, Hook, Judgement, Origin, Stage};
 
 use crate::diagnose::finding::{Finding, Kind, Severity};
 use crate::diagnose::firewall::{Asked, Harm, Met};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt;
 
-use hostport_nft::survey::{Interface, Origin};
 use hostport_nft::{Family, HostPort, Mapping, Published};
+use hostport_trace::{Interface, Origin};
 
 use crate::commands::CommandError;
 use crate::diagnose::inventory::Facts;

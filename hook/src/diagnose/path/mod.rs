@@ -8,7 +8,7 @@ mod search;
 
 use std::net::IpAddr;
 
-use hostport_nft::survey::{Judgement, Origin};
+use hostport_trace::{Judgement, Origin};
 use serde::Serialize;
 
 use crate::commands::CommandError;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use hostport_nft::Family;
-use hostport_nft::survey::Origin;
+use hostport_trace::Origin;
 use serde::Serialize;
 
 use crate::diagnose::finding::{Finding, Kind, Severity};

@@ -2,7 +2,7 @@
 //! packet has.
 
 use hostport_nft::Family;
-use hostport_nft::survey::{Judgement, Origin, Stage};
+use hostport_trace::{Judgement, Origin, Stage};
 
 use crate::commands::CommandError;
 use crate::context::Context;

@@ -1,13 +1,17 @@
-//! A packet of which some things are known, and the registers that rules load them into.
+//! A packet of which some things are known, and what rules load of it.
 
 use std::net::IpAddr;
 
-use crate::{Family, Port, Protocol};
+use hostport_nft::object::NfFamily;
+use hostport_nft::{Family, Port, Protocol};
+
+use crate::registers::{Bytes, known};
 
 /// The first packet of a connection, as far as anything is known of it.
 ///
 /// ```
-/// use hostport_nft::{Family, Protocol, survey::Packet};
+/// use hostport_nft::{Family, Protocol};
+/// use hostport_trace::Packet;
 ///
 /// // The first packet from anybody to port 9000 of this host.
 /// let packet = Packet {
@@ -48,7 +52,7 @@ pub struct Packet {
 /// A link, by index and name.
 ///
 /// ```
-/// use hostport_nft::survey::Interface;
+/// use hostport_trace::Interface;
 ///
 /// let lo = Interface { index: 1, name: b"lo".to_vec() };
 /// ```
@@ -58,13 +62,6 @@ pub struct Interface {
     pub index: u32,
     /// Its name, as bytes.
     pub name: Vec<u8>,
-}
-
-/// Bytes of which some are not known.
-pub(super) type Bytes = Vec<Option<u8>>;
-
-fn known(bytes: &[u8]) -> Bytes {
-    bytes.iter().copied().map(Some).collect()
 }
 
 /// Puts known bytes into others; nothing where there is no room.
@@ -78,9 +75,9 @@ fn put(bytes: &mut Bytes, at: usize, value: &[u8]) {
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 /// The bits of `ct state` and `ct status`: `linux/netfilter/nf_conntrack_common.h`.
-pub(super) const STATE_INVALID: u32 = 1;
-pub(super) const STATE_ESTABLISHED: u32 = 2;
-pub(super) const STATE_NEW: u32 = 8;
+pub(crate) const STATE_INVALID: u32 = 1;
+pub(crate) const STATE_ESTABLISHED: u32 = 2;
+pub(crate) const STATE_NEW: u32 = 8;
 const IPS_SEEN_REPLY: u32 = 1 << 1;
 const IPS_CONFIRMED: u32 = 1 << 3;
 const IPS_DST_NAT: u32 = 1 << 5;
@@ -95,25 +92,25 @@ const CLIENT_PORT: u16 = 50123;
 
 /// A packet as the chains of one hook see it: a connection's first one, or the answer to it.
 #[derive(Debug, Clone)]
-pub(super) struct Passing {
-    pub(super) family: Family,
-    pub(super) protocol: Protocol,
+pub(crate) struct Passing {
+    pub(crate) family: Family,
+    pub(crate) protocol: Protocol,
     source: Option<IpAddr>,
     destination: Option<IpAddr>,
-    pub(super) source_port: Option<u16>,
-    pub(super) port: u16,
-    pub(super) local: bool,
-    pub(super) translated: bool,
+    pub(crate) source_port: Option<u16>,
+    pub(crate) port: u16,
+    pub(crate) local: bool,
+    pub(crate) translated: bool,
     in_link: Option<Interface>,
     out_link: Option<Interface>,
     answer: bool,
     /// Whether it belongs to a connection yet: not before connection tracking has seen it.
-    pub(super) tracked: bool,
+    pub(crate) tracked: bool,
 }
 
 impl Passing {
     /// A connection's first packet.
-    pub(super) fn first(packet: &Packet) -> Self {
+    pub(crate) fn first(packet: &Packet) -> Self {
         let packet = packet.clone();
         Passing {
             family: packet.family,
@@ -132,7 +129,7 @@ impl Passing {
     }
 
     /// The answer to that.
-    pub(super) fn answer(packet: &Packet) -> Self {
+    pub(crate) fn answer(packet: &Packet) -> Self {
         let first = Self::first(packet);
         Passing {
             source: first.destination,
@@ -149,18 +146,18 @@ impl Passing {
     }
 
     /// Where it has not come to connection tracking yet.
-    pub(super) fn untracked(self) -> Self {
+    pub(crate) fn untracked(self) -> Self {
         Passing { tracked: false, ..self }
     }
 
     /// Where its source is rewritten, or translated back.
-    pub(super) fn disguised(self) -> Self {
+    pub(crate) fn disguised(self) -> Self {
         Passing { source: None, source_port: None, ..self }
     }
 
     /// What `payload` loads from a header (NFT_PAYLOAD_*): unknown, but for addresses, protocol, ports
     /// and TCP's flags.
-    pub(super) fn header(&self, base: u32, offset: usize, length: usize) -> Bytes {
+    pub(crate) fn header(&self, base: u32, offset: usize, length: usize) -> Bytes {
         let mut header: Bytes = Vec::new();
         match (base, self.family) {
             (1, Family::Ip) => {
@@ -200,12 +197,12 @@ impl Passing {
             .collect()
     }
 
-    pub(super) fn tcp_flags(&self) -> u8 {
+    pub(crate) fn tcp_flags(&self) -> u8 {
         if self.answer { SYN_ACK } else { SYN }
     }
 
     /// What `meta` loads (`enum nft_meta_keys`).
-    pub(super) fn meta(&self, key: u32) -> Bytes {
+    pub(crate) fn meta(&self, key: u32) -> Bytes {
         let index = |link: &Option<Interface>| match link {
             Some(link) => known(&link.index.to_ne_bytes()),
             None => vec![None; 4],
@@ -227,14 +224,14 @@ impl Passing {
             5 => index(&self.out_link),
             6 => name(&self.in_link),
             7 => name(&self.out_link),
-            15 => known(&[u8::from(crate::wire::message::protocol_family(self.family))]),
+            15 => known(&[NfFamily::from(self.family) as u8]),
             16 => known(&[self.protocol.number()]),
             _ => vec![None; 16],
         }
     }
 
     /// What `ct` loads (`enum nft_ct_keys`); none where the rule does not match at all (nft_ct_get_eval).
-    pub(super) fn conntrack(&self, key: u32) -> Option<Bytes> {
+    pub(crate) fn conntrack(&self, key: u32) -> Option<Bytes> {
         match key {
             0 => Some(known(&self.state().to_ne_bytes())),
             _ if !self.tracked => None,
@@ -245,7 +242,7 @@ impl Passing {
         }
     }
 
-    pub(super) fn state(&self) -> u32 {
+    pub(crate) fn state(&self) -> u32 {
         match (self.tracked, self.answer) {
             (false, _) => STATE_INVALID,
             (true, false) => STATE_NEW,
@@ -260,52 +257,12 @@ impl Passing {
     }
 
     /// The type of the destination (RTN_*), which `fib daddr type` loads.
-    pub(super) fn destination_type(&self) -> u32 {
+    pub(crate) fn destination_type(&self) -> u32 {
         if self.local { RTN_LOCAL } else { RTN_UNICAST }
     }
 
     /// The link that leads back to the source: the one that it came in by, or it would be no honest packet.
-    pub(super) fn way_back(&self) -> Option<u32> {
+    pub(crate) fn way_back(&self) -> Option<u32> {
         self.in_link.as_ref().map(|link| link.index).filter(|index| *index != 0)
-    }
-}
-
-/// The registers that a rule works with: 64 bytes, numbered twice (see [`crate::expression`]).
-#[derive(Debug, Clone)]
-pub(super) struct Registers([Option<u8>; 64]);
-
-impl Registers {
-    pub(super) fn new() -> Self {
-        Registers([None; 64])
-    }
-
-    /// Where a register's bytes begin; none for the verdict's and for what is no register.
-    fn place(register: u32) -> Option<usize> {
-        match register {
-            1..=4 => Some((register as usize - 1) * 16),
-            8..=23 => Some((register as usize - 8) * 4),
-            _ => None,
-        }
-    }
-
-    pub(super) fn get(&self, register: u32, length: usize) -> Bytes {
-        let begin = Self::place(register).unwrap_or(self.0.len());
-        (begin..begin.saturating_add(length.min(64)))
-            .map(|at| self.0.get(at).copied().flatten())
-            .collect()
-    }
-
-    /// Stores bytes, and zeros up to the end of their last 32-bit word, as the kernel does.
-    pub(super) fn set(&mut self, register: u32, bytes: &[Option<u8>]) {
-        let Some(begin) = Self::place(register) else { return };
-        let length = bytes.len().next_multiple_of(4);
-        let value = bytes.iter().copied().chain(std::iter::repeat(Some(0)));
-        for (place, byte) in self.0.iter_mut().skip(begin).take(length).zip(value) {
-            *place = byte;
-        }
-    }
-
-    pub(super) fn set_known(&mut self, register: u32, bytes: &[u8]) {
-        self.set(register, &known(bytes));
     }
 }

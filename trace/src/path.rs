@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fate::{Fate, Rules};
-use super::object::BaseObject;
-use super::packet::{Passing, STATE_NEW};
-use super::{ChainName, Deed, FAMILIES, Hook, INET, Judgement, Origin, Packet, Survey};
-use crate::{Family, TableName};
+use hostport_nft::object::{BaseObject, NfFamily, ObjectId};
+use hostport_nft::{Family, TableName};
+
+use crate::Trace;
+use crate::chain::{Fate, Rules};
+use crate::packet::{Packet, Passing, STATE_NEW};
+use crate::verdict::{Deed, Hook, Judgement, Origin};
 
 /// `enum nf_ip_hook_priorities`: where connection tracking begins, and where hostport's own nat chains on
 /// prerouting and output are.
@@ -19,7 +21,7 @@ const SRCNAT: i32 = 100;
 /// How far a packet is on its way to a container.
 ///
 /// ```
-/// use hostport_nft::survey::Stage;
+/// use hostport_trace::Stage;
 ///
 /// // What comes before hostport's own chains sees the destination that the client named.
 /// assert_ne!(Stage::Before, Stage::After);
@@ -34,17 +36,16 @@ pub enum Stage {
     Leaving,
 }
 
-impl Survey {
+impl Trace {
     /// The forward chains that drop a packet.
     ///
-    /// ```no_run
-    /// # use hostport_nft::survey::{Packet, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
-    /// for judgement in Survey::read()?.dropping(packet) {
+    /// ```
+    /// # use hostport_trace::{Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for judgement in trace.dropping(packet) {
     ///     let drops = if judgement.certain { "drops" } else { "may drop" };
     ///     println!("{} {} {drops} it: {}", judgement.table, judgement.chain, judgement.by);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn dropping(&mut self, packet: &Packet) -> Vec<Judgement> {
@@ -54,15 +55,13 @@ impl Survey {
     /// The chains that drop the answer to a packet, which is described as in the forward hook: with its
     /// translated destination. The answer comes by prerouting; then it is passed on, or is for this host.
     ///
-    /// ```no_run
+    /// ```
     /// # use hostport_nft::TableName;
-    /// # use hostport_nft::survey::{Origin, Packet, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
-    /// let mut survey = Survey::read()?;
-    /// for judgement in survey.dropping_answer(packet, Origin::Outside, &TableName::default()) {
+    /// # use hostport_trace::{Origin, Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for judgement in trace.dropping_answer(packet, Origin::Outside, &TableName::default()) {
     ///     println!("{} {} drops the answer", judgement.table, judgement.chain);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn dropping_answer(
@@ -123,15 +122,14 @@ impl Survey {
     /// The chains of others, but for the forward hook's, that drop a packet at a stage of its way, as it is
     /// there: [`Stage::Before`] with the destination that the client named.
     ///
-    /// ```no_run
+    /// ```
     /// # use hostport_nft::TableName;
-    /// # use hostport_nft::survey::{Origin, Packet, Stage, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
+    /// # use hostport_trace::{Origin, Packet, Stage, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
     /// let (origin, own) = (Origin::Outside, TableName::default());
-    /// for judgement in Survey::read()?.dropping_at(Stage::Before, packet, origin, &own) {
+    /// for judgement in trace.dropping_at(Stage::Before, packet, origin, &own) {
     ///     println!("{} {} drops it in {}", judgement.table, judgement.chain, judgement.hook);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn dropping_at(
@@ -167,13 +165,12 @@ impl Survey {
 
     /// The chains that take a packet out of connection tracking, without which nothing is translated.
     ///
-    /// ```no_run
-    /// # use hostport_nft::survey::{Origin, Packet, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
-    /// for judgement in Survey::read()?.untracking(packet, Origin::Outside) {
+    /// ```
+    /// # use hostport_trace::{Origin, Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for judgement in trace.untracking(packet, Origin::Outside) {
     ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn untracking(&mut self, packet: &Packet, origin: Origin) -> Vec<Judgement> {
@@ -181,15 +178,14 @@ impl Survey {
     }
 
     /// The chains that take the answer to a packet out of connection tracking, so that it is not translated
-    /// back. The packet is described as in [`Survey::dropping_answer`].
+    /// back. The packet is described as in [`Trace::dropping_answer`].
     ///
-    /// ```no_run
-    /// # use hostport_nft::survey::{Packet, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
-    /// for judgement in Survey::read()?.untracking_answer(packet) {
+    /// ```
+    /// # use hostport_trace::{Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for judgement in trace.untracking_answer(packet) {
     ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn untracking_answer(&mut self, packet: &Packet) -> Vec<Judgement> {
@@ -215,15 +211,13 @@ impl Survey {
     /// The nat chains of others that translate a packet's destination, and come before hostport's own
     /// or may do so.
     ///
-    /// ```no_run
+    /// ```
     /// # use hostport_nft::TableName;
-    /// # use hostport_nft::survey::{Origin, Packet, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
-    /// let mut survey = Survey::read()?;
-    /// for judgement in survey.translating(packet, Origin::Outside, &TableName::default()) {
+    /// # use hostport_trace::{Origin, Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for judgement in trace.translating(packet, Origin::Outside, &TableName::default()) {
     ///     println!("{} {} comes first", judgement.table, judgement.chain);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn translating(
@@ -245,14 +239,13 @@ impl Survey {
 
     /// The nat chains of others that rewrite the source of a packet which leaves to a container.
     ///
-    /// ```no_run
+    /// ```
     /// # use hostport_nft::TableName;
-    /// # use hostport_nft::survey::{Packet, Survey};
-    /// # fn look(packet: &Packet) -> Result<(), hostport_nft::Error> {
-    /// for judgement in Survey::read()?.rewriting(packet, &TableName::default()) {
+    /// # use hostport_trace::{Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for judgement in trace.rewriting(packet, &TableName::default()) {
     ///     println!("{} {} hides the client", judgement.table, judgement.chain);
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     pub fn rewriting(&mut self, packet: &Packet, own: &TableName) -> Vec<Judgement> {
@@ -261,7 +254,7 @@ impl Survey {
     }
 
     /// The nat chains of postrouting that rewrite a packet's source, our own too.
-    fn rewriters(&mut self, packet: &Passing) -> Vec<(ChainName, Judgement)> {
+    fn rewriters(&mut self, packet: &Passing) -> Vec<(ObjectId, Judgement)> {
         let mut rewriters = Vec::new();
         for (name, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
             let fate = self.fate(&name, packet);
@@ -328,14 +321,18 @@ impl Survey {
         family: Family,
         hook: Hook,
         own: &TableName,
-    ) -> Vec<(ChainName, BaseObject, bool)> {
-        let number = u8::from(crate::wire::message::protocol_family(family));
-        let ours = self.tables.get(&(number, own.to_string())).map(|table| table.handle);
+    ) -> Vec<(ObjectId, BaseObject, bool)> {
+        let number = NfFamily::from(family);
+        let ours = self.snapshot.tables.get(&(number, own.to_string())).map(|table| table.handle);
         let chains = self.base_chains(family, hook, &["nat"]).into_iter();
         chains
             .filter(|(name, base)| base.priority <= DSTNAT && !is_own(name, own))
             .map(|(name, base)| {
-                let handle = self.tables.get(&(name.0, name.1.clone())).map_or(0, |t| t.handle);
+                let handle = self
+                    .snapshot
+                    .tables
+                    .get(&(name.family, name.table.clone()))
+                    .map_or(0, |t| t.handle);
                 let first = base.priority < DSTNAT || ours.is_none_or(|ours| ours < handle);
                 (name, base, first)
             })
@@ -347,10 +344,10 @@ impl Survey {
         family: Family,
         hook: Hook,
         kinds: &[&str],
-    ) -> Vec<(ChainName, BaseObject)> {
-        let family = u8::from(crate::wire::message::protocol_family(family));
-        let asked = |(name, base): &&(ChainName, BaseObject)| {
-            (name.0 == family || name.0 == INET)
+    ) -> Vec<(ObjectId, BaseObject)> {
+        let family = NfFamily::from(family);
+        let asked = |(name, base): &&(ObjectId, BaseObject)| {
+            (name.family == family || name.family == NfFamily::Inet)
                 && base.hook == hook as u32
                 && kinds.contains(&base.kind.as_str())
         };
@@ -358,9 +355,9 @@ impl Survey {
     }
 
     /// What becomes of a packet in a chain.
-    fn fate(&mut self, name: &ChainName, packet: &Passing) -> Fate {
-        let Survey { chains, elements, .. } = self;
-        Rules { chains, elements, memory: BTreeMap::new() }.fate(name, packet, 0)
+    fn fate(&mut self, name: &ObjectId, packet: &Passing) -> Fate {
+        let Trace { snapshot, elements, .. } = self;
+        Rules { chains: &snapshot.chains, elements, memory: BTreeMap::new() }.fate(name, packet, 0)
     }
 }
 
@@ -380,17 +377,16 @@ fn first_hook(origin: Origin) -> Hook {
 }
 
 /// A table of our name in the family inet is not ours.
-fn is_own((family, table, _): &ChainName, own: &TableName) -> bool {
-    *family != INET && table == own.as_str()
+fn is_own(chain: &ObjectId, own: &TableName) -> bool {
+    chain.family != NfFamily::Inet && chain.table == own.as_str()
 }
 
 fn judgement(
-    (family, table, chain): ChainName,
+    ObjectId { family, table, name: chain }: ObjectId,
     base: &BaseObject,
     certain: bool,
     by: Deed,
 ) -> Judgement {
-    let family = FAMILIES.iter().find(|(number, _)| *number == family).map_or("", |f| f.1);
     let hook = match base.hook {
         0 => Hook::Prerouting,
         1 => Hook::Input,

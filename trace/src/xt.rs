@@ -3,14 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::machine::Matched;
-use super::object::{field, number, text};
-use super::packet::Passing;
-use crate::{Family, Protocol};
+use hostport_nft::object::{field, number, text};
+use hostport_nft::{Family, Protocol};
+
+use crate::packet::Passing;
+use crate::registers::Matched;
 
 /// What a target does with a packet that comes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     Translates,
     Drops,
     /// It ends the walk, without harm.
@@ -28,7 +29,7 @@ pub(super) enum Target {
 }
 
 /// The expression `target`: NFTA_TARGET_NAME, NFTA_TARGET_REV and NFTA_TARGET_INFO.
-pub(super) fn target(data: &[u8]) -> Target {
+pub(crate) fn target(data: &[u8]) -> Target {
     match text(data, 1).as_deref() {
         Some("DNAT" | "REDIRECT" | "NETMAP" | "TPROXY") => Target::Translates,
         Some("DROP" | "REJECT" | "TARPIT") => Target::Drops,
@@ -52,7 +53,7 @@ pub(super) fn target(data: &[u8]) -> Target {
 
 /// Where DNAT sends a packet: `struct nf_nat_range2`, which has flags, two addresses of 16 bytes and two ports.
 /// None for a range, and for other targets and revisions.
-pub(super) fn destination(data: &[u8], packet: &Passing) -> Option<SocketAddr> {
+pub(crate) fn destination(data: &[u8], packet: &Passing) -> Option<SocketAddr> {
     const MAP_IPS: u32 = 1;
     const PORTS: u32 = 2;
     let info = field(data, 3)?;
@@ -75,7 +76,7 @@ pub(super) fn destination(data: &[u8], packet: &Passing) -> Option<SocketAddr> {
 }
 
 /// The expression `match`: NFTA_MATCH_NAME, NFTA_MATCH_REV and NFTA_MATCH_INFO.
-pub(super) fn matches(data: &[u8], packet: &Passing) -> Matched {
+pub(crate) fn matches(data: &[u8], packet: &Passing) -> Matched {
     let info = field(data, 3).unwrap_or_default();
     let revision = number(data, 2).unwrap_or(0);
     match (text(data, 1).as_deref(), revision) {
@@ -224,7 +225,7 @@ fn address_type(info: &[u8], packet: &Passing, revision: u32) -> Matched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::survey::Packet;
+    use crate::Packet;
     use proptest::prelude::*;
 
     fn packet() -> Passing {

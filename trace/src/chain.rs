@@ -3,26 +3,30 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::elements::Elements;
-use super::packet::Passing;
-use super::{Chain, ChainName, Deed, machine};
+use hostport_nft::ChainSnapshot;
+use hostport_nft::object::ObjectId;
+
+use crate::eval;
+use crate::packet::Passing;
+use crate::sets::Elements;
+use crate::verdict::Deed;
 
 /// NFT_JUMP_STACK_SIZE: the kernel takes no deeper one.
 const DEPTH: u32 = 16;
 
 /// All that may become of a packet in a chain.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fate {
-    pub(super) accepted: bool,
-    pub(super) dropped: Option<Deed>,
+pub(crate) struct Fate {
+    pub(crate) accepted: bool,
+    pub(crate) dropped: Option<Deed>,
     /// The destination is translated, and to where if that can be told.
-    pub(super) translated: Option<(Deed, Option<SocketAddr>)>,
+    pub(crate) translated: Option<(Deed, Option<SocketAddr>)>,
     /// The source is rewritten.
-    pub(super) rewritten: Option<Deed>,
+    pub(crate) rewritten: Option<Deed>,
     /// It is taken out of connection tracking; whether in any case.
-    pub(super) untracked: Option<(Deed, bool)>,
+    pub(crate) untracked: Option<(Deed, bool)>,
     /// It comes to the chain's end, or returns.
-    pub(super) left: bool,
+    pub(crate) left: bool,
 }
 
 impl Fate {
@@ -47,24 +51,23 @@ impl Fate {
 }
 
 /// The rules that a packet is sent through.
-pub(super) struct Rules<'a> {
-    pub(super) chains: &'a BTreeMap<ChainName, Chain>,
-    pub(super) elements: &'a mut Elements,
+pub(crate) struct Rules<'a> {
+    pub(crate) chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
+    pub(crate) elements: &'a mut Elements,
     /// Each chain is walked through once: what becomes of the packet there does not depend on the way to it.
-    pub(super) memory: BTreeMap<String, Fate>,
+    pub(crate) memory: BTreeMap<String, Fate>,
 }
 
 impl Rules<'_> {
-    pub(super) fn fate(&mut self, name: &ChainName, packet: &Passing, depth: u32) -> Fate {
-        if let Some(fate) = self.memory.get(&name.2) {
+    pub(crate) fn fate(&mut self, name: &ObjectId, packet: &Passing, depth: u32) -> Fate {
+        if let Some(fate) = self.memory.get(&name.name) {
             return fate.clone();
         }
         let mut all = Fate::default();
-        let (family, table, _) = name;
         let rules = self.chains.get(name).map_or(&[][..], |chain| &chain.rules);
         let (mut at_end, mut certain) = (true, true);
         for rule in rules {
-            let outcomes = machine::run(&rule.expressions, packet, (*family, table), self.elements);
+            let outcomes = eval::run(&rule.expressions, packet, name, self.elements);
             let deed = || Deed::Rule { chain: rule.chain.clone(), handle: rule.handle };
             let mut next = outcomes.next;
             certain &= all.goes_on();
@@ -78,7 +81,7 @@ impl Rules<'_> {
             });
             let sure = !next && outcomes.calls.len() == 1 && certain;
             for (chain, comes_back) in outcomes.calls {
-                let chain = (*family, table.clone(), chain);
+                let chain = ObjectId { name: chain, ..name.clone() };
                 // Not reached: the kernel takes no such ruleset.
                 if depth >= DEPTH {
                     next = true;
@@ -97,7 +100,7 @@ impl Rules<'_> {
             }
         }
         all.left |= at_end;
-        self.memory.insert(name.2.clone(), all.clone());
+        self.memory.insert(name.name.clone(), all.clone());
         all
     }
 }

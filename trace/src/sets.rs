@@ -1,23 +1,21 @@
-//! What is in the sets that rules look into, read from the kernel when it is first asked for.
+//! What is in the sets that rules look into, asked of the caller when it is first looked up.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
-use super::machine::Matched;
-use super::object::{ElementObject, SetObject, elements};
-use super::value::differs;
-use crate::kernel::dump::{self, Listed};
-use crate::kernel::socket::{PATIENCE, Socket};
-use crate::wire::message::Message;
+use hostport_nft::object::{ElementObject, ObjectId, SetObject};
+
+use crate::registers::{Matched, differs};
 
 /// The elements of a set or map.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     key_length: usize,
     /// Where in a key the fields are that it is joined from. Each begins at a multiple of 32 bits.
     fields: Vec<Range<usize>>,
     interval: bool,
+    object: Option<u32>,
     elements: Vec<ElementObject>,
 }
 
@@ -31,7 +29,7 @@ fn is_between(field: &Range<usize>, key: &[u8], first: &[u8], last: &[u8]) -> bo
 }
 
 impl Contents {
-    pub(super) fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
+    pub(crate) fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
         // Of joined intervals that hold one key, the kernel takes the first, in the order in which it tells them.
         if set.fields.is_empty() {
             elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
@@ -48,15 +46,21 @@ impl Contents {
         if fields.is_empty() {
             fields.push(0..key_length);
         }
-        Contents { key_length, fields, interval: set.flags & SetObject::INTERVAL != 0, elements }
+        let interval = set.flags & SetObject::INTERVAL != 0;
+        Contents { key_length, fields, interval, object: set.object, elements }
     }
 
-    pub(super) fn key_length(&self) -> usize {
+    pub(crate) fn key_length(&self) -> usize {
         self.key_length
     }
 
+    /// The kind of the objects that a map leads to (NFT_OBJECT_*).
+    pub(crate) fn object(&self) -> Option<u32> {
+        self.object
+    }
+
     /// Whether there is an element for a key, and the elements that it may be.
-    pub(super) fn find(&self, key: &[Option<u8>]) -> (Matched, Vec<&ElementObject>) {
+    pub(crate) fn find(&self, key: &[Option<u8>]) -> (Matched, Vec<&ElementObject>) {
         let all: Option<Vec<u8>> = key.iter().copied().collect();
         let found: Vec<&ElementObject> = match (&all, self.interval) {
             (Some(key), true) => self.interval_of(key).into_iter().collect(),
@@ -105,41 +109,35 @@ impl Contents {
     }
 }
 
-impl Listed for ElementObject {
-    fn place(&self) -> (&[u8], Option<&[u8]>, bool) {
-        (&self.key, self.last.as_deref(), self.interval_end)
-    }
-}
+/// Tells what a set holds; none where that cannot be told.
+type Source = Box<dyn FnMut(&ObjectId) -> Option<Vec<ElementObject>>>;
 
 /// The sets of a ruleset.
-#[derive(Debug)]
-pub(super) struct Elements {
-    pub(super) socket: Socket,
-    /// By family, table and name.
-    pub(super) sets: BTreeMap<(u8, String, String), SetObject>,
-    read: BTreeMap<(u8, String, String), Option<Contents>>,
-    /// How long the reading has taken so far.
-    spent: Duration,
+pub(crate) struct Elements {
+    sets: BTreeMap<ObjectId, SetObject>,
+    source: Source,
+    read: BTreeMap<ObjectId, Option<Contents>>,
+}
+
+impl fmt::Debug for Elements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Elements").field("read", &self.read).finish_non_exhaustive()
+    }
 }
 
 impl Elements {
-    pub(super) fn new(socket: Socket, sets: BTreeMap<(u8, String, String), SetObject>) -> Self {
-        Elements { socket, sets, read: BTreeMap::new(), spent: Duration::ZERO }
+    pub(crate) fn new(
+        sets: BTreeMap<ObjectId, SetObject>,
+        source: impl FnMut(&ObjectId) -> Option<Vec<ElementObject>> + 'static,
+    ) -> Self {
+        Elements { sets, source: Box::new(source), read: BTreeMap::new() }
     }
 
-    /// The elements of a set; none if they cannot be read, or if reading others took too long.
-    pub(super) fn of(&mut self, family: u8, table: &str, set: &str) -> Option<&Contents> {
-        let name = (family, table.to_owned(), set.to_owned());
-        let Elements { socket, sets, read, spent } = self;
-        read.entry(name)
-            .or_insert_with_key(|name| {
-                let set = sets.get(name).filter(|_| *spent < PATIENCE)?;
-                let request = Message::dump_any_elements(family, table, &set.name);
-                let begin = Instant::now();
-                let found = dump::elements(socket, &request, PATIENCE, elements);
-                *spent += begin.elapsed();
-                Some(Contents::new(set, found.ok()??))
-            })
+    /// What a set holds that is in the table of a chain; none if that cannot be told.
+    pub(crate) fn of(&mut self, chain: &ObjectId, set: String) -> Option<&Contents> {
+        let Elements { sets, source, read } = self;
+        read.entry(ObjectId { name: set, ..chain.clone() })
+            .or_insert_with_key(|id| Some(Contents::new(sets.get(id)?, source(id)?)))
             .as_ref()
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Names and numbers are those of `linux/netfilter/nf_tables.h`. What is not needed is passed over.
 
+use std::fmt;
+
 use netlink_packet_core::NlasIterator;
 
+use crate::Family;
 use crate::wire::element::{content, decode_comment};
 use crate::wire::reply::Malformed;
 
 /// The attributes in a payload, as type (without NLA_F_NESTED and the like) and value.
-pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> {
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> {
     NlasIterator::new(bytes).map(|attribute| {
         let attribute = attribute.map_err(|_| Malformed)?;
         Ok((attribute.kind(), content(&attribute).map_err(|_| Malformed)?))
@@ -16,31 +19,93 @@ pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8
 }
 
 /// The first attribute of a type; an unreadable one counts as absent.
-pub(crate) fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).flatten().find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
 /// A 32-bit attribute, in network byte order.
-pub(crate) fn number(bytes: &[u8], kind: u16) -> Option<u32> {
+pub fn number(bytes: &[u8], kind: u16) -> Option<u32> {
     field(bytes, kind)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// A text attribute, without its NUL. The kernel takes any bytes for a name.
-pub(crate) fn text(bytes: &[u8], kind: u16) -> Option<String> {
+pub fn text(bytes: &[u8], kind: u16) -> Option<String> {
     let value = field(bytes, kind)?;
     let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
+/// The families of tables that IP packets meet: NFPROTO_* of `linux/netfilter.h`.
+///
+/// ```
+/// use hostport_nft::{Family, object::NfFamily};
+///
+/// assert_eq!(NfFamily::from(Family::Ip6).to_string(), "ip6");
+/// assert_eq!(NfFamily::Inet as u8, 1);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NfFamily {
+    /// NFPROTO_INET: both IPv4 and IPv6.
+    Inet = 1,
+    /// NFPROTO_IPV4.
+    Ip = 2,
+    /// NFPROTO_IPV6.
+    Ip6 = 10,
+}
+
+impl NfFamily {
+    /// All of them.
+    pub const ALL: [NfFamily; 3] = [NfFamily::Inet, NfFamily::Ip, NfFamily::Ip6];
+}
+
+impl From<Family> for NfFamily {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Ip => NfFamily::Ip,
+            Family::Ip6 => NfFamily::Ip6,
+        }
+    }
+}
+
+impl fmt::Display for NfFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NfFamily::Inet => "inet",
+            NfFamily::Ip => "ip",
+            NfFamily::Ip6 => "ip6",
+        })
+    }
+}
+
+/// What names a chain or a set: names are unique within a table only.
+///
+/// ```
+/// use hostport_nft::object::{NfFamily, ObjectId};
+///
+/// let table = "filter".to_owned();
+/// let id = ObjectId { family: NfFamily::Inet, table, name: "forward".to_owned() };
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectId {
+    /// The table's family.
+    pub family: NfFamily,
+    /// The table's name.
+    pub table: String,
+    /// The name of the chain or set.
+    pub name: String,
+}
+
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TableObject {
-    pub(crate) name: String,
+pub struct TableObject {
+    /// NFTA_TABLE_NAME.
+    pub name: String,
     /// NFTA_TABLE_HANDLE: a later table has a greater one.
-    pub(crate) handle: u64,
+    pub handle: u64,
     /// NFT_TABLE_F_DORMANT: its chains are called from nowhere.
-    pub(crate) dormant: bool,
-    pub(crate) comment: Option<String>,
+    pub dormant: bool,
+    /// The comment in NFTA_TABLE_USERDATA.
+    pub comment: Option<String>,
 }
 
 const NFT_TABLE_F_DORMANT: u32 = 1;
@@ -59,22 +124,26 @@ impl TableObject {
 
 /// A chain, without its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ChainObject {
-    pub(crate) table: String,
-    pub(crate) name: String,
-    pub(crate) base: Option<BaseObject>,
+pub struct ChainObject {
+    /// NFTA_CHAIN_TABLE.
+    pub table: String,
+    /// NFTA_CHAIN_NAME.
+    pub name: String,
+    /// The hook that calls it; none for a chain that only rules jump to.
+    pub base: Option<BaseObject>,
 }
 
 /// Where a base chain is called from, and what becomes of packets that reach its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BaseObject {
+pub struct BaseObject {
     /// `filter`, `nat` or `route`.
-    pub(crate) kind: String,
+    pub kind: String,
     /// `enum nf_inet_hooks`.
-    pub(crate) hook: u32,
-    pub(crate) priority: i32,
-    /// NF_DROP, where it is not NF_ACCEPT.
-    pub(crate) drops: bool,
+    pub hook: u32,
+    /// NFTA_HOOK_PRIORITY: a lower one is called first.
+    pub priority: i32,
+    /// Its policy is NF_DROP, not NF_ACCEPT.
+    pub drops: bool,
 }
 
 impl ChainObject {
@@ -97,18 +166,24 @@ impl ChainObject {
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RuleObject {
-    pub(crate) table: String,
-    pub(crate) chain: String,
-    pub(crate) handle: u64,
-    pub(crate) expressions: Vec<ExpressionObject>,
+pub struct RuleObject {
+    /// NFTA_RULE_TABLE.
+    pub table: String,
+    /// NFTA_RULE_CHAIN.
+    pub chain: String,
+    /// NFTA_RULE_HANDLE, as `nft --handle list ruleset` shows it.
+    pub handle: u64,
+    /// NFTA_RULE_EXPRESSIONS, in the order in which the kernel evaluates them.
+    pub expressions: Vec<ExpressionObject>,
 }
 
 /// One step of a rule: its name, and its attributes as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ExpressionObject {
-    pub(crate) name: String,
-    pub(crate) data: Vec<u8>,
+pub struct ExpressionObject {
+    /// NFTA_EXPR_NAME.
+    pub name: String,
+    /// NFTA_EXPR_DATA: attributes, which [`attributes`] and [`field`] read.
+    pub data: Vec<u8>,
 }
 
 impl RuleObject {
@@ -135,26 +210,29 @@ pub(crate) fn expressions(list: &[u8]) -> Result<Vec<ExpressionObject>, Malforme
 
 /// A set or a map, without its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SetObject {
-    pub(crate) table: String,
-    pub(crate) name: String,
+pub struct SetObject {
+    /// NFTA_SET_TABLE.
+    pub table: String,
+    /// NFTA_SET_NAME.
+    pub name: String,
     /// NFT_SET_*.
-    pub(crate) flags: u32,
+    pub flags: u32,
     /// NFTA_SET_KEY_TYPE and NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE and NFTA_SET_DATA_LEN.
-    pub(crate) types: [Option<u32>; 4],
+    pub types: [Option<u32>; 4],
     /// How many bytes each field of a joined key has, padding not counted: NFTA_SET_FIELD_LEN. Empty where
     /// the kernel does not tell, which is for keys of one field and sets without intervals.
-    pub(crate) fields: Vec<u32>,
+    pub fields: Vec<u32>,
     /// Each element has a counter: NFTA_SET_EXPR, or NFTA_SET_EXPRESSIONS with one of that name.
-    pub(crate) counter: bool,
+    pub counter: bool,
     /// It is a map to objects of this kind (NFT_OBJECT_*): NFTA_SET_OBJ_TYPE.
-    pub(crate) object: Option<u32>,
+    pub object: Option<u32>,
     /// How many elements it may have (NFTA_SET_DESC_SIZE), or how long they live (NFTA_SET_TIMEOUT).
-    pub(crate) limited: bool,
+    pub limited: bool,
 }
 
 impl SetObject {
-    pub(crate) const INTERVAL: u32 = 4;
+    /// NFT_SET_INTERVAL, one of the flags.
+    pub const INTERVAL: u32 = 4;
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let single = field(bytes, 17);
@@ -183,37 +261,43 @@ fn field_lengths(set: &[u8]) -> Result<Vec<u32>, Malformed> {
 
 /// An element of a set that may be of any type.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct ElementObject {
+pub struct ElementObject {
     /// NFTA_SET_ELEM_KEY; empty for the one that catches all others (NFT_SET_ELEM_CATCHALL).
-    pub(crate) key: Vec<u8>,
+    pub key: Vec<u8>,
     /// NFTA_SET_ELEM_KEY_END: the last value, in a set of joined intervals.
-    pub(crate) last: Option<Vec<u8>>,
+    pub last: Option<Vec<u8>>,
     /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
-    pub(crate) interval_end: bool,
+    pub interval_end: bool,
     /// It lets only some packets go on: a limit, a quota or connlimit, in NFTA_SET_ELEM_EXPR or
     /// NFTA_SET_ELEM_EXPRESSIONS.
-    pub(crate) counted: bool,
-    pub(crate) data: DataObject,
+    pub counted: bool,
+    /// NFTA_SET_ELEM_DATA, in a map.
+    pub data: DataObject,
 }
 
 /// A value or a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum DataObject {
+pub enum DataObject {
+    /// Neither.
     #[default]
     None,
+    /// NFTA_DATA_VALUE.
     Value(Vec<u8>),
+    /// NFTA_DATA_VERDICT.
     Verdict(VerdictObject),
 }
 
 /// A verdict's code, and the chain that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct VerdictObject {
-    pub(crate) code: i32,
-    pub(crate) chain: Option<String>,
+pub struct VerdictObject {
+    /// NFTA_VERDICT_CODE: `enum nft_verdicts`, or NF_DROP, NF_ACCEPT, NF_QUEUE of `linux/netfilter.h`.
+    pub code: i32,
+    /// NFTA_VERDICT_CHAIN.
+    pub chain: Option<String>,
 }
 
 /// `struct nft_data`, as NFTA_DATA_VALUE or NFTA_DATA_VERDICT.
-pub(crate) fn data(bytes: &[u8]) -> DataObject {
+pub fn data(bytes: &[u8]) -> DataObject {
     if let Some(value) = field(bytes, 1) {
         return DataObject::Value(value.to_vec());
     }

@@ -2,47 +2,35 @@
 
 use std::net::SocketAddr;
 
-use super::INET;
-use super::compat;
-use super::elements::Elements;
-use super::object::{DataObject, ExpressionObject, VerdictObject, data, field, number, text};
-use super::packet::{Bytes, Passing, Registers};
-use super::value::{bitwise, byteorder, compare, fib, nat_destination, range};
-use crate::wire::message::protocol_family;
+use hostport_nft::object::{
+    DataObject, ExpressionObject, NfFamily, ObjectId, VerdictObject, data, field, number, text,
+};
 
-/// Whether a step of a rule lets the packet go on to the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Matched {
-    Yes,
-    No,
-    /// That cannot be told.
-    Unknown,
-}
-
-impl Matched {
-    pub(super) fn certain(matched: bool) -> Self {
-        if matched { Matched::Yes } else { Matched::No }
-    }
-}
+use crate::packet::Passing;
+use crate::registers::{
+    Bytes, Matched, Registers, bitwise, byteorder, compare, fib, nat_destination, range,
+};
+use crate::sets::Elements;
+use crate::xt;
 
 /// What a rule may do with the packet; more than one where that cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Outcomes {
+pub(crate) struct Outcomes {
     /// It goes on to the next rule.
-    pub(super) next: bool,
+    pub(crate) next: bool,
     /// It goes back to the calling chain.
-    pub(super) leaves: bool,
+    pub(crate) leaves: bool,
     /// It is accepted, or something else ends its way through this hook.
-    pub(super) accepts: bool,
-    pub(super) drops: bool,
+    pub(crate) accepts: bool,
+    pub(crate) drops: bool,
     /// Its destination is translated; to where, if that can be told.
-    pub(super) translates: Option<Option<SocketAddr>>,
+    pub(crate) translates: Option<Option<SocketAddr>>,
     /// Its source is rewritten.
-    pub(super) rewrites: bool,
+    pub(crate) rewrites: bool,
     /// It is taken out of connection tracking, and goes on; whether in any case.
-    pub(super) untracks: Option<bool>,
+    pub(crate) untracks: Option<bool>,
     /// It goes to these chains; true for those that it comes back from.
-    pub(super) calls: Vec<(String, bool)>,
+    pub(crate) calls: Vec<(String, bool)>,
 }
 
 /// `linux/netfilter.h` and `enum nft_verdicts`.
@@ -90,17 +78,17 @@ enum Step {
     End(Outcomes),
 }
 
-/// Runs one rule. `table` is the rule's own, in which its sets are.
-pub(super) fn run(
+/// Runs one rule. `chain` is the rule's own, in whose table its sets are.
+pub(crate) fn run(
     expressions: &[ExpressionObject],
     packet: &Passing,
-    table: (u8, &str),
+    chain: &ObjectId,
     elements: &mut Elements,
 ) -> Outcomes {
     let mut registers = Registers::new();
     let (mut certain, mut untracks) = (true, None);
     for expression in expressions {
-        match step(expression, packet, table, &mut registers, elements) {
+        match step(expression, packet, chain, &mut registers, elements) {
             Step::Match(Matched::Yes) => {}
             Step::Match(Matched::No) => return Outcomes { untracks, ..Outcomes::next() },
             Step::Match(Matched::Unknown) => certain = false,
@@ -117,7 +105,7 @@ pub(super) fn run(
 fn step(
     expression: &ExpressionObject,
     packet: &Passing,
-    table: (u8, &str),
+    chain: &ObjectId,
     registers: &mut Registers,
     elements: &mut Elements,
 ) -> Step {
@@ -130,7 +118,7 @@ fn step(
         }
     };
     let size = |kind| number(bytes, kind).unwrap_or(0) as usize;
-    let own = u32::from(u8::from(protocol_family(packet.family)));
+    let own = NfFamily::from(packet.family) as u32;
     match expression.name.as_str() {
         "payload" => load(&packet.header(number(bytes, 2).unwrap_or(0), size(3), size(4))),
         "meta" => load(&packet.meta(number(bytes, 2).unwrap_or(0))),
@@ -161,11 +149,13 @@ fn step(
         },
         "cmp" => return Step::Match(compare(bytes, registers)),
         "range" => return Step::Match(range(bytes, registers)),
-        "lookup" => return lookup(bytes, table, registers, elements),
-        "match" => return Step::Match(compat::matches(bytes, packet)),
+        "lookup" => return lookup(bytes, chain, registers, elements),
+        "match" => return Step::Match(xt::matches(bytes, packet)),
         "target" => return target(bytes, packet),
         // NFTA_NAT_FAMILY: where it is neither the packet's nor both, nothing happens (nft_nat_inet_eval).
-        "nat" if number(bytes, 2).is_some_and(|family| ![own, INET.into()].contains(&family)) => {}
+        "nat"
+            if number(bytes, 2)
+                .is_some_and(|family| ![own, NfFamily::Inet as u32].contains(&family)) => {}
         // NFTA_NAT_TYPE: NFT_NAT_DNAT.
         "nat" if number(bytes, 1) == Some(1) => {
             return translated(nat_destination(bytes, packet, registers));
@@ -175,7 +165,7 @@ fn step(
         "reject" => return Step::End(Outcomes { drops: true, ..Outcomes::default() }),
         "queue" | "synproxy" | "fwd" => return Step::End(Outcomes::decided_elsewhere()),
         "notrack" => return Step::Untrack,
-        "objref" => return object(bytes, table, registers, elements),
+        "objref" => return object(bytes, chain, registers, elements),
         "counter" | "log" | "dup" | "flow_offload" | "last" => {}
         // It reads something that is not known here, or is one that a newer kernel has.
         "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => load(&vec![None; 16]),
@@ -196,15 +186,15 @@ fn translated(to: Option<SocketAddr>) -> Step {
 
 fn target(bytes: &[u8], packet: &Passing) -> Step {
     let end = |accepts, drops| Step::End(Outcomes { accepts, drops, ..Outcomes::default() });
-    match compat::target(bytes) {
-        compat::Target::Translates => translated(compat::destination(bytes, packet)),
-        compat::Target::Drops => end(false, true),
-        compat::Target::Ends => end(true, false),
-        compat::Target::Rewrites => Step::End(Outcomes { rewrites: true, ..Outcomes::default() }),
-        compat::Target::Decides => Step::End(Outcomes::decided_elsewhere()),
-        compat::Target::Untracks => Step::Untrack,
-        compat::Target::Passes => Step::Match(Matched::Yes),
-        compat::Target::Unknown => Step::End(Outcomes::anything()),
+    match xt::target(bytes) {
+        xt::Target::Translates => translated(xt::destination(bytes, packet)),
+        xt::Target::Drops => end(false, true),
+        xt::Target::Ends => end(true, false),
+        xt::Target::Rewrites => Step::End(Outcomes { rewrites: true, ..Outcomes::default() }),
+        xt::Target::Decides => Step::End(Outcomes::decided_elsewhere()),
+        xt::Target::Untracks => Step::Untrack,
+        xt::Target::Passes => Step::Match(Matched::Yes),
+        xt::Target::Unknown => Step::End(Outcomes::anything()),
     }
 }
 
@@ -221,20 +211,12 @@ fn of_object(kind: u32) -> Step {
 
 /// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_NAME), in which
 /// there may be none for this packet.
-fn object(
-    bytes: &[u8],
-    (family, table): (u8, &str),
-    registers: &Registers,
-    elements: &mut Elements,
-) -> Step {
+fn object(bytes: &[u8], chain: &ObjectId, registers: &Registers, elements: &mut Elements) -> Step {
     let Some(map) = text(bytes, 4) else {
         return number(bytes, 1).map_or(Step::Match(Matched::Unknown), of_object);
     };
-    let kind =
-        elements.sets.get(&(family, table.to_owned(), map.clone())).and_then(|set| set.object);
-    let Some(map) = elements.of(family, table, &map) else {
-        return Step::Match(Matched::Unknown);
-    };
+    let Some(map) = elements.of(chain, map) else { return Step::Match(Matched::Unknown) };
+    let kind = map.object();
     let source = number(bytes, 3).unwrap_or(0);
     match (map.find(&registers.get(source, map.key_length())).0, kind.map(of_object)) {
         (Matched::No, _) => Step::Match(Matched::No),
@@ -246,7 +228,7 @@ fn object(
 /// In a set, a map, or a map of verdicts.
 fn lookup(
     bytes: &[u8],
-    (family, table): (u8, &str),
+    chain: &ObjectId,
     registers: &mut Registers,
     elements: &mut Elements,
 ) -> Step {
@@ -255,7 +237,7 @@ fn lookup(
     let source = number(bytes, 2).unwrap_or(0);
     let inverted = number(bytes, 5).unwrap_or(0) & INVERTED != 0;
     let destination = number(bytes, 3);
-    let Some(set) = elements.of(family, table, &set) else {
+    let Some(set) = elements.of(chain, set) else {
         if let Some(register) = destination {
             registers.set(register, &[None; 16]);
         }
@@ -306,9 +288,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::kernel::socket::Socket;
-    use crate::survey::Packet;
-    use crate::{Family, Protocol};
+    use crate::Packet;
+    use hostport_nft::{Family, Protocol};
     use proptest::prelude::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -355,10 +336,11 @@ mod tests {
                 in_link: None,
                 out_link: None,
             };
-            // It needs no privilege, and is not used: there are no sets.
-            let mut elements = Elements::new(Socket::open().unwrap(), BTreeMap::new());
+            let mut elements = Elements::new(BTreeMap::new(), |_| None);
+            let table = "x".to_owned();
+            let chain = ObjectId { family: NfFamily::Ip, table, name: "y".to_owned() };
             for packet in [Passing::first(&packet), Passing::answer(&packet).untracked()] {
-                let outcomes = run(&expressions, &packet, (2, "x"), &mut elements);
+                let outcomes = run(&expressions, &packet, &chain, &mut elements);
                 prop_assert!(outcomes != Outcomes::default(), "something becomes of each packet");
             }
         }

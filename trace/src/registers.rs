@@ -2,13 +2,76 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::machine::Matched;
-use super::object::{DataObject, data, field, number};
-use super::packet::{Bytes, Passing, Registers};
-use crate::Family;
+use hostport_nft::Family;
+use hostport_nft::object::{DataObject, data, field, number};
+
+use crate::packet::Passing;
+
+/// Whether a step of a rule lets the packet go on to the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Matched {
+    Yes,
+    No,
+    /// That cannot be told.
+    Unknown,
+}
+
+impl Matched {
+    pub(crate) fn certain(matched: bool) -> Self {
+        if matched { Matched::Yes } else { Matched::No }
+    }
+}
+
+/// Bytes of which some are not known.
+pub(crate) type Bytes = Vec<Option<u8>>;
+
+pub(crate) fn known(bytes: &[u8]) -> Bytes {
+    bytes.iter().copied().map(Some).collect()
+}
+
+/// The registers that a rule works with: 64 bytes, numbered twice: as four of 16 bytes (NFT_REG_1 on)
+/// and as 16 of 4 (NFT_REG32_00 on).
+#[derive(Debug, Clone)]
+pub(crate) struct Registers([Option<u8>; 64]);
+
+impl Registers {
+    pub(crate) fn new() -> Self {
+        Registers([None; 64])
+    }
+
+    /// Where a register's bytes begin; none for the verdict's and for what is no register.
+    fn place(register: u32) -> Option<usize> {
+        match register {
+            1..=4 => Some((register as usize - 1) * 16),
+            8..=23 => Some((register as usize - 8) * 4),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get(&self, register: u32, length: usize) -> Bytes {
+        let begin = Self::place(register).unwrap_or(self.0.len());
+        (begin..begin.saturating_add(length.min(64)))
+            .map(|at| self.0.get(at).copied().flatten())
+            .collect()
+    }
+
+    /// Stores bytes, and zeros up to the end of their last 32-bit word, as the kernel does.
+    pub(crate) fn set(&mut self, register: u32, bytes: &[Option<u8>]) {
+        let Some(begin) = Self::place(register) else { return };
+        let length = bytes.len().next_multiple_of(4);
+        let value = bytes.iter().copied().chain(std::iter::repeat(Some(0)));
+        for (place, byte) in self.0.iter_mut().skip(begin).take(length).zip(value) {
+            *place = byte;
+        }
+    }
+
+    pub(crate) fn set_known(&mut self, register: u32, bytes: &[u8]) {
+        self.set(register, &known(bytes));
+    }
+}
 
 /// `fib`: only the type of the destination is known, and that there is a way back to the source.
-pub(super) fn fib(bytes: &[u8], packet: &Passing) -> Bytes {
+pub(crate) fn fib(bytes: &[u8], packet: &Passing) -> Bytes {
     const OUT_LINK: u32 = 1;
     const ADDRESS_TYPE: u32 = 3;
     const SOURCE: u32 = 1;
@@ -29,7 +92,7 @@ pub(super) fn fib(bytes: &[u8], packet: &Passing) -> Bytes {
 
 /// `nft_byteorder_eval`: numbers of a size turned from the host's order to the network's, or back. What is
 /// less than one number stays as it is, such as a protocol, for which nft writes this too.
-pub(super) fn byteorder(value: &[Option<u8>], size: usize) -> Bytes {
+pub(crate) fn byteorder(value: &[Option<u8>], size: usize) -> Bytes {
     let mut value = value.to_vec();
     if cfg!(target_endian = "little") {
         value.chunks_exact_mut(size.max(1)).for_each(<[_]>::reverse);
@@ -38,7 +101,7 @@ pub(super) fn byteorder(value: &[Option<u8>], size: usize) -> Bytes {
 }
 
 /// Mask and xor; a byte that is masked away is known, whatever it was.
-pub(super) fn bitwise(bytes: &[u8], registers: &mut Registers) {
+pub(crate) fn bitwise(bytes: &[u8], registers: &mut Registers) {
     let value = |kind| match field(bytes, kind).map(data) {
         Some(DataObject::Value(value)) => Some(value),
         _ => None,
@@ -63,7 +126,7 @@ pub(super) fn bitwise(bytes: &[u8], registers: &mut Registers) {
 }
 
 /// `enum nft_cmp_ops`, on bytes as memcmp(3) has them.
-pub(super) fn compare(bytes: &[u8], registers: &Registers) -> Matched {
+pub(crate) fn compare(bytes: &[u8], registers: &Registers) -> Matched {
     let Some(DataObject::Value(value)) = field(bytes, 3).map(data) else {
         return Matched::Unknown;
     };
@@ -90,11 +153,11 @@ pub(super) fn compare(bytes: &[u8], registers: &Registers) -> Matched {
 }
 
 /// Whether a byte that is known is another one.
-pub(super) fn differs(loaded: &[Option<u8>], value: &[u8]) -> bool {
+pub(crate) fn differs(loaded: &[Option<u8>], value: &[u8]) -> bool {
     loaded.iter().zip(value).any(|(loaded, byte)| loaded.is_some_and(|loaded| loaded != *byte))
 }
 
-pub(super) fn range(bytes: &[u8], registers: &Registers) -> Matched {
+pub(crate) fn range(bytes: &[u8], registers: &Registers) -> Matched {
     let value = |kind| match field(bytes, kind).map(data) {
         Some(DataObject::Value(value)) => Some(value),
         _ => None,
@@ -114,7 +177,7 @@ pub(super) fn range(bytes: &[u8], registers: &Registers) -> Matched {
 
 /// NFTA_NAT_REG_ADDR_MIN and NFTA_NAT_REG_PROTO_MIN; without a port, the packet's own stays. None for a
 /// range (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX), and for what is not known.
-pub(super) fn nat_destination(
+pub(crate) fn nat_destination(
     bytes: &[u8],
     packet: &Passing,
     registers: &Registers,
