@@ -1,12 +1,12 @@
 //! What can go wrong, said so that an operator knows what to do.
 
+use std::fmt;
 use std::io;
 
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::wire::reply::Malformed;
-use crate::{Endpoint, Family, HostPort, Lack, OwnerId, TableName};
+use crate::model::{Endpoint, Family, HostPort, OwnerId, TableName};
 
 /// Why an operation on the ruleset failed. The ruleset is then as it was, but for [`Error::Unanswered`].
 ///
@@ -124,6 +124,48 @@ pub struct Taken {
     pub endpoint: Endpoint,
 }
 
+/// A part of the ruleset that the kernel does not take.
+///
+/// ```no_run
+/// # use hostport_nft::{HostPorts, Settings};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// for lack in host_ports.probe()? {
+///     println!("{lack}"); // the kernel lacks nft_masq, for a rule of the chain postrouting: ...
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// The family of the table.
+    pub family: Family,
+    /// The part, in words: `the chain prerouting`.
+    pub part: String,
+    /// The kernel's error.
+    pub error: Errno,
+    /// The modules that it may lack; empty where the error is of another sort.
+    pub modules: Vec<&'static str>,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lack { family, part, modules, .. } = self;
+        let (any, all) = (modules.join(" or "), modules.join(" "));
+        write!(f, "the kernel lacks {any}, for {part} (family {family}): ")?;
+        write!(f, "load it with modprobe {all}, or use a kernel that has it")
+    }
+}
+
+/// Bytes that are not what the kernel's protocol says.
+///
+/// ```
+/// use hostport_nft::Malformed;
+///
+/// assert_eq!(Malformed.to_string(), "the kernel's reply is malformed");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the kernel's reply is malformed")]
+pub struct Malformed;
+
 /// What keeps a netlink socket from being opened, where that is known.
 fn opening_hint(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
@@ -148,5 +190,13 @@ fn hint(error: Errno) -> &'static str {
             "; if somebody changed the table, hostport restore makes it anew"
         }
         _ => "",
+    }
+}
+
+/// The error for something that the kernel refused, whatever it was part of.
+pub(crate) fn refusal(what: &str, error: Errno) -> Error {
+    match error {
+        Errno::PERM => Error::NotPermitted,
+        _ => Error::Refused { what: what.to_owned(), error },
     }
 }

@@ -3,11 +3,10 @@
 //! where cargo-fuzz sets `cfg(fuzzing)`.
 
 use crate::kernel::events::note;
-use crate::ruleset::set::{Hairpin, Published, SameLink};
-use crate::wire::conntrack::Flow;
-use crate::wire::element::Element;
-use crate::wire::reply::{self, Replies, Reply};
-use crate::{Family, OwnerId, Protocol, TableName};
+use crate::model::{Family, Flow, OwnerId, Protocol, Published, TableName};
+use crate::ruleset::element::{Element, Hairpin, SameLink};
+use crate::wire::reply::{Replies, Reply};
+use crate::wire::{element, table};
 
 /// A datagram from the kernel. Each message is read as the answer to every request that there is.
 pub fn replies(datagram: &[u8]) {
@@ -30,9 +29,9 @@ pub fn replies(datagram: &[u8]) {
 }
 
 fn object(attributes: &[u8]) {
-    let _ = (reply::generation(attributes), reply::chain_uses(attributes));
-    let _ = reply::table(attributes);
-    for element in reply::elements(attributes).iter().flatten() {
+    let _ = (table::generation(attributes), table::chain_uses(attributes));
+    let _ = table::facts(attributes);
+    for element in element::elements(attributes).iter().flatten() {
         comes_back(element);
         for family in Family::ALL {
             mapping(family, element);

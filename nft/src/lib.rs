@@ -89,29 +89,25 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod kernel;
+pub mod kernel;
 mod model;
 mod ops;
 mod ruleset;
 mod wire;
 
-pub use error::{Error, Taken};
+pub use error::{Error, Lack, Malformed, Taken};
+pub use kernel::SetReader;
 pub use kernel::events::{Heard, Removals};
-pub use kernel::snapshot::{ChainSnapshot, SetReader, Snapshot};
-pub use model::mapping::{Endpoint, Family, FamilyMismatch, HostPort, Mapping};
-pub use model::owner::{InvalidOwner, OwnerId};
-pub use model::port::{InvalidPort, InvalidProtocol, Port, Protocol};
-pub use model::settings::{InvalidTableName, Settings, TableName};
-pub use ops::audit::{Audit, State};
-pub use ops::check::Lack;
-pub use ops::host_ports::HostPorts;
-pub use ops::publish::{Changes, Claim, Link, Publication};
-pub use ops::restore::Restored;
-pub use ruleset::set::{Counter, Published};
+pub use model::{
+    Claim, Counter, Endpoint, Family, FamilyMismatch, HostPort, InvalidOwner, InvalidPort,
+    InvalidProtocol, InvalidTableName, Link, Mapping, OwnerId, Port, Protocol, Published, Settings,
+    TableName,
+};
+pub use ops::{Audit, Budget, Changes, HostPorts, Publication, Restored, State};
 pub use ruleset::table::Table;
 pub use wire::message::Message;
 pub use wire::object;
-pub use wire::reply::Malformed;
+pub use wire::snapshot::{ChainSnapshot, Snapshot};
 
 /// The text that the package's page shows is tried as well.
 #[cfg(doctest)]

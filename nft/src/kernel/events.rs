@@ -5,9 +5,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::kernel::socket::Socket;
-use crate::wire::reply::{Malformed, find};
-use crate::{Error, TableName};
+use super::netlink::Netlink;
+use crate::error::{Error, Malformed};
+use crate::model::TableName;
+use crate::wire::reply::find;
 
 /// `linux/netfilter/nf_tables.h`: message types and attributes. The first attribute of every object is
 /// its table's name.
@@ -34,7 +35,7 @@ const NFTA_GEN_PROC_NAME: u16 = 3;
 /// ```
 #[derive(Debug)]
 pub struct Removals {
-    socket: Socket,
+    socket: Netlink,
     table: TableName,
     /// The names that the kernel has for our own programs.
     own: Vec<String>,
@@ -79,7 +80,7 @@ impl Removals {
     /// # Errors
     /// [`Error::Open`].
     pub fn listen(table: TableName, own: &[String]) -> Result<Self, Error> {
-        Ok(Removals { socket: Socket::listen()?, table, own: own.to_vec(), pending: false })
+        Ok(Removals { socket: Netlink::listen()?, table, own: own.to_vec(), pending: false })
     }
 
     /// Reads what has been told; waits if nothing has.

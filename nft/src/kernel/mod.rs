@@ -1,8 +1,138 @@
-//! The only place that does I/O: the netlink socket, and what is done with it.
+//! The only place that does I/O. [`Kernel`] is all that the operations ask of nf_tables and the connection
+//! tracking; [`Socket`] asks the real one. The operations above know no message and no socket.
 
-pub(crate) mod close;
-pub(crate) mod dump;
+mod close;
+mod dump;
 pub(crate) mod events;
-pub(crate) mod snapshot;
-pub(crate) mod socket;
-pub(crate) mod transaction;
+pub(crate) mod flows;
+mod generation;
+mod netlink;
+pub(crate) mod retry;
+mod snapshot;
+mod socket;
+mod transaction;
+
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+pub use dump::{Deadline, Pass};
+pub use generation::Generation;
+pub use snapshot::SetReader;
+pub use socket::Socket;
+pub use transaction::{Change, Failure, Outcome, Transaction};
+
+pub use crate::model::Flow;
+pub use crate::ruleset::element::Element;
+pub use crate::ruleset::set::SetName;
+pub use crate::wire::table::TableFacts;
+
+use crate::error::Error;
+use crate::model::{Family, Port, Protocol, TableName};
+use crate::wire::message::Message;
+use crate::wire::object::NfFamily;
+use crate::wire::snapshot::Snapshot;
+
+/// What the operations ask of a kernel. Each call is one step: what others do happens between two of them.
+///
+/// The errors of every method are those of the transport and of the kernel's permission: [`Error::Transport`],
+/// [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::Refused`], [`Error::Malformed`]. That something
+/// does not exist is no error but an answer.
+pub trait Kernel {
+    /// The ruleset's generation: it changes with every transaction of anybody.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn generation(&mut self) -> Result<Generation, Error>;
+
+    /// Some tables, without what they hold; none for one that does not exist.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn tables(&mut self, queries: &[TableQuery<'_>]) -> Result<Vec<Option<TableFacts>>, Error>;
+
+    /// One element of a set by its key; none if the element, the set or the table does not exist.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn element(
+        &mut self,
+        family: Family,
+        table: &TableName,
+        set: SetName,
+        key: &[u8],
+    ) -> Result<Option<Element>, Error>;
+
+    /// Walks once over the elements of a set.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn elements(
+        &mut self,
+        family: Family,
+        table: &TableName,
+        set: SetName,
+    ) -> Result<Pass<Vec<Element>>, Error>;
+
+    /// Walks once over a family's tables, chains, rules and sets. With a table's name, the rules and sets of others
+    /// may be left out.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn objects(
+        &mut self,
+        family: NfFamily,
+        only: Option<&TableName>,
+    ) -> Result<Pass<Snapshot>, Error>;
+
+    /// Makes all of a transaction's changes, or none.
+    ///
+    /// # Errors
+    /// See the trait. Nothing has then changed: a lost answer is [`Outcome::Unanswered`].
+    fn commit(&mut self, transaction: &Transaction) -> Result<Outcome, Error>;
+
+    /// The place of the first message that the kernel would refuse in a transaction of these. Changes nothing.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn first_refused(&mut self, messages: &[Message]) -> Result<Option<(usize, Errno)>, Error>;
+
+    /// Walks once over the tracked connections of a protocol, only those towards the port if it is given.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn flows(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        port: Option<Port>,
+    ) -> Result<Pass<Vec<Flow>>, Error>;
+
+    /// Forgets a tracked connection; false if it was gone already.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn forget(&mut self, flow: &Flow) -> Result<bool, Error>;
+
+    /// The time, by which deadlines are kept.
+    fn now(&self) -> Instant;
+
+    /// Waits before another attempt: a random time, never longer than `most`.
+    fn pause(&mut self, most: Duration);
+
+    /// Ends the work without waiting for what the kernel does at its end.
+    fn leave(self)
+    where
+        Self: Sized;
+}
+
+/// Which table is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableQuery<'a> {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub table: &'a TableName,
+    /// The chains of it whose uses are asked for.
+    pub chains: Vec<&'static str>,
+}

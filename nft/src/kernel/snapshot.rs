@@ -4,65 +4,17 @@
 //! of which there may be very many, are read one set at a time by [`SetReader`]. The rules of
 //! iptables-nft are nf_tables rules too; those of iptables-legacy are not, and are not in a snapshot.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::kernel::dump::{self, Listed};
-use crate::kernel::socket::{PATIENCE, Socket};
-use crate::ops::host_ports::{back_off, generation};
+use super::retry::{self, PATIENCE, back_off, complete};
+use super::{Deadline, Kernel, Socket};
+use crate::error::Error;
 use crate::wire::message::Message;
-use crate::wire::object::{
-    BaseObject, ChainObject, ElementObject, NfFamily, ObjectId, RuleObject, SetObject, TableObject,
-    elements,
-};
-use crate::wire::reply::Malformed;
-use crate::{Error, Family, TableName};
+use crate::wire::object::{ElementObject, NfFamily, ObjectId, elements};
+use crate::wire::snapshot::Snapshot;
 
 /// How often a snapshot is read again because somebody changed the ruleset meanwhile.
 const ATTEMPTS: u32 = 10;
-
-/// A chain and its rules.
-///
-/// ```
-/// use hostport_nft::ChainSnapshot;
-///
-/// let empty = ChainSnapshot::default();
-/// assert!(empty.base.is_none() && empty.rules.is_empty());
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ChainSnapshot {
-    /// The hook that calls it; none for a chain that only rules jump to.
-    pub base: Option<BaseObject>,
-    /// Its rules, in order.
-    pub rules: Vec<RuleObject>,
-}
-
-/// The ruleset of a network namespace at one moment.
-///
-/// ```no_run
-/// # use hostport_nft::Snapshot;
-/// for ((family, table), _) in Snapshot::read()?.tables {
-///     println!("table {family} {table}");
-/// }
-/// # Ok::<(), hostport_nft::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot {
-    /// The tables, by family and name.
-    pub tables: BTreeMap<(NfFamily, String), TableObject>,
-    /// The chains of all tables, with their rules.
-    pub chains: BTreeMap<ObjectId, ChainSnapshot>,
-    /// The sets and maps of all tables, without their elements.
-    pub sets: BTreeMap<ObjectId, SetObject>,
-}
-
-/// A table as it was found.
-pub(crate) struct Found<'a> {
-    pub(crate) comment: &'a str,
-    pub(crate) dormant: bool,
-    pub(crate) chains: BTreeMap<&'a str, &'a ChainSnapshot>,
-    pub(crate) sets: BTreeMap<&'a str, &'a SetObject>,
-}
 
 impl Snapshot {
     /// Reads the ruleset of the network namespace that the calling thread is in.
@@ -79,89 +31,23 @@ impl Snapshot {
     pub fn read() -> Result<Self, Error> {
         let mut socket = Socket::open()?;
         for attempt in 0..ATTEMPTS {
-            back_off(attempt);
-            let begin = generation(&mut socket)?;
+            back_off(&mut socket, attempt);
+            let begin = socket.generation()?;
             let mut snapshot = Snapshot::default();
             for family in NfFamily::ALL {
-                snapshot.read_family(family, None, &mut socket)?;
+                let deadline = Deadline::after(socket.now(), PATIENCE);
+                let some = complete(&mut socket, deadline, |socket| socket.objects(family, None))?;
+                if let Some(Snapshot { tables, chains, sets }) = some {
+                    snapshot.tables.extend(tables);
+                    snapshot.chains.extend(chains);
+                    snapshot.sets.extend(sets);
+                }
             }
-            if generation(&mut socket)? == begin {
+            if socket.generation()? == begin {
                 return Ok(snapshot);
             }
         }
         Err(Error::Contention { attempts: ATTEMPTS })
-    }
-
-    /// Reads one table, whatever else there is. The caller sees to it that the ruleset does not change.
-    pub(crate) fn of_table(
-        family: Family,
-        table: &TableName,
-        socket: &mut Socket,
-    ) -> Result<Self, Error> {
-        let mut snapshot = Snapshot::default();
-        snapshot.read_family(family.into(), Some(table), socket)?;
-        Ok(snapshot)
-    }
-
-    fn read_family(
-        &mut self,
-        family: NfFamily,
-        only: Option<&TableName>,
-        socket: &mut Socket,
-    ) -> Result<(), Error> {
-        let number = family as u8;
-        for table in list(socket, &Message::dump_tables(number), TableObject::decode)? {
-            self.tables.insert((family, table.name.clone()), table);
-        }
-        for chain in list(socket, &Message::dump_chains(number), ChainObject::decode)? {
-            let id = ObjectId { family, table: chain.table, name: chain.name };
-            self.chains.insert(id, ChainSnapshot { base: chain.base, rules: Vec::new() });
-        }
-        for rule in list(socket, &Message::dump_rules(number, only), RuleObject::decode)? {
-            let id = ObjectId { family, table: rule.table.clone(), name: rule.chain.clone() };
-            if let Some(chain) = self.chains.get_mut(&id) {
-                chain.rules.push(rule);
-            }
-        }
-        for set in list(socket, &Message::dump_sets(number, only), SetObject::decode)? {
-            let id = ObjectId { family, table: set.table.clone(), name: set.name.clone() };
-            self.sets.insert(id, set);
-        }
-        Ok(())
-    }
-
-    /// A table of ours or of our name.
-    pub(crate) fn table(&self, family: Family, name: &TableName) -> Option<Found<'_>> {
-        let family = NfFamily::from(family);
-        let ours = |id: &ObjectId| id.family == family && id.table == name.as_str();
-        let table = self.tables.get(&(family, name.to_string()))?;
-        let chains = self.chains.iter().filter(|(id, _)| ours(id));
-        let sets = self.sets.iter().filter(|(id, _)| ours(id));
-        Some(Found {
-            comment: table.comment.as_deref().unwrap_or_default(),
-            dormant: table.dormant,
-            chains: chains.map(|(id, chain)| (id.name.as_str(), chain)).collect(),
-            sets: sets.map(|(id, set)| (id.name.as_str(), set)).collect(),
-        })
-    }
-}
-
-/// Reads a list of objects; empty where the kernel has no such family (EOPNOTSUPP would be refused).
-fn list<T>(
-    socket: &mut Socket,
-    request: &Message,
-    decode: impl Fn(&[u8]) -> Result<T, Malformed>,
-) -> Result<Vec<T>, Error> {
-    let objects = socket.dump(request, PATIENCE, |attributes, items| {
-        items.push(decode(attributes)?);
-        Ok(())
-    })?;
-    Ok(objects.unwrap_or_default())
-}
-
-impl Listed for ElementObject {
-    fn place(&self) -> (&[u8], Option<&[u8]>, bool) {
-        (&self.key, self.last.as_deref(), self.interval_end)
     }
 }
 
@@ -199,9 +85,11 @@ impl SetReader {
             return None;
         }
         let request = Message::dump_any_elements(set.family as u8, &set.table, &set.name);
-        let begin = Instant::now();
-        let found = dump::elements(&mut self.socket, &request, PATIENCE, elements);
-        self.spent += begin.elapsed();
+        let begin = self.socket.now();
+        let deadline = Deadline::after(begin, PATIENCE);
+        let walk = |socket: &mut Socket| socket.walk_lists(&request, elements);
+        let found = retry::elements(&mut self.socket, deadline, walk);
+        self.spent += self.socket.now().duration_since(begin);
         found.ok()?
     }
 }

@@ -1,344 +1,300 @@
-//! The only place that does I/O: one netfilter netlink socket.
-//!
-//! The kernel works on a request while it is being sent, so its answers are there when the send
-//! returns. The receive timeout is for the case that they are not: nothing here can wait for ever.
+//! The real kernel, behind a netlink socket.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket as NetlinkSocket, SocketAddr};
+use netlink_packet_core::NLM_F_ACK;
 use rustix::io::Errno;
-use rustix::net::sockopt::{
-    Timeout, set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force,
-    set_socket_timeout,
-};
 
-use crate::Error;
-use crate::kernel::close;
+use super::dump::Pass;
+use super::generation::Generation;
+use super::netlink::Netlink;
+use super::transaction::{Change, Failure, Outcome, Transaction};
+use super::{Kernel, TableFacts, TableQuery};
+use crate::error::{Error, Malformed, refusal};
+use crate::model::{Family, Flow, Port, Protocol, TableName};
+use crate::ruleset::element::Element;
+use crate::ruleset::set::SetName;
 use crate::wire::message::Message;
-use crate::wire::reply::{Malformed, Replies, Reply};
+use crate::wire::object::{ChainObject, NfFamily, RuleObject, SetObject, TableObject};
+use crate::wire::snapshot::{Objects, Snapshot};
+use crate::wire::{conntrack, element, table};
 
-/// The kernel builds no larger datagram for a dump (netlink_recvmsg).
-const DUMP: usize = 32 * 1024;
-/// Room for any other answer, and for a notification (NLMSG_GOODSIZE).
-const DATAGRAM: usize = 8 * 1024;
-/// What the usual socket buffers of 208 KiB take in any case, with all the errors in answer.
-const ORDINARY_BATCH: usize = 16 * 1024;
-/// Room for a request: a table's name, a chain's name.
-const USUAL_REQUEST: usize = 64;
-/// How many datagrams of earlier requests are passed over.
-const STRAY_DATAGRAMS: u32 = 1000;
-/// How often an interrupted dump is begun again, within the caller's patience: a very long list takes seconds.
-const DUMP_ATTEMPTS: u32 = 20;
-/// `linux/netfilter/nfnetlink.h`.
-const NFNLGRP_NFTABLES: u32 = 7;
-const LISTENING_BUFFER: usize = 8 * 1024 * 1024;
-/// How long the kernel may take to answer, and how long a list is tried to be read.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// How many signals may interrupt one call.
-const INTERRUPTIONS: u32 = 100;
+/// Room for a message: what a host port in ip6 takes.
+const USUAL_MESSAGE: usize = 256;
 
-/// A socket, and the buffer that answers arrive in.
+/// The nf_tables and the connection tracking of a network namespace.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    socket: NetlinkSocket,
-    buffer: Vec<u8>,
-    sequence: u32,
-}
-
-/// The answer to one message of a batch: its place, counted from 1, and the kernel's error.
-pub(crate) type Failure = (u32, Errno);
+pub struct Socket(Netlink);
 
 impl Socket {
-    /// Opens a socket in the network namespace of the calling thread.
-    pub(crate) fn open() -> Result<Self, Error> {
-        let socket = NetlinkSocket::new(NETLINK_NETFILTER).map_err(Error::Open)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
-            .map_err(|error| Error::Open(error.into()))?;
-        Ok(Socket { socket, buffer: Vec::with_capacity(DATAGRAM), sequence: 1 })
-    }
-
-    /// Closes it without waiting for what the kernel does then.
-    pub(crate) fn leave(self) {
-        close::leave(self.socket);
-    }
-
-    /// Opens a socket that hears of every change of the ruleset (NFNLGRP_NFTABLES).
-    pub(crate) fn listen() -> Result<Self, Error> {
-        let mut listener = Socket::open()?;
-        listener.socket.bind_auto().map_err(Error::Open)?;
-        listener.socket.add_membership(NFNLGRP_NFTABLES).map_err(Error::Open)?;
-        // A flush of many elements is one burst. Failing to make room is no error: see `hear`.
-        let _ = set_socket_recv_buffer_size_force(&listener.socket, LISTENING_BUFFER);
-        Ok(listener)
-    }
-
-    /// Waits for notifications, and gives each one to the reader. False if some were lost, because
-    /// they came faster than they were read (ENOBUFS).
-    pub(crate) fn hear(
-        &mut self,
-        mut read: impl FnMut(u16, &[u8]) -> Result<(), Malformed>,
-    ) -> Result<bool, Error> {
-        match self.receive() {
-            Ok(()) => {}
-            Err(Error::Transport(error)) if lost_some(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        for answer in Replies::new(&self.buffer) {
-            if let (_, Reply::Object { kind, attributes, .. }) = answer? {
-                read(kind, attributes)?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// Sends a request and gives the attributes of the object in answer to the reader.
+    /// Opens a socket in the network namespace that the calling thread is in.
     ///
-    /// None where there is no such object (ENOENT). `what` completes the sentence "the kernel refused".
-    pub(crate) fn get<T>(
-        &mut self,
-        what: &str,
-        request: &Message,
-        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Error> {
-        let sequence = self.request(request)?;
-        self.object(sequence, what, read)
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open() -> Result<Self, Error> {
+        Netlink::open().map(Socket)
     }
 
-    /// The object in answer to the request of a sequence number.
-    fn object<T>(
+    /// Walks once over a list of objects of any kind, each a message.
+    pub(crate) fn walk<T>(
         &mut self,
-        sequence: u32,
-        what: &str,
-        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Error> {
-        self.answer(sequence, |reply| match reply {
-            Reply::Object { attributes, .. } => Ok(Some(read(attributes)?)),
-            Reply::Failed(Errno::NOENT) => Ok(None),
-            Reply::Failed(error) => Err(refusal(what, error)),
-            Reply::Acknowledged | Reply::Done { .. } => Err(Malformed.into()),
+        request: &Message,
+        decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Pass<Vec<T>>, Error> {
+        self.0.walk(request, |attributes, items| {
+            items.push(decode(attributes)?);
+            Ok(())
         })
     }
 
-    /// Sends several requests at once, and gives the attributes of the objects in answer, in their order.
-    ///
-    /// The kernel answers one after the other (netlink_rcv_skb), each in a datagram of its own.
-    pub(crate) fn get_all(
+    /// Walks once over a list of which each message holds several items.
+    pub(crate) fn walk_lists<T>(
         &mut self,
-        requests: &[(&'static str, Message)],
-    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        let first = self.sequence;
-        let mut bytes = Vec::with_capacity(requests.len() * USUAL_REQUEST);
-        for (_, request) in requests {
-            request.append(&mut bytes, self.sequence, 0);
-            self.sequence = self.sequence.wrapping_add(1);
-        }
-        self.send(&bytes)?;
-        let mut objects = Vec::with_capacity(requests.len());
-        for place in 0..requests.len() as u32 {
-            let own = first.wrapping_add(place);
-            let what = requests.get(place as usize).map_or("", |(what, _)| *what);
-            objects.push(self.object(own, what, |attributes| Ok(attributes.to_vec()))?);
-        }
-        Ok(objects)
+        request: &Message,
+        decode: impl Fn(&[u8]) -> Result<Vec<T>, Malformed>,
+    ) -> Result<Pass<Vec<T>>, Error> {
+        self.0.walk(request, |attributes, items| {
+            items.extend(decode(attributes)?);
+            Ok(())
+        })
+    }
+}
+
+impl Kernel for Socket {
+    fn generation(&mut self) -> Result<Generation, Error> {
+        let request = Message::get_generation();
+        let generation =
+            self.0.get("to tell the ruleset's generation", &request, table::generation);
+        generation.map_err(no_nf_tables)?.map(Generation).ok_or(Error::NoNfTables)
     }
 
-    /// Sends a request that is answered by an acknowledgement alone.
-    pub(crate) fn order(&mut self, request: Message) -> Result<Result<(), Errno>, Error> {
-        let sequence = self.request(&request.acknowledged())?;
-        self.answer(sequence, |reply| match reply {
-            Reply::Acknowledged => Ok(Ok(())),
-            Reply::Failed(error) => Ok(Err(error)),
-            Reply::Object { .. } | Reply::Done { .. } => Err(Malformed.into()),
+    /// All of it is asked for in one datagram.
+    fn tables(&mut self, queries: &[TableQuery<'_>]) -> Result<Vec<Option<TableFacts>>, Error> {
+        let mut requests = Vec::new();
+        for TableQuery { family, table, chains } in queries {
+            requests.push(("to read the table", Message::get_table(*family, table)));
+            let chain =
+                |chain: &&str| ("to read a chain", Message::get_chain(*family, table, chain));
+            requests.extend(chains.iter().map(chain));
+        }
+        let mut answers = self.0.get_all(&requests).map_err(no_nf_tables)?.into_iter();
+        let mut tables = Vec::new();
+        for query in queries {
+            let facts = answers.next().flatten().map(|table| table::facts(&table)).transpose()?;
+            let chains = answers.by_ref().take(query.chains.len());
+            let uses = |chain: Option<Vec<u8>>| chain.map(|c| table::chain_uses(&c)).transpose();
+            let chains: Vec<_> = chains.map(uses).collect::<Result<_, _>>()?;
+            tables.push(facts.map(|facts| TableFacts { chains, ..facts }));
+        }
+        Ok(tables)
+    }
+
+    fn element(
+        &mut self,
+        family: Family,
+        table: &TableName,
+        set: SetName,
+        key: &[u8],
+    ) -> Result<Option<Element>, Error> {
+        let request = Message::get_element(family, table, set, key);
+        let elements = self.0.get("to read an element", &request, element::elements)?;
+        Ok(elements.unwrap_or_default().pop())
+    }
+
+    fn elements(
+        &mut self,
+        family: Family,
+        table: &TableName,
+        set: SetName,
+    ) -> Result<Pass<Vec<Element>>, Error> {
+        let request = Message::dump_elements(family, table, set);
+        self.walk_lists(&request, element::elements)
+    }
+
+    fn objects(
+        &mut self,
+        family: NfFamily,
+        only: Option<&TableName>,
+    ) -> Result<Pass<Snapshot>, Error> {
+        let number = family as u8;
+        let tables = self.walk(&Message::dump_tables(number), TableObject::decode)?;
+        let chains = self.walk(&Message::dump_chains(number), ChainObject::decode)?;
+        let rules = self.walk(&Message::dump_rules(number, only), RuleObject::decode)?;
+        let sets = self.walk(&Message::dump_sets(number, only), SetObject::decode)?;
+        let (Some(tables), Some(chains), Some(rules), Some(sets)) =
+            (list(tables), list(chains), list(rules), list(sets))
+        else {
+            return Ok(Pass::Interrupted);
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.add(family, Objects { tables, chains, rules, sets });
+        Ok(Pass::Complete(snapshot))
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<Outcome, Error> {
+        // An empty transaction changes nothing, but what it rests on must hold as well.
+        if transaction.changes.is_empty() {
+            return Ok(match transaction.generation {
+                Some(looked_at) if self.generation()? != looked_at => Outcome::Stale,
+                _ => Outcome::Committed,
+            });
+        }
+        // The messages of each change end where those of the next begin.
+        let mut ends = Vec::with_capacity(transaction.changes.len());
+        let failures = match self.0.commit(|first| encode(transaction, first, &mut ends))? {
+            Ok(failures) => failures,
+            Err(lost) => return Ok(Outcome::Unanswered(lost)),
+        };
+        if failures.is_empty() {
+            return Ok(Outcome::Committed);
+        }
+        let mut failed: Vec<Failure> = Vec::new();
+        for (place, error) in failures {
+            match (place, error) {
+                (_, Errno::RESTART | Errno::AGAIN | Errno::INTR) => return Ok(Outcome::Stale),
+                (0, error) => return Err(whole(error)),
+                (place, error) => {
+                    let change = ends.partition_point(|end| *end < place);
+                    if failed.last().is_none_or(|last| last.change != change) {
+                        failed.push(Failure { change, error });
+                    }
+                }
+            }
+        }
+        Ok(Outcome::Failed(failed))
+    }
+
+    fn first_refused(&mut self, messages: &[Message]) -> Result<Option<(usize, Errno)>, Error> {
+        let failures = self.0.commit(|first| {
+            let mut bytes = Message::batch_begin(None).encode(first);
+            let mut sequence = first;
+            for (index, message) in messages.iter().enumerate() {
+                sequence = sequence.wrapping_add(1);
+                let last = index + 1 == messages.len();
+                message.append(&mut bytes, sequence, if last { NLM_F_ACK } else { 0 });
+            }
+            // Without an end (NFNL_MSG_BATCH_END), the kernel undoes what it has worked through, which is how
+            // `nft --check` does it: nfnetlink_rcv_batch in `net/netfilter/nfnetlink.c`.
+            (bytes, messages.len() as u32)
+        })??;
+        // What builds on a part that failed fails as well.
+        match failures.into_iter().min_by_key(|(place, _)| *place) {
+            None => Ok(None),
+            Some((0, error)) => Err(whole(error)),
+            Some((place, error)) => Ok(Some((place as usize - 1, error))),
+        }
+    }
+
+    fn flows(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        port: Option<Port>,
+    ) -> Result<Pass<Vec<Flow>>, Error> {
+        let request = conntrack::dump_request(family, protocol, port);
+        self.0.walk(&request, |attributes, flows| {
+            let flow = Flow::decode(family, attributes)?;
+            flows.extend(flow.filter(|flow| flow.host.protocol == protocol));
+            Ok(())
         })
     }
 
-    /// Dumps a list, giving each message's attributes to the reader.
-    ///
-    /// A dump that somebody's transaction interrupted is begun again, while there is patience left. None
-    /// where there is nothing to dump from (ENOENT).
-    pub(crate) fn dump<T>(
-        &mut self,
-        request: &Message,
-        patience: Duration,
-        mut read: impl FnMut(&[u8], &mut Vec<T>) -> Result<(), Malformed>,
-    ) -> Result<Option<Vec<T>>, Error> {
-        let begin = Instant::now();
-        for attempt in 1..=DUMP_ATTEMPTS {
-            let mut items = Vec::new();
-            match self.dump_once(request, |attributes| read(attributes, &mut items))? {
-                DumpEnd::Complete => return Ok(Some(items)),
-                DumpEnd::Missing => return Ok(None),
-                DumpEnd::Interrupted if begin.elapsed() < patience => {}
-                DumpEnd::Interrupted => return Err(Error::Contention { attempts: attempt }),
+    fn forget(&mut self, flow: &Flow) -> Result<bool, Error> {
+        match self.0.order(conntrack::delete_request(flow))? {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(refusal("to forget a tracked connection", error)),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn pause(&mut self, most: Duration) {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+
+        let random = RandomState::new().build_hasher().finish();
+        let most = (most.as_micros() as u64).max(1);
+        thread::sleep(Duration::from_micros(random % most));
+    }
+
+    fn leave(self) {
+        self.0.leave();
+    }
+}
+
+/// The bytes of a batch from a sequence number on, and how many messages are between beginning and end.
+///
+/// Only the last message asks for an acknowledgement, because many of them overflow the socket's
+/// receive buffer; errors are reported in any case.
+fn encode(transaction: &Transaction, first: u32, ends: &mut Vec<u32>) -> (Vec<u8>, u32) {
+    let mut bytes = Vec::with_capacity(transaction.changes.len() * USUAL_MESSAGE);
+    let generation = transaction.generation.map(|generation| generation.0);
+    Message::batch_begin(generation).append(&mut bytes, first, 0);
+    let mut place = 0;
+    let (name, changes) = (&transaction.table, transaction.changes.len());
+    for (index, change) in transaction.changes.iter().enumerate() {
+        let last = index + 1 == changes;
+        let mut append = |message: Message, last: bool| {
+            place += 1;
+            let flags = if last { NLM_F_ACK } else { 0 };
+            message.append(&mut bytes, first.wrapping_add(place), flags);
+        };
+        match change {
+            Change::DeleteTable(family) => append(Message::delete_table(*family, name), last),
+            Change::NewElement(family, set, element) => {
+                append(Message::new_element(*family, name, *set, element).exclusive(), last);
+            }
+            Change::DeleteElement(family, set, key) => {
+                append(Message::delete_element(*family, name, *set, key), last);
+            }
+            Change::NewTable(table) => each(table.messages().into_iter(), last, append),
+            Change::NewElements(family, set, elements) => {
+                each(Message::new_elements(*family, name, *set, elements.iter()), last, append);
             }
         }
-        Err(Error::Contention { attempts: DUMP_ATTEMPTS })
+        ends.push(place);
     }
+    Message::batch_end().append(&mut bytes, first.wrapping_add(place + 1), 0);
+    (bytes, place)
+}
 
-    fn dump_once(
-        &mut self,
-        request: &Message,
-        mut read: impl FnMut(&[u8]) -> Result<(), Malformed>,
-    ) -> Result<DumpEnd, Error> {
-        self.buffer.reserve(DUMP);
-        let own = self.request(request)?;
-        let (mut restart, mut began) = (false, None);
-        // Each datagram but the last holds at least one element, so the kernel bounds this loop.
-        loop {
-            self.receive()?;
-            for answer in Replies::new(&self.buffer) {
-                match answer? {
-                    (sequence, _) if sequence != own => {}
-                    (_, Reply::Object { attributes, generation, interrupted, .. }) => {
-                        // A set's elements are not flagged (measured on Linux 6.18): the generation
-                        // alone tells that others changed the ruleset between two datagrams.
-                        restart |= interrupted || generation != *began.get_or_insert(generation);
-                        // The rest must be received all the same, before the socket takes another request.
-                        if !restart {
-                            read(attributes)?;
-                        }
-                    }
-                    (_, Reply::Failed(Errno::NOENT)) => return Ok(DumpEnd::Missing),
-                    // The set was there when the walk began, and was replaced or removed meanwhile.
-                    (_, Reply::Done { error: Some(Errno::NOENT | Errno::INTR), .. })
-                    | (_, Reply::Failed(Errno::INTR)) => return Ok(DumpEnd::Interrupted),
-                    (_, Reply::Failed(error) | Reply::Done { error: Some(error), .. }) => {
-                        return Err(refusal("to list the table", error));
-                    }
-                    (_, Reply::Done { interrupted, .. }) => {
-                        let complete = !restart && !interrupted;
-                        return Ok(if complete { DumpEnd::Complete } else { DumpEnd::Interrupted });
-                    }
-                    (_, Reply::Acknowledged) => {}
-                }
-            }
-        }
-    }
-
-    /// Sends a batch whose last message asks to be acknowledged, and collects what failed.
-    ///
-    /// The kernel has done its work by the time that the sending returns. If its answer cannot be read
-    /// then, that is the inner error.
-    ///
-    /// The batch is encoded from a sequence number on: that of its beginning, which stands for the
-    /// whole (ERESTART for another generation, EPERM, EOPNOTSUPP) and is place 0. `length` is the
-    /// number of messages between beginning and end.
-    pub(crate) fn commit(
-        &mut self,
-        encode: impl FnOnce(u32) -> Vec<u8>,
-        length: u32,
-    ) -> Result<Result<Vec<Failure>, Error>, Error> {
-        let first = self.sequence;
-        self.sequence = self.sequence.wrapping_add(length + 2);
-        let batch = encode(first);
-        if batch.len() > ORDINARY_BATCH {
-            // Each message may be answered by an error that repeats it, in a buffer of the kernel's own
-            // that is several times as large. Failing to raise a limit is no error yet: what does not
-            // fit will tell (EMSGSIZE, ENOBUFS).
-            let _ = set_socket_send_buffer_size_force(&self.socket, batch.len() * 2);
-            let _ = set_socket_recv_buffer_size_force(&self.socket, batch.len() * 8);
-        }
-        self.send(&batch)?;
-        Ok(self.failures(first, length))
-    }
-
-    fn failures(&mut self, first: u32, length: u32) -> Result<Vec<Failure>, Error> {
-        let mut failures = Vec::new();
-        // One answer a message at most, and the last message is answered in any case.
-        loop {
-            self.receive()?;
-            for answer in Replies::new(&self.buffer) {
-                let (sequence, reply) = answer?;
-                let place = sequence.wrapping_sub(first);
-                match reply {
-                    _ if place > length => {}
-                    Reply::Failed(error) => {
-                        failures.push((place, error));
-                        if place == length || place == 0 {
-                            return Ok(failures);
-                        }
-                    }
-                    Reply::Acknowledged if place == length => return Ok(failures),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn request(&mut self, request: &Message) -> Result<u32, Error> {
-        let sequence = self.sequence;
-        self.sequence = self.sequence.wrapping_add(1);
-        self.send(&request.encode(sequence))?;
-        Ok(sequence)
-    }
-
-    /// Gives the first reply to a request to the reader. Replies to earlier requests, which were not
-    /// waited for, are passed over.
-    fn answer<T>(
-        &mut self,
-        own: u32,
-        read: impl FnOnce(Reply<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        for _ in 0..STRAY_DATAGRAMS {
-            self.receive()?;
-            for answer in Replies::new(&self.buffer) {
-                let (sequence, reply) = answer?;
-                if sequence == own {
-                    return read(reply);
-                }
-            }
-        }
-        Err(Malformed.into())
-    }
-
-    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
-        let kernel = SocketAddr::new(0, 0);
-        uninterrupted(|| self.socket.send_to(bytes, &kernel, 0)).map(drop)
-    }
-
-    fn receive(&mut self) -> Result<(), Error> {
-        uninterrupted(|| {
-            self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0)
-        })
-        .map(drop)
+/// Appends messages, of which the last one may be that of the batch.
+fn each(
+    messages: impl Iterator<Item = Message>,
+    last: bool,
+    mut append: impl FnMut(Message, bool),
+) {
+    let mut messages = messages.peekable();
+    while let Some(message) = messages.next() {
+        append(message, last && messages.peek().is_none());
     }
 }
 
-/// Calls again what a signal interrupted (EINTR).
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Error> {
-    let mut left = INTERRUPTIONS;
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted && left > 0 => left -= 1,
-            done => return done.map_err(Error::Transport),
-        }
+/// A list that nobody interrupted; empty if there is nothing to list from.
+fn list<T>(pass: Pass<Vec<T>>) -> Option<Vec<T>> {
+    match pass {
+        Pass::Complete(items) => Some(items),
+        Pass::Missing => Some(Vec::new()),
+        Pass::Interrupted => None,
     }
 }
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-fn lost_some(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error())
-}
-
-enum DumpEnd {
-    Complete,
-    Missing,
-    Interrupted,
-}
-
-/// The error for something that the kernel refused, whatever it was part of.
-pub(crate) fn refusal(what: &str, error: Errno) -> Error {
+/// The error for a transaction of which the kernel did not look at any message.
+fn whole(error: Errno) -> Error {
     match error {
-        Errno::PERM => Error::NotPermitted,
-        _ => Error::Refused { what: what.to_owned(), error },
+        Errno::OPNOTSUPP => Error::NoNfTables,
+        error => refusal("the transaction as a whole", error),
+    }
+}
+
+/// The kernel answers EINVAL to any request for a subsystem that it does not have
+/// (nfnetlink_rcv_msg). These requests have nothing else that it could find invalid.
+fn no_nf_tables(error: Error) -> Error {
+    match error {
+        Error::Refused { error: Errno::INVAL, .. } => Error::NoNfTables,
+        other => other,
     }
 }

@@ -1,128 +1,89 @@
-//! A transaction: messages that the kernel takes all or none.
+//! A transaction: changes that the kernel makes all or none of.
 
-use netlink_packet_core::NLM_F_ACK;
 use rustix::io::Errno;
 
-use crate::Error;
-use crate::kernel::socket::{Socket, refusal};
-use crate::ops::host_ports::generation;
-use crate::wire::message::Message;
+use super::generation::Generation;
+use crate::error::Error;
+use crate::model::{Family, TableName};
+use crate::ruleset::element::Element;
+use crate::ruleset::set::SetName;
+use crate::ruleset::table::Table;
 
-/// What a message of a transaction is for, to name it in an error.
-pub(crate) type Label = &'static str;
+/// Changes to the tables of one name, made together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// The name of the tables.
+    pub(crate) table: TableName,
+    /// With a generation, the changes are made only on the ruleset of that generation.
+    pub(crate) generation: Option<Generation>,
+    /// The changes, in the order in which they are made.
+    pub(crate) changes: Vec<Change>,
+}
 
-/// Room for a message: what a host port in ip6 takes.
-const USUAL_MESSAGE: usize = 256;
+/// One change of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Makes a table with all that it holds; fails with EEXIST where there is one of that name.
+    NewTable(Table),
+    /// Deletes a table with all that it holds; fails with ENOENT where there is none.
+    DeleteTable(Family),
+    /// Adds an element; fails with EEXIST where its key is taken, and with ENOENT where there is no such set.
+    NewElement(Family, SetName, Element),
+    /// Adds elements; those that are there with the same data stay as they are.
+    NewElements(Family, SetName, Vec<Element>),
+    /// Deletes the element of a key; fails with ENOENT where there is none.
+    DeleteElement(Family, SetName, Vec<u8>),
+}
 
-/// Messages of one transaction.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    generation: Option<u32>,
-    messages: Vec<(Message, Label)>,
+/// A change that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Its place in the transaction.
+    pub change: usize,
+    /// The kernel's error.
+    pub error: Errno,
 }
 
 /// How a transaction ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// All of it is in the kernel.
     Committed,
-    /// The ruleset is not of the generation that the batch was made for (ERESTART), or somebody
-    /// changed it while the kernel was at work (EAGAIN).
+    /// The ruleset is not of the generation that the transaction was made for (ERESTART), or somebody
+    /// changed it while the kernel was at work (EAGAIN). Nothing was changed.
     Stale,
-    /// These messages failed, and nothing was changed.
-    Failed(Vec<(Label, Errno)>),
+    /// These changes failed, each named once, and nothing was changed.
+    Failed(Vec<Failure>),
     /// Committed or not: the answer was lost.
     Unanswered(Error),
 }
 
-/// What became of an attempt to make a change.
-#[derive(Debug)]
-pub(crate) enum Attempt<T> {
-    /// It is made.
-    Made(T),
-    /// It is not, and nothing keeps another attempt from succeeding.
-    Void,
-    /// It may be made.
-    Lost(T, Error),
-}
+impl Transaction {
+    /// An empty transaction on the tables of a name.
+    pub fn new(table: &TableName, generation: Option<Generation>) -> Self {
+        Transaction { table: table.clone(), generation, changes: Vec::new() }
+    }
 
-impl Outcome {
-    /// What it means for an attempt to make this change.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] or [`Error::NotPermitted`] for the first message that failed.
-    pub(crate) fn of<T>(self, change: T) -> Result<Attempt<T>, Error> {
-        match self {
-            Outcome::Committed => Ok(Attempt::Made(change)),
-            Outcome::Stale => Ok(Attempt::Void),
-            Outcome::Failed(failures) => match failures.first() {
-                Some((what, error)) => Err(refusal(what, *error)),
-                None => Ok(Attempt::Made(change)),
+    /// Adds a change behind the others. Adding no elements is no change.
+    pub fn push(&mut self, change: Change) {
+        if !matches!(&change, Change::NewElements(.., elements) if elements.is_empty()) {
+            self.changes.push(change);
+        }
+    }
+
+    /// What a change is about, to complete the sentence "the kernel refused".
+    pub(crate) fn part(&self, change: usize) -> &'static str {
+        match self.changes.get(change) {
+            None => "the transaction as a whole",
+            Some(Change::NewTable(_)) => "the table and its rules",
+            Some(Change::DeleteTable(_)) => "to delete the table",
+            Some(Change::NewElement(_, set, _) | Change::NewElements(_, set, _)) => match set {
+                SetName::Ports => "a host port",
+                SetName::Excluded => "an excluded prefix",
+                SetName::Hairpin => "a hairpin element",
+                SetName::SameLink => "a link element",
             },
-            Outcome::Unanswered(error) => Ok(Attempt::Lost(change, error)),
+            Some(Change::DeleteElement(..)) => "to delete an element",
         }
-    }
-}
-
-impl Batch {
-    /// An empty transaction; with a generation, it is made only on the ruleset of that generation.
-    pub(crate) fn new(generation: Option<u32>) -> Self {
-        Batch { generation, messages: Vec::new() }
-    }
-
-    pub(crate) fn push(&mut self, message: Message, label: Label) {
-        self.messages.push((message, label));
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// The bytes to send: a beginning with the sequence number `first`, the messages, an end.
-    ///
-    /// Only the last message asks for an acknowledgement, lest many of them overflow the socket's
-    /// receive buffer; errors are reported in any case.
-    fn encode(&self, first: u32) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.messages.len() * USUAL_MESSAGE);
-        Message::batch_begin(self.generation).append(&mut bytes, first, 0);
-        let mut sequence = first;
-        for (index, (message, _)) in self.messages.iter().enumerate() {
-            sequence = sequence.wrapping_add(1);
-            let last = index + 1 == self.messages.len();
-            message.append(&mut bytes, sequence, if last { NLM_F_ACK } else { 0 });
-        }
-        Message::batch_end().append(&mut bytes, sequence.wrapping_add(1), 0);
-        bytes
-    }
-
-    /// Sends it. An empty transaction changes nothing, but what it rests on must hold as well.
-    pub(crate) fn commit(&self, socket: &mut Socket) -> Result<Outcome, Error> {
-        if self.is_empty() {
-            return Ok(match self.generation {
-                Some(looked_at) if generation(socket)? != looked_at => Outcome::Stale,
-                _ => Outcome::Committed,
-            });
-        }
-        let length = self.messages.len() as u32;
-        let failures = match socket.commit(|first| self.encode(first), length)? {
-            Ok(failures) => failures,
-            Err(lost) => return Ok(Outcome::Unanswered(lost)),
-        };
-        if failures.is_empty() {
-            return Ok(Outcome::Committed);
-        }
-        let mut labelled = Vec::with_capacity(failures.len());
-        for (place, error) in failures {
-            if matches!(error, Errno::RESTART | Errno::AGAIN | Errno::INTR) {
-                return Ok(Outcome::Stale);
-            }
-            let label = (place as usize).checked_sub(1).and_then(|i| self.messages.get(i));
-            match label {
-                Some((_, label)) => labelled.push((*label, error)),
-                None if error == Errno::OPNOTSUPP => return Err(Error::NoNfTables),
-                None => return Err(refusal("the transaction as a whole", error)),
-            }
-        }
-        Ok(Outcome::Failed(labelled))
     }
 }

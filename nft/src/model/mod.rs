@@ -1,6 +1,25 @@
-//! Values: ports, owners, mappings, settings. Nothing here knows nf_tables or does I/O.
+//! Values: ports, owners, mappings, settings. Nothing here knows netlink or does I/O.
 
-pub(crate) mod mapping;
-pub(crate) mod owner;
-pub(crate) mod port;
-pub(crate) mod settings;
+mod claim;
+mod counter;
+mod endpoint;
+mod family;
+mod flow;
+mod host_port;
+mod mapping;
+mod owner;
+mod port;
+mod published;
+mod settings;
+
+pub use claim::{Claim, Link};
+pub use counter::Counter;
+pub use endpoint::Endpoint;
+pub use family::Family;
+pub use flow::Flow;
+pub use host_port::HostPort;
+pub use mapping::{FamilyMismatch, Mapping};
+pub use owner::{InvalidOwner, OwnerId};
+pub use port::{InvalidPort, InvalidProtocol, Port, Protocol};
+pub use published::Published;
+pub use settings::{InvalidTableName, Settings, TableName};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::model::port::shorten;
+use super::port::shorten;
 
 /// Who published a mapping: a container's ID, which the element carries as its comment.
 ///

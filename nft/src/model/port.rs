@@ -153,7 +153,7 @@ impl FromStr for Protocol {
 pub struct InvalidProtocol(String);
 
 /// What an error quotes of a text that somebody else wrote: never more than a line's worth.
-pub(crate) fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     const MOST: usize = 40;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),

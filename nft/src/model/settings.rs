@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-use crate::Family;
+use super::family::Family;
 
 /// The name of both tables: a letter, then letters, digits, `_` or `-`; at most 64 characters.
 ///

@@ -6,16 +6,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::kernel::snapshot::{Found, Snapshot};
-use crate::ops::host_ports::HostPorts;
-use crate::ruleset::set::{Hairpin, Published, SameLink};
-use crate::ruleset::table::{Chain, EXCLUDED, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::wire::element::take_address;
-use crate::wire::message::{Message, hook_number};
+use super::host_ports::HostPorts;
+use crate::error::Error;
+use crate::kernel::retry::PATIENCE;
+use crate::kernel::{Element, Kernel, SetName};
+use crate::model::{Family, Published, Settings};
+use crate::ruleset::element::{Hairpin, SameLink, take_address};
+use crate::ruleset::table::{Chain, Table};
+use crate::wire::message::Message;
 use crate::wire::object::{
     ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
 };
-use crate::{Error, Family, Settings};
+use crate::wire::snapshot::{Found, Snapshot};
+use crate::wire::table::hook_number;
 
 /// A family's table, as it was found.
 ///
@@ -91,7 +94,7 @@ impl fmt::Display for Excluded {
     }
 }
 
-impl HostPorts {
+impl<K: Kernel> HostPorts<K> {
     /// Compares a family's table with what it should be under this object's settings. Changes nothing.
     ///
     /// ```no_run
@@ -116,19 +119,20 @@ impl HostPorts {
         }
         let mut differences = self.differences(family, &found)?;
         let (mut strangers, mut foreign) = (0, 0);
-        let ports = self.read(family, PORTS, |element| {
+        let ports = self.read(family, SetName::Ports, |element| {
             foreign += usize::from(element.foreign);
             let mapping = Published::from_element(family, element);
             strangers += usize::from(mapping.is_none());
             mapping
         })?;
-        let hairpins = self.read(family, HAIRPIN, |element| {
+        let hairpins = self.read(family, SetName::Hairpin, |element| {
             Hairpin::from_element(family, element).map(|hairpin| hairpin.pod)
         })?;
-        let links = self.read(family, SAME_LINK, SameLink::from_element)?;
+        let links = self.read(family, SetName::SameLink, SameLink::from_element)?;
         if foreign > 0 {
             differences.push(format!(
-                "the map {PORTS} has elements ({foreign}) that end by themselves, or stand for all others"
+                "the map {} has elements ({foreign}) that end by themselves, or stand for all others",
+                SetName::Ports
             ));
         }
         Ok(Audit {
@@ -193,7 +197,9 @@ impl HostPorts {
     /// What the set `excluded` holds; none if there is no such set.
     fn excluded(&mut self, family: Family) -> Result<Option<Excluded>, Error> {
         let mut edges = Vec::new();
-        let found = self.elements_of(family, EXCLUDED).or_else(none_if_refused)?;
+        let found = self
+            .elements_of(family, SetName::Excluded, self.within(PATIENCE))
+            .or_else(none_if_refused)?;
         let Some(elements) = found else { return Ok(None) };
         if elements.iter().any(|element| element.foreign) {
             return Ok(Some(Excluded::Foreign));
@@ -209,10 +215,11 @@ impl HostPorts {
     fn read<T>(
         &mut self,
         family: Family,
-        set: &str,
-        mut value: impl FnMut(&crate::wire::element::Element) -> Option<T>,
+        set: SetName,
+        mut value: impl FnMut(&Element) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let found = self.elements_of(family, set).or_else(none_if_refused)?;
+        let found =
+            self.elements_of(family, set, self.within(PATIENCE)).or_else(none_if_refused)?;
         Ok(found.unwrap_or_default().iter().filter_map(&mut value).collect())
     }
 }
@@ -265,7 +272,7 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     for (index, set) in expected.sets.iter().enumerate() {
         let name = set.name;
         let bytes = Message::new_set(expected, set, index as u32 + 1).encode(0);
-        match found.sets.get(name) {
+        match found.sets.get(name.as_str()) {
             None => differences.push(format!("the set {name} is missing")),
             Some(present) if !same_set(&bytes, present) => {
                 differences.push(format!("the set {name} is of another type"));
@@ -292,7 +299,7 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
             }
         }
     }
-    let sets: BTreeSet<&str> = expected.sets.iter().map(|set| set.name).collect();
+    let sets: BTreeSet<&str> = expected.sets.iter().map(|set| set.name.as_str()).collect();
     let chains: BTreeSet<&str> = expected.chains.iter().map(|chain| chain.name).collect();
     // Anonymous sets belong to rules, which are told by themselves.
     let foreign = found.sets.keys().filter(|name| !sets.contains(*name) && !name.starts_with("__"));

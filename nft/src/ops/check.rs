@@ -1,55 +1,19 @@
 //! Asks the kernel whether it takes our ruleset, and changes nothing.
-//!
-//! A batch without an end (NFNL_MSG_BATCH_END) is worked through and then undone, which is how
-//! `nft --check` does it: nfnetlink_rcv_batch in `net/netfilter/nfnetlink.c`.
-
-use std::fmt;
 
 use rustix::io::Errno;
 
-use crate::kernel::socket::refusal;
-use crate::ops::host_ports::HostPorts;
+use super::host_ports::HostPorts;
+use crate::error::{Error, Lack};
+use crate::kernel::{Kernel, TableFacts, TableQuery};
+use crate::model::{Family, Settings, TableName};
 use crate::ruleset::rule::{Rule, Statement};
 use crate::ruleset::table::{Chain, Table};
 use crate::wire::message::Message;
-use crate::wire::reply;
-use crate::{Error, Family, Settings, TableName};
 
 /// `enum nft_table_flags` in `linux/netfilter/nf_tables.h`.
 const NFT_TABLE_F_OWNER: u32 = 2;
 
-/// A part of the ruleset that the kernel does not take.
-///
-/// ```no_run
-/// # use hostport_nft::{HostPorts, Settings};
-/// let mut host_ports = HostPorts::open(Settings::default())?;
-/// for lack in host_ports.probe()? {
-///     println!("{lack}"); // the kernel lacks nft_masq, for a rule of the chain postrouting: ...
-/// }
-/// # Ok::<(), hostport_nft::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
-    /// The family of the table.
-    pub family: Family,
-    /// The part, in words: `the chain prerouting`.
-    pub part: String,
-    /// The kernel's error.
-    pub error: Errno,
-    /// The modules that it may lack; empty where the error is of another sort.
-    pub modules: Vec<&'static str>,
-}
-
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lack { family, part, modules, .. } = self;
-        let (any, all) = (modules.join(" or "), modules.join(" "));
-        write!(f, "the kernel lacks {any}, for {part} (family {family}): ")?;
-        write!(f, "load it with modprobe {all}, or use a kernel that has it")
-    }
-}
-
-impl HostPorts {
+impl<K: Kernel> HostPorts<K> {
     /// The first part of each family's ruleset that the kernel does not take; empty if it takes all.
     ///
     /// ```no_run
@@ -89,40 +53,20 @@ impl HostPorts {
     }
 
     fn is_owned(&mut self, family: Family) -> bool {
-        let request = Message::get_table(family, &self.settings.table);
-        let flags = self.socket.get("to read the table", &request, reply::table_flags);
-        flags.is_ok_and(|flags| flags.is_some_and(|flags| flags & NFT_TABLE_F_OWNER != 0))
+        let query = TableQuery { family, table: &self.settings.table, chains: Vec::new() };
+        let owned = |facts: &TableFacts| facts.flags & NFT_TABLE_F_OWNER != 0;
+        self.kernel.tables(&[query]).is_ok_and(|tables| tables.iter().flatten().any(owned))
     }
 
     fn probe_table(&mut self, table: &Table) -> Result<Option<Lack>, Error> {
         let parts = parts(table);
-        let length = parts.len() as u32;
-        let encode = |first: u32| {
-            let mut bytes = Message::batch_begin(None).encode(first);
-            for (index, part) in parts.iter().enumerate() {
-                let sequence = first.wrapping_add(index as u32 + 1);
-                let last = index + 1 == parts.len();
-                let message = part.message.clone();
-                let message = if last { message.acknowledged() } else { message };
-                bytes.extend(message.encode(sequence));
-            }
-            bytes
-        };
-        // What builds on a part that failed fails as well.
-        let Some((place, error)) =
-            self.socket.commit(encode, length)??.into_iter().min_by_key(|f| f.0)
-        else {
-            return Ok(None);
-        };
-        match (place as usize).checked_sub(1).and_then(|index| parts.into_iter().nth(index)) {
-            Some(part) => {
-                let unknown = matches!(error, Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT);
-                let modules = if unknown { part.modules } else { Vec::new() };
-                Ok(Some(Lack { family: table.family, part: part.name, error, modules }))
-            }
-            None if error == Errno::OPNOTSUPP => Err(Error::NoNfTables),
-            None => Err(refusal("the transaction as a whole", error)),
-        }
+        let messages: Vec<Message> = parts.iter().map(|part| part.message.clone()).collect();
+        let Some((place, error)) = self.kernel.first_refused(&messages)? else { return Ok(None) };
+        Ok(parts.into_iter().nth(place).map(|part| {
+            let unknown = matches!(error, Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT);
+            let modules = if unknown { part.modules } else { Vec::new() };
+            Lack { family: table.family, part: part.name, error, modules }
+        }))
     }
 }
 

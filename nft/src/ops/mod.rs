@@ -1,8 +1,18 @@
-//! What users call: publish, withdraw, restore, audit, check.
+//! What users call: publish, withdraw, restore, audit, check. No netlink and no I/O but through [`Kernel`].
+//!
+//! [`Kernel`]: crate::kernel::Kernel
 
-pub(crate) mod audit;
-pub(crate) mod check;
-pub(crate) mod host_ports;
-pub(crate) mod publish;
-pub(crate) mod restore;
-pub(crate) mod withdraw;
+mod attempt;
+mod audit;
+mod check;
+mod flows;
+mod host_ports;
+mod publish;
+mod restore;
+mod withdraw;
+
+pub use audit::{Audit, State};
+pub use host_ports::HostPorts;
+pub use publish::{Changes, Publication};
+pub use restore::Restored;
+pub use withdraw::Budget;

@@ -5,59 +5,14 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::kernel::transaction::{Attempt, Batch, Label, Outcome};
-use crate::ops::host_ports::{HostPorts, TableState, attempt};
-use crate::ruleset::set::{Hairpin, HairpinOwner, Published, SameLink, hairpin_key, port_key};
-use crate::ruleset::table::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::wire::message::Message;
-use crate::{Error, Family, HostPort, Mapping, OwnerId, Taken};
-
-/// A mapping that somebody asks for.
-///
-/// ```
-/// use hostport_nft::{Claim, Endpoint, Family, HostPort, Mapping, Protocol};
-///
-/// let host_ip = Family::Ip.wildcard();
-/// let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
-/// let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
-/// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// Who asks.
-    pub owner: OwnerId,
-    /// What for.
-    pub mapping: Mapping,
-}
-
-impl Claim {
-    /// The mapping as it is published for this claim.
-    pub(crate) fn published(&self) -> Published {
-        let owner = Some(self.owner.clone());
-        Published { mapping: self.mapping, owner, counter: Default::default() }
-    }
-}
-
-/// The link by which the node reaches the endpoints of one family.
-///
-/// ```
-/// use hostport_nft::{Family, Link, Publication};
-///
-/// // Link 4 is the bridge of the endpoint, and bridge-nf-call-iptables is off.
-/// let link = Link { family: Family::Ip, index: 4, bypasses: true };
-/// let publication = Publication { links: vec![link], ..Publication::default() };
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
-    /// The family of the endpoints.
-    pub family: Family,
-    /// The link's index.
-    pub index: u32,
-    /// Whether two endpoints on this link reach each other without passing the node's connection
-    /// tracking: a bridge whose traffic is not given to netfilter (bridge-nf-call-iptables off).
-    pub bypasses: bool,
-}
+use super::attempt::{Attempt, attempt};
+use super::host_ports::{HostPorts, TableState};
+use crate::error::{Error, Taken};
+use crate::kernel::retry::PATIENCE;
+use crate::kernel::{Change, Kernel, Outcome, SetName, Transaction};
+use crate::model::{Claim, Family, HostPort, Link, Mapping, OwnerId, Published};
+use crate::ruleset::element::{Hairpin, HairpinOwner, SameLink, hairpin_key, port_key};
+use crate::ruleset::table::{Elements, Table};
 
 /// What one container asks to have published.
 ///
@@ -128,11 +83,6 @@ pub(crate) fn hairpins<'a>(
     pods
 }
 
-const A_TABLE: Label = "the table and its rules";
-const A_PORT: Label = "a host port";
-const A_HAIRPIN: Label = "a hairpin element";
-const A_LINK: Label = "a link element";
-
 /// What [`HostPorts::publish`] did.
 ///
 /// ```no_run
@@ -156,7 +106,7 @@ pub struct Changes {
     pub taken_over: Vec<Published>,
 }
 
-impl HostPorts {
+impl<K: Kernel> HostPorts<K> {
     /// Publishes mappings, and tells what changed by it.
     ///
     /// The tables are made where they are missing, and replaced, with what they hold, where they
@@ -196,11 +146,11 @@ impl HostPorts {
         }
         each_once(&publication.claims)?;
         let mut first = publication.former.is_empty();
-        let done = attempt(None, || {
+        let done = attempt(self, None, |this| {
             if std::mem::take(&mut first) {
-                self.publish_new(publication)
+                this.publish_new(publication)
             } else {
-                self.publish_carefully(publication, &mut may_take)
+                this.publish_carefully(publication, &mut may_take)
             }
         });
         let (changes, lost) = done.map_err(|error| self.explain(error))?;
@@ -209,30 +159,32 @@ impl HostPorts {
 
     /// The usual case: nothing that is asked for is there. Void if it is not that case.
     fn publish_new(&mut self, publication: &Publication) -> Result<Attempt<Changes>, Error> {
-        let mut batch = Batch::new(None);
+        let mut transaction = Transaction::new(&self.settings.table, None);
         for (family, state) in self.table_states(publication.families())? {
             match state {
                 TableState::Current => {}
-                TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
+                TableState::Missing => {
+                    transaction.push(self.new_table(family, Elements::default()))
+                }
                 TableState::Outdated => return Ok(Attempt::Void),
             }
         }
-        self.push_links(&mut batch, publication);
+        push_links(&mut transaction, publication);
         for (pod, owner) in publication.pods() {
-            self.push_hairpin(&mut batch, Hairpin { pod, owner });
+            push_hairpin(&mut transaction, Hairpin { pod, owner });
         }
         for claim in &publication.claims {
-            self.push_port(&mut batch, claim);
+            push_port(&mut transaction, claim);
         }
         let added = publication.claims.iter().map(|claim| claim.mapping).collect();
-        match batch.commit(&mut self.socket)? {
+        match self.kernel.commit(&transaction)? {
             // Taken, or the table came or went between the look and the transaction.
             Outcome::Failed(failures)
-                if failures.iter().all(|(_, e)| matches!(*e, Errno::EXIST | Errno::NOENT)) =>
+                if failures.iter().all(|f| matches!(f.error, Errno::EXIST | Errno::NOENT)) =>
             {
                 Ok(Attempt::Void)
             }
-            outcome => outcome.of(Changes { added, ..Changes::default() }),
+            outcome => outcome.of(&transaction, Changes { added, ..Changes::default() }),
         }
     }
 
@@ -243,34 +195,36 @@ impl HostPorts {
         publication: &Publication,
         may_take: &mut impl FnMut(&Published) -> bool,
     ) -> Result<Attempt<Changes>, Error> {
-        let mut batch = Batch::new(Some(self.generation()?));
+        let mut transaction = self.transaction()?;
         let mut carried = BTreeMap::new();
         for (family, state) in self.table_states(publication.families())? {
             match state {
                 TableState::Current => {}
-                TableState::Missing => self.push_table(&mut batch, family, Elements::default()),
+                TableState::Missing => {
+                    transaction.push(self.new_table(family, Elements::default()))
+                }
                 TableState::Outdated => {
-                    let mut elements = self.elements(family)?;
+                    let mut elements = self.elements(family, self.within(PATIENCE))?;
                     elements.complete();
                     carried.extend(elements.hairpin.iter().map(|h| (h.pod, h.clone())));
-                    batch.push(Message::delete_table(family, &self.settings.table), A_TABLE);
-                    self.push_table(&mut batch, family, elements);
+                    transaction.push(Change::DeleteTable(family));
+                    transaction.push(self.new_table(family, elements));
                 }
             }
         }
-        self.push_links(&mut batch, publication);
+        push_links(&mut transaction, publication);
         for (pod, owner) in publication.pods() {
             let present = match carried.get(&pod) {
                 Some(hairpin) => Some(hairpin.clone()),
                 None => self.hairpin(pod)?,
             };
             match present {
-                None => self.push_hairpin(&mut batch, Hairpin { pod, owner }),
+                None => push_hairpin(&mut transaction, Hairpin { pod, owner }),
                 Some(present) if present.owner == owner => {}
                 Some(Hairpin { owner: HairpinOwner::Several, .. }) => {}
                 Some(_) => {
-                    self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
-                    self.push_hairpin(&mut batch, Hairpin { pod, owner: HairpinOwner::Several });
+                    transaction.push(delete_hairpin(pod));
+                    push_hairpin(&mut transaction, Hairpin { pod, owner: HairpinOwner::Several });
                 }
             }
         }
@@ -298,15 +252,15 @@ impl HostPorts {
                     } else {
                         left.push(present);
                     }
-                    self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
+                    transaction.push(delete_port(host));
                 }
             }
-            self.push_port(&mut batch, claim);
+            push_port(&mut transaction, claim);
             changes.added.push(claim.mapping);
         }
         for host in publication.unclaimed() {
             if let Some(present) = self.get(host)?.filter(|present| publication.owns(present)) {
-                self.push_delete(&mut batch, host.family(), PORTS, &port_key(host));
+                transaction.push(delete_port(host));
                 left.push(present);
             }
         }
@@ -317,52 +271,48 @@ impl HostPorts {
         {
             if let Some(owner) = owner
                 && !pods.contains_key(&pod)
-                && self.hairpin_ends(pod, owner, &left, true)?
+                && self.hairpin_ends(pod, owner, &left, Some(self.within(PATIENCE)))?
             {
-                self.push_delete(&mut batch, Family::of(pod), HAIRPIN, &hairpin_key(pod));
+                transaction.push(delete_hairpin(pod));
             }
         }
-        batch.commit(&mut self.socket)?.of(changes)
+        self.commit(&transaction, changes)
     }
 
-    fn push_table(&self, batch: &mut Batch, family: Family, elements: Elements) {
-        for message in Table::with(family, &self.settings, elements).messages() {
-            batch.push(message, A_TABLE);
+    fn new_table(&self, family: Family, elements: Elements) -> Change {
+        Change::NewTable(Table::with(family, &self.settings, elements))
+    }
+}
+
+fn push_port(transaction: &mut Transaction, claim: &Claim) {
+    let element = claim.published().element();
+    transaction.push(Change::NewElement(claim.mapping.family(), SetName::Ports, element));
+}
+
+fn push_hairpin(transaction: &mut Transaction, hairpin: Hairpin) {
+    let family = Family::of(hairpin.pod);
+    transaction.push(Change::NewElement(family, SetName::Hairpin, hairpin.element()));
+}
+
+/// Adds the links to the set `same_link`. They stay when the last pod goes: an element does nothing
+/// where no reply could bypass the host, as on a bridge that netfilter has come to see.
+fn push_links(transaction: &mut Transaction, publication: &Publication) {
+    let families = publication.families();
+    for link in publication.links.iter().filter(|link| families.contains(&link.family)) {
+        if link.bypasses {
+            // Not exclusive: every pod on the link has the same element.
+            let pair = SameLink { iif: link.index, oif: link.index }.element();
+            transaction.push(Change::NewElements(link.family, SetName::SameLink, vec![pair]));
         }
     }
+}
 
-    fn push_port(&self, batch: &mut Batch, claim: &Claim) {
-        let element = claim.published().element();
-        let family = claim.mapping.family();
-        let message = Message::new_element(family, &self.settings.table, PORTS, &element);
-        batch.push(message.exclusive(), A_PORT);
-    }
+pub(super) fn delete_port(host: HostPort) -> Change {
+    Change::DeleteElement(host.family(), SetName::Ports, port_key(host))
+}
 
-    fn push_hairpin(&self, batch: &mut Batch, hairpin: Hairpin) {
-        let family = Family::of(hairpin.pod);
-        let element = hairpin.element();
-        let message = Message::new_element(family, &self.settings.table, HAIRPIN, &element);
-        batch.push(message.exclusive(), A_HAIRPIN);
-    }
-
-    fn push_delete(&self, batch: &mut Batch, family: Family, set: &'static str, key: &[u8]) {
-        batch.push(Message::delete_element(family, &self.settings.table, set, key), A_PORT);
-    }
-
-    /// Adds the links to the set `same_link`. They stay when the last pod goes: an element does nothing
-    /// where no reply could bypass the host, as on a bridge that netfilter has come to see.
-    fn push_links(&self, batch: &mut Batch, publication: &Publication) {
-        let families = publication.families();
-        for link in publication.links.iter().filter(|link| families.contains(&link.family)) {
-            let pair = SameLink { iif: link.index, oif: link.index };
-            if link.bypasses {
-                // Not exclusive: every pod on the link has the same element.
-                let (table, element) = (&self.settings.table, pair.element());
-                let message = Message::new_element(link.family, table, SAME_LINK, &element);
-                batch.push(message, A_LINK);
-            }
-        }
-    }
+pub(super) fn delete_hairpin(pod: IpAddr) -> Change {
+    Change::DeleteElement(Family::of(pod), SetName::Hairpin, hairpin_key(pod))
 }
 
 impl Elements {

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::kernel::snapshot::Snapshot;
-use crate::kernel::transaction::{Attempt, Batch};
-use crate::ops::audit::none_if_refused;
-use crate::ops::host_ports::{HostPorts, TableState, attempt};
-use crate::ops::publish::{Claim, Link, each_once, hairpins};
-use crate::ruleset::set::{Hairpin, Published, SameLink};
-use crate::ruleset::table::{Elements, HAIRPIN, PORTS, SAME_LINK, Table};
-use crate::wire::element::Element;
-use crate::wire::message::Message;
-use crate::{Error, Family, HostPort};
+use super::attempt::{Attempt, attempt};
+use super::audit::none_if_refused;
+use super::host_ports::{HostPorts, TableState};
+use super::publish::{each_once, hairpins};
+use crate::error::Error;
+use crate::kernel::retry::{PATIENCE, complete};
+use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
+use crate::model::{Claim, Family, HostPort, Link, Published};
+use crate::ruleset::element::{Hairpin, SameLink};
+use crate::ruleset::table::{Elements, Table};
 
 /// What [`HostPorts::restore`] changed.
 ///
@@ -98,7 +98,7 @@ impl Present {
     }
 }
 
-impl HostPorts {
+impl<K: Kernel> HostPorts<K> {
     /// Makes the kernel hold exactly these mappings, whatever is there now, in one transaction, or in none
     /// if that is what it holds.
     ///
@@ -152,14 +152,16 @@ impl HostPorts {
         how: How,
     ) -> Result<Restored, Error> {
         each_once(claims)?;
-        let patience = std::mem::replace(&mut self.patience, LISTING);
-        let mut done = attempt(Some(LISTING), || self.restore_once(claims, links, how));
+        let mut restore = |how| {
+            let deadline = Some(self.within(LISTING));
+            attempt(self, deadline, |this| this.restore_once(claims, links, how))
+        };
+        let mut done = restore(how);
         if let Err(error) = &done
             && let Some(how) = how.after(error)
         {
-            done = attempt(Some(LISTING), || self.restore_once(claims, links, how));
+            done = restore(how);
         }
-        self.patience = patience;
         let (restored, lost) = done.map_err(|error| self.explain(error))?;
         Ok(lost.unwrap_or(restored))
     }
@@ -170,7 +172,7 @@ impl HostPorts {
         links: &[Link],
         how: How,
     ) -> Result<Attempt<Restored>, Error> {
-        let mut batch = Batch::new(Some(self.generation()?));
+        let mut transaction = self.transaction()?;
         let mut restored = Restored::default();
         for family in Family::ALL {
             let of_family = |claim: &&Claim| claim.mapping.family() == family;
@@ -207,99 +209,93 @@ impl HostPorts {
                     .map(|index| SameLink { iif: index, oif: index })
                     .collect(),
             };
-            let mend = how == How::Mend && state == TableState::Current && !present.foreign();
-            if mend && self.is_whole(family)? {
-                restored.others += self.mend(&mut batch, family, present, &elements);
+            let mendable = how == How::Mend && state == TableState::Current && !present.foreign();
+            if mendable && self.is_whole(family)? {
+                restored.others += mend(&mut transaction, family, present, &elements);
             } else {
                 restored.tables.push(family);
-                self.remake(&mut batch, family, state, elements);
+                if state != TableState::Missing {
+                    transaction.push(Change::DeleteTable(family));
+                }
+                let table = Table::with(family, &self.settings, elements);
+                transaction.push(Change::NewTable(table));
             }
         }
-        batch.commit(&mut self.socket)?.of(restored)
+        self.commit(&transaction, restored)
     }
 
     /// The elements that come and go. A set that is missing, or a thing of another kind in its place, holds
     /// nothing of worth.
     fn present(&mut self, family: Family) -> Result<Present, Error> {
         let mut read = |set| {
-            Ok::<_, Error>(
-                self.elements_of(family, set).or_else(none_if_refused)?.unwrap_or_default(),
-            )
+            let found = self.elements_of(family, set, self.within(LISTING));
+            Ok::<_, Error>(found.or_else(none_if_refused)?.unwrap_or_default())
         };
-        Ok(Present { ports: read(PORTS)?, hairpin: read(HAIRPIN)?, same_link: read(SAME_LINK)? })
+        Ok(Present {
+            ports: read(SetName::Ports)?,
+            hairpin: read(SetName::Hairpin)?,
+            same_link: read(SetName::SameLink)?,
+        })
     }
 
     /// Whether a table has the chains, rules and sets that it should have, and no others.
     fn is_whole(&mut self, family: Family) -> Result<bool, Error> {
-        let snapshot = Snapshot::of_table(family, &self.settings.table, &mut self.socket)?;
-        match snapshot.table(family, &self.settings.table) {
+        let (table, deadline) = (&self.settings.table, self.within(PATIENCE));
+        let snapshot = complete(&mut self.kernel, deadline, |kernel| {
+            kernel.objects(family.into(), Some(table))
+        })?;
+        match snapshot.as_ref().and_then(|snapshot| snapshot.table(family, table)) {
             Some(found) => Ok(self.differences(family, &found)?.is_empty()),
             None => Ok(false),
         }
     }
+}
 
-    /// Replaces the elements that differ, and leaves the chains in place. Where a table is made anew, a packet
-    /// that is under way just then may see its old chains with the new ruleset, or its new ones with the old.
-    /// Returns how many elements it changes that are no mappings.
-    fn mend(
-        &self,
-        batch: &mut Batch,
-        family: Family,
-        present: Present,
-        wanted: &Elements,
-    ) -> usize {
-        let stranger = |element: &&Element| Published::from_element(family, element).is_none();
-        let strangers = present.ports.iter().filter(stranger).count();
-        let ports = wanted.ports.iter().map(Published::element).collect();
-        self.adjust(batch, family, PORTS, present.ports, ports);
-        let hairpins = wanted.hairpin.iter().map(Hairpin::element).collect();
-        let hairpins = self.adjust(batch, family, HAIRPIN, present.hairpin, hairpins);
-        let links = wanted.same_link.iter().map(|link| link.element()).collect();
-        strangers + hairpins + self.adjust(batch, family, SAME_LINK, present.same_link, links)
-    }
+/// Replaces the elements that differ, and leaves the chains in place. Where a table is made anew, a packet
+/// that is under way just then may see its old chains with the new ruleset, or its new ones with the old.
+/// Returns how many elements it changes that are no mappings.
+fn mend(
+    transaction: &mut Transaction,
+    family: Family,
+    present: Present,
+    wanted: &Elements,
+) -> usize {
+    let stranger = |element: &&Element| Published::from_element(family, element).is_none();
+    let strangers = present.ports.iter().filter(stranger).count();
+    let ports = wanted.ports.iter().map(Published::element).collect();
+    adjust(transaction, family, SetName::Ports, present.ports, ports);
+    let hairpins = wanted.hairpin.iter().map(Hairpin::element).collect();
+    let hairpins = adjust(transaction, family, SetName::Hairpin, present.hairpin, hairpins);
+    let links = wanted.same_link.iter().map(|link| link.element()).collect();
+    strangers + hairpins + adjust(transaction, family, SetName::SameLink, present.same_link, links)
+}
 
-    /// Takes a set from the elements that it has to those that it should have; returns how many differ.
-    fn adjust(
-        &self,
-        batch: &mut Batch,
-        family: Family,
-        set: &'static str,
-        present: Vec<Element>,
-        wanted: Vec<Element>,
-    ) -> usize {
-        let mut wanted: BTreeMap<Vec<u8>, Element> =
-            wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
-        let mut superfluous = 0;
-        for there in present {
-            let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);
-            match wanted.get(&there.key) {
-                Some(element) if same(element) => {
-                    wanted.remove(&there.key);
-                    continue;
-                }
-                Some(_) => {}
-                None => superfluous += 1,
+/// Takes a set from the elements that it has to those that it should have; returns how many differ.
+fn adjust(
+    transaction: &mut Transaction,
+    family: Family,
+    set: SetName,
+    present: Vec<Element>,
+    wanted: Vec<Element>,
+) -> usize {
+    let mut wanted: BTreeMap<Vec<u8>, Element> =
+        wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
+    let mut superfluous = 0;
+    for there in present {
+        let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);
+        match wanted.get(&there.key) {
+            Some(element) if same(element) => {
+                wanted.remove(&there.key);
+                continue;
             }
-            let table = &self.settings.table;
-            let message = Message::delete_element(family, table, set, &there.key);
-            batch.push(message, "an element that does not belong there");
+            Some(_) => {}
+            None => superfluous += 1,
         }
-        let differ = superfluous + wanted.len();
-        let missing = wanted.into_values();
-        for message in Message::new_elements(family, &self.settings.table, set, missing) {
-            batch.push(message, "missing elements");
-        }
-        differ
+        transaction.push(Change::DeleteElement(family, set, there.key));
     }
-
-    fn remake(&self, batch: &mut Batch, family: Family, state: TableState, elements: Elements) {
-        if state != TableState::Missing {
-            batch.push(Message::delete_table(family, &self.settings.table), "the old table");
-        }
-        for message in Table::with(family, &self.settings, elements).messages() {
-            batch.push(message, "the table and its rules");
-        }
-    }
+    let differ = superfluous + wanted.len();
+    transaction.push(Change::NewElements(family, set, wanted.into_values().collect()));
+    differ
 }
 
 /// The mappings that the claims ask for.

@@ -2,34 +2,44 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::kernel::transaction::{Attempt, Batch};
-use crate::ops::host_ports::{HostPorts, attempt};
-use crate::ruleset::set::{HairpinOwner, Published, hairpin_key, port_key};
-use crate::ruleset::table::{HAIRPIN, PORTS};
-use crate::wire::message::Message;
-use crate::{Error, Family, HostPort, OwnerId};
+use super::attempt::{Attempt, attempt};
+use super::host_ports::HostPorts;
+use super::publish::{delete_hairpin, delete_port};
+use crate::error::Error;
+use crate::kernel::{Deadline, Kernel};
+use crate::model::{Family, HostPort, OwnerId, Published};
+use crate::ruleset::element::HairpinOwner;
 
-/// How long it is tried to list the map, for the hairpin elements of pods of which several containers had host ports:
-/// in all withdrawals of a [`WHILE`], since whoever clears up behind many dead owners keeps others waiting.
+/// What withdrawals may spend on listing the map, which tells whether the hairpin element of a pod of which several
+/// containers had host ports is still needed. A caller that clears up behind many dead owners keeps others waiting:
+/// it has one budget for all of them.
+///
+/// ```
+/// assert_eq!(hostport_nft::Budget::default().left(), std::time::Duration::from_secs(2));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget(Duration);
+
+/// How long a withdrawal that changes nothing without the lists is tried.
 const LISTING: Duration = Duration::from_secs(2);
-const WHILE: Duration = Duration::from_secs(60);
 
-/// What withdrawals have left of [`LISTING`].
-#[derive(Debug)]
-pub(crate) struct Listings {
-    since: Instant,
-    left: Duration,
-}
-
-impl Listings {
-    pub(crate) fn new() -> Self {
-        Listings { since: Instant::now(), left: LISTING }
+impl Default for Budget {
+    /// Two seconds.
+    fn default() -> Self {
+        Budget(LISTING)
     }
 }
 
-impl HostPorts {
+impl Budget {
+    /// What is left of it.
+    pub fn left(&self) -> Duration {
+        self.0
+    }
+}
+
+impl<K: Kernel> HostPorts<K> {
     /// Withdraws what an owner has of some host ports, in one transaction, and returns it.
     ///
     /// Name all the host ports of the owner: what belongs to its endpoint besides goes too. A host
@@ -39,8 +49,8 @@ impl HostPorts {
     /// nothing else tells them. It may be empty.
     ///
     /// For a pod of which several owners had host ports, all of them are listed, to tell whether its hairpin
-    /// element is still needed. All withdrawals of one minute together spend two seconds on that; then the
-    /// element stays until a restore.
+    /// element is still needed. Two seconds may go into that; then the element stays until a restore.
+    /// [`HostPorts::withdraw_within`] sets the time.
     ///
     /// ```no_run
     /// # use std::collections::BTreeSet;
@@ -64,18 +74,29 @@ impl HostPorts {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
-        if self.listings.since.elapsed() > WHILE {
-            self.listings = Listings::new();
-        }
-        let patience = std::mem::replace(&mut self.patience, self.listings.left);
-        let mut done = attempt(Some(LISTING), || self.withdraw_once(owner, hosts, pods, true));
-        self.listings.left = self.patience;
+        self.withdraw_within(owner, hosts, pods, &mut Budget::default())
+    }
+
+    /// As [`HostPorts::withdraw`], and lists only for as long as the budget lasts.
+    ///
+    /// # Errors
+    /// As [`HostPorts::withdraw`].
+    pub fn withdraw_within(
+        &mut self,
+        owner: &OwnerId,
+        hosts: &BTreeSet<HostPort>,
+        pods: &BTreeSet<IpAddr>,
+        budget: &mut Budget,
+    ) -> Result<Vec<Published>, Error> {
+        let deadline = self.within(LISTING);
+        let mut done = attempt(self, Some(deadline), |this| {
+            this.withdraw_once(owner, hosts, pods, Some(&mut *budget))
+        });
         // Others change the ruleset faster than it can be listed. That the host ports go matters more than that
         // a hairpin element does.
         if let Err(Error::Contention { .. }) = done {
-            done = attempt(None, || self.withdraw_once(owner, hosts, pods, false));
+            done = attempt(self, None, |this| this.withdraw_once(owner, hosts, pods, None));
         }
-        self.patience = patience;
         let (withdrawn, lost) = done?;
         Ok(lost.filter(|_| withdrawn.is_empty()).unwrap_or(withdrawn))
     }
@@ -86,9 +107,9 @@ impl HostPorts {
         owner: &OwnerId,
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
-        lists: bool,
+        mut budget: Option<&mut Budget>,
     ) -> Result<Attempt<Vec<Published>>, Error> {
-        let mut batch = Batch::new(Some(self.generation()?));
+        let mut transaction = self.transaction()?;
         let mut withdrawn = Vec::new();
         // Nothing of a table that is not ours is ours.
         let mut foreign = BTreeSet::new();
@@ -103,9 +124,7 @@ impl HostPorts {
         for host in hosts.iter().filter(|host| !foreign.contains(&host.family())) {
             match self.get(*host)? {
                 Some(published) if published.owner.as_ref() == Some(owner) => {
-                    let (family, key) = (host.family(), port_key(*host));
-                    let table = &self.settings.table;
-                    batch.push(Message::delete_element(family, table, PORTS, &key), "a host port");
+                    transaction.push(delete_port(*host));
                     withdrawn.push(published);
                 }
                 _ => {}
@@ -114,34 +133,36 @@ impl HostPorts {
         let left = withdrawn.iter().map(|published| published.mapping.endpoint().ip);
         let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
         for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
-            let begin = Instant::now();
-            let ends = self.hairpin_ends(pod, owner, &withdrawn, lists);
-            self.patience = self.patience.saturating_sub(begin.elapsed());
+            let begin = self.kernel.now();
+            let deadline = budget.as_ref().map(|budget| Deadline::after(begin, budget.0));
+            let ends = self.hairpin_ends(pod, owner, &withdrawn, deadline);
+            if let Some(budget) = &mut budget {
+                budget.0 = budget.0.saturating_sub(self.kernel.now().duration_since(begin));
+            }
             if ends? {
-                let (family, key) = (Family::of(pod), hairpin_key(pod));
-                let table = &self.settings.table;
-                let message = Message::delete_element(family, table, HAIRPIN, &key);
-                batch.push(message, "a hairpin element");
+                transaction.push(delete_hairpin(pod));
             }
         }
-        batch.commit(&mut self.socket)?.of(withdrawn)
+        self.commit(&transaction, withdrawn)
     }
 
     /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.
     ///
     /// Only for a pod of which several containers had host ports is the whole map read. Also where nothing
-    /// is withdrawn there: the last one of them may have lost its host ports to others.
+    /// is withdrawn there: the last one of them may have lost its host ports to others. Without a deadline it is not
+    /// read, and the element stays.
     pub(crate) fn hairpin_ends(
         &mut self,
         pod: IpAddr,
         owner: &OwnerId,
         withdrawn: &[Published],
-        lists: bool,
+        deadline: Option<Deadline>,
     ) -> Result<bool, Error> {
         Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
             Some(HairpinOwner::One(only)) => only == *owner,
-            Some(HairpinOwner::Several) if lists => {
-                let left = self.ports(Family::of(pod))?;
+            Some(HairpinOwner::Several) => {
+                let Some(deadline) = deadline else { return Ok(false) };
+                let left = self.ports(Family::of(pod), deadline)?;
                 left.iter()
                     .filter(|published| published.mapping.endpoint().ip == pod)
                     .all(|published| withdrawn.iter().any(|gone| gone.mapping == published.mapping))

@@ -7,9 +7,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::ruleset::rule::{Field, Statement};
-use crate::ruleset::set::{Contents, Counter, DataType, Hairpin, Published, SameLink, Set};
-use crate::ruleset::table::{Chain, Table};
+use super::element::{Hairpin, SameLink};
+use super::rule::{Field, Statement};
+use super::set::{Contents, DataType, Set};
+use super::table::{Chain, Table};
+use crate::model::{Counter, Published};
 
 impl Table {
     /// The table as nft's JSON objects: itself, its sets, its chains, its rules.
@@ -35,7 +37,7 @@ impl Table {
             vec![json!({"table": {"family": family, "name": name, "comment": self.comment}})];
         for set in &self.sets {
             let kind = if set.data.is_empty() { "set" } else { "map" };
-            objects.push(json!({kind: set.fill(place(set.name))}));
+            objects.push(json!({kind: set.fill(place(set.name.as_str()))}));
         }
         objects.extend(
             self.chains.iter().map(|chain| json!({"chain": chain.fill(place(chain.name))})),
@@ -115,7 +117,7 @@ impl Published {
 impl Hairpin {
     fn json(&self) -> Value {
         let mut element = json!({"val": {"concat": [self.pod, self.pod]}});
-        if let Some(comment) = self.element().comment {
+        if let Some(comment) = self.comment() {
             element["comment"] = json!(comment);
         }
         json!({"elem": element})

@@ -3,13 +3,10 @@
 //! [`Table`] is the description. Its `Display` is the ruleset as nft text; [`Table::messages`] is the
 //! same as netlink messages. What each part is for stands beside it.
 
-use std::fmt;
-
-use crate::Family;
-use crate::model::settings::{Settings, TableName};
-use crate::ruleset::rule::{Field, Rule, Statement};
-use crate::ruleset::set::{Contents, DataType, Hairpin, Published, SameLink, Set};
-use crate::wire::message::Message;
+use super::element::{Hairpin, SameLink};
+use super::rule::{Field, Rule, Statement};
+use super::set::{Contents, DataType, Set, SetName};
+use crate::model::{Family, Published, Settings, TableName};
 
 /// The table of one family, with everything in it.
 ///
@@ -52,7 +49,7 @@ pub(crate) struct Base {
     /// `enum nf_ip_hook_priorities` in `linux/netfilter_ipv4.h`: lower comes first.
     pub(crate) priority: i32,
     /// The name that nft has for the priority on that hook.
-    priority_name: &'static str,
+    pub(super) priority_name: &'static str,
 }
 
 /// `enum nf_inet_hooks` in `linux/netfilter.h`.
@@ -63,20 +60,6 @@ pub(crate) enum Hook {
     Postrouting,
 }
 
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Hook::Prerouting => "prerouting",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-        })
-    }
-}
-
-pub(crate) const PORTS: &str = "ports";
-pub(crate) const EXCLUDED: &str = "excluded";
-pub(crate) const HAIRPIN: &str = "hairpin";
-pub(crate) const SAME_LINK: &str = "same_link";
 const PUBLISH: &str = "publish";
 const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
@@ -120,32 +103,6 @@ impl Table {
             (chain.name, (chain.rules.len() + to_it.count()) as u32)
         })
     }
-
-    /// The messages that create the table, in order; none of them may be left out.
-    ///
-    /// The first one fails with EEXIST where the table exists.
-    ///
-    /// ```
-    /// # use hostport_nft::{Family, Settings, Table};
-    /// let table = Table::new(Family::Ip, &Settings::default());
-    /// // One for the table, four for its sets, five for its chains, and one for each rule.
-    /// assert_eq!(table.messages().len(), 1 + 4 + 5 + 9);
-    /// ```
-    pub fn messages(&self) -> Vec<Message> {
-        let mut messages = vec![Message::new_table(self)];
-        for (index, set) in self.sets.iter().enumerate() {
-            messages.push(Message::new_set(self, set, index as u32 + 1));
-        }
-        messages.extend(self.chains.iter().map(|chain| Message::new_chain(self, chain)));
-        for chain in &self.chains {
-            messages.extend(chain.rules.iter().map(|rule| Message::new_rule(self, chain, rule)));
-        }
-        for set in &self.sets {
-            let elements = set.contents.elements();
-            messages.extend(Message::new_elements(self.family, &self.name, set.name, elements));
-        }
-        messages
-    }
 }
 
 fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
@@ -164,7 +121,7 @@ fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
             data: vec![address, DataType::InetService],
             counter: true,
             ..set(
-                PORTS,
+                SetName::Ports,
                 vec![address, DataType::InetService, DataType::InetProto],
                 Contents::Ports(elements.ports),
             )
@@ -172,13 +129,13 @@ fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
         // Local to the kernel, but not this host's own, or beyond what translation can do.
         Set {
             interval: true,
-            ..set(EXCLUDED, vec![address], Contents::Excluded(settings.excluded(family)))
+            ..set(SetName::Excluded, vec![address], Contents::Excluded(settings.excluded(family)))
         },
         // A pod that reaches itself through a host port needs its source rewritten.
-        set(HAIRPIN, vec![address, address], Contents::Hairpin(elements.hairpin)),
+        set(SetName::Hairpin, vec![address, address], Contents::Hairpin(elements.hairpin)),
         // Links on which a reply would bypass the host.
         set(
-            SAME_LINK,
+            SetName::SameLink,
             vec![DataType::IfaceIndex, DataType::IfaceIndex],
             Contents::SameLink(elements.same_link),
         ),
@@ -189,7 +146,7 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
     use Statement::*;
 
     let key = |address: Field| vec![address, Field::Dport, Field::L4proto];
-    let dnat = |address| Rule(vec![Dnat { family, fields: key(address), map: PORTS }]);
+    let dnat = |address| Rule(vec![Dnat { family, fields: key(address), map: SetName::Ports }]);
     let base =
         |kind, hook, priority, priority_name| Some(Base { kind, hook, priority, priority_name });
     // Without the gate, a mapping could capture traffic that the host only forwards.
@@ -204,9 +161,9 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
     let mut postrouting = vec![
         masquerade(vec![Lookup {
             fields: vec![Field::Saddr(family), Field::Daddr(family)],
-            set: HAIRPIN,
+            set: SetName::Hairpin,
         }]),
-        masquerade(vec![Lookup { fields: vec![Field::Iif, Field::Oif], set: SAME_LINK }]),
+        masquerade(vec![Lookup { fields: vec![Field::Iif, Field::Oif], set: SetName::SameLink }]),
     ];
     if family == Family::Ip && localhost {
         postrouting.push(masquerade(vec![
@@ -220,7 +177,10 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
             name: PUBLISH,
             base: None,
             rules: vec![
-                Rule(vec![Lookup { fields: vec![Field::Daddr(family)], set: EXCLUDED }, Return]),
+                Rule(vec![
+                    Lookup { fields: vec![Field::Daddr(family)], set: SetName::Excluded },
+                    Return,
+                ]),
                 dnat(Field::Daddr(family)),
                 dnat(Field::Wildcard(family)),
             ],
@@ -252,32 +212,4 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
         });
     }
     chains
-}
-
-/// The table as nft text, which `nft -f` takes.
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table {} {} {{", self.family, self.name)?;
-        writeln!(f, "\tcomment \"{}\"", self.comment)?;
-        for set in &self.sets {
-            write!(f, "\n{set}")?;
-        }
-        for chain in &self.chains {
-            write!(f, "\n{chain}")?;
-        }
-        writeln!(f, "}}")
-    }
-}
-
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\tchain {} {{", self.name)?;
-        if let Some(Base { kind, hook, priority_name, .. }) = &self.base {
-            writeln!(f, "\t\ttype {kind} hook {hook} priority {priority_name}; policy accept;")?;
-        }
-        for rule in &self.rules {
-            writeln!(f, "\t\t{rule}")?;
-        }
-        writeln!(f, "\t}}")
-    }
 }

@@ -1,24 +1,17 @@
-//! Connection tracking: flows that would miss the endpoint that a host port has now.
-//!
-//! A UDP sender that keeps its source port, or an SCTP association, stays with the translation that
-//! its first packet got (or did not get), however the map changes. So after a mapping is published,
-//! the flows towards it that lead elsewhere are forgotten, and after one is withdrawn, those that lead
-//! to the endpoint that is gone. The next packet of such a flow is looked up anew. TCP needs none of
-//! this: a connection ends with its endpoint.
+//! Tracked connections: how they are asked for, read and deleted.
 //!
 //! Attribute names are those of `linux/netfilter/nfnetlink_conntrack.h`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
-use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_DUMP, Parseable};
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_DUMP, NlasIterator, Parseable,
+};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
-use rustix::io::Errno;
 
-use crate::kernel::socket::refusal;
-use crate::wire::message::Message;
-use crate::wire::reply::{Malformed, find};
-use crate::{Endpoint, Error, Family, HostPort, HostPorts, Mapping, Port, Protocol};
+use super::message::Message;
+use super::reply::find;
+use crate::error::Malformed;
+use crate::model::{Endpoint, Family, Flow, HostPort, Port, Protocol};
+use crate::ruleset::element::take_address;
 
 const IPCTNL_MSG_CT_GET: u8 = 1;
 const IPCTNL_MSG_CT_DELETE: u8 = 2;
@@ -43,141 +36,7 @@ const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
-/// A tracked connection: where its first packet went to, and who answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Flow {
-    /// The destination before translation.
-    pub(crate) host: HostPort,
-    /// The destination after it.
-    pub(crate) answers: Endpoint,
-    /// The attributes that name the entry to the kernel.
-    name: Vec<DefaultNla>,
-}
-
-impl HostPorts {
-    /// Forgets the UDP and SCTP flows towards mappings just published that lead elsewhere, and returns
-    /// how many there were.
-    ///
-    /// `is_local` tells whether an address is one of this host's own: a flow that the host only
-    /// forwards has the same port by chance.
-    ///
-    /// ```no_run
-    /// # use hostport_nft::{Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Settings};
-    /// # let host_ip = Family::Ip.wildcard();
-    /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
-    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
-    /// let mapping = Mapping::new(host, endpoint)?;
-    /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// // Here 192.0.2.1 is this host's only address.
-    /// let own = std::net::Ipv4Addr::new(192, 0, 2, 1);
-    /// let forgotten = host_ports.redirect_flows(&[mapping], |address| address == own)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::NotPermitted`], [`Error::Transport`] or [`Error::Refused`]; some flows may then be
-    /// forgotten and others not.
-    pub fn redirect_flows(
-        &mut self,
-        mappings: &[Mapping],
-        mut is_local: impl FnMut(IpAddr) -> bool,
-    ) -> Result<usize, Error> {
-        let mut wanted = BTreeMap::new();
-        for mapping in mappings {
-            wanted.insert(mapping.host(), mapping.endpoint());
-        }
-        let mut forgotten = 0;
-        for flow in self.flows(wanted.keys())? {
-            let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
-            let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
-                (Some(endpoint), _) => endpoint,
-                // A specific host IP wins over the wildcard, whoever owns it.
-                (None, Some(endpoint)) if self.get(flow.host)?.is_none() => endpoint,
-                _ => continue,
-            };
-            let leads_elsewhere = flow.answers != *endpoint;
-            if leads_elsewhere
-                && !self.settings.is_excluded(flow.host.host_ip)
-                && is_local(flow.host.host_ip)
-            {
-                forgotten += usize::from(self.forget(&flow)?);
-            }
-        }
-        Ok(forgotten)
-    }
-
-    /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and returns how many
-    /// there were. What is published again, by whomever, keeps its flows.
-    ///
-    /// ```no_run
-    /// # use std::collections::BTreeSet;
-    /// # use hostport_nft::{HostPorts, Mapping, Settings};
-    /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let withdrawn = host_ports.withdraw(&"5e0f".parse()?, &BTreeSet::new(), &BTreeSet::new())?;
-    /// let withdrawn: Vec<Mapping> = withdrawn.iter().map(|published| published.mapping).collect();
-    /// host_ports.drop_flows(&withdrawn)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`HostPorts::redirect_flows`].
-    pub fn drop_flows(&mut self, withdrawn: &[Mapping]) -> Result<usize, Error> {
-        let (mut gone, mut hosts) = (BTreeSet::new(), Vec::new());
-        for mapping in withdrawn.iter().filter(|mapping| mapping.host().protocol != Protocol::Tcp) {
-            let host = mapping.host();
-            // Another may have the same by now, as in a pod whose container was replaced.
-            if self.get(host)?.is_none_or(|now| now.mapping != *mapping) {
-                gone.insert((host.protocol, host.port, mapping.endpoint()));
-                hosts.push(host);
-            }
-        }
-        let mut forgotten = 0;
-        for flow in self.flows(hosts.iter())? {
-            if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {
-                forgotten += usize::from(self.forget(&flow)?);
-            }
-        }
-        Ok(forgotten)
-    }
-
-    /// The tracked flows towards the ports of some host ports, whatever their address.
-    fn flows<'a>(&mut self, hosts: impl Iterator<Item = &'a HostPort>) -> Result<Vec<Flow>, Error> {
-        let mut ports: BTreeMap<(Family, Protocol), BTreeSet<Port>> = BTreeMap::new();
-        for host in hosts.filter(|host| host.protocol != Protocol::Tcp) {
-            ports.entry((host.family(), host.protocol)).or_default().insert(host.port);
-        }
-        let mut flows = Vec::new();
-        for ((family, protocol), ports) in ports {
-            // One walk of the kernel's table, however many the ports.
-            let only = ports.first().filter(|_| ports.len() == 1).copied();
-            let request = dump_request(family, protocol, only);
-            let some = self.socket.dump(&request, self.patience, |attributes, flows| {
-                let flow = Flow::decode(family, attributes)?;
-                flows.extend(flow.filter(|flow| {
-                    flow.host.protocol == protocol && ports.contains(&flow.host.port)
-                }));
-                Ok(())
-            })?;
-            flows.extend(some.unwrap_or_default());
-        }
-        Ok(flows)
-    }
-
-    /// Deletes an entry; false if it was gone already.
-    fn forget(&mut self, flow: &Flow) -> Result<bool, Error> {
-        let body = ConntrackMessage::Other {
-            message_type: IPCTNL_MSG_CT_DELETE,
-            attributes: flow.name.clone(),
-        };
-        match self.socket.order(Message::conntrack(flow.host.family(), 0, body))? {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(refusal("to forget a tracked connection", error)),
-        }
-    }
-}
-
-fn dump_request(family: Family, protocol: Protocol, port: Option<Port>) -> Message {
+pub(crate) fn dump_request(family: Family, protocol: Protocol, port: Option<Port>) -> Message {
     let mut proto = vec![DefaultNla::new(CTA_PROTO_NUM, vec![protocol.number()])];
     let mut flags = FILTER_PROTO_NUM;
     if let Some(port) = port {
@@ -192,10 +51,22 @@ fn dump_request(family: Family, protocol: Protocol, port: Option<Port>) -> Messa
     Message::conntrack(family, NLM_F_DUMP, body)
 }
 
+/// Deletes an entry, which its attributes name.
+pub(crate) fn delete_request(flow: &Flow) -> Message {
+    let name = NlasIterator::new(&flow.name).flatten();
+    let attributes = name.filter_map(|attribute| DefaultNla::parse(&attribute).ok()).collect();
+    let body = ConntrackMessage::Other { message_type: IPCTNL_MSG_CT_DELETE, attributes };
+    Message::conntrack(flow.host.family(), 0, body)
+}
+
 fn nest(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    let mut value = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut value);
-    DefaultNla::new(kind | NLA_F_NESTED, value)
+    DefaultNla::new(kind | NLA_F_NESTED, bytes_of(attributes))
+}
+
+fn bytes_of(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
 }
 
 impl Flow {
@@ -221,7 +92,7 @@ impl Flow {
                 protocol: original.protocol,
             },
             answers: reply.source,
-            name,
+            name: bytes_of(&name),
         }))
     }
 }
@@ -252,7 +123,7 @@ impl Tuple {
             let address = find(ip.value(), address)?.ok_or(Malformed)?;
             let port = find(proto.value(), port)?.ok_or(Malformed)?;
             let port = port.value().first_chunk().ok_or(Malformed)?;
-            let ip = crate::wire::element::take_address(&mut address.value(), family);
+            let ip = take_address(&mut address.value(), family);
             let port = Port::new(u16::from_be_bytes(*port));
             Ok(port.map(|port| Some(Endpoint { ip: ip?, port })).unwrap_or_default())
         };
@@ -295,16 +166,10 @@ mod tests {
         )
     }
 
-    fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
-        let mut bytes = vec![0; attributes.buffer_len()];
-        attributes.emit(&mut bytes);
-        bytes
-    }
-
     #[test]
     fn a_translated_flow_tells_its_host_port_and_who_answers() {
         let client = ([192, 0, 2, 2], 40000);
-        let entry = bytes(&[
+        let entry = bytes_of(&[
             tuple(CTA_TUPLE_ORIG, client, ([192, 0, 2, 1], 9000)),
             tuple(CTA_TUPLE_REPLY, ([10, 85, 0, 11], 8080), client),
             DefaultNla::new(CTA_ID, vec![1, 2, 3, 4]),
@@ -312,14 +177,14 @@ mod tests {
         let flow = Flow::decode(Family::Ip, &entry).unwrap().unwrap();
         assert_eq!(flow.host.to_string(), "192.0.2.1:9000/udp");
         assert_eq!(flow.answers.to_string(), "10.85.0.11:8080");
-        assert_eq!(flow.name.len(), 2);
+        assert_eq!(NlasIterator::new(&flow.name).count(), 2);
     }
 
     #[test]
     fn an_entry_without_ports_is_passed_over() {
         let icmp = nest(CTA_TUPLE_PROTO, &[DefaultNla::new(CTA_PROTO_NUM, vec![1])]);
         let ip = nest(CTA_TUPLE_IP, &[]);
-        let entry = bytes(&[nest(CTA_TUPLE_ORIG, &[ip, icmp])]);
+        let entry = bytes_of(&[nest(CTA_TUPLE_ORIG, &[ip, icmp])]);
         assert_eq!(Flow::decode(Family::Ip, &entry), Ok(None));
     }
 
@@ -329,14 +194,14 @@ mod tests {
             raw in prop::collection::vec(any::<u8>(), 0..80),
             cut in 0usize..150,
         ) {
-            let entry = bytes(&[
+            let entry = bytes_of(&[
                 tuple(CTA_TUPLE_ORIG, ([1; 4], 1), ([2; 4], 2)),
                 tuple(CTA_TUPLE_REPLY, ([2; 4], 2), ([1; 4], 1)),
             ]);
             let _ = Flow::decode(Family::Ip, &entry[..cut.min(entry.len())]);
             for family in Family::ALL {
                 let _ = Flow::decode(family, &raw);
-                let _ = Flow::decode(family, &bytes(&[
+                let _ = Flow::decode(family, &bytes_of(&[
                     DefaultNla::new(CTA_TUPLE_ORIG, raw.clone()),
                     DefaultNla::new(CTA_TUPLE_REPLY, raw.clone()),
                 ]));

@@ -1,41 +1,128 @@
-//! Elements of sets and maps, as bytes.
+//! Elements of sets and maps, as attributes.
 //!
-//! An element is a key, in a map also data, and for us nearly always a comment. A joined key or datum
-//! is its fields one behind the other, each padded with zeros to a multiple of 4 bytes:
-//!
-//! | family | key of `ports` | data of `ports` |
-//! | --- | --- | --- |
-//! | ip | address 4, port 2 + 2 zero, protocol 1 + 3 zero: 12 bytes | address 4, port 2 + 2 zero: 8 bytes |
-//! | ip6 | address 16, port 2 + 2 zero, protocol 1 + 3 zero: 24 bytes | address 16, port 2 + 2 zero: 20 bytes |
-//!
-//! Addresses and ports are in network byte order, link indices in the host's. Attribute names are
-//! those of `enum nft_set_elem_attributes` in `linux/netfilter/nf_tables.h`.
+//! Attribute names are those of `enum nft_set_elem_attributes` in `linux/netfilter/nf_tables.h`.
 
-use std::net::IpAddr;
+use std::borrow::Borrow;
 
-use netlink_packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlaBuffer, NlasIterator};
-use netlink_packet_netfilter::nftables::SetElementFlags;
+use netlink_packet_core::{
+    DefaultNla, NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_CREATE, NLM_F_DUMP, NlaBuffer, NlasIterator,
+};
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
+    SetElementList, SetElementMessage,
+};
 
-use crate::ruleset::set::Counter;
-use crate::wire::expression::counter_value;
-use crate::{Family, Port};
+use super::expression::{counter_of, counter_value};
+use super::message::Message;
+use super::reply::find;
+use crate::error::Malformed;
+use crate::model::{Family, TableName};
+use crate::ruleset::element::Element;
+use crate::ruleset::set::SetName;
 
-/// One element, as the kernel holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Element {
-    /// NFTA_SET_ELEM_KEY.
-    pub(crate) key: Vec<u8>,
-    /// NFTA_SET_ELEM_DATA, in a map.
-    pub(crate) data: Option<Vec<u8>>,
-    /// The comment in NFTA_SET_ELEM_USERDATA.
-    pub(crate) comment: Option<String>,
-    /// The values of the counter in NFTA_SET_ELEM_EXPR.
-    pub(crate) counter: Option<Counter>,
-    /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
-    pub(crate) interval_end: bool,
-    /// It has what no element of ours has: a time to live (NFTA_SET_ELEM_TIMEOUT), or no key, since it
-    /// stands for all that have no other element (NFT_SET_ELEM_CATCHALL).
-    pub(crate) foreign: bool,
+/// The list of elements in a message.
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+/// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
+const LARGEST_ELEMENT: usize = 272;
+const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
+/// What a host port in ip takes, with an ID of 64 characters.
+const USUAL_ELEMENT: usize = 128;
+
+impl Message {
+    /// Adds an element; one with the same key and data may be there already.
+    pub(crate) fn new_element(
+        family: Family,
+        table: &TableName,
+        set: SetName,
+        element: &Element,
+    ) -> Self {
+        let mut list = Vec::with_capacity(LARGEST_ELEMENT);
+        element.encode(&mut list);
+        Message::element_list_bytes(family, table, set, list)
+    }
+
+    /// Adds many elements, as few messages as an attribute's length of 16 bits allows.
+    pub(crate) fn new_elements<'a>(
+        family: Family,
+        table: &'a TableName,
+        set: SetName,
+        elements: impl Iterator<Item = impl Borrow<Element> + 'a> + 'a,
+    ) -> impl Iterator<Item = Self> + 'a {
+        let mut elements = elements.peekable();
+        std::iter::from_fn(move || {
+            elements.peek()?;
+            let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
+            let mut list = Vec::with_capacity(ELEMENTS_IN_A_MESSAGE * USUAL_ELEMENT);
+            chunk.for_each(|element| element.borrow().encode(&mut list));
+            Some(Message::element_list_bytes(family, table, set, list))
+        })
+    }
+
+    /// As bytes at once: kept as values, elements would be measured and copied again at each level that
+    /// they are nested in.
+    fn element_list_bytes(family: Family, table: &TableName, set: SetName, list: Vec<u8>) -> Self {
+        let mut body = element_list(table, set, vec![]);
+        let kind = NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED;
+        body.attributes.push(SetElementList::Other(DefaultNla::new(kind, list)));
+        Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
+    }
+
+    pub(crate) fn delete_element(
+        family: Family,
+        table: &TableName,
+        set: SetName,
+        key: &[u8],
+    ) -> Self {
+        let body = element_list(table, set, vec![key_alone(key)]);
+        Message::nftables(family, 0, NfTablesMessage::DeleteSetElement(body))
+    }
+
+    pub(crate) fn get_element(family: Family, table: &TableName, set: SetName, key: &[u8]) -> Self {
+        let body = element_list(table, set, vec![key_alone(key)]);
+        Message::nftables(family, 0, NfTablesMessage::GetSetElement(body))
+    }
+
+    pub(crate) fn dump_elements(family: Family, table: &TableName, set: SetName) -> Self {
+        let body = element_list(table, set, vec![]);
+        Message::nftables(family, NLM_F_DUMP, NfTablesMessage::GetSetElement(body))
+    }
+
+    /// The elements of anybody's set.
+    pub(crate) fn dump_any_elements(family: u8, table: &str, set: &str) -> Self {
+        let attributes =
+            vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
+        Message::dump(family, NfTablesMessage::GetSetElement(SetElementMessage { attributes }))
+    }
+}
+
+fn key_alone(key: &[u8]) -> ListAttribute<SetElementAttribute> {
+    ListAttribute::Element(vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))])
+}
+
+fn element_list(
+    table: &TableName,
+    set: SetName,
+    elements: Vec<ListAttribute<SetElementAttribute>>,
+) -> SetElementMessage {
+    let mut attributes =
+        vec![SetElementList::Table(table.to_string()), SetElementList::Set(set.to_string())];
+    if !elements.is_empty() {
+        attributes.push(SetElementList::Elements(elements));
+    }
+    SetElementMessage { attributes }
+}
+
+/// The elements in one message of a set's list.
+pub(crate) fn elements(attributes: &[u8]) -> Result<Vec<Element>, Malformed> {
+    let Some(list) = find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)? else {
+        return Ok(Vec::new());
+    };
+    NlasIterator::new(list.value())
+        .map(|entry| {
+            let entry = entry.map_err(|_| Malformed)?;
+            Element::decode(entry.value()).map_err(|_| Malformed)
+        })
+        .collect()
 }
 
 impl Element {
@@ -81,7 +168,7 @@ impl Element {
                 }
                 NFTA_SET_ELEM_USERDATA => element.comment = decode_comment(attribute.value()),
                 NFTA_SET_ELEM_TIMEOUT => element.foreign = true,
-                NFTA_SET_ELEM_EXPR => element.counter = Counter::decode(attribute.value()),
+                NFTA_SET_ELEM_EXPR => element.counter = counter_of(attribute.value()),
                 _ => {}
             }
         }
@@ -178,46 +265,10 @@ pub(crate) fn decode_comment(mut bytes: &[u8]) -> Option<String> {
     None
 }
 
-/// An address in network byte order, 4 or 16 bytes.
-pub(crate) fn push_address(bytes: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => bytes.extend(address.octets()),
-        IpAddr::V6(address) => bytes.extend(address.octets()),
-    }
-}
-
-/// A port in network byte order, padded to 4 bytes.
-pub(crate) fn push_port(bytes: &mut Vec<u8>, port: Port) {
-    bytes.extend(port.get().to_be_bytes());
-    bytes.extend([0, 0]);
-}
-
-/// Takes an address of the family off the front of the bytes.
-pub(crate) fn take_address(bytes: &mut &[u8], family: Family) -> Option<IpAddr> {
-    match family {
-        Family::Ip => take::<4>(bytes).map(IpAddr::from),
-        Family::Ip6 => take::<16>(bytes).map(IpAddr::from),
-    }
-}
-
-/// Takes a padded port off the front of the bytes.
-///
-/// Padding that is not zero is somebody else's: no packet has such a key.
-pub(crate) fn take_port(bytes: &mut &[u8]) -> Option<Port> {
-    let [high, low, 0, 0] = take::<4>(bytes)? else { return None };
-    Port::new(u16::from_be_bytes([high, low]))
-}
-
-/// Takes a fixed number of bytes off the front.
-pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*taken)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Counter;
     use proptest::prelude::*;
 
     fn emitted(element: &Element) -> Vec<u8> {

@@ -3,15 +3,15 @@
 //! A field is loaded into a register; fields of a joined key lie one behind the other, each padded to
 //! 32 bits. Names and numbers are those of `linux/netfilter/nf_tables.h`.
 
-use netlink_packet_core::{DefaultNla, Emitable};
+use netlink_packet_core::{DefaultNla, Emitable, NlasIterator};
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
     Lookup, Meta, MetaKey, Operator, Payload, Register, Verdict, VerdictAttribute,
 };
 
-use crate::Family;
+use crate::model::{Counter, Family};
 use crate::ruleset::rule::{Field, Rule, Statement};
-use crate::ruleset::set::Counter;
+use crate::ruleset::set::SetName;
 
 /// One expression in a rule's list.
 pub(crate) type Expression = ListAttribute<ExpressionAttribute>;
@@ -40,6 +40,7 @@ const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
 const NFT_NAT_DNAT: u32 = 1;
 
+const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_COUNTER_PACKETS: u16 = 2;
 
@@ -73,7 +74,7 @@ fn append(program: &mut Vec<Expression>, statement: &Statement) {
         }
         Statement::Lookup { fields, set } => {
             load_joined(program, fields);
-            program.push(lookup(set, None));
+            program.push(lookup(*set, None));
         }
         Statement::OnlyDestinationTranslated => {
             program.push(other(
@@ -94,7 +95,7 @@ fn append(program: &mut Vec<Expression>, statement: &Statement) {
         }
         Statement::Dnat { family, fields, map } => {
             load_joined(program, fields);
-            program.push(lookup(map, Some(register(0))));
+            program.push(lookup(*map, Some(register(0))));
             program.push(dnat(*family));
         }
         Statement::Masquerade => program.push(other("masq", vec![])),
@@ -127,6 +128,21 @@ pub(crate) fn counter_value(value: Option<Counter>) -> Vec<u8> {
     let mut bytes = vec![0; attributes.as_slice().buffer_len()];
     attributes.as_slice().emit(&mut bytes);
     bytes
+}
+
+/// Reads an expression's attributes; none if it is not a counter.
+pub(crate) fn counter_of(expression: &[u8]) -> Option<Counter> {
+    let data = NlasIterator::new(expression).flatten().find(|a| a.kind() == NFTA_EXPR_DATA)?;
+    let mut counter = Counter::default();
+    for attribute in NlasIterator::new(data.value()).flatten() {
+        let number = || attribute.value().try_into().ok().map(u64::from_be_bytes);
+        match attribute.kind() {
+            NFTA_COUNTER_BYTES => counter.bytes = number()?,
+            NFTA_COUNTER_PACKETS => counter.packets = number()?,
+            _ => {}
+        }
+    }
+    Some(counter)
 }
 
 /// The register that begins `words` 32-bit words into the register file.
@@ -234,8 +250,8 @@ fn mask_at(words: u32, value: &[u8]) -> Expression {
     .into()
 }
 
-fn lookup(set: &str, destination: Option<Register>) -> Expression {
-    let mut attributes = vec![Lookup::Set(set.to_owned()), Lookup::SourceRegister(register(0))];
+fn lookup(set: SetName, destination: Option<Register>) -> Expression {
+    let mut attributes = vec![Lookup::Set(set.to_string()), Lookup::SourceRegister(register(0))];
     attributes.extend(destination.map(Lookup::DestinationRegister));
     Expressions::Lookup(attributes).into()
 }

@@ -1,4 +1,4 @@
-//! Data to netlink attributes and back. Nothing here does I/O.
+//! Data to netlink attributes and back, encode and decode side by side. Nothing here does I/O.
 
 pub(crate) mod conntrack;
 pub(crate) mod element;
@@ -8,3 +8,5 @@ pub(crate) mod message;
 mod nlmsg;
 pub mod object;
 pub(crate) mod reply;
+pub(crate) mod snapshot;
+pub(crate) mod table;

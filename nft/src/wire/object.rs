@@ -6,9 +6,9 @@ use std::fmt;
 
 use netlink_packet_core::NlasIterator;
 
-use crate::Family;
+use crate::error::Malformed;
+use crate::model::Family;
 use crate::wire::element::{content, decode_comment};
-use crate::wire::reply::Malformed;
 
 /// The attributes in a payload, as type (without NLA_F_NESTED and the like) and value.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> {

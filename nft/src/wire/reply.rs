@@ -5,9 +5,8 @@
 
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use rustix::io::Errno;
-use thiserror::Error;
 
-use crate::wire::element::{Element, decode_comment};
+use crate::error::Malformed;
 
 /// One message of a datagram, with the sequence number of the message that it answers.
 pub(crate) type Answer<'a> = (u32, Reply<'a>);
@@ -25,17 +24,6 @@ pub(crate) enum Reply<'a> {
     /// which nf_tables gives the lower half of the ruleset's generation.
     Object { kind: u16, attributes: &'a [u8], generation: u16, interrupted: bool },
 }
-
-/// Bytes that are not what the kernel's protocol says.
-///
-/// ```
-/// use hostport_nft::Malformed;
-///
-/// assert_eq!(Malformed.to_string(), "the kernel's reply is malformed");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the kernel's reply is malformed")]
-pub struct Malformed;
 
 const NLMSGHDR_LENGTH: usize = 16;
 const NFGENMSG_LENGTH: usize = 4;
@@ -116,52 +104,10 @@ impl<'a> Iterator for Replies<'a> {
     }
 }
 
-/// NFTA_TABLE_FLAGS, NFTA_TABLE_USE, NFTA_CHAIN_USE, NFTA_TABLE_USERDATA, NFTA_GEN_ID and NFTA_SET_ELEM_LIST_ELEMENTS of `linux/netfilter/nf_tables.h`.
-const NFTA_TABLE_FLAGS: u16 = 2;
-const NFTA_TABLE_USE: u16 = 3;
-const NFTA_CHAIN_USE: u16 = 6;
-const NFTA_TABLE_USERDATA: u16 = 6;
-const NFTA_GEN_ID: u16 = 1;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-
-/// The comment of a table, empty if it has none, and how many chains and sets it has.
-pub(crate) fn table(attributes: &[u8]) -> Result<(String, u32), Malformed> {
-    let comment = find(attributes, NFTA_TABLE_USERDATA)?.and_then(|a| decode_comment(a.value()));
-    Ok((comment.unwrap_or_default(), number(attributes, NFTA_TABLE_USE)?))
-}
-
-/// A table's flags.
-pub(crate) fn table_flags(attributes: &[u8]) -> Result<u32, Malformed> {
-    number(attributes, NFTA_TABLE_FLAGS)
-}
-
-/// How many rules a chain has, and others that go to it, together.
-pub(crate) fn chain_uses(attributes: &[u8]) -> Result<u32, Malformed> {
-    number(attributes, NFTA_CHAIN_USE)
-}
-
-/// The ruleset's generation.
-pub(crate) fn generation(attributes: &[u8]) -> Result<u32, Malformed> {
-    number(attributes, NFTA_GEN_ID)
-}
-
 /// A 32-bit attribute in network byte order.
-fn number(attributes: &[u8], kind: u16) -> Result<u32, Malformed> {
+pub(crate) fn number(attributes: &[u8], kind: u16) -> Result<u32, Malformed> {
     let attribute = find(attributes, kind)?.ok_or(Malformed)?;
     attribute.value().try_into().map(u32::from_be_bytes).map_err(|_| Malformed)
-}
-
-/// The elements in one message of a set's list.
-pub(crate) fn elements(attributes: &[u8]) -> Result<Vec<Element>, Malformed> {
-    let Some(list) = find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)? else {
-        return Ok(Vec::new());
-    };
-    NlasIterator::new(list.value())
-        .map(|entry| {
-            let entry = entry.map_err(|_| Malformed)?;
-            Element::decode(entry.value()).map_err(|_| Malformed)
-        })
-        .collect()
 }
 
 /// The first attribute of a kind.
@@ -178,6 +124,8 @@ pub(crate) fn find(attributes: &[u8], kind: u16) -> Result<Option<NlaBuffer<&[u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::element::elements;
+    use crate::wire::table::{chain_uses, facts, generation};
     use proptest::prelude::*;
 
     fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -219,7 +167,7 @@ mod tests {
         fn any_datagram_is_replies_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             for reply in Replies::new(&bytes) {
                 if let Ok((_, Reply::Object { attributes, .. })) = reply {
-                    let _ = (table(attributes), chain_uses(attributes), generation(attributes), elements(attributes));
+                    let _ = (facts(attributes), chain_uses(attributes), generation(attributes), elements(attributes));
                 }
             }
         }
@@ -231,7 +179,7 @@ mod tests {
             let mut attributes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
             attributes.extend(kind.to_ne_bytes());
             attributes.extend(&payload);
-            let _ = (table(&attributes), chain_uses(&attributes), generation(&attributes), elements(&attributes));
+            let _ = (facts(&attributes), chain_uses(&attributes), generation(&attributes), elements(&attributes));
         }
 
         #[test]

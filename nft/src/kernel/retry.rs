@@ -1,0 +1,78 @@
+//! Reading lists whole, and each item once, whatever others do to the ruleset meanwhile.
+//!
+//! Two things make the kernel's list wrong without a word (both seen, Linux 6.18 and 6.1). While a
+//! transaction is being made, a table that it replaces may be found in neither form; the generation
+//! tells. And a walk goes on by the number of elements that it has told, so where the set's hash
+//! table is rebuilt meanwhile, as many are told twice as are left out.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Kernel;
+use super::dump::{Deadline, Listed, Pass};
+use crate::error::Error;
+
+/// How long others may keep a list from being read.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a list is read, before the caller's deadline.
+const ATTEMPTS: u32 = 50;
+/// How often an interrupted walk is begun again at once: a very long list takes seconds.
+const WALKS: u32 = 20;
+
+/// Reads the elements of a set by walks over it; none if there is no such set.
+///
+/// # Errors
+/// Those of the walk, and [`Error::Contention`] if the list kept changing while it was read.
+pub(crate) fn elements<K: Kernel, E: Listed>(
+    kernel: &mut K,
+    deadline: Deadline,
+    mut walk: impl FnMut(&mut K) -> Result<Pass<Vec<E>>, Error>,
+) -> Result<Option<Vec<E>>, Error> {
+    for attempt in 0..ATTEMPTS {
+        if deadline.is_over(kernel.now()) {
+            return Err(Error::Contention { attempts: attempt });
+        }
+        back_off(kernel, attempt);
+        let before = kernel.generation()?;
+        let found = complete(kernel, deadline, &mut walk)?;
+        let whole = found.as_deref().is_none_or(are_distinct);
+        if kernel.generation()? == before && whole {
+            return Ok(found);
+        }
+    }
+    Err(Error::Contention { attempts: ATTEMPTS })
+}
+
+fn are_distinct<E: Listed>(elements: &[E]) -> bool {
+    let mut seen = HashSet::with_capacity(elements.len());
+    elements.iter().all(|element| seen.insert(element.place()))
+}
+
+/// Walks until nobody interrupts it; none if there is no such list.
+///
+/// # Errors
+/// Those of the walk, and [`Error::Contention`].
+pub(crate) fn complete<K: Kernel, T>(
+    kernel: &mut K,
+    deadline: Deadline,
+    mut walk: impl FnMut(&mut K) -> Result<Pass<T>, Error>,
+) -> Result<Option<T>, Error> {
+    for attempt in 1..=WALKS {
+        match walk(kernel)? {
+            Pass::Complete(list) => return Ok(Some(list)),
+            Pass::Missing => return Ok(None),
+            Pass::Interrupted if deadline.is_over(kernel.now()) => {
+                return Err(Error::Contention { attempts: attempt });
+            }
+            Pass::Interrupted => {}
+        }
+    }
+    Err(Error::Contention { attempts: WALKS })
+}
+
+/// Waits before another attempt: longer each time up to 20 ms, and never as long as the neighbour.
+pub(crate) fn back_off(kernel: &mut impl Kernel, attempt: u32) {
+    if attempt > 0 {
+        kernel.pause(Duration::from_micros((100u64 << attempt.min(8)).min(20_000)));
+    }
+}

@@ -1,0 +1,15 @@
+//! A tracked connection towards a host port.
+
+use super::endpoint::Endpoint;
+use super::host_port::HostPort;
+
+/// A tracked connection: where its first packet went to, and who answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// The destination before translation.
+    pub host: HostPort,
+    /// The destination after it.
+    pub answers: Endpoint,
+    /// What names the entry to the kernel.
+    pub name: Vec<u8>,
+}

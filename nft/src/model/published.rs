@@ -1,0 +1,26 @@
+//! A mapping as the kernel holds it.
+
+use super::counter::Counter;
+use super::mapping::Mapping;
+use super::owner::OwnerId;
+
+/// A mapping that is published: an element of the map `ports`.
+///
+/// ```no_run
+/// use hostport_nft::{HostPorts, Settings};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// for published in host_ports.list()? {
+///     let owner = published.owner.map_or("nobody".to_owned(), |owner| owner.to_string());
+///     println!("{} is {owner}'s, {} connections", published.mapping, published.counter.packets);
+/// }
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The host port and its endpoint.
+    pub mapping: Mapping,
+    /// The owner in the element's comment; none if somebody else's hand put the element there.
+    pub owner: Option<OwnerId>,
+    /// The connections that came for the host port, and the bytes of their first packets.
+    pub counter: Counter,
+}

@@ -1,0 +1,103 @@
+//! Flows that would miss the endpoint that a host port has now.
+//!
+//! A UDP sender that keeps its source port, or an SCTP association, stays with the translation that
+//! its first packet got (or did not get), however the map changes. So after a mapping is published,
+//! the flows towards it that lead elsewhere are forgotten, and after one is withdrawn, those that lead
+//! to the endpoint that is gone. The next packet of such a flow is looked up anew. TCP needs none of
+//! this: a connection ends with its endpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::host_ports::HostPorts;
+use crate::error::Error;
+use crate::kernel::retry::PATIENCE;
+use crate::kernel::{Kernel, flows};
+use crate::model::{HostPort, Mapping, Protocol};
+
+impl<K: Kernel> HostPorts<K> {
+    /// Forgets the UDP and SCTP flows towards mappings just published that lead elsewhere, and returns
+    /// how many there were.
+    ///
+    /// `is_local` tells whether an address is one of this host's own: a flow that the host only
+    /// forwards has the same port by chance.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Settings};
+    /// # let host_ip = Family::Ip.wildcard();
+    /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
+    /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
+    /// let mapping = Mapping::new(host, endpoint)?;
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// // Here 192.0.2.1 is this host's only address.
+    /// let own = std::net::Ipv4Addr::new(192, 0, 2, 1);
+    /// let forgotten = host_ports.redirect_flows(&[mapping], |address| address == own)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`] or [`Error::Refused`]; some flows may then be
+    /// forgotten and others not.
+    pub fn redirect_flows(
+        &mut self,
+        mappings: &[Mapping],
+        mut is_local: impl FnMut(IpAddr) -> bool,
+    ) -> Result<usize, Error> {
+        let mut wanted = BTreeMap::new();
+        for mapping in mappings {
+            wanted.insert(mapping.host(), mapping.endpoint());
+        }
+        let (mut forgotten, deadline) = (0, self.within(PATIENCE));
+        for flow in flows::towards(&mut self.kernel, wanted.keys(), deadline)? {
+            let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
+            let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
+                (Some(endpoint), _) => endpoint,
+                // A specific host IP wins over the wildcard, whoever owns it.
+                (None, Some(endpoint)) if self.get(flow.host)?.is_none() => endpoint,
+                _ => continue,
+            };
+            let leads_elsewhere = flow.answers != *endpoint;
+            if leads_elsewhere
+                && !self.settings.is_excluded(flow.host.host_ip)
+                && is_local(flow.host.host_ip)
+            {
+                forgotten += usize::from(self.kernel.forget(&flow)?);
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and returns how many
+    /// there were. What is published again, by whomever, keeps its flows.
+    ///
+    /// ```no_run
+    /// # use std::collections::BTreeSet;
+    /// # use hostport_nft::{HostPorts, Mapping, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let withdrawn = host_ports.withdraw(&"5e0f".parse()?, &BTreeSet::new(), &BTreeSet::new())?;
+    /// let withdrawn: Vec<Mapping> = withdrawn.iter().map(|published| published.mapping).collect();
+    /// host_ports.drop_flows(&withdrawn)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`HostPorts::redirect_flows`].
+    pub fn drop_flows(&mut self, withdrawn: &[Mapping]) -> Result<usize, Error> {
+        let (mut gone, mut hosts) = (BTreeSet::new(), Vec::new());
+        for mapping in withdrawn.iter().filter(|mapping| mapping.host().protocol != Protocol::Tcp) {
+            let host = mapping.host();
+            // Another may have the same by now, as in a pod whose container was replaced.
+            if self.get(host)?.is_none_or(|now| now.mapping != *mapping) {
+                gone.insert((host.protocol, host.port, mapping.endpoint()));
+                hosts.push(host);
+            }
+        }
+        let (mut forgotten, deadline) = (0, self.within(PATIENCE));
+        for flow in flows::towards(&mut self.kernel, hosts.iter(), deadline)? {
+            if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {
+                forgotten += usize::from(self.kernel.forget(&flow)?);
+            }
+        }
+        Ok(forgotten)
+    }
+}
