@@ -4,6 +4,8 @@
 mod close;
 mod dump;
 pub(crate) mod events;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub(crate) mod flows;
 mod generation;
 mod netlink;

@@ -271,10 +271,10 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     }
     for (index, set) in expected.sets.iter().enumerate() {
         let name = set.name;
-        let bytes = Message::new_set(expected, set, index as u32 + 1).encode(0);
+        let message = Message::new_set(expected, set, index as u32 + 1).attributes();
         match found.sets.get(name.as_str()) {
             None => differences.push(format!("the set {name} is missing")),
-            Some(present) if !same_set(&bytes, present) => {
+            Some(present) if !same_set(&message, present) => {
                 differences.push(format!("the set {name} is of another type"));
             }
             Some(_) => {}
@@ -313,7 +313,7 @@ fn same_set(message: &[u8], present: &SetObject) -> bool {
     // NFT_SET_CONSTANT, _INTERVAL, _MAP, _TIMEOUT, _OBJECT. Others nft adds by itself.
     const FLAGS: u32 = 2 | 4 | 8 | 16 | 64;
     let of = |set: &SetObject| (set.flags & FLAGS, set.types, set.counter, set.limited);
-    let expected = payload(message).and_then(|bytes| SetObject::decode(bytes).ok());
+    let expected = SetObject::decode(message).ok();
     expected.is_some_and(|expected| of(&expected) == of(present))
 }
 
@@ -324,9 +324,8 @@ fn compare_rules(table: &Table, chain: &Chain, present: &[RuleObject]) -> Vec<St
     }
     let mut differences = Vec::new();
     for (rule, present) in chain.rules.iter().zip(present) {
-        let bytes = Message::new_rule(table, chain, rule).encode(0);
-        let list = payload(&bytes).and_then(|bytes| field(bytes, 4)).unwrap_or_default();
-        let expected = expressions(list).unwrap_or_default();
+        let message = Message::new_rule(table, chain, rule).attributes();
+        let expected = expressions(field(&message, 4).unwrap_or_default()).unwrap_or_default();
         let same = expected.len() == present.expressions.len()
             && expected.iter().zip(&present.expressions).all(|(a, b)| same_expression(a, b));
         if !same {
@@ -336,11 +335,6 @@ fn compare_rules(table: &Table, chain: &Chain, present: &[RuleObject]) -> Vec<St
         }
     }
     differences
-}
-
-/// The attributes of a message: what follows `nlmsghdr` and `nfgenmsg`.
-fn payload(message: &[u8]) -> Option<&[u8]> {
-    message.get(20..)
 }
 
 /// Whether the kernel's expression does what the expected one says.
@@ -419,8 +413,8 @@ mod tests {
         let rules: Vec<_> =
             table.chains.iter().flat_map(|c| c.rules.iter().map(move |r| (c, r))).collect();
         let of = |(chain, rule): &(&Chain, &crate::ruleset::rule::Rule)| {
-            let bytes = Message::new_rule(&table, chain, rule).encode(0);
-            expressions(field(payload(&bytes).unwrap(), 4).unwrap()).unwrap()
+            let message = Message::new_rule(&table, chain, rule).attributes();
+            expressions(field(&message, 4).unwrap()).unwrap()
         };
         for one in &rules {
             for other in &rules {

@@ -14,6 +14,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 
+use super::reply::{NFGENMSG_LENGTH, NLMSGHDR_LENGTH};
 use crate::model::Family;
 
 /// One message to the kernel, without the sequence number that it gets when it is sent.
@@ -145,6 +146,11 @@ impl Message {
         let mut bytes = Vec::new();
         self.append(&mut bytes, sequence, 0);
         bytes
+    }
+
+    /// The attributes: what follows `nlmsghdr` and `nfgenmsg`.
+    pub(crate) fn attributes(&self) -> Vec<u8> {
+        self.encode(0).split_off(NLMSGHDR_LENGTH + NFGENMSG_LENGTH)
     }
 
     /// Appends the bytes to send to those of other messages, with these flags besides its own.

@@ -25,8 +25,8 @@ pub(crate) enum Reply<'a> {
     Object { kind: u16, attributes: &'a [u8], generation: u16, interrupted: bool },
 }
 
-const NLMSGHDR_LENGTH: usize = 16;
-const NFGENMSG_LENGTH: usize = 4;
+pub(crate) const NLMSGHDR_LENGTH: usize = 16;
+pub(crate) const NFGENMSG_LENGTH: usize = 4;
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
