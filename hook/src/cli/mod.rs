@@ -14,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 use crate::diagnose::path::Question;
 #[doc(hidden)]
 pub use crate::journal::DEFAULT_FOLDER;
+use crate::output::log;
 use values::{Ports, address, seconds};
 
 /// Kubernetes host ports on plain nftables, without a daemon.
@@ -67,7 +68,7 @@ impl Arguments {
                 "--state-dir" => state_dir.replace(PathBuf::from(value()?)).is_some(),
                 "--log-level" => log_level.replace(value()?.parse().ok()?).is_some(),
                 "--log-format" => {
-                    log_format.replace(LogFormat::from_str(value()?, false).ok()?).is_some()
+                    log_format.replace(log::Format::from_str(value()?, false).ok()?).is_some()
                 }
                 "--no-localhost" => no_localhost.replace(()).is_some(),
                 "--no-hairpin-mode" => no_hairpin_mode.replace(()).is_some(),
@@ -113,16 +114,7 @@ pub struct CommonArguments {
 
     /// How to log: text or json; without it text, and fields for journald where stderr leads there
     #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
-    pub log_format: Option<LogFormat>,
-}
-
-/// How an event is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A level and a message
-    Text,
-    /// An object a line: time, level, message and fields
-    Json,
+    pub log_format: Option<log::Format>,
 }
 
 #[derive(Debug, Subcommand)]

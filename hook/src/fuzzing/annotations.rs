@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hostport_nft::HostPort;
 use serde_json::json;
 
-use crate::fuzzing::assert_one_line;
+use crate::fuzzing::message::assert_one_line;
 use crate::request::annotations::{MAX_PORTS, PortRequest, parse, resolve};
 
 const KEY: &str = "io.hostport.ports";

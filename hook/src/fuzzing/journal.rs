@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use hostport_nft::{Family, Mapping, OwnerId};
 
-use crate::fuzzing::assert_one_line;
+use crate::fuzzing::message::assert_one_line;
 use crate::journal::{Entry, Journal, Lock};
 
 /// The bytes of `web.json`.

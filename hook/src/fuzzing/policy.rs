@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hostport_nft::{Family, OwnerId};
 
 use crate::fuzzing::annotations::assert_no_host_port_twice;
-use crate::fuzzing::assert_one_line;
+use crate::fuzzing::message::assert_one_line;
 use crate::request::annotations::MAX_PORTS;
 use crate::request::policy::{ENDPOINT_IP, KUBELET_PORTS, ON_CONFLICT, PORTS, PolicyError, Wanted};
 

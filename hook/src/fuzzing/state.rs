@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fuzzing::assert_one_line;
+use crate::fuzzing::message::assert_one_line;
 use crate::oci::state::{State, StateError, Status};
 
 const USED: [&str; 5] = ["id", "status", "pid", "bundle", "annotations"];

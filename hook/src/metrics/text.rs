@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use hostport_nft::{Family, HostPorts, OwnerId, Protocol, Published, Settings};
+use thiserror::Error;
 
-use crate::commands::CommandError;
 use crate::context::Context;
-use crate::journal::{Entry, Look};
+use crate::journal::{Entry, JournalError, Look};
 use crate::metrics::counters::{BOUNDS, Counters, Histogram};
 use crate::output::escape::excerpt;
 use crate::reconcile::drift::Disagreement;
@@ -21,8 +21,17 @@ const MOST: usize = 253;
 /// A hook under way has written the journal, and not yet the kernel. It is done after this.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Why kernel or journal cannot be read.
+#[derive(Debug, Error)]
+pub enum CollectError {
+    #[error(transparent)]
+    Ruleset(#[from] hostport_nft::Error),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
 /// All metrics, as text. Another hostport may keep the journal to itself for so long.
-pub fn collect(context: &Context, patience: Duration) -> Result<String, CommandError> {
+pub fn collect(context: &Context, patience: Duration) -> Result<String, CollectError> {
     let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let (mut published, mut look) = look(&mut host_ports, context, patience)?;
@@ -40,7 +49,7 @@ fn look(
     host_ports: &mut HostPorts,
     context: &Context,
     patience: Duration,
-) -> Result<(Vec<Published>, Look), CommandError> {
+) -> Result<(Vec<Published>, Look), CollectError> {
     let mut published = host_ports.list()?;
     published.sort_by_key(|there| there.mapping.host());
     let mut look = Look::within(patience, &context.state_dir)?;

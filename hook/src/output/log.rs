@@ -9,13 +9,22 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::cli::LogFormat;
 use crate::output::timestamp;
+
+/// How an event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A level and a message
+    Text,
+    /// An object a line: time, level, message and fields
+    Json,
+}
 
 /// Where events go.
 enum Sink {
@@ -33,10 +42,10 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 struct Log(LevelFilter);
 
 /// Logs from now on. Without a format it is journald's where stderr leads there, otherwise text.
-pub fn start(level: LevelFilter, format: Option<LogFormat>) {
+pub fn start(level: LevelFilter, format: Option<Format>) {
     SINK.get_or_init(|| match format {
-        Some(LogFormat::Text) => Sink::Text,
-        Some(LogFormat::Json) => Sink::Json,
+        Some(Format::Text) => Sink::Text,
+        Some(Format::Json) => Sink::Json,
         None => journal().map_or(Sink::Text, Sink::Journal),
     });
     // It can only fail where a subscriber is set already, and then events go there.

@@ -1,0 +1,53 @@
+//! Why a command fails.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::metrics::text::CollectError;
+
+/// Why a command failed: one line that says what, which port or file, and what to do.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Hook(#[from] crate::reconcile::HookError),
+    #[error(transparent)]
+    Ruleset(#[from] hostport_nft::Error),
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    #[error(
+        "this user cannot tell whether the journal {0:?} is sound: it is root's; run it as root"
+    )]
+    NotRoot(PathBuf),
+    #[error("cannot look for the links to the containers: {0}")]
+    Rtnetlink(#[from] crate::network::rtnetlink::Error),
+    #[error("cannot wait for changes: {0}")]
+    Wait(#[source] io::Error),
+    #[error(transparent)]
+    File(#[from] crate::metrics::textfile::FileError),
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl From<CollectError> for CommandError {
+    fn from(error: CollectError) -> Self {
+        match error {
+            CollectError::Ruleset(error) => error.into(),
+            CollectError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl CommandError {
+    /// Whether it may be that nothing is wrong but the user.
+    pub fn is_for_want_of_root(&self) -> bool {
+        match self {
+            CommandError::NotRoot(_) | CommandError::Ruleset(hostport_nft::Error::NotPermitted) => {
+                true
+            }
+            CommandError::Journal(error) => error.is_for_want_of_root(),
+            _ => false,
+        }
+    }
+}
