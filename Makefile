@@ -60,12 +60,11 @@ endurance: build ## Run the long tests (as root): races and containers by the th
 
 monitoring-test: build ## Hold alerts, dashboard and metrics against a real Prometheus (as root)
 	@xtask/install-packages monitoring
-	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored --skip graphs
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored
 
 graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
 	@xtask/install-packages monitoring
-	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_GRAPHS=$(CURDIR)/docs/graphs.svg \
-		$(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored graphs
+	HOSTPORT=$(abspath $(BINARY)) $(CARGO) xtask graphs
 
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
 	@xtask/install-packages vm

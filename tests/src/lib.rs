@@ -4,10 +4,10 @@
 pub mod contention;
 pub mod doctor;
 pub mod firewalld;
-pub mod graphs;
 pub mod hook;
 pub mod install;
 pub mod lab;
+pub mod prometheus;
 pub mod runtime;
 pub mod schema;
 pub mod stage;

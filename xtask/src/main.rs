@@ -1,6 +1,7 @@
 //! `cargo xtask`: writes what is generated from hostport's sources, and says where a generated page differs.
 
 mod book;
+mod graphs;
 mod manual;
 mod pages;
 mod reference;
@@ -23,6 +24,8 @@ enum Task {
     },
     /// Write docs/flags.md
     Reference,
+    /// Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
+    Graphs,
     /// Check that the generated pages of docs/ are current and that links lead somewhere
     Check,
 }
@@ -41,6 +44,7 @@ fn run(task: Task) -> Result<(), Box<dyn Error>> {
     match task {
         Task::Manual { folder } => manual::write(&folder)?,
         Task::Reference => reference::page().write()?,
+        Task::Graphs => graphs::page()?.write()?,
         Task::Check => check()?,
     }
     Ok(())
