@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod command_line;
+mod conformance;
 mod containerd;
 mod counters;
 mod crash;

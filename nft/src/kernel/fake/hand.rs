@@ -9,7 +9,7 @@ use super::ruleset::{FakeRule, FakeTable};
 use crate::kernel::SetName;
 use crate::model::{Counter, Endpoint, Family, Flow, HostPort, Published, TableName};
 use crate::ruleset::element::{Element, Hairpin, port_key};
-use crate::wire::object::RuleObject;
+use crate::wire::object::{ExpressionObject, RuleObject};
 
 /// Changes a [`Fake`](super::Fake)'s ruleset as `nft`, a reload or an operator does, without any step.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ impl Hand {
     /// `nft flush table`: removes the rules and leaves the rest. False if there is no such table.
     pub fn flush_table(&self, family: Family, table: &TableName) -> bool {
         self.change(family, table, |table| {
-            table.chains.iter_mut().for_each(|chain| chain.rules.clear());
-            true
+            let rules = table.chains.iter_mut().map(|chain| std::mem::take(&mut chain.rules));
+            Some(rules.filter(|rules| !rules.is_empty()).count() > 0)
         })
     }
 
@@ -49,7 +49,7 @@ impl Hand {
     ) -> bool {
         self.change(family, table, |table| {
             let set = table.sets.get_mut(set.as_str());
-            set.is_some_and(|set| set.elements.remove(&(key.to_vec(), false)).is_some())
+            set?.elements.remove(&(key.to_vec(), false)).map(|_| true)
         })
     }
 
@@ -63,7 +63,7 @@ impl Hand {
     ) -> bool {
         self.change(family, table, |table| {
             let set = table.sets.get_mut(set.as_str());
-            set.is_some_and(|set| set.add(&element, true).is_ok())
+            set?.add(&element, true).ok()
         })
     }
 
@@ -83,17 +83,16 @@ impl Hand {
     /// `nft add rule ... counter`, at the end of a chain. False if there is no such chain.
     pub fn add_rule(&self, family: Family, table: &TableName, chain: &str) -> bool {
         self.change(family, table, |found| {
-            let Some(chain) = found.chains.iter_mut().find(|c| c.object.name == chain) else {
-                return false;
-            };
+            let chain = found.chains.iter_mut().find(|found| found.object.name == chain)?;
+            let counter = ExpressionObject { name: "counter".to_owned(), data: Vec::new() };
             let object = RuleObject {
                 table: table.to_string(),
                 chain: chain.object.name.clone(),
                 handle: 0,
-                expressions: Vec::new(),
+                expressions: vec![counter],
             };
             chain.rules.push(FakeRule { object: Arc::new(object), goes_to: None });
-            true
+            Some(true)
         })
     }
 
@@ -114,9 +113,8 @@ impl Hand {
     /// A connection is tracked from now on.
     pub fn track(&self, host: HostPort, answers: Endpoint) {
         let mut ruleset = self.0.ruleset();
-        // Nobody reads a name, and no two are the same.
-        let name = (ruleset.flows.len() as u64).to_be_bytes().to_vec();
-        let name = [name, host.to_string().into_bytes()].concat();
+        ruleset.handle += 1;
+        let name = ruleset.handle.to_be_bytes().to_vec();
         ruleset.flows.push(Flow { host, answers, name });
     }
 
@@ -157,16 +155,16 @@ impl Hand {
         values
     }
 
-    /// Changes a table, which makes another generation if there was something to change.
+    /// Changes a table: none if that fails, and whether there was anything to change, which makes a generation.
     fn change(
         &self,
         family: Family,
         table: &TableName,
-        change: impl FnOnce(&mut FakeTable) -> bool,
+        change: impl FnOnce(&mut FakeTable) -> Option<bool>,
     ) -> bool {
         let mut ruleset = self.0.ruleset();
-        let changed = ruleset.writable(family, table).is_ok_and(change);
-        ruleset.generation += u32::from(changed);
-        changed
+        let changed = ruleset.writable(family, table).ok().and_then(change);
+        ruleset.generation += u32::from(changed == Some(true));
+        changed.is_some()
     }
 }

@@ -4,6 +4,7 @@
 //! meet them; the conformance test compares them with a real kernel's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -132,25 +133,25 @@ impl Ruleset {
     }
 
     fn new_table(&mut self, table: &Table) -> Result<bool, Errno> {
-        let place = (table.family, table.name.to_string());
-        if let Some(present) = self.tables.get(&place) {
-            // The messages that follow the table's own work on the one that is there.
-            if present.flags & NFT_TABLE_F_OWNER == 0 {
-                for set in &table.sets {
-                    if let Ok(present) = self.set(table.family, &table.name, set.name) {
-                        for element in set.contents.elements() {
-                            let _ = present.add(&element, false);
-                        }
-                    }
-                }
-                return Err(Errno::EXIST);
-            }
-            return Err(Errno::PERM);
-        }
         self.handle += 1;
         let made = FakeTable::new(table, self.handle).ok_or(Errno::INVAL)?;
-        self.tables.insert(place, Arc::new(made));
-        Ok(true)
+        if let Ok(present) = self.writable(table.family, &table.name) {
+            // The messages that follow the table's own work on the one that is there.
+            for (name, set) in made.sets {
+                let present = present.sets.entry(name).or_insert_with(|| set.clone());
+                for element in set.elements.values() {
+                    let _ = present.add(element, false);
+                }
+            }
+            return Err(Errno::EXIST);
+        }
+        match self.tables.entry((table.family, table.name.to_string())) {
+            Entry::Occupied(_) => Err(Errno::PERM),
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(made));
+                Ok(true)
+            }
+        }
     }
 
     /// A table that may be changed.
