@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::metrics::text::CollectError;
+use crate::commands::hook::HookError;
+use crate::reconcile;
 
 /// Why a command failed: one line that says what, which port or file, and what to do.
 #[derive(Debug, Error)]
 pub enum CommandError {
     #[error(transparent)]
-    Hook(#[from] crate::reconcile::HookError),
+    Hook(#[from] HookError),
     #[error(transparent)]
     Ruleset(#[from] hostport_nft::Error),
     #[error(transparent)]
@@ -30,11 +31,12 @@ pub enum CommandError {
     Output(#[source] io::Error),
 }
 
-impl From<CollectError> for CommandError {
-    fn from(error: CollectError) -> Self {
+impl From<reconcile::Error> for CommandError {
+    fn from(error: reconcile::Error) -> Self {
         match error {
-            CollectError::Ruleset(error) => error.into(),
-            CollectError::Journal(error) => error.into(),
+            reconcile::Error::Ruleset(error) => error.into(),
+            reconcile::Error::Journal(error) => error.into(),
+            taken @ reconcile::Error::TakenByUnknown { .. } => HookError::from(taken).into(),
         }
     }
 }

@@ -1,18 +1,31 @@
 //! `hostport gc`: what dead containers left behind.
 
-use hostport_nft::{HostPorts, Settings};
-
 use crate::commands::{CommandError, print};
 use crate::context::Context;
-use crate::reconcile::gc;
+use crate::reconcile::gc::{Garbage, collect};
+use crate::reconcile::nft_delete;
 
 /// Withdraws the ports of dead owners and removes their entries; says what it did, or would do.
 pub fn run(dry_run: bool, context: &Context) -> Result<(), CommandError> {
-    let settings = Settings { table: context.table.clone(), ..Settings::default() };
-    let mut host_ports = HostPorts::open(settings)?;
+    let did = if dry_run { "would withdraw" } else { "withdrew" };
     let mut text = String::new();
-    let done = gc::all(dry_run, &mut host_ports, context, &mut text);
+    let dead = collect(context, &context.table, dry_run, |garbage| {
+        match garbage {
+        Garbage::Left(owner, mapping) => text.push_str(&format!("{did} {mapping} of {owner}\n")),
+        Garbage::Unknown(there) => text.push_str(&format!(
+            "kept {} of {}, which the journal does not know; once that has ended, clear it with: {}\n",
+            there.mapping,
+            there.owner.as_ref().map_or("nobody", |owner| owner.as_str()),
+            nft_delete(&context.table, there.mapping.host()),
+        )),
+    }
+    });
+    if let Ok(dead) = dead {
+        let s = if dead == 1 { "" } else { "s" };
+        text.push_str(&format!("{dead} dead container{s}\n"));
+    }
     // What was done is printed, also where the rest fails.
     print(&text)?;
-    done
+    dead?;
+    Ok(())
 }

@@ -1,44 +1,81 @@
 //! `hostport hook`: what a container runtime calls when a container comes and when it has gone.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Instant;
+
+use thiserror::Error;
+use tracing::warn;
 
 use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
 use crate::metrics::counters::{Counters, add};
+use crate::oci::request::{self, Options, RequestError};
 use crate::oci::state::{State, Status};
-use crate::reconcile::{Done, HookError, publish, withdraw};
+use crate::reconcile::publish::publish;
+use crate::reconcile::withdraw::withdraw;
+use crate::reconcile::{self, Node};
+
+/// Why a container must not start, or what its end left behind.
+#[derive(Debug, Error)]
+pub enum HookError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Operation(#[from] reconcile::Error),
+    #[error("the state's status {0:?} tells no stage: name one, as in `hostport hook poststop`")]
+    NoStage(String),
+}
 
 /// Publishes or withdraws what the container on standard input asks for.
 pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError> {
     let begin = Instant::now();
-    let state = State::read(io::stdin().lock())?;
+    let state = State::read(io::stdin().lock()).map_err(RequestError::from)?;
     let stopped = match (arguments.stage, &state.status) {
         (Some(stage), _) => stage == Stage::Poststop,
         (None, Status::Creating | Status::Created | Status::Running) => false,
         (None, Status::Stopped) => true,
         (None, Status::Other(status)) => return Err(HookError::NoStage(status.clone())),
     };
-    let mut done = Done::default();
-    let result = if stopped {
-        withdraw::run(&state, arguments, context, &mut done)
-    } else {
-        publish::run(&state, arguments, context, &mut done)
+    let options = Options {
+        settings: arguments.ruleset.settings(context.table.clone()),
+        hairpin_mode: !arguments.no_hairpin_mode,
+        allow_pod_annotation: arguments.allow_pod_annotation,
     };
-    let conflict = matches!(
-        result,
-        Err(HookError::TakenByUnknown { .. } | HookError::Ruleset(hostport_nft::Error::Taken(_)))
-    );
+    let done = match stopped {
+        true => end(&state, options, context),
+        false => start(&state, options, context),
+    };
+    let conflict = matches!(&done, Err(HookError::Operation(error)) if error.is_conflict());
+    let changed = matches!(done, Ok(Some(_)));
     // Calls for containers without host ports are many, and nobody asks how long they took.
-    if conflict || done.changed {
+    if conflict || changed {
         Counters::change(&context.state_dir, |counters| {
             add(&mut counters.conflicts, u64::from(conflict));
-            add(&mut counters.takeovers, done.taken_over);
-            if done.changed {
+            if let Ok(Some(taken_over)) = done {
+                add(&mut counters.takeovers, taken_over as u64);
                 let all = if stopped { &mut counters.withdraw } else { &mut counters.publish };
                 all.observe(begin.elapsed());
             }
         });
     }
-    result
+    done.map(drop)
+}
+
+/// Returns how many host ports were taken over; none if there was nothing to do.
+fn start(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {
+    let Some((request, mut pod)) = request::of_start(state, &options)? else { return Ok(None) };
+    Ok(Some(publish(context, request, &mut pod)?))
+}
+
+fn end(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {
+    let hosts = match request::of_end(state, &options) {
+        Ok(hosts) => hosts,
+        Err(error) if context.has_entry(&state.id) => {
+            warn!("{error}; the journal tells what to withdraw");
+            BTreeSet::new()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(withdraw(context, &state.id, hosts, options.settings)?.then_some(0))
 }

@@ -1,16 +1,56 @@
 //! `hostport restore`: the kernel as the journal has it.
 
-use hostport_nft::Restored;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use hostport_nft::{Claim, Restored, Settings};
 
 use crate::cli::RulesetArguments;
 use crate::commands::{CommandError, print};
 use crate::context::Context;
-use crate::reconcile::restore::{counts, restore};
+use crate::metrics::counters::{Counters, add};
+use crate::network::links;
+use crate::output::progress::Progress;
+use crate::reconcile::restore::{self, Plan};
 
 /// Restores, and prints what changed.
 pub fn run(ruleset: &RulesetArguments, anew: bool, context: &Context) -> Result<(), CommandError> {
     let restored = restore(ruleset, anew, context)?;
     print(&summary(&restored))
+}
+
+/// Restores, and counts it.
+pub fn restore(
+    ruleset: &RulesetArguments,
+    anew: bool,
+    context: &Context,
+) -> Result<Restored, CommandError> {
+    let progress = Progress::begin("restoring");
+    let given = !ruleset.exclude.is_empty() || ruleset.no_localhost;
+    let table = context.table.clone();
+    let settings = given.then(|| ruleset.settings(table.clone()));
+    let links = |claims: &[Claim], settings: &Settings| {
+        let endpoints: BTreeSet<IpAddr> =
+            claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
+        Ok::<_, CommandError>(links::towards(&endpoints, settings.localhost, |at| {
+            progress.step(at)
+        })?)
+    };
+    let plan = Plan { table, settings, anew };
+    let restored = restore::restore(context, plan, links, |at| progress.step(at))?;
+    if !restored.is_nothing() {
+        Counters::change(&context.state_dir, |counters| {
+            add(&mut counters.restores, 1);
+            add(&mut counters.restored_ports, restored.added.len() as u64);
+        });
+    }
+    Ok(restored)
+}
+
+/// How many host ports were what.
+pub fn counts(restored: &Restored) -> String {
+    let (added, removed) = (restored.added.len(), restored.removed.len());
+    format!("{added} restored, {removed} removed, {} were right", restored.kept)
 }
 
 /// How many changes of a kind are told one by one.

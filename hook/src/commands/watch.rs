@@ -14,9 +14,9 @@ use tracing::{error, info, warn};
 
 use crate::cli::RulesetArguments;
 use crate::commands::CommandError;
+use crate::commands::restore::{counts, restore};
 use crate::context::Context;
 use crate::metrics::http;
-use crate::reconcile::restore::{counts, restore};
 
 /// The name that the kernel has for the hooks: what they do needs no restoring.
 const HOOK: &str = "hostport";

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use hostport_nft::{Family, Mapping, OwnerId};
 
 use crate::fuzzing::message::assert_one_line;
-use crate::journal::{Entry, Journal, Lock};
+use crate::journal::{DiskFolder, Entry, Journal, Lock};
 
 /// The bytes of `web.json`.
 pub fn journal(data: &[u8]) {
@@ -58,6 +58,7 @@ static JOURNAL: LazyLock<(PathBuf, Journal)> = LazyLock::new(|| {
     let folder = PathBuf::from(format!("/dev/shm/hostport-fuzz-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::DirBuilder::new().mode(0o700).create(&folder).expect("a folder in memory");
-    let journal = Journal::open(&folder, Lock::Exclusive).expect("nobody else has it");
+    let opened = DiskFolder::open_or_create(&folder).expect("it is ours alone");
+    let journal = Journal::over(opened, Lock::Exclusive).expect("nobody else has it");
     (folder, journal)
 });

@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use crate::journal::entry::{Entry, Namespace, Process};
 
-#[cfg_attr(not(test), allow(dead_code))]
 /// What tells whether an owner is alive: its process, or its network namespace.
 pub trait Liveness {
     /// Whether the owner's init process, or without one its network namespace, is gone.
@@ -24,7 +23,6 @@ pub trait Liveness {
 }
 
 /// The processes and namespaces that `/proc` shows.
-#[allow(dead_code)]
 #[derive(Debug, Clone, Copy)]
 pub struct Proc;
 

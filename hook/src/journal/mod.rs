@@ -31,10 +31,11 @@ use rustix::io::Errno;
 use thiserror::Error;
 use tracing::warn;
 
-pub use entry::{Entry, Namespace, Process};
-pub use folder::{DiskFolder, Folder, Lock, Stamp, Unreadable};
+pub use entry::Entry;
 #[cfg(test)]
-pub use liveness::Liveness;
+pub use entry::{Namespace, Process};
+pub use folder::{DiskFolder, Folder, Lock, Stamp, Unreadable};
+pub use liveness::{Liveness, Proc};
 pub use lock::PATIENCE;
 pub use pod_name::PodName;
 pub use snapshot::Look;
@@ -91,11 +92,6 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 impl Journal {
-    /// Opens the journal, makes it if it is missing, and locks it until it is dropped.
-    pub fn open(path: &Path, lock: Lock) -> Result<Self, JournalError> {
-        Journal::over(DiskFolder::open_or_create(path)?, lock)
-    }
-
     /// Whether there is an entry of an owner, without opening the journal.
     pub fn has(path: &Path, owner: &OwnerId) -> bool {
         path.join(format!("{owner}{SUFFIX}")).exists()

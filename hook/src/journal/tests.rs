@@ -187,7 +187,8 @@ fn every_file_that_was_set_aside_is_kept() {
     let _ = fs::remove_dir_all(&folder);
     fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
     let owner: OwnerId = "web".parse().unwrap();
-    let journal = Journal::open(&folder, Lock::Exclusive).unwrap();
+    let journal =
+        Journal::over(DiskFolder::open_or_create(&folder).unwrap(), Lock::Exclusive).unwrap();
     for text in ["first", "second", "third"] {
         fs::write(folder.join("web.json"), text).unwrap();
         assert!(journal.read(&owner).unwrap().is_none());

@@ -2,36 +2,27 @@
 //!
 //! The form is <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use hostport_nft::{Family, HostPorts, OwnerId, Protocol, Published, Settings};
-use thiserror::Error;
+use hostport_nft::{Family, HostPort, HostPorts, Mapping, OwnerId, Protocol, Published, Settings};
 
 use crate::context::Context;
-use crate::journal::{Entry, JournalError, Look};
+use crate::journal::{Entry, Look};
 use crate::metrics::counters::{BOUNDS, Counters, Histogram};
 use crate::output::escape::excerpt;
-use crate::reconcile::drift::Disagreement;
+use crate::reconcile::Error;
+use crate::reconcile::drift::Drift;
 
 /// The longest value of a label that others wrote, in characters.
 const MOST: usize = 253;
 /// A hook under way has written the journal, and not yet the kernel. It is done after this.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Why kernel or journal cannot be read.
-#[derive(Debug, Error)]
-pub enum CollectError {
-    #[error(transparent)]
-    Ruleset(#[from] hostport_nft::Error),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
 /// All metrics, as text. Another hostport may keep the journal to itself for so long.
-pub fn collect(context: &Context, patience: Duration) -> Result<String, CollectError> {
+pub fn collect(context: &Context, patience: Duration) -> Result<String, Error> {
     let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let (mut published, mut look) = look(&mut host_ports, context, patience)?;
@@ -45,11 +36,49 @@ pub fn collect(context: &Context, patience: Duration) -> Result<String, CollectE
     Ok(text(&published, &look, &disagreement) + &counted)
 }
 
+/// What kernel and journal disagree about.
+#[derive(Debug, Default)]
+struct Disagreement {
+    /// Of living owners, and not in the kernel.
+    missing: BTreeSet<Mapping>,
+    /// In the kernel, and of an owner that the journal does not know.
+    unknown: BTreeSet<(HostPort, Option<OwnerId>)>,
+}
+
+impl Disagreement {
+    fn between(published: &[Published], look: &Look) -> Self {
+        let drift = Drift::between(published, &look.entries, Entry::is_dead);
+        let elsewhere = drift.missing.iter().filter(|missing| {
+            missing.there.is_none_or(|there| there.mapping != missing.claim.mapping)
+        });
+        let missing = elsewhere.map(|missing| missing.claim.mapping).chain(drift.outdone);
+        let unknown = drift.unknown.iter().filter(|(_, entry)| entry.is_none());
+        let unknown = unknown.map(|(there, _)| (there.mapping.host(), there.owner.clone()));
+        Disagreement { missing: missing.collect(), unknown: unknown.collect() }
+    }
+
+    fn is_none(&self) -> bool {
+        self.missing.is_empty() && self.unknown.is_empty()
+    }
+
+    /// What is still so later.
+    fn persisting(mut self, later: &Disagreement) -> Self {
+        self.missing.retain(|mapping| later.missing.contains(mapping));
+        self.unknown.retain(|port| later.unknown.contains(port));
+        self
+    }
+
+    /// How many host ports the kernel lacks. One of two living owners (a container and its pod) is one.
+    fn missing(&self) -> usize {
+        self.missing.iter().map(Mapping::host).collect::<BTreeSet<HostPort>>().len()
+    }
+}
+
 fn look(
     host_ports: &mut HostPorts,
     context: &Context,
     patience: Duration,
-) -> Result<(Vec<Published>, Look), CollectError> {
+) -> Result<(Vec<Published>, Look), Error> {
     let mut published = host_ports.list()?;
     published.sort_by_key(|there| there.mapping.host());
     let mut look = Look::within(patience, &context.state_dir)?;
@@ -116,7 +145,7 @@ fn text(published: &[Published], look: &Look, disagreement: &Disagreement) -> St
         (
             "hostport_ports_unknown",
             "Host ports in the kernel whose owner the journal does not know.",
-            disagreement.unknown(),
+            disagreement.unknown.len(),
         ),
         (
             "hostport_journal_damaged_files",

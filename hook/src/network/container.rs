@@ -2,17 +2,13 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::{Family, Link, OwnerId};
+use hostport_nft::{Family, Link};
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use crate::journal::{Namespace, Process};
 use crate::network::link::{self, HairpinMode, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
-use crate::network::{endpoint, rtnetlink};
-use crate::oci::bundle::{Config, NetworkNamespace as Named};
-use crate::oci::state::State;
-use crate::request::policy::Wanted;
+use crate::network::{Reach, endpoint, rtnetlink};
 
 /// A container that has a network namespace of its own.
 pub struct Pod {
@@ -40,10 +36,6 @@ pub enum PodError {
     #[error(transparent)]
     Rtnetlink(#[from] rtnetlink::Error),
     #[error(
-        "container {0} has a network namespace without a path, and its state has no pid to find it by"
-    )]
-    NoPid(OwnerId),
-    #[error(
         "the container's address {0} is one of the node's own, so no host port can lead there: \
          give it another, or take the ports out"
     )]
@@ -51,19 +43,15 @@ pub enum PodError {
 }
 
 impl Pod {
-    /// Finds the container's addresses. None for a container on the host's network.
+    /// Finds the addresses of a network namespace. None if it is the host's own.
     ///
     /// An address that somebody trusted has named comes first; then one that the runtime reports,
-    /// if the namespace really has it; then what the namespace itself tells.
-    pub fn find(state: &State, config: &Config, wanted: &Wanted) -> Result<Option<Self>, PodError> {
-        let namespace = match config.network_namespace() {
-            Named::Host => return Ok(None),
-            Named::Path(path) => NetworkNamespace::open(path)?,
-            Named::Own => {
-                let pid = state.pid.ok_or_else(|| PodError::NoPid(state.id.clone()))?;
-                NetworkNamespace::of_process(pid)?
-            }
-        };
+    /// if the namespace really has it; then what the namespace itself has.
+    pub fn find(
+        namespace: NetworkNamespace,
+        named: &[IpAddr],
+        reported: &[IpAddr],
+    ) -> Result<Option<Self>, PodError> {
         let own = NetworkNamespace::own()?;
         if namespace == own {
             return Ok(None);
@@ -73,7 +61,7 @@ impl Pod {
         let mut addresses = Vec::new();
         for family in Family::ALL {
             let of_family = |ip: &&IpAddr| Family::of(**ip) == family;
-            let reported = wanted.reported_ips.iter().find(of_family).copied();
+            let reported = reported.iter().find(of_family).copied();
             let reported_link = match reported {
                 Some(ip) => endpoint::link_of(&mut inside, ip)?,
                 None => None,
@@ -82,7 +70,7 @@ impl Pod {
                 Family::Ip => found.ipv4.map(|at| (at.address.into(), at.link)),
                 Family::Ip6 => found.ipv6.map(|at| (at.address.into(), at.link)),
             };
-            let (ip, link) = match (wanted.endpoint_ips.iter().find(of_family), discovered) {
+            let (ip, link) = match (named.iter().find(of_family), discovered) {
                 (Some(ip), _) => (*ip, endpoint::link_of(&mut inside, *ip)?),
                 (None, Some((ip, link))) => match reported.zip(reported_link) {
                     Some((ip, link)) => (ip, Some(link)),
@@ -96,14 +84,14 @@ impl Pod {
         Ok(Some(Pod { own, namespace, inside, host, addresses }))
     }
 
-    /// The network namespace, as the journal names it for an owner with this process, if any.
-    pub fn namespace(&self, process: Option<Process>) -> Namespace {
-        Namespace::now(self.namespace.path(), self.namespace.file(), process)
+    /// The network namespace.
+    pub fn namespace(&self) -> &NetworkNamespace {
+        &self.namespace
     }
 
-    /// The address of a family.
-    pub fn address(&self, family: Family) -> Option<IpAddr> {
-        self.addresses.iter().map(|address| address.ip).find(|ip| Family::of(*ip) == family)
+    /// The addresses: at most one a family.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(|address| address.ip).collect()
     }
 
     /// The links of the node towards the container. One that cannot be found is only warned of: the
@@ -130,9 +118,10 @@ impl Pod {
         }
         Ok(links)
     }
+}
 
-    /// Lets 127.0.0.0/8 on the node lead to the container. The guard must be in place.
-    pub fn open_localhost(&self) {
+impl Reach for Pod {
+    fn open_localhost(&mut self) {
         let ipv4 = self.addresses.iter().filter(|address| address.ip.is_ipv4());
         for way in ipv4.filter_map(|address| address.way.as_ref()) {
             match link::enable_route_localnet(&way.name) {
@@ -143,8 +132,7 @@ impl Pod {
         }
     }
 
-    /// Lets the container reach itself through a bridge that gives its traffic to netfilter.
-    pub fn open_hairpin(&mut self) {
+    fn open_hairpin(&mut self) {
         for address in &self.addresses {
             let filtered = address.way.as_ref().is_some_and(|way| way.bridge_nf);
             let Some(link) = address.link.filter(|_| filtered) else { continue };
@@ -163,8 +151,7 @@ impl Pod {
         }
     }
 
-    /// Whether an address is one of the node's own.
-    pub fn is_local(&mut self, ip: IpAddr) -> bool {
+    fn is_local(&mut self, ip: IpAddr) -> bool {
         link::is_local(&mut self.host, ip).unwrap_or(false)
     }
 }

@@ -18,10 +18,25 @@
 pub mod container;
 pub mod endpoint;
 pub mod link;
+pub mod links;
 pub mod namespace;
 pub mod object;
 pub mod rtnetlink;
 pub mod sock_diag;
 pub mod wire;
 
+use std::net::IpAddr;
+
 pub use object::Link;
+
+/// What makes host ports reachable beside the ruleset. A failure is only warned of.
+pub trait Reach {
+    /// Lets 127.0.0.0/8 on the node lead to the pod. The ruleset's guard must be in place.
+    fn open_localhost(&mut self);
+
+    /// Lets the pod reach itself through a bridge that gives its traffic to netfilter.
+    fn open_hairpin(&mut self);
+
+    /// Whether an address is one of the node's own.
+    fn is_local(&mut self, ip: IpAddr) -> bool;
+}

@@ -1,5 +1,6 @@
-//! What an OCI runtime gives its hooks: the container's state on standard input, config.json in the bundle.
-//! Read leniently: a field that this program does not use never keeps a container from starting.
+//! The face of an OCI hook: the state on standard input and the bundle's config.json, read leniently,
+//! become a [`Request`](crate::request::Request).
 
 pub mod bundle;
+pub mod request;
 pub mod state;

@@ -4,20 +4,19 @@
 //! takes a port over from a living one, or that is about to be refused it: a hook that is killed in that
 //! moment leaves it so. And a container that published while somebody had removed the table of another.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostport_nft::{Claim, Error, HostPort, HostPorts, Mapping, OwnerId, Published};
+use hostport_nft::{Claim, HostPort, Mapping, OwnerId, Published};
 
-use rustix::io::Errno;
+use crate::journal::{Entry, Folder, Journal, JournalError};
 
-use crate::journal::{Entry, Journal, JournalError};
-
-/// Who is to have which host port.
+/// Which owner is to have which host port.
 #[derive(Default)]
 pub struct Decision {
     /// Sorted by host port.
     pub claims: Vec<Claim>,
-    /// Those whose hook was killed before the kernel's transaction: what they ask for is another's, who
+    /// Those whose hook was killed before the kernel's transaction: what they ask for is another's, which
     /// was there earlier and is alive, and the kernel has nothing of theirs. All of such an entry counts
     /// for nothing, since a container has all of its host ports or none.
     void: BTreeSet<OwnerId>,
@@ -28,28 +27,34 @@ pub struct Decision {
 /// What the kernel says of disputed host ports.
 #[derive(Default)]
 struct Verdict {
-    /// Who has it in the kernel is one of those who ask for it: it stays so.
+    /// An owner that asks for it has it in the kernel: it stays so.
     decided: BTreeMap<HostPort, Mapping>,
     void: BTreeSet<OwnerId>,
 }
 
-/// Decides with what is in the kernel; the entries come with the latest first.
-pub fn decide(entries: &[Entry], host_ports: &mut HostPorts) -> Result<Decision, Error> {
+/// The order of entries in which the first one counts.
+pub fn latest_first(a: &Entry, b: &Entry) -> Ordering {
+    b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner))
+}
+
+/// Decides which owner gets what its entry names, with what is in the kernel. The entries come with the
+/// latest first; `published` reads one host port.
+pub fn decide<E>(
+    entries: &[&Entry],
+    mut published: impl FnMut(HostPort) -> Result<Option<Published>, E>,
+) -> Result<Decision, E> {
     let asked = asked(entries);
-    let verdict = judge(&asked, host_ports)?;
+    let verdict = judge(&asked, &mut published)?;
     Ok(share_out(&asked, verdict))
 }
 
-/// Decides by the entries alone, which come with the latest first.
-pub fn decide_without_kernel(entries: &[Entry]) -> Decision {
-    share_out(&asked(entries), Verdict::default())
-}
-
 /// Each mapping with its entry, by host port, and those of one host port with the latest first.
-fn asked(entries: &[Entry]) -> Vec<(Mapping, &Entry)> {
-    let of = |entry| -> _ { move |mapping: &Mapping| (*mapping, entry) };
-    let mut asked: Vec<(Mapping, &Entry)> =
-        entries.iter().flat_map(|entry| entry.mappings.iter().map(of(entry))).collect();
+fn asked<'e>(entries: &[&'e Entry]) -> Vec<(Mapping, &'e Entry)> {
+    let of = |entry: &&'e Entry| {
+        let entry: &'e Entry = entry;
+        entry.mappings.iter().map(move |mapping| (*mapping, entry))
+    };
+    let mut asked: Vec<(Mapping, &Entry)> = entries.iter().flat_map(of).collect();
     // Stable.
     asked.sort_by_key(|(mapping, _)| mapping.host());
     asked
@@ -63,27 +68,33 @@ fn claimants<'a, 'e>(
 }
 
 /// Where the kernel knows nothing any more, the later entry counts: it took the host port over.
-fn judge(asked: &[(Mapping, &Entry)], host_ports: &mut HostPorts) -> Result<Verdict, Error> {
+fn judge<E>(
+    asked: &[(Mapping, &Entry)],
+    published: &mut impl FnMut(HostPort) -> Result<Option<Published>, E>,
+) -> Result<Verdict, E> {
     let mut verdict = Verdict::default();
     let mut losers: BTreeMap<&OwnerId, &Entry> = BTreeMap::new();
     for claimants in claimants(asked) {
         let [(first, _), others @ ..] = claimants else { continue };
-        // Those who share an endpoint are not in each other's way.
+        // Those that share an endpoint are not in each other's way.
         if others.iter().all(|(mapping, _)| mapping == first) {
             continue;
         }
-        let Some(present) = published(host_ports, first.host())? else { continue };
+        let Some(present) = published(first.host())? else { continue };
         let has = |(mapping, entry): &(Mapping, &Entry)| is_of(&present, entry, *mapping);
-        let Some(context) = claimants.iter().position(has) else { continue };
+        let Some(place) = claimants.iter().position(has) else { continue };
         verdict.decided.insert(first.host(), present.mapping);
-        let later = claimants.iter().take(context);
+        let later = claimants.iter().take(place);
         let lost = later.filter(|(mapping, _)| *mapping != present.mapping);
         losers.extend(lost.map(|(_, entry)| (&entry.owner, *entry)));
     }
-    for (owner, entry) in losers {
-        if !has_any(host_ports, entry)? {
-            verdict.void.insert(owner.clone());
+    'losers: for (owner, entry) in losers {
+        for mapping in &entry.mappings {
+            if published(mapping.host())?.is_some_and(|there| is_of(&there, entry, *mapping)) {
+                continue 'losers;
+            }
         }
+        verdict.void.insert(owner.clone());
     }
     Ok(verdict)
 }
@@ -92,28 +103,8 @@ fn is_of(present: &Published, entry: &Entry, mapping: Mapping) -> bool {
     (present.owner.as_ref(), present.mapping) == (Some(&entry.owner), mapping)
 }
 
-fn has_any(host_ports: &mut HostPorts, entry: &Entry) -> Result<bool, Error> {
-    for mapping in &entry.mappings {
-        if published(host_ports, mapping.host())?.is_some_and(|p| is_of(&p, entry, *mapping)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn published(host_ports: &mut HostPorts, host: HostPort) -> Result<Option<Published>, Error> {
-    match host_ports.get(host) {
-        // A table that lost its map, or has another in its place, knows nothing. Want of memory, though,
-        // tells nothing of the table.
-        Err(Error::Refused { error, .. }) if !matches!(error, Errno::NOMEM | Errno::NOBUFS) => {
-            Ok(None)
-        }
-        present => present,
-    }
-}
-
-/// Of several that ask for one host port, that one gets it who has it in the kernel; or else the latest,
-/// who has taken it over. If they share an endpoint, the earliest gets it.
+/// Of several that ask for one host port, the one that has it in the kernel gets it; or else the latest,
+/// which has taken it over. If they share an endpoint, the earliest gets it.
 fn share_out(asked: &[(Mapping, &Entry)], verdict: Verdict) -> Decision {
     let Verdict { decided, void } = verdict;
     let mut decision =
@@ -140,7 +131,11 @@ fn share_out(asked: &[(Mapping, &Entry)], verdict: Verdict) -> Decision {
 impl Decision {
     /// Finishes what hooks that were killed have left in the journal: void entries, entries with host
     /// ports that went to others, temporary files.
-    pub fn settle(&self, journal: &Journal, entries: Vec<Entry>) -> Result<(), JournalError> {
+    pub fn settle(
+        &self,
+        journal: &Journal<impl Folder>,
+        entries: Vec<Entry>,
+    ) -> Result<(), JournalError> {
         for owner in &self.void {
             journal.remove(owner)?;
         }

@@ -1,112 +1,86 @@
-//! `hostport gc`: what dead containers left behind.
+//! Withdraw what dead owners left behind, and find what nobody owns.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
-
-use hostport_nft::{HostPorts, Mapping, OwnerId, Published};
+use hostport_nft::kernel::Kernel;
+use hostport_nft::{Budget, HostPorts, Mapping, OwnerId, Published, Settings, TableName};
 use tracing::warn;
 
-use crate::commands::CommandError;
-use crate::context::Context;
-use crate::journal::{Entry, Journal, Lock, Look};
+use super::Error;
+use super::drift::Drift;
+use super::node::Node;
+use crate::journal::{Entry, Journal, Liveness, Lock, Look, PATIENCE};
 
-/// Withdraws the ports of dead owners and removes their entries; writes what it did, or would do.
-pub fn all(
-    dry_run: bool,
-    host_ports: &mut HostPorts,
-    context: &Context,
-    text: &mut String,
-) -> Result<(), CommandError> {
-    let (known, dead) = if dry_run {
-        preview(host_ports, context, text)?
-    } else {
-        collect(host_ports, context, text)?
-    };
-    unknown(host_ports, &known, context, text)?;
-    let _ = writeln!(text, "{dead} dead {}", if dead == 1 { "container" } else { "containers" });
-    Ok(())
+/// What a collection finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Garbage {
+    /// A dead owner had it. It is withdrawn, or would be.
+    Left(OwnerId, Mapping),
+    /// The journal does not know its owner, so nobody can tell whether that is alive: it is kept.
+    Unknown(Published),
 }
 
-/// Who is in the journal, and how many of them are dead.
-type Census = (BTreeSet<OwnerId>, usize);
+/// Withdraws what dead owners have in a table, and removes their entries; with `dry_run`, only looks for it.
+/// Returns how many dead owners there were.
+///
+/// `found` hears of everything when it is done or found, since a later error does not undo it.
+pub fn collect<N: Node>(
+    node: &N,
+    table: &TableName,
+    dry_run: bool,
+    mut found: impl FnMut(Garbage),
+) -> Result<usize, Error> {
+    let mut host_ports =
+        node.host_ports(Settings { table: table.clone(), ..Settings::default() })?;
+    let is_dead = |entry: &Entry| entry.settings.table == *table && node.liveness().is_dead(entry);
+    let (entries, dead) = if dry_run {
+        let look = node.existing_folder()?.map(|folder| Look::of(folder, PATIENCE)).transpose()?;
+        (look.unwrap_or_default().entries, None)
+    } else {
+        let (dead, living) = withdraw_dead(node, &mut host_ports, &is_dead, &mut found)?;
+        (living, Some(dead))
+    };
+    let published = host_ports.list()?;
+    // An owner that has ended since the collection is for the next one.
+    let drift = Drift::between(&published, &entries, |entry| dry_run && is_dead(entry));
+    for (entry, left) in &drift.dead {
+        let asked = entry.host_ports();
+        let left = left.iter().filter(|there| asked.contains(&there.mapping.host()));
+        left.for_each(|there| found(Garbage::Left(entry.owner.clone(), there.mapping)));
+    }
+    let dead = dead.unwrap_or(drift.dead.len());
+    for (there, _) in drift.unknown.iter().filter(|(_, entry)| entry.is_none()) {
+        // A hook writes its entry before it publishes, and may have done both meanwhile.
+        if there.owner.as_ref().is_some_and(|owner| node.has_entry(owner)) {
+            continue;
+        }
+        // Or it has ended: it withdraws before it removes its entry.
+        if host_ports.get(there.mapping.host())?.is_some_and(|now| now.owner == there.owner) {
+            found(Garbage::Unknown((*there).clone()));
+        }
+    }
+    Ok(dead)
+}
 
-fn collect(
-    host_ports: &mut HostPorts,
-    context: &Context,
-    text: &mut String,
-) -> Result<Census, CommandError> {
-    let journal = Journal::open(&context.state_dir, Lock::Exclusive)?;
-    let (mut known, dead) = census(journal.entries()?, context);
+/// Withdraws what dead owners have; returns how many there were, and the other entries.
+fn withdraw_dead<N: Node>(
+    node: &N,
+    host_ports: &mut HostPorts<impl Kernel>,
+    is_dead: &impl Fn(&Entry) -> bool,
+    found: &mut impl FnMut(Garbage),
+) -> Result<(usize, Vec<Entry>), Error> {
+    let journal = Journal::over(node.folder()?, Lock::Exclusive)?;
+    let (dead, living): (Vec<Entry>, _) = journal.entries()?.into_iter().partition(is_dead);
+    let mut budget = Budget::default();
     for entry in &dead {
-        let withdrawn = host_ports.withdraw(&entry.owner, &entry.host_ports(), &entry.pods())?;
-        tell(text, "withdrew", entry, withdrawn.iter().map(|published| published.mapping));
+        let (hosts, pods) = (entry.host_ports(), entry.pods());
+        let withdrawn = host_ports.withdraw_within(&entry.owner, &hosts, &pods, &mut budget)?;
+        for gone in withdrawn {
+            found(Garbage::Left(entry.owner.clone(), gone.mapping));
+        }
         if let Err(error) = host_ports.drop_flows(&entry.flows().collect::<Vec<_>>()) {
             warn!("clients that keep sending may not reach a successor: {error}");
         }
         journal.remove(&entry.owner)?;
-        // What else is there of it, no entry has told of.
-        known.remove(&entry.owner);
     }
     journal.remove_temporary_files()?;
-    Ok((known, dead.len()))
-}
-
-/// What [`collect`] would do, without changing anything.
-fn preview(
-    host_ports: &mut HostPorts,
-    context: &Context,
-    text: &mut String,
-) -> Result<Census, CommandError> {
-    let (known, dead) = census(Look::into(&context.state_dir)?.entries, context);
-    let published = if dead.is_empty() { Vec::new() } else { host_ports.list()? };
-    for entry in &dead {
-        let asked = entry.host_ports();
-        let has = |there: &&Published| {
-            there.owner.as_ref() == Some(&entry.owner) && asked.contains(&there.mapping.host())
-        };
-        tell(text, "would withdraw", entry, published.iter().filter(has).map(|p| p.mapping));
-    }
-    Ok((known, dead.len()))
-}
-
-fn census(entries: Vec<Entry>, context: &Context) -> (BTreeSet<OwnerId>, Vec<Entry>) {
-    let known = entries.iter().map(|entry| entry.owner.clone()).collect();
-    let here = entries.into_iter().filter(|entry| entry.settings.table == context.table);
-    (known, here.filter(Entry::is_dead).collect())
-}
-
-fn tell(text: &mut String, did: &str, entry: &Entry, mappings: impl Iterator<Item = Mapping>) {
-    for mapping in mappings {
-        let _ = writeln!(text, "{did} {mapping} of {}", entry.owner);
-    }
-}
-
-/// Tells what is published that nobody in the journal has.
-fn unknown(
-    host_ports: &mut HostPorts,
-    known: &BTreeSet<OwnerId>,
-    context: &Context,
-    text: &mut String,
-) -> Result<(), CommandError> {
-    for published in host_ports.list()? {
-        if let Some(owner) = &published.owner
-            // A hook writes its entry before it publishes, and may have done both meanwhile.
-            && (known.contains(owner) || Journal::has(&context.state_dir, owner))
-        {
-            continue;
-        }
-        let host = published.mapping.host();
-        // Or it has ended: it withdraws before it removes its entry.
-        if host_ports.get(host)?.is_none_or(|now| now.owner != published.owner) {
-            continue;
-        }
-        let _ = writeln!(
-            text,
-            "kept {} of {}, which the journal does not know; once that has ended, clear it with: {}",
-            published.mapping,
-            published.owner.map_or("nobody".to_owned(), |owner| owner.to_string()),
-            crate::reconcile::nft_delete(&context.table, host),
-        );
-    }
-    Ok(())
+    Ok((dead.len(), living))
 }

@@ -1,38 +1,31 @@
-//! The operations that change kernel and journal together, and their comparison.
+//! The operations that change kernel and journal together, and their comparison. What they touch is a
+//! [`Node`]: the machine, or one that a test made up.
 
 pub mod conflicts;
 pub mod drift;
+#[cfg(test)]
+pub mod fake;
 pub mod gc;
-pub mod owners;
+mod node;
+mod owners;
 pub mod publish;
 pub mod restore;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 pub mod withdraw;
 
 use hostport_nft::{HostPort, Mapping, TableName, Taken};
 use thiserror::Error;
 
 use crate::journal::JournalError;
-use crate::network::container::PodError;
-use crate::oci::bundle::ConfigError;
-use crate::oci::state::StateError;
-use crate::request::annotations::ResolveError;
-use crate::request::policy::PolicyError;
 
-/// Why a container must not start, or what its end left behind.
+pub use node::Node;
+
+/// Why an operation failed.
 #[derive(Debug, Error)]
-pub enum HookError {
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    #[error(transparent)]
-    Pod(#[from] PodError),
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
+pub enum Error {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -41,20 +34,17 @@ pub enum HookError {
         "{taken}; the journal does not know its owner: if that has ended, clear it with: {command}"
     )]
     TakenByUnknown { taken: Taken, command: String },
-    #[error("the state's status {0:?} tells no stage: name one, as in `hostport hook poststop`")]
-    NoStage(String),
 }
 
-/// What a call has done, to be counted.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// It came as far as the kernel, and that agreed.
-    pub changed: bool,
-    pub taken_over: u64,
+impl Error {
+    /// Whether another owner keeps a host port that was asked for.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Error::TakenByUnknown { .. } | Error::Ruleset(hostport_nft::Error::Taken(_)))
+    }
 }
 
 /// Mappings for one line of the log.
-pub fn several(mappings: &[Mapping]) -> String {
+fn several(mappings: &[Mapping]) -> String {
     const MOST: usize = 8;
     let mut texts: Vec<String> = mappings.iter().take(MOST).map(Mapping::to_string).collect();
     if mappings.len() > MOST {

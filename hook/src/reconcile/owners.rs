@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use hostport_nft::{OwnerId, Published};
 use tracing::warn;
 
-use crate::journal::{Entry, Journal, Stamp};
+use crate::journal::{Entry, Folder, Journal, Liveness, Stamp};
 
-/// What one hook call has read of other owners' entries. An owner may have as many ports as there are, and
+/// What one call has read of other owners' entries. An owner may have as many ports as there are, and
 /// each is asked about; its entry is read again only when it has been written again.
-pub struct Owners<'a> {
-    journal: &'a Journal,
+pub struct Owners<'a, F: Folder, L> {
+    journal: &'a Journal<F>,
+    liveness: &'a L,
     read: BTreeMap<OwnerId, (Stamp, Option<Entry>)>,
 }
 
-impl<'a> Owners<'a> {
-    pub fn of(journal: &'a Journal) -> Self {
-        Owners { journal, read: BTreeMap::new() }
+impl<'a, F: Folder, L: Liveness> Owners<'a, F, L> {
+    pub fn new(journal: &'a Journal<F>, liveness: &'a L) -> Self {
+        Owners { journal, liveness, read: BTreeMap::new() }
     }
 
     /// Whether what is published belongs to a container that is gone. One that the journal does not know
@@ -32,6 +33,6 @@ impl<'a> Owners<'a> {
             self.read.insert(owner.clone(), (stamp, entry));
         }
         let entry = self.read.get(owner).and_then(|(_, entry)| entry.as_ref());
-        entry.is_some_and(Entry::is_dead)
+        entry.is_some_and(|entry| self.liveness.is_dead(entry))
     }
 }

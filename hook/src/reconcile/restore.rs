@@ -1,79 +1,98 @@
-//! `hostport restore`: the kernel as the journal has it.
+//! Make the kernel hold what the journal says of living owners.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::fmt::Arguments;
 
-use hostport_nft::{Claim, Family, HostPort, HostPorts, Link, OwnerId, Restored, Settings};
+use hostport_nft::kernel::Kernel;
+use hostport_nft::{
+    Claim, HostPort, HostPorts, Link, OwnerId, Published, Restored, Settings, TableName,
+};
+use rustix::io::Errno;
 use tracing::warn;
 
-use crate::cli::RulesetArguments;
-use crate::commands::CommandError;
-use crate::context::Context;
-use crate::journal::{Entry, Journal, Lock};
-use crate::metrics::counters::{Counters, add};
-use crate::network::link::{self, Way};
-use crate::network::rtnetlink;
-use crate::output::progress::Progress;
-use crate::reconcile::conflicts;
+use super::node::Node;
+use super::{Error, conflicts};
+use crate::journal::{Entry, Journal, Liveness, Lock};
 
-/// Makes the kernel hold what the journal says of living owners; `anew` remakes tables that are right.
-pub fn restore(
-    ruleset: &RulesetArguments,
-    anew: bool,
-    context: &Context,
-) -> Result<Restored, CommandError> {
-    let progress = Progress::begin("restoring");
-    let journal = Journal::open(&context.state_dir, Lock::Exclusive)?;
-    let mut entries = journal.entries()?;
-    entries.retain(|entry| entry.settings.table == context.table && !entry.is_dead());
-    progress.step(format_args!("{} containers", entries.len()));
-    // The latest first, for what two of them have.
-    entries.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
-    let settings = settings(ruleset, context, entries.first());
-    let mut host_ports = HostPorts::open(settings.clone())?;
-    let mut decision = conflicts::decide(&entries, &mut host_ports)?;
-    let mut unreadable = journal.owners_set_aside()?;
+/// How to restore.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The tables' name: owners in others are left alone.
+    pub table: TableName,
+    /// How the tables are to be; none for the settings of the latest publication.
+    pub settings: Option<Settings>,
+    /// Make also those tables again that are right.
+    pub anew: bool,
+}
+
+/// Makes the kernel hold what the journal says of living owners, in one transaction.
+///
+/// `links` finds the links towards the endpoints of the claims; `step` hears how far the work is.
+pub fn restore<N: Node, E: From<Error>>(
+    node: &N,
+    plan: Plan,
+    links: impl FnOnce(&[Claim], &Settings) -> Result<Vec<Link>, E>,
+    step: impl Fn(Arguments<'_>),
+) -> Result<Restored, E> {
+    let journal = open(node)?;
+    let mut entries = journal.entries().map_err(Error::from)?;
+    entries.retain(|entry| entry.settings.table == plan.table && !node.liveness().is_dead(entry));
+    step(format_args!("{} containers", entries.len()));
+    entries.sort_by(conflicts::latest_first);
+    let latest = || entries.first().map(|latest| latest.settings.clone());
+    let usual = || Settings { table: plan.table, ..Settings::default() };
+    // A firewall's reload script need not know the options of the hook.
+    let settings = plan.settings.or_else(latest).unwrap_or_else(usual);
+    let mut host_ports = node.host_ports(settings.clone()).map_err(Error::from)?;
+    let by_age: Vec<&Entry> = entries.iter().collect();
+    let mut decision =
+        conflicts::decide(&by_age, |host| published(&mut host_ports, host)).map_err(Error::from)?;
+    let mut unreadable = journal.owners_set_aside().map_err(Error::from)?;
     for entry in &entries {
         unreadable.remove(&entry.owner);
     }
     keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
-    let links = links(claims, settings.localhost, &progress)?;
-    progress.step(format_args!("giving {} host ports to the kernel", claims.len()));
-    let restored = match anew {
-        true => host_ports.restore_anew(claims, &links)?,
-        false => host_ports.restore(claims, &links)?,
+    let links = links(claims, &settings)?;
+    step(format_args!("giving {} host ports to the kernel", claims.len()));
+    let restored = match plan.anew {
+        true => host_ports.restore_anew(claims, &links),
+        false => host_ports.restore(claims, &links),
     };
-    if !restored.is_nothing() {
-        Counters::change(&context.state_dir, |counters| {
-            add(&mut counters.restores, 1);
-            add(&mut counters.restored_ports, restored.added.len() as u64);
-        });
-    }
+    let restored = restored.map_err(Error::from)?;
     if let Err(error) = decision.settle(&journal, entries) {
         warn!("{error}; the host ports are restored");
     }
     Ok(restored)
 }
 
-/// The options given, or else those of the latest hook call: a firewall's reload script need not know
-/// them.
-fn settings(ruleset: &RulesetArguments, context: &Context, latest: Option<&Entry>) -> Settings {
-    match latest {
-        Some(latest) if ruleset.exclude.is_empty() && !ruleset.no_localhost => {
-            latest.settings.clone()
+fn published(
+    host_ports: &mut HostPorts<impl Kernel>,
+    host: HostPort,
+) -> Result<Option<Published>, hostport_nft::Error> {
+    match host_ports.get(host) {
+        // A table that lost its map, or has another in its place, knows nothing. A lack of memory, though,
+        // says nothing of the table.
+        Err(hostport_nft::Error::Refused { error, .. })
+            if !matches!(error, Errno::NOMEM | Errno::NOBUFS) =>
+        {
+            Ok(None)
         }
-        _ => ruleset.settings(context.table.clone()),
+        present => present,
     }
 }
 
+fn open<N: Node>(node: &N) -> Result<Journal<N::Folder>, Error> {
+    Ok(Journal::over(node.folder()?, Lock::Exclusive)?)
+}
+
 /// Leaves to owners what they have of whose entries nothing can be read, as after going back to an older
-/// version: they may live, and nothing else tells what they had.
+/// version: they may live, and nothing else says what they had.
 fn keep(
     unreadable: &BTreeSet<OwnerId>,
     claims: &mut Vec<Claim>,
-    host_ports: &mut HostPorts,
-) -> Result<(), CommandError> {
+    host_ports: &mut HostPorts<impl Kernel>,
+) -> Result<(), Error> {
     if unreadable.is_empty() {
         return Ok(());
     }
@@ -97,38 +116,4 @@ fn keep(
         );
     }
     Ok(())
-}
-
-/// The links towards the endpoints as they are now; localhost is opened on them again where it was.
-fn links(
-    claims: &[Claim],
-    localhost: bool,
-    progress: &Progress,
-) -> Result<Vec<Link>, CommandError> {
-    let endpoints: BTreeSet<IpAddr> =
-        claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
-    let mut links: BTreeMap<(Family, u32), Link> = BTreeMap::new();
-    let (mut socket, mut known) = (rtnetlink::Socket::open()?, None);
-    for (index, ip) in endpoints.iter().enumerate() {
-        progress.step(format_args!("looking for link {} of {}", index + 1, endpoints.len()));
-        let Way::Link(way) = link::towards(&mut socket, *ip, &mut known)? else { continue };
-        let family = Family::of(*ip);
-        if let std::collections::btree_map::Entry::Vacant(vacant) = links.entry((family, way.index))
-        {
-            vacant.insert(Link { family, index: way.index, bypasses: way.bypasses });
-            if localhost
-                && family == Family::Ip
-                && let Err(error) = link::enable_route_localnet(&way.name)
-            {
-                warn!("host ports do not answer on 127.0.0.1: {error}");
-            }
-        }
-    }
-    Ok(links.into_values().collect())
-}
-
-/// How many host ports were what.
-pub fn counts(restored: &Restored) -> String {
-    let (added, removed) = (restored.added.len(), restored.removed.len());
-    format!("{added} restored, {removed} removed, {} were right", restored.kept)
 }

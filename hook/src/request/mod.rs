@@ -3,3 +3,66 @@
 
 pub mod annotations;
 pub mod policy;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hostport_nft::{Claim, Link, OwnerId, Settings};
+use tracing::warn;
+
+use crate::journal::PodName;
+use annotations::ResolveError;
+use policy::Wanted;
+
+/// What a container is to have, whoever asked for it in which form: the one input of a publication.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The container. What it claims for itself goes with its end.
+    pub container: OwnerId,
+    /// The sandbox of its pod, if it is in one. What the pod has already is not asked for again.
+    pub pod: Option<OwnerId>,
+    /// The mappings, with their owners: the container, or its pod.
+    pub claims: Vec<Claim>,
+    /// The links of the node towards the endpoints.
+    pub links: Vec<Link>,
+    /// Take host ports over from other containers, also from living ones.
+    pub replace: bool,
+    /// How the tables are to be.
+    pub settings: Settings,
+    /// Let the pod reach itself where a bridge gives its traffic to netfilter.
+    pub hairpin_mode: bool,
+    /// The container's init process.
+    pub pid: Option<i32>,
+    /// The network namespace: its path, and its file's device and inode.
+    pub namespace: (PathBuf, (u64, u64)),
+    /// What the annotations call the pod.
+    pub pod_name: Option<PodName>,
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+}
+
+/// The mappings that ports ask for, to a pod with these addresses.
+///
+/// # Errors
+/// [`ResolveError`] for a port that the addresses cannot serve.
+pub fn claims(
+    wanted: &Wanted,
+    addresses: &[IpAddr],
+    settings: &Settings,
+) -> Result<Vec<Claim>, ResolveError> {
+    let ipv4 =
+        addresses.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
+    let ipv6 =
+        addresses.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
+    let mut claims = Vec::new();
+    for group in &wanted.groups {
+        for mapping in annotations::resolve(&group.requests, ipv4, ipv6)? {
+            let host = mapping.host();
+            if settings.is_excluded(host.host_ip) {
+                warn!("host port {host} cannot be reached: its address is excluded by an option");
+            }
+            claims.push(Claim { owner: group.owner.clone(), mapping });
+        }
+    }
+    Ok(claims)
+}

@@ -8,51 +8,30 @@ use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State};
 use crate::diagnose::finding::{Finding, Kind, Severity};
 use crate::diagnose::inventory::{Facts, several};
 use crate::journal::{Entry, Look};
-use crate::reconcile::conflicts;
+use crate::reconcile::drift::{Drift, Missing};
 use crate::reconcile::nft_delete;
 
 pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
     let Ok(look) = &facts.journal else { return };
-    let entries: BTreeMap<&OwnerId, &Entry> =
-        look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
-    let published: BTreeMap<HostPort, &Published> = facts
-        .audits
-        .values()
-        .flat_map(|audit| &audit.ports)
-        .map(|published| (published.mapping.host(), published))
-        .collect();
-    missing(facts, look, &published, findings);
-    unknown(facts, folder, &entries, &published, findings);
-    dead(facts, &entries, &published, findings);
-    hairpins(facts, &entries, &published, findings);
+    let mut published: Vec<Published> =
+        facts.audits.values().flat_map(|audit| &audit.ports).cloned().collect();
+    published.sort_unstable_by_key(|there| there.mapping.host());
+    let mut drift = Drift::between(&published, &look.entries, Entry::is_dead);
+    drift.dead.sort_by_key(|(entry, _)| &entry.owner);
+    missing(facts, &drift, findings);
+    unknown(facts, folder, &drift, findings);
+    dead(facts, &drift, findings);
+    hairpins(facts, look, &published, findings);
 }
 
 /// What living owners should have and have not.
-fn missing(
-    facts: &Facts,
-    look: &Look,
-    published: &BTreeMap<HostPort, &Published>,
-    findings: &mut Vec<Finding>,
-) {
-    let mut asked: BTreeMap<&OwnerId, BTreeSet<Mapping>> = BTreeMap::new();
-    for entry in &look.entries {
-        asked.insert(&entry.owner, entry.mappings.iter().copied().collect());
-    }
-    // Of a container and its pod, either may have it.
-    let shared = |there: &Published| {
-        let asked = there.owner.as_ref().and_then(|owner| asked.get(owner));
-        asked.is_some_and(|asked| asked.contains(&there.mapping))
-    };
-    let mut living: Vec<Entry> = look.entries.iter().filter(|e| !e.is_dead()).cloned().collect();
-    // The latest first, as at a restore.
-    living.sort_by(|a, b| b.since_ms.cmp(&a.since_ms).then_with(|| a.owner.cmp(&b.owner)));
-    let mut lacking: BTreeMap<OwnerId, Vec<String>> = BTreeMap::new();
-    for Claim { owner, mapping } in conflicts::decide_without_kernel(&living).claims {
+fn missing(facts: &Facts, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
+    let mut lacking: BTreeMap<&OwnerId, Vec<String>> = BTreeMap::new();
+    for Missing { claim: Claim { owner, mapping }, there } in &drift.missing {
         if facts.state(mapping.family()) != State::Ours {
             continue; // The whole table is missing, which is told by itself.
         }
-        let lack = match published.get(&mapping.host()) {
-            Some(there) if there.mapping == mapping && shared(there) => continue,
+        let lack = match there {
             Some(there) => {
                 format!("{mapping}: it leads to {}{}", there.mapping.endpoint(), of(there))
             }
@@ -90,28 +69,17 @@ fn shorten(evidence: &mut Vec<String>) {
     }
 }
 
-/// What is published that no entry tells of: told once an owner and family.
-fn unknown(
-    facts: &Facts,
-    folder: &Path,
-    entries: &BTreeMap<&OwnerId, &Entry>,
-    published: &BTreeMap<HostPort, &Published>,
-    findings: &mut Vec<Finding>,
-) {
+/// What is published that no entry lists: told once an owner and family.
+fn unknown(facts: &Facts, folder: &Path, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
     // Where there is no journal at all, the owners are of no matter.
     let none = !folder.exists();
-    let mut known: BTreeMap<&OwnerId, BTreeSet<HostPort>> = BTreeMap::new();
-    for (owner, entry) in entries {
-        known.insert(owner, entry.host_ports());
-    }
     let mut unknown: BTreeMap<(Family, Option<&OwnerId>), Vec<Mapping>> = BTreeMap::new();
-    for (host, there) in published {
-        let owner = there.owner.as_ref();
-        let known = owner.and_then(|owner| known.get(owner));
-        if !known.is_some_and(|known| known.contains(host)) {
-            unknown.entry((host.family(), owner)).or_default().push(there.mapping);
-        }
+    for (there, _) in &drift.unknown {
+        let key = (there.mapping.family(), there.owner.as_ref());
+        unknown.entry(key).or_default().push(there.mapping);
     }
+    let known: BTreeSet<&OwnerId> =
+        drift.unknown.iter().filter_map(|(_, entry)| Some(&(*entry)?.owner)).collect();
     let (owned, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
         unknown.into_iter().partition(|((_, owner), _)| none && owner.is_some());
     let owned: Vec<Mapping> = owned.into_values().flatten().collect();
@@ -142,9 +110,9 @@ fn unknown(
             });
             continue;
         };
-        let evidence = match entries.get(owner) {
-            Some(_) => format!("the entry of {owner} does not list it"),
-            None => format!("there is no entry of {owner}"),
+        let evidence = match known.contains(owner) {
+            true => format!("the entry of {owner} does not list it"),
+            false => format!("there is no entry of {owner}"),
         };
         findings.push(Finding {
             kind: Kind::OwnerUnknown,
@@ -176,15 +144,10 @@ fn delete(facts: &Facts, family: Family, mappings: &[Mapping]) -> String {
 }
 
 /// What dead owners have left.
-fn dead(
-    facts: &Facts,
-    entries: &BTreeMap<&OwnerId, &Entry>,
-    published: &BTreeMap<HostPort, &Published>,
-    findings: &mut Vec<Finding>,
-) {
-    for (owner, entry) in entries.iter().filter(|(_, entry)| entry.is_dead()) {
-        let theirs = published.values().filter(|there| there.owner.as_ref() == Some(*owner));
-        let theirs: Vec<Mapping> = theirs.map(|there| there.mapping).collect();
+fn dead(facts: &Facts, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
+    for (entry, left) in &drift.dead {
+        let owner = &entry.owner;
+        let theirs: Vec<Mapping> = left.iter().map(|there| there.mapping).collect();
         let gone = match (&entry.process, &entry.namespace) {
             (Some(process), _) => format!("its process {} is gone", process.pid),
             (None, Some(namespace)) => {
@@ -207,18 +170,14 @@ fn dead(
 }
 
 /// Pods that lack the element by which they reach themselves.
-fn hairpins(
-    facts: &Facts,
-    entries: &BTreeMap<&OwnerId, &Entry>,
-    published: &BTreeMap<HostPort, &Published>,
-    findings: &mut Vec<Finding>,
-) {
+fn hairpins(facts: &Facts, look: &Look, published: &[Published], findings: &mut Vec<Finding>) {
+    let owners: BTreeSet<&OwnerId> = look.entries.iter().map(|entry| &entry.owner).collect();
     let mut lacking = BTreeSet::new();
-    for there in published.values() {
+    for there in published {
         let ip = there.mapping.endpoint().ip;
         let has =
             facts.audits.get(&there.mapping.family()).is_some_and(|a| a.hairpins.contains(&ip));
-        let known = there.owner.as_ref().is_some_and(|owner| entries.contains_key(owner));
+        let known = there.owner.as_ref().is_some_and(|owner| owners.contains(owner));
         if known && !has {
             lacking.insert(ip);
         }

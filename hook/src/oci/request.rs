@@ -1,0 +1,133 @@
+//! What a container asks for by its state and its config.json.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hostport_nft::{HostPort, OwnerId, Settings};
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use super::bundle::{Config, ConfigError, NetworkNamespace as Named};
+use super::state::{State, StateError};
+use crate::journal::PodName;
+use crate::network::container::{Pod, PodError};
+use crate::network::namespace::NetworkNamespace;
+use crate::request::annotations::ResolveError;
+use crate::request::policy::{PolicyError, Wanted};
+use crate::request::{Request, claims};
+
+/// How the operator lets the hook work.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How the tables are to be.
+    pub settings: Settings,
+    /// Turn on the hairpin mode of the pods' bridge ports.
+    pub hairpin_mode: bool,
+    /// Trust the authors of pods.
+    pub allow_pod_annotation: bool,
+}
+
+/// Why it cannot be told what a container asks for, or that cannot be done.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(
+        "container {0} has a network namespace without a path, and its state has no pid to find it by"
+    )]
+    NoPid(OwnerId),
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+}
+
+/// What a container asks for that starts, and its network; none if there is nothing to publish.
+pub fn of_start(state: &State, options: &Options) -> Result<Option<(Request, Pod)>, RequestError> {
+    let config = Config::load(&state.bundle)?;
+    let wanted = Wanted::read(&state.id, &config.annotations, options.allow_pod_annotation)?;
+    for warning in &wanted.warnings {
+        warn!("container {}: {warning}", state.id);
+    }
+    if wanted.groups.is_empty() {
+        debug!("container {} asks for no host port", state.id);
+        return Ok(None);
+    }
+    let pod = match namespace(state, &config)? {
+        Some(namespace) => Pod::find(namespace, &wanted.endpoint_ips, &wanted.reported_ips)?,
+        None => None,
+    };
+    let Some(mut pod) = pod else {
+        debug!("container {} is on the host's network: nothing to publish", state.id);
+        return Ok(None);
+    };
+    let namespace = pod.namespace();
+    let request = Request {
+        container: state.id.clone(),
+        claims: claims(&wanted, &pod.addresses(), &options.settings)?,
+        pod: wanted.pod,
+        replace: wanted.replace,
+        settings: options.settings.clone(),
+        hairpin_mode: options.hairpin_mode,
+        pid: state.pid,
+        namespace: (namespace.path().to_owned(), namespace.file()),
+        pod_name: PodName::of(&config.annotations),
+        bundle: state.bundle.clone(),
+        links: pod.links()?,
+    };
+    Ok(Some((request, pod)))
+}
+
+/// The network namespace that a container runs in; none for the host's.
+fn namespace(state: &State, config: &Config) -> Result<Option<NetworkNamespace>, RequestError> {
+    let opened = match config.network_namespace() {
+        Named::Host => return Ok(None),
+        Named::Path(path) => NetworkNamespace::open(path),
+        Named::Own => {
+            let pid = state.pid.ok_or_else(|| RequestError::NoPid(state.id.clone()))?;
+            NetworkNamespace::of_process(pid)
+        }
+    };
+    Ok(Some(opened.map_err(PodError::from)?))
+}
+
+/// The host ports that the annotations of a container name that has ended.
+pub fn of_end(state: &State, options: &Options) -> Result<BTreeSet<HostPort>, RequestError> {
+    let allow = options.allow_pod_annotation;
+    match Config::load(&state.bundle) {
+        Ok(config) => own_host_ports(state, &config.annotations, allow),
+        Err(error) if state.annotations.is_empty() => Err(error.into()),
+        Err(error) => {
+            warn!("{error}; the state's annotations serve instead");
+            own_host_ports(state, &state.annotations, allow)
+        }
+    }
+}
+
+/// The host ports that the container may have published, under any of the policies.
+///
+/// What belongs to the pod goes with its sandbox, and not with one of its containers.
+fn own_host_ports(
+    state: &State,
+    annotations: &BTreeMap<String, String>,
+    allow: bool,
+) -> Result<BTreeSet<HostPort>, RequestError> {
+    // The option may have been another when the ports were published. Looking for too many is
+    // harmless, since only what is the container's own is withdrawn; but an annotation that did not
+    // count then, and cannot even be read, must not keep the others' ports published.
+    let policies = [allow, !allow].map(|allow| Wanted::read(&state.id, annotations, allow));
+    if let [Err(error), Err(_)] = policies {
+        return Err(error.into());
+    }
+    Ok(policies
+        .iter()
+        .flatten()
+        .flat_map(|wanted| &wanted.groups)
+        .filter(|group| group.owner == state.id)
+        .flat_map(|group| &group.requests)
+        .flat_map(|request| request.host_ports())
+        .collect())
+}
