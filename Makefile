@@ -102,7 +102,7 @@ fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
 	done
 
-reference: ## Write docs/flags.md from hook/src/cli
+reference: ## Write docs/flags.md and docs/schemas from the command line and the types of hook/
 	$(CARGO) xtask reference
 
 # mdBook is not in Debian 12; this version is built once, below target.

@@ -19,6 +19,9 @@ mod oci;
 mod output;
 mod reconcile;
 mod request;
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod schema;
 
 use std::process::ExitCode;
 

@@ -5,12 +5,15 @@ mod graphs;
 mod manual;
 mod pages;
 mod reference;
+mod schemas;
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::pages::Page;
 
 /// Writes what is generated from hostport's sources.
 #[derive(Parser)]
@@ -22,7 +25,7 @@ enum Task {
         #[arg(default_value = "target/manual")]
         folder: PathBuf,
     },
-    /// Write docs/flags.md
+    /// Write docs/flags.md and docs/schemas
     Reference,
     /// Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
     Graphs,
@@ -43,16 +46,21 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<(), Box<dyn Error>> {
     match task {
         Task::Manual { folder } => manual::write(&folder)?,
-        Task::Reference => reference::page().write()?,
+        Task::Reference => references().try_for_each(|page| page.write())?,
         Task::Graphs => graphs::page()?.write()?,
         Task::Check => check()?,
     }
     Ok(())
 }
 
+/// The pages that need nothing but the sources.
+fn references() -> impl Iterator<Item = Page> {
+    std::iter::once(reference::page()).chain(schemas::pages())
+}
+
 fn check() -> Result<(), String> {
     let mut problems = book::problems();
-    problems.extend(reference::page().problem());
+    problems.extend(references().filter_map(|page| page.problem()));
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 

@@ -1,11 +1,11 @@
 //! One module for each command.
 
-mod doctor;
+pub mod doctor;
 mod error;
-mod explain;
+pub mod explain;
 mod gc;
 mod hook;
-mod list;
+pub mod list;
 mod metrics;
 mod print;
 mod restore;

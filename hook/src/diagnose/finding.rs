@@ -8,6 +8,7 @@ use crate::output::escape;
 
 /// One thing that is wrong on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// What sort of thing it is: an identifier that stays the same from version to version.
     pub kind: Kind,
@@ -17,7 +18,7 @@ pub struct Finding {
     pub what: String,
     /// What was seen, a fact a line.
     pub evidence: Vec<String>,
-    /// The command that mends it; where there is none, what to do.
+    /// A command; where there is none, what to do.
     pub fix: String,
 }
 
@@ -40,6 +41,7 @@ const MOST: usize = 2000;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// A published host port does not work, or not everywhere where it should.
@@ -60,6 +62,7 @@ impl fmt::Display for Severity {
 /// The sorts of findings, in the order in which they are told: the ground first, then what stands
 /// on it. docs/doctor.md has them all, with what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The kernel refuses a part of the ruleset.

@@ -3,7 +3,7 @@
 //! Kernel and journal are read, and nothing is changed. What may be a hook's work under way is looked at
 //! again before it is reported.
 
-mod render;
+pub mod render;
 
 use std::process::ExitCode;
 

@@ -44,8 +44,9 @@ pub fn broken(findings: &[Finding]) -> usize {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
-    /// Whether nothing is broken.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Report<'a> {
+    /// Nothing is broken: there may be warnings. Exit status 0 if true, 1 if false.
     sound: bool,
     findings: &'a [Finding],
 }

@@ -5,7 +5,7 @@
 //! packet's way here. So is some of what the doctor only warns of, such as a container in which nothing
 //! listens (`cause::is_in_the_way`).
 
-mod render;
+pub mod render;
 
 use std::process::ExitCode;
 use std::thread;

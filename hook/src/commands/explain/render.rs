@@ -43,15 +43,23 @@ fn conclusion(walk: &Walk) -> String {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Report<'a> {
     port: u16,
     protocol: String,
+    /// The client's address, if --from named one.
     from: Option<String>,
+    /// The address that the packet goes to: that of --to, or one that the port is published on.
     to: String,
+    /// The packet in a few words.
     packet: &'a str,
+    /// Nothing is in the way in any case. Exit status 0 if true, 1 if false.
     reachable: bool,
+    /// The way, in the order of the kernel's hooks.
     steps: &'a [Step],
+    /// What is in the way: what is certain first, then in the order of the steps.
     causes: Vec<&'a Cause>,
+    /// The sentence at the end of the text.
     conclusion: String,
 }
 

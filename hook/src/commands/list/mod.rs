@@ -1,6 +1,6 @@
 //! `hostport list`: what is published now, read from the kernel.
 
-mod row;
+pub mod row;
 mod table;
 
 use std::collections::BTreeMap;

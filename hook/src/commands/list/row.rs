@@ -69,13 +69,13 @@ impl Row {
     }
 }
 
-/// One object of `list --json`. Fields may be added; these keep their names and types.
+/// A published host port.
 #[derive(Serialize)]
-struct Object {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Object {
     /// The node's address; 0.0.0.0 or :: is every local one.
     host_ip: String,
     host_port: u16,
-    /// tcp, udp or sctp.
     protocol: String,
     container_ip: String,
     container_port: u16,
@@ -87,12 +87,13 @@ struct Object {
     wide: Option<Wide>,
 }
 
-/// With `--wide`.
+/// Fields that only `--wide` adds.
 #[derive(Serialize)]
-struct Wide {
-    /// `namespace/name` of the pod; null where no annotation told.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Wide {
+    /// With --wide: namespace/name of the pod; null where no annotation names it.
     pod: Option<String>,
-    /// When it was published, in milliseconds since 1970 (UTC); null where the journal does not know.
+    /// With --wide: when it was published, in milliseconds since 1970 (UTC); null where the journal does not know.
     since_ms: Option<u64>,
 }
 

@@ -50,23 +50,27 @@ pub struct Walk {
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// The kernel's hook, or what comes between two.
     pub hook: &'static str,
     pub name: &'static str,
     pub status: Status,
+    /// For people: may change.
     pub what: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// Nothing is in the way.
     Ok,
-    /// Here it ends.
+    /// Something is in the way.
     Blocked,
-    /// Here it may end.
+    /// Something may be in the way.
     Unsure,
-    /// It does not come here, or was not looked at.
+    /// The packet does not come here, or nobody looked.
     Skipped,
 }
 

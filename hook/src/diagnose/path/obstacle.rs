@@ -17,18 +17,19 @@ use crate::output::escape;
 
 /// One thing that is in the way, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cause {
     /// An identifier that stays the same from version to version: the doctor's where it has one.
     pub kind: String,
     /// Whether it is in the way in any case.
     pub certain: bool,
-    /// What it comes to, without terms of the trade.
+    /// What it comes to, in plain words.
     pub plain: String,
     /// What exactly.
     pub what: String,
     /// What was seen, a fact a line.
     pub evidence: Vec<String>,
-    /// The command that mends it; where there is none, what to do.
+    /// A command; where there is none, what to do.
     pub fix: String,
 }
 
