@@ -2,6 +2,7 @@
 
 mod book;
 mod graphs;
+mod layers;
 mod manual;
 mod pages;
 mod reference;
@@ -29,6 +30,8 @@ enum Task {
     Reference,
     /// Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
     Graphs,
+    /// List the imports that point upwards, and the files that import each other
+    Layers,
     /// Check that the generated pages of docs/ are current and that links lead somewhere
     Check,
 }
@@ -48,6 +51,7 @@ fn run(task: Task) -> Result<(), Box<dyn Error>> {
         Task::Manual { folder } => manual::write(&folder)?,
         Task::Reference => references().try_for_each(|page| page.write())?,
         Task::Graphs => graphs::page()?.write()?,
+        Task::Layers => none(layers::problems())?,
         Task::Check => check()?,
     }
     Ok(())
@@ -61,6 +65,10 @@ fn references() -> impl Iterator<Item = Page> {
 fn check() -> Result<(), String> {
     let mut problems = book::problems();
     problems.extend(references().filter_map(|page| page.problem()));
+    none(problems)
+}
+
+fn none(problems: Vec<String>) -> Result<(), String> {
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
