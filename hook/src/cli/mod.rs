@@ -1,21 +1,27 @@
 //! The command line. Wrong usage ends with exit status 2, by clap.
 
+mod hook;
+mod list;
+mod quick;
+mod ruleset;
 mod values;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use hostport_nft::{Protocol, Settings, TableName};
-use ipnet::IpNet;
+use clap::{Args, Parser, Subcommand};
+use hostport_nft::TableName;
 use tracing::level_filters::LevelFilter;
 
 use crate::diagnose::path::Question;
 #[doc(hidden)]
 pub use crate::journal::DEFAULT_FOLDER;
 use crate::output::log;
-use values::{Ports, address, seconds};
+pub use hook::{HookArguments, Stage};
+pub use list::ListArguments;
+pub use ruleset::RulesetArguments;
+use values::address;
 
 /// Kubernetes host ports on plain nftables, without a daemon.
 #[derive(Debug, Parser)]
@@ -35,65 +41,9 @@ pub struct Arguments {
 
 impl Arguments {
     /// Parses the command line, or ends the program as clap does.
-    ///
-    /// The hook is called for each container, and a tenth of its time would go into building a parser;
-    /// so its arguments are read without one. What is not read so (among it `--help`, and whatever is
-    /// wrong) is left to clap.
     pub fn from_command_line() -> Self {
         let words: Vec<OsString> = std::env::args_os().collect();
-        Arguments::hook_call(&words).unwrap_or_else(|| Arguments::parse_from(words))
-    }
-
-    /// The arguments of a call by a runtime: `hostport hook`.
-    fn hook_call(words: &[OsString]) -> Option<Self> {
-        let [_, hook, arguments @ ..] = words else { return None };
-        let mut words = arguments.iter().map(|word| word.to_str());
-        if hook != "hook" {
-            return None;
-        }
-        let (mut table, mut state_dir, mut stage) = (None, None, None);
-        let (mut log_level, mut log_format) = (None, None);
-        let (mut no_localhost, mut no_hairpin_mode, mut allow_pod_annotation) = (None, None, None);
-        let mut exclude = Vec::new();
-        while let Some(word) = words.next() {
-            let mut value =
-                || words.next()?.filter(|word| !word.is_empty() && !word.starts_with('-'));
-            // Clap takes each but --exclude once.
-            let again = match word? {
-                "--exclude" => {
-                    exclude.push(value()?.parse().ok()?);
-                    false
-                }
-                "--table" => table.replace(value()?.parse().ok()?).is_some(),
-                "--state-dir" => state_dir.replace(PathBuf::from(value()?)).is_some(),
-                "--log-level" => log_level.replace(value()?.parse().ok()?).is_some(),
-                "--log-format" => {
-                    log_format.replace(log::Format::from_str(value()?, false).ok()?).is_some()
-                }
-                "--no-localhost" => no_localhost.replace(()).is_some(),
-                "--no-hairpin-mode" => no_hairpin_mode.replace(()).is_some(),
-                "--allow-pod-annotation" => allow_pod_annotation.replace(()).is_some(),
-                word => stage.replace(Stage::from_str(word, false).ok()?).is_some(),
-            };
-            if again {
-                return None;
-            }
-        }
-        let no_localhost = no_localhost.is_some();
-        Some(Arguments {
-            command: Command::Hook(HookArguments {
-                stage,
-                ruleset: RulesetArguments { exclude, no_localhost },
-                no_hairpin_mode: no_hairpin_mode.is_some(),
-                allow_pod_annotation: allow_pod_annotation.is_some(),
-            }),
-            common: CommonArguments {
-                table: table.unwrap_or_default(),
-                state_dir: state_dir.unwrap_or_else(|| DEFAULT_FOLDER.into()),
-                log_level: log_level.unwrap_or(LevelFilter::INFO),
-                log_format,
-            },
-        })
+        quick::hook_call(&words).unwrap_or_else(|| Arguments::parse_from(words))
     }
 }
 
@@ -109,12 +59,23 @@ pub struct CommonArguments {
     pub state_dir: PathBuf,
 
     /// What to log on stderr: off, error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, global = true, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
     pub log_level: LevelFilter,
 
     /// How to log: text or json; without it text, and fields for journald where stderr leads there
     #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
     pub log_format: Option<log::Format>,
+}
+
+impl Default for CommonArguments {
+    fn default() -> Self {
+        CommonArguments {
+            table: TableName::default(),
+            state_dir: DEFAULT_FOLDER.into(),
+            log_level: LevelFilter::INFO,
+            log_format: None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,87 +187,6 @@ pub enum Command {
     },
 }
 
-#[derive(Debug, Args)]
-pub struct ListArguments {
-    /// Print an array of objects instead of a table
-    #[arg(long)]
-    pub json: bool,
-
-    /// Also the pod, where its runtime told, and how long ago it was published, from the journal
-    #[arg(long)]
-    pub wide: bool,
-
-    /// Only owners whose ID begins like this
-    #[arg(long, value_name = "ID")]
-    pub owner: Option<String>,
-
-    /// Only this host port, or these
-    #[arg(long, value_name = "PORT[-PORT]")]
-    pub port: Option<Ports>,
-
-    /// Only tcp, udp or sctp
-    #[arg(long)]
-    pub protocol: Option<Protocol>,
-
-    /// Again every so many seconds [default: 2], with connections a second if --wide
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
-        value_parser = seconds, conflicts_with = "json")]
-    pub watch: Option<u16>,
-}
-
-#[derive(Debug, Args)]
-pub struct HookArguments {
-    /// The hook's stage; without it, the state's status decides
-    #[arg(value_enum)]
-    pub stage: Option<Stage>,
-
-    #[command(flatten)]
-    pub ruleset: RulesetArguments,
-
-    /// Leave the hairpin mode of the pods' bridge ports alone
-    ///
-    /// With br_netfilter, a pod reaches itself through a host port only if its bridge port is in
-    /// hairpin mode, so the hook turns it on there.
-    #[arg(long)]
-    pub no_hairpin_mode: bool,
-
-    /// Under Kubernetes, obey io.hostport.* annotations too
-    ///
-    /// Whoever may create pods can then take any host port, past the scheduler and Pod Security.
-    #[arg(long)]
-    pub allow_pod_annotation: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct RulesetArguments {
-    /// Destinations that keep their own service although they are local (repeatable)
-    ///
-    /// Name Kubernetes' service ranges here where kube-proxy runs in IPVS mode.
-    #[arg(long, value_name = "CIDR")]
-    pub exclude: Vec<IpNet>,
-
-    /// Do not publish on 127.0.0.0/8
-    #[arg(long)]
-    pub no_localhost: bool,
-}
-
-impl RulesetArguments {
-    /// The library's settings for these options.
-    pub fn settings(&self, table: TableName) -> Settings {
-        Settings { table, exclude: self.exclude.clone(), localhost: !self.no_localhost }
-    }
-}
-
-/// A hook's stage, as the OCI runtime specification names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
-    Prestart,
-    #[value(name = "createRuntime", alias = "createruntime")]
-    CreateRuntime,
-    Poststart,
-    Poststop,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,28 +219,6 @@ mod tests {
         let Command::Hook(hook) = arguments.command else { panic!() };
         assert_eq!(hook.stage, Some(Stage::CreateRuntime));
         assert_eq!(hook.ruleset.settings(arguments.common.table).exclude.len(), 2);
-    }
-
-    #[test]
-    fn a_call_by_a_runtime_is_parsed_like_any_other() {
-        let calls: [&[&str]; 5] = [
-            &[],
-            &["poststop"],
-            &["--exclude", "10.96.0.0/12", "--no-localhost", "prestart"],
-            &["--table", "edge", "--state-dir", "/x", "--log-level", "off"],
-            &["--no-hairpin-mode", "--allow-pod-annotation"],
-        ];
-        for call in calls {
-            let words: Vec<OsString> =
-                ["hostport", "hook"].iter().chain(call).map(OsString::from).collect();
-            let quick = Arguments::hook_call(&words).unwrap();
-            let whole = Arguments::try_parse_from(&words).unwrap();
-            assert_eq!(format!("{quick:?}"), format!("{whole:?}"));
-        }
-        for call in [&["hostport", "hook", "--help"][..], &["hostport", "list"], &["hostport"]] {
-            let words: Vec<OsString> = call.iter().map(OsString::from).collect();
-            assert!(Arguments::hook_call(&words).is_none(), "{call:?}");
-        }
     }
 
     #[test]

@@ -1,0 +1,38 @@
+//! The arguments of `hostport hook`.
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::ruleset::RulesetArguments;
+
+#[derive(Debug, Default, Args)]
+pub struct HookArguments {
+    /// The hook's stage; without it, the state's status decides
+    #[arg(value_enum)]
+    pub stage: Option<Stage>,
+
+    #[command(flatten)]
+    pub ruleset: RulesetArguments,
+
+    /// Leave the hairpin mode of the pods' bridge ports alone
+    ///
+    /// With br_netfilter, a pod reaches itself through a host port only if its bridge port is in
+    /// hairpin mode, so the hook turns it on there.
+    #[arg(long)]
+    pub no_hairpin_mode: bool,
+
+    /// Under Kubernetes, obey io.hostport.* annotations too
+    ///
+    /// Whoever may create pods can then take any host port, past the scheduler and Pod Security.
+    #[arg(long)]
+    pub allow_pod_annotation: bool,
+}
+
+/// A hook's stage, as the OCI runtime specification names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    Prestart,
+    #[value(name = "createRuntime", alias = "createruntime")]
+    CreateRuntime,
+    Poststart,
+    Poststop,
+}
