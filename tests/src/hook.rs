@@ -21,9 +21,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::{Map, Value, json};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use serde_json::Value;
 
 use crate::lab::{Lab, Netns, Pod};
+use crate::oci::{self, Annotations, namespace, to_json};
 use crate::runtime::{Finished, Scratch};
 
 /// The program under test: `$HOSTPORT`, which `make test` sets to the static binary.
@@ -42,8 +44,8 @@ pub fn program() -> PathBuf {
 pub struct Bundle {
     scratch: Scratch,
     id: String,
-    annotations: Map<String, Value>,
-    namespaces: Vec<Value>,
+    annotations: Annotations,
+    namespaces: Vec<LinuxNamespace>,
     pid: Option<u32>,
 }
 
@@ -54,37 +56,40 @@ impl Bundle {
     }
 
     /// A container in the namespace at a path.
-    pub fn at(namespace: &Path) -> Bundle {
-        let network = json!({"type": "network", "path": namespace});
-        Bundle::new(vec![json!({"type": "pid"}), network])
+    pub fn at(path: &Path) -> Bundle {
+        Bundle::new(Some(namespace(LinuxNamespaceType::Network, Some(path))))
     }
 
     /// A container in the namespace of its own init process, whose pid the state tells.
     pub fn of_process(pid: u32) -> Bundle {
-        let bundle = Bundle::new(vec![json!({"type": "pid"}), json!({"type": "network"})]);
+        let bundle = Bundle::new(Some(namespace(LinuxNamespaceType::Network, None)));
         Bundle { pid: Some(pid), ..bundle }
     }
 
     /// A container on the host's network: config.json has no network namespace.
     pub fn on_host_network() -> Bundle {
-        Bundle::new(vec![json!({"type": "pid"}), json!({"type": "mount"})])
+        Bundle::new(None)
     }
 
-    fn new(namespaces: Vec<Value>) -> Bundle {
+    fn new(network: Option<LinuxNamespace>) -> Bundle {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Bundle {
             scratch: Scratch::new("bundle"),
             id: format!("{:08x}{number:056x}", std::process::id()),
-            annotations: Map::new(),
-            namespaces,
+            annotations: Annotations::new(),
+            namespaces: [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount]
+                .map(|kind| namespace(kind, None))
+                .into_iter()
+                .chain(network)
+                .collect(),
             pid: None,
         }
     }
 
     /// With an annotation, in config.json as in the state.
     pub fn annotation(mut self, key: &str, value: &str) -> Bundle {
-        self.annotations.insert(key.to_owned(), value.into());
+        self.annotations.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -104,31 +109,14 @@ impl Bundle {
         self.scratch.path()
     }
 
-    /// What runc writes to config.json, as far as a hook could look at it.
+    /// The config.json, as far as a hook could look at it.
     pub fn config(&self) -> Value {
-        json!({
-            "ociVersion": "1.0.2-dev",
-            "process": {"cwd": "/", "args": ["server"], "env": ["PATH=/bin"], "terminal": false},
-            "root": {"path": "rootfs", "readonly": true},
-            "hostname": "web",
-            "annotations": self.annotations,
-            "linux": {"namespaces": self.namespaces, "resources": {"devices": []}},
-        })
+        to_json(&oci::spec(&["server".to_owned()], self.namespaces.clone(), &self.annotations))
     }
 
-    /// The state in a status, as runc sends it.
+    /// The state in a status.
     pub fn state(&self, status: &str) -> Value {
-        let mut state = json!({
-            "ociVersion": "1.0.2-dev",
-            "id": self.id,
-            "status": status,
-            "bundle": self.folder(),
-            "annotations": self.annotations,
-        });
-        if let Some(pid) = self.pid.filter(|_| status != "stopped") {
-            state["pid"] = pid.into();
-        }
-        state
+        to_json(&oci::state(&self.id, status, self.pid, self.folder(), &self.annotations))
     }
 
     /// Writes config.json and calls the hook at prestart: `hostport hook ARGUMENTS`.

@@ -7,6 +7,7 @@ pub mod firewalld;
 pub mod hook;
 pub mod install;
 pub mod lab;
+pub mod oci;
 pub mod prometheus;
 pub mod runtime;
 pub mod schema;

@@ -37,7 +37,7 @@ pub use client::{Answer, Client, ClientError, Protocol, UdpFlow, tcp, udp};
 pub use loopback::neighbour_reaches_loopback;
 pub use netns::{Netns, Sleeper};
 pub use pod::{Families, Network, Pod, PodSpec};
-pub use server::Server;
+pub use server::{Server, idle_listener};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
@@ -180,6 +180,13 @@ impl Netns {
     /// A process inside the namespace that does nothing, as the init process of a container.
     pub fn sleeper(&self) -> Sleeper {
         Sleeper(self.run(|| Command::new("sleep").arg(SLEEP_SECONDS).spawn().unwrap()))
+    }
+
+    /// A process of its own that holds an open socket and does nothing with it. A socket of the test program itself is
+    /// for a moment in every child that another test starts just then, so whose it is cannot be said for certain.
+    pub fn holder(&self, socket: OwnedFd) -> Sleeper {
+        let mut sleep = Command::new("sleep");
+        Sleeper(self.run(|| sleep.arg(SLEEP_SECONDS).stdin(socket).spawn().unwrap()))
     }
 
     /// The links as `ip -json -details link` describes them.

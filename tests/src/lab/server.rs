@@ -2,7 +2,7 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use rustix::io::retry_on_intr;
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
-use super::{Netns, Protocol};
+use super::{Netns, Protocol, Sleeper};
 
 /// The longest life of a server that a test forgot.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -93,6 +93,21 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// A process that waits on a port and never answers: its socket is open when this returns.
+///
+/// # Panics
+///
+/// If the address cannot be bound.
+pub fn idle_listener(netns: &Netns, protocol: Protocol, address: impl Into<SocketAddr>) -> Sleeper {
+    let address = address.into();
+    let socket = netns.run(|| match protocol {
+        Protocol::Tcp | Protocol::Sctp => listen(protocol, address).map(OwnedFd::from),
+        Protocol::Udp => UdpSocket::bind(address).map(OwnedFd::from),
+    });
+    let socket = socket.unwrap_or_else(|error| panic!("{protocol:?} on {address}: {error}"));
+    netns.holder(socket)
 }
 
 /// A listener of TCP or SCTP, which std knows how to accept from alike.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+
+use super::{copy_program, write_program};
+use crate::oci::{self, Annotations, Hook, namespace};
 
 /// The network namespace of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,53 +22,11 @@ pub enum Network {
     Path(PathBuf),
 }
 
-/// A hook as config.json has it.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    path: PathBuf,
-    args: Vec<String>,
-    env: Option<Vec<String>>,
-    timeout: Option<u32>,
-}
-
-impl Hook {
-    /// A hook with its arguments, without the first, the program's own name.
-    pub fn new(path: impl Into<PathBuf>, args: &[&str]) -> Hook {
-        let path = path.into();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let args = std::iter::once(name).chain(args.iter().map(|arg| arg.to_string())).collect();
-        Hook { path, args, env: None, timeout: None }
-    }
-
-    /// The hook's whole environment. Unless told, runc passes its own on.
-    pub fn env(mut self, env: &[&str]) -> Hook {
-        self.env = Some(env.iter().map(|entry| entry.to_string()).collect());
-        self
-    }
-
-    /// Seconds until the runtime gives the hook up.
-    pub fn timeout(mut self, seconds: u32) -> Hook {
-        self.timeout = Some(seconds);
-        self
-    }
-
-    fn to_json(&self) -> Value {
-        let mut hook = json!({ "path": self.path, "args": self.args });
-        if let Some(env) = &self.env {
-            hook["env"] = json!(env);
-        }
-        if let Some(seconds) = self.timeout {
-            hook["timeout"] = json!(seconds);
-        }
-        hook
-    }
-}
-
 /// A container: a command in a busybox root, with what the runtime is told about it.
 #[derive(Clone, Debug)]
 pub struct Container {
     pub(super) command: Vec<String>,
-    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) annotations: Annotations,
     pub(super) network: Network,
     hooks: BTreeMap<String, Vec<Hook>>,
 }
@@ -75,7 +36,7 @@ impl Container {
     pub fn new(command: &[&str]) -> Container {
         Container {
             command: command.iter().map(|word| word.to_string()).collect(),
-            annotations: BTreeMap::new(),
+            annotations: Annotations::new(),
             network: Network::default(),
             hooks: BTreeMap::new(),
         }
@@ -118,33 +79,22 @@ impl Container {
     /// The bundle's config.json, with the root in the folder `rootfs` beside it.
     ///
     /// No cgroup limits and no resource limits, which would need more than a test machine allows.
-    pub(super) fn to_config(&self) -> Value {
-        let mut namespaces: Vec<Value> =
-            ["pid", "mount", "ipc", "uts"].map(|kind| json!({ "type": kind })).into();
-        match &self.network {
-            Network::Own => namespaces.push(json!({ "type": "network" })),
-            Network::Path(path) => namespaces.push(json!({ "type": "network", "path": path })),
-            Network::Host => {}
-        }
-        let hooks: BTreeMap<&str, Vec<Value>> = self
-            .hooks
-            .iter()
-            .map(|(stage, hooks)| (stage.as_str(), hooks.iter().map(Hook::to_json).collect()))
-            .collect();
-        json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "user": { "uid": 0, "gid": 0 },
-                "args": self.command,
-                "env": ["PATH=/bin"],
-                "cwd": "/",
-            },
-            "root": { "path": "rootfs", "readonly": true },
-            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
-            "annotations": self.annotations,
-            "hooks": hooks,
-            "linux": { "namespaces": namespaces },
-        })
+    pub(super) fn to_spec(&self) -> Spec {
+        use LinuxNamespaceType::{Ipc, Mount as Mounts, Network as Net, Pid, Uts};
+        let network = match &self.network {
+            Network::Own => Some(namespace(Net, None)),
+            Network::Path(path) => Some(namespace(Net, Some(path))),
+            Network::Host => None,
+        };
+        let own = [Pid, Mounts, Ipc, Uts].map(|kind| namespace(kind, None));
+        let namespaces = own.into_iter().chain(network).collect();
+        let mut spec = oci::spec(&self.command, namespaces, &self.annotations);
+        let mut proc = Mount::default();
+        proc.set_destination("/proc".into())
+            .set_typ(Some("proc".to_owned()))
+            .set_source(Some("proc".into()));
+        spec.set_mounts(Some(vec![proc])).set_hooks(Some(oci::hooks(&self.hooks)));
+        spec
     }
 }
 
@@ -153,22 +103,16 @@ pub(super) fn make_rootfs(folder: &Path) {
     for name in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "www/cgi-bin"] {
         fs::create_dir_all(folder.join(name)).expect("a folder in the root file system");
     }
-    fs::copy("/bin/busybox", folder.join("bin/busybox")).expect("/bin/busybox (busybox-static)");
+    copy_program(Path::new("/bin/busybox"), &folder.join("bin/busybox"));
     for applet in ["cat", "httpd", "ip", "ls", "nc", "sh", "sleep", "true", "wget"] {
         symlink("busybox", folder.join("bin").join(applet)).expect("a link to busybox");
     }
     fs::write(folder.join("www/index.html"), "hello\n").expect("a page");
     // httpd writes IPv6 in brackets, and an IPv4 client on its IPv6 socket as ::ffff:a.b.c.d.
-    write_script(
+    write_program(
         &folder.join("www/cgi-bin/client"),
         "#!/bin/sh\n\
          address=${REMOTE_ADDR#[}; address=${address%]}\n\
          printf 'Content-Type: text/plain\\n\\n%s\\n' \"${address#::ffff:}\"\n",
     );
-}
-
-/// Writes a program that can be run.
-pub(super) fn write_script(path: &Path, text: &str) {
-    fs::write(path, text).expect("a script");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a script to run");
 }

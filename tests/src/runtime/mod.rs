@@ -30,10 +30,11 @@ mod runc;
 #[cfg(test)]
 mod tests;
 
-pub use container::{Container, Hook, Network};
+pub use crate::oci::Hook;
+pub use container::{Container, Network};
 pub use containerd::{Containerd, IMAGE};
 pub use podman::{OciRuntime, Podman, hook_configurations};
-pub use process::{Finished, Scratch, run, wait_until};
+pub use process::{Finished, Scratch, copy_program, run, wait_until, write_program};
 pub use recorder::{Call, Recorder};
 pub use runc::Runc;
 

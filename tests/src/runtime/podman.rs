@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::cgroups::CgroupsV2;
 use super::container::make_rootfs;
-use super::{Container, Finished, Network, Scratch, run};
+use super::{Container, Finished, Hook, Network, Scratch, run};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// No call of podman takes longer, hooks included.
@@ -240,12 +240,10 @@ pub fn hook_configurations(folder: &Path, program: &Path, arguments: &[&str]) {
     for entry in fs::read_dir(source).expect("oci-hooks.d") {
         let path = entry.expect("a file of oci-hooks.d").path();
         let text = fs::read_to_string(&path).expect("a hook configuration");
-        let mut hook: Value = serde_json::from_str(&text).expect("a hook configuration in JSON");
-        hook["hook"]["path"] = json!(program);
-        let args = hook["hook"]["args"].as_array_mut().expect("arguments of the hook");
-        args.extend(arguments.iter().map(|argument| json!(argument)));
+        let mut all: Value = serde_json::from_str(&text).expect("a hook configuration in JSON");
+        all["hook"] = json!(Hook::read(all["hook"].take(), program, arguments));
         let name = path.file_name().expect("the name of a hook configuration");
-        fs::write(folder.join(name), hook.to_string()).expect("a hook configuration to write");
+        fs::write(folder.join(name), all.to_string()).expect("a hook configuration to write");
     }
 }
 

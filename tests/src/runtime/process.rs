@@ -1,6 +1,7 @@
 //! Programs with a time limit, and folders that go away.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -100,6 +101,37 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         }
         thread::sleep(POLL);
     }
+}
+
+/// Writes a program that can be started at once.
+///
+/// A child process writes it. What this process has open for writing is open for a moment in every child that another
+/// test starts just then, and the kernel starts no program that somebody may still write to (ETXTBSY).
+///
+/// # Panics
+///
+/// If the folder is not there.
+pub fn write_program(path: &Path, content: impl AsRef<[u8]>) {
+    let mut child = Command::new("sh")
+        .args(["-c", r#"cat >"$1" && chmod 0755 "$1""#, "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(content.as_ref()).expect("a shell that reads");
+    drop(stdin);
+    assert!(child.wait().expect("a child to wait for").success(), "cannot write {path:?}");
+}
+
+/// The same with what another program is.
+///
+/// # Panics
+///
+/// If there is no such program, or no such folder.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
+    assert!(copied.success(), "cannot copy {from:?} to {to:?}");
 }
 
 /// A folder of its own under `/tmp`, removed with all that is in it.

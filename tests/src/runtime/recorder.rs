@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::container::write_script;
-use super::{Hook, Scratch};
+use super::{Hook, Scratch, write_program};
 
 /// One call of the recording hook.
 #[derive(Clone, Debug)]
@@ -53,7 +52,7 @@ impl Recorder {
     /// A recorder without calls.
     pub fn new() -> Recorder {
         let scratch = Scratch::new("recorder");
-        write_script(&scratch.path().join("record"), &script(&scratch.folder("calls")));
+        write_program(&scratch.path().join("record"), &script(&scratch.folder("calls")));
         Recorder { scratch }
     }
 
@@ -70,12 +69,7 @@ impl Recorder {
     /// A folder for hook configurations, with one that has this recorder called always.
     pub fn hooks_dir(&self, stages: &[&str]) -> PathBuf {
         let folder = self.scratch.folder("hooks.d");
-        let configuration = serde_json::json!({
-            "version": "1.0.0",
-            "hook": { "path": self.program(), "args": ["record"] },
-            "when": { "always": true },
-            "stages": stages,
-        });
+        let configuration = self.hook(&[]).always(stages);
         fs::write(folder.join("record.json"), configuration.to_string()).expect("a configuration");
         folder
     }

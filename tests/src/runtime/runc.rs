@@ -1,7 +1,6 @@
 //! runc with a bundle, as CRI-O and containerd's shim call it; and crun, which takes the same words.
 
 use std::cell::RefCell;
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -57,11 +56,12 @@ impl Runc {
     pub fn create(&self, id: &str, container: &Container) -> Finished {
         let bundle = self.bundle(id);
         make_rootfs(&bundle.join("rootfs"));
-        let mut config = container.to_config();
+        let mut spec = container.to_spec();
         // By its ID alone, tests side by side would share it.
         let scratch = self.scratch.path().file_name().unwrap_or_default().to_string_lossy();
-        config["linux"]["cgroupsPath"] = format!("/{scratch}-{id}").into();
-        fs::write(bundle.join("config.json"), config.to_string()).expect("a config.json");
+        let linux = spec.linux_mut().as_mut().expect("a container of Linux");
+        linux.set_cgroups_path(Some(format!("/{scratch}-{id}").into()));
+        spec.save(bundle.join("config.json")).expect("a config.json");
         self.ids.borrow_mut().push(id.to_owned());
         let bundle = bundle.to_string_lossy().into_owned();
         self.call(&["create", "--bundle", &bundle, id])

@@ -212,12 +212,8 @@ fn containers_of_a_podman_pod_share_a_namespace() {
 #[test]
 fn podman_shows_what_a_failing_hook_wrote_under_runc_but_not_under_crun() {
     let scratch = Scratch::new("failing");
-    let configuration = serde_json::json!({
-        "version": "1.0.0",
-        "hook": { "path": "/bin/sh", "args": ["sh", "-c", "echo 9000/tcp is taken >&2; exit 1"] },
-        "when": { "always": true },
-        "stages": ["prestart"],
-    });
+    let hook = Hook::new("/bin/sh", &["-c", "echo 9000/tcp is taken >&2; exit 1"]);
+    let configuration = hook.always(&["prestart"]);
     std::fs::write(scratch.path().join("fail.json"), configuration.to_string()).unwrap();
     let said = |runtime, name: &str, container: &Container| {
         let node = Netns::new(name);

@@ -13,9 +13,10 @@ use hostport_tests::runtime::{run, wait_until};
 fn examples() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
+        // With the features of `make test`, which has built them.
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--package", "hostport-nft", "--examples"]);
-        build.args(["--features", "nftnl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.args(["build", "--quiet", "--locked", "--workspace", "--examples"]);
+        build.args(["--features", "hostport-nft/nftnl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         run(&mut build, Duration::from_secs(300)).expect_success();
         let tests = std::env::current_exe().unwrap();
         tests.ancestors().nth(2).unwrap().join("examples")
@@ -54,6 +55,7 @@ fn publish_publishes_and_withdraws() {
 
 #[test]
 fn process_has_its_port_for_as_long_as_it_runs() {
+    examples();
     let lab = Lab::new();
     let pod = lab.pod("web");
     let _server = pod.serve(8080);

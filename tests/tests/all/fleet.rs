@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use hostport_tests::hook::published;
 use hostport_tests::lab::Lab;
-use hostport_tests::runtime::{Container, Finished, Network, OciRuntime, Podman, Scratch, run};
+use hostport_tests::runtime::{
+    Container, Finished, Network, OciRuntime, Podman, Scratch, write_program,
+};
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_answers, assert_closed};
 
 fn given(variable: &str) -> PathBuf {
@@ -70,8 +70,7 @@ fn the_image_installs_upgrades_rolls_back_and_uninstalls_under_a_runtime_that_us
     let program = node.path().join("bin/hostport");
     let old = [&fs::read(&program).unwrap()[..], b"old"].concat();
     fs::remove_file(&program).unwrap();
-    fs::write(&program, &old).unwrap();
-    run(Command::new("chmod").arg("0755").arg(&program), Duration::from_secs(5)).expect_success();
+    write_program(&program, &old);
     assert_eq!(call(&["status", "--check"]).code, Some(1));
     call(&["install"]).expect_success();
     assert_answers(&lab);

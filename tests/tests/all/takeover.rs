@@ -8,6 +8,7 @@ use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
 };
 use hostport_tests::lab::{ClientError, Lab, NODE4, Netns, Protocol, Server, UdpFlow, tcp};
+use hostport_tests::runtime::copy_program;
 use hostport_tests::strace::{Call, Injection, Invocation};
 
 const NOTHING: [&str; 0] = [];
@@ -274,7 +275,7 @@ fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
     let path = pod.path().display().to_string();
     // The program itself may be below /run.
     let copy = state_dir(lab.node()).with_file_name("hostport");
-    fs::copy(program(), &copy).unwrap();
+    copy_program(&program(), &copy);
     for blind in ["mount -t tmpfs none /run".to_owned(), format!("umount {path}")] {
         for command in ["gc", "restore"] {
             let line = format!("{blind} && exec \"$@\"");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hostport_tests::hook::{Bundle, program, published, state_dir};
 use hostport_tests::lab::{Client, Lab, NODE4};
-use hostport_tests::runtime::wait_until;
+use hostport_tests::runtime::{copy_program, wait_until};
 
 /// A watcher, ended when dropped.
 struct Watcher(Child);
@@ -80,7 +80,7 @@ fn what_it_restores_itself_does_not_alarm_it_whatever_its_name() {
     let web = lab.pod("web");
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
     let renamed = lab.node().folder().join("another-name");
-    std::fs::copy(program(), &renamed).unwrap();
+    copy_program(&program(), &renamed);
     let log = std::fs::File::create(lab.node().folder().join("log")).unwrap();
     let state_dir = state_dir(lab.node());
     let child = lab.node().run(|| {

@@ -1,14 +1,13 @@
 //! A lab's node with containerd and hostport on it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hostport_tests::hook::as_lines;
 use hostport_tests::install::{install_below, make};
 use hostport_tests::lab::Lab;
-use hostport_tests::runtime::{Containerd, Finished, Scratch};
+use hostport_tests::runtime::{Containerd, Finished, Scratch, write_program};
 use hostport_tests::web::{self, KUBELET_9000};
 use serde_json::Value;
 
@@ -137,8 +136,7 @@ impl Node {
             done.display(),
             real.display(),
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, script);
         done
     }
 

@@ -2,7 +2,8 @@
 
 use hostport_tests::hook::hostport;
 use hostport_tests::lab::{
-    Client, ClientError, Lab, NODE4, NODE6, Protocol, Server, neighbour_reaches_loopback, tcp,
+    Client, ClientError, Lab, NODE4, NODE6, Protocol, Server, idle_listener,
+    neighbour_reaches_loopback, tcp,
 };
 use serde_json::json;
 
@@ -154,8 +155,8 @@ fn a_process_of_the_host_on_a_published_port() {
     let ground = Ground::with("9000:8080,9000:8080/udp,9001:8080", &[]);
     let shadowed = |protocol, address: (&str, u16)| {
         let ip: std::net::IpAddr = address.0.parse().unwrap();
-        let _server = Server::start(ground.node(), protocol, "shadowed", (ip, address.1));
-        ground.doctor().findings
+        let listener = idle_listener(ground.node(), protocol, (ip, address.1));
+        (listener.pid(), ground.doctor().findings)
     };
     for (protocol, address) in [
         (Protocol::Tcp, ("0.0.0.0", 9000)),
@@ -164,14 +165,14 @@ fn a_process_of_the_host_on_a_published_port() {
         (Protocol::Tcp, ("192.0.2.1", 9001)),
         (Protocol::Tcp, ("127.0.0.1", 9001)),
     ] {
-        let findings = shadowed(protocol, address);
+        let (pid, findings) = shadowed(protocol, address);
         assert_eq!(findings.len(), 1, "{address:?} {findings:#?}");
         assert_eq!(
             (&findings[0]["kind"], &findings[0]["severity"]),
             (&json!("port-shadowed"), &json!("warning"))
         );
         let said = text(&findings[0]);
-        assert!(said.contains(&format!("the process {} (", std::process::id())), "{said}");
+        assert!(said.contains(&format!("the process {pid} (sleep)")), "{said}");
         assert!(said.contains(&format!(":{}", address.1)), "{said}");
     }
     for (protocol, address) in [
@@ -180,7 +181,7 @@ fn a_process_of_the_host_on_a_published_port() {
         // No host port takes what comes to ::1.
         (Protocol::Tcp, ("::1", 9000)),
     ] {
-        assert_eq!(shadowed(protocol, address), [json!(null); 0], "{address:?}");
+        assert_eq!(shadowed(protocol, address).1, [json!(null); 0], "{address:?}");
     }
 }
 

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use hostport_tests::doctor::Ground;
 use hostport_tests::hook::hostport;
-use hostport_tests::lab::{Client, Families, NODE4, Netns, PodSpec, Server, tcp};
+use hostport_tests::lab::{
+    Client, Families, NODE4, Netns, PodSpec, Protocol, Server, idle_listener, tcp,
+};
 
 use super::ground::{Said, explain};
 
@@ -119,11 +121,11 @@ fn a_port_that_is_excluded() {
 #[test]
 fn a_port_that_a_listener_shadows() {
     let ground = Ground::new();
-    let listener = Server::tcp(ground.node(), "private", ([0, 0, 0, 0], 9000));
+    let listener = idle_listener(ground.node(), Protocol::Tcp, ([0, 0, 0, 0], 9000));
     let plain = "a program of this host waits on the same port, and the container gets what comes";
     let said =
         stopped_as_the_doctor_says(&ground, &["9000"], "port-shadowed", plain, "stop the process");
-    assert!(said.conclusion().contains(&format!("the process {} (", std::process::id())));
+    assert!(said.conclusion().contains(&format!("the process {} (sleep)", listener.pid())));
     assert!(ground.reaches(), "as it says, the container gets what comes");
     drop(listener);
     explain(ground.node(), &["9000"]).expect_open();

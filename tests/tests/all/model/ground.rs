@@ -9,7 +9,9 @@ use std::process::Command;
 
 use hostport_tests::hook::{call, feed, hostport, journal_files, state_dir};
 use hostport_tests::lab::{Lab, Pod, Sleeper};
+use hostport_tests::oci::{self, Annotations};
 use hostport_tests::runtime::{Finished, Scratch};
+use oci_spec::runtime::LinuxNamespaceType;
 use serde_json::{Value, json};
 
 use super::operation::{Address, Ask, EXCLUDES, Life, PODS};
@@ -155,30 +157,19 @@ impl<'a> Containers<'a> {
         stage: Option<&str>,
     ) -> Finished {
         let annotations = annotations(container, &self.sandbox_id(container));
-        let namespace = match self.paths.get(&sandbox) {
-            Some(path) => json!({"type": "network", "path": path}),
-            None => json!({"type": "network"}),
-        };
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "annotations": annotations,
-            "linux": {"namespaces": [{"type": "pid"}, namespace]},
-        });
+        let path = self.paths.get(&sandbox).map(PathBuf::as_path);
+        let namespace = oci::namespace(LinuxNamespaceType::Network, path);
         let bundle = self.scratch.folder(&container.id);
-        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        let spec = oci::spec(&["server".to_owned()], vec![namespace], &annotations);
+        spec.save(bundle.join("config.json")).unwrap();
         let status = if stage.is_some() { "created" } else { "stopped" };
-        let mut state = json!({
-            "ociVersion": "1.0.2", "id": container.id, "status": status, "bundle": bundle,
-            "annotations": annotations,
-        });
-        if let Some(process) = self.processes.get(&container.life).filter(|_| stage.is_some()) {
-            state["pid"] = process.pid().into();
-        }
+        let pid = self.processes.get(&container.life).map(Sleeper::pid);
+        let state = oci::state(&container.id, status, pid, &bundle, &annotations);
         let mut arguments = vec![stage.unwrap_or("poststop"), "--allow-pod-annotation"];
         for net in EXCLUDE[exclude] {
             arguments.extend(["--exclude", net]);
         }
-        call(self.ground.lab.node(), &arguments, state.to_string().as_bytes())
+        call(self.ground.lab.node(), &arguments, oci::to_json(&state).to_string().as_bytes())
     }
 
     fn sandbox_id(&self, container: &Container) -> String {
@@ -189,24 +180,25 @@ impl<'a> Containers<'a> {
     }
 }
 
-fn annotations(container: &Container, sandbox: &str) -> Value {
-    let mut annotations = json!({});
+fn annotations(container: &Container, sandbox: &str) -> Annotations {
+    let mut annotations = Annotations::new();
+    let mut add = |key: &str, value: &str| annotations.insert(key.to_owned(), value.to_owned());
     if container.replace {
-        annotations["io.hostport.on-conflict"] = "replace".into();
+        add("io.hostport.on-conflict", "replace");
     }
     let Some(part) = &container.sandbox else {
-        annotations["io.hostport.ports"] = text(&container.own).into();
+        add("io.hostport.ports", &text(&container.own));
         return annotations;
     };
     let (kind, key) = match part {
         Sandbox::Itself => ("sandbox", "io.kubernetes.cri-o.PortMappings"),
         Sandbox::Of(_) => ("container", "io.kubernetes.container.ports"),
     };
-    annotations["io.container.manager"] = "cri-o".into();
-    annotations["io.kubernetes.cri-o.ContainerType"] = kind.into();
-    annotations["io.kubernetes.cri-o.SandboxID"] = sandbox.into();
-    annotations["io.hostport.ports"] = text(&container.of_pod).into();
-    annotations[key] = list(&container.own).into();
+    add("io.container.manager", "cri-o");
+    add("io.kubernetes.cri-o.ContainerType", kind);
+    add("io.kubernetes.cri-o.SandboxID", sandbox);
+    add("io.hostport.ports", &text(&container.of_pod));
+    add(key, &list(&container.own));
     annotations
 }
 
