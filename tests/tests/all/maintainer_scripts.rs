@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, program};
 use hostport_tests::lab::{Lab, Netns};
-use hostport_tests::runtime::{Finished, Scratch, run};
+use hostport_tests::runtime::{Finished, Scratch, copy_program, run, write_program};
 
-/// Calls a script with a `/run` and an `/etc` of its own, which are in `machine`.
+/// The folders of a machine that the scripts look at or write to, and that each test has its own of.
+const FOLDERS: [&str; 6] = ["etc", "opt", "run", "usr/local", "usr/share/containers", "var"];
+
+/// Calls a script with folders of its own, which are in `machine`: [`FOLDERS`].
 fn script(node: &Netns, machine: &Scratch, name: &str, arguments: &[&str]) -> Finished {
     call(node, machine, name, arguments, "")
 }
@@ -23,14 +26,20 @@ fn call(
     arguments: &[&str],
     dpkg_root: &str,
 ) -> Finished {
-    let mounts = r#"
-        mount --bind "$1/run" /run; mount --bind "$1/etc" /etc; mount --bind "$1/opt" /opt
-        mount --bind "$1/var" /var
-        shift; exec "$@""#;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/debian").join(name);
+    // Where this machine lacks one, there is nothing to hide.
+    let mounts = format!(
+        "machine=$1; shift\n\
+         for folder in {}; do [ ! -d /$folder ] || mount --bind \"$machine/$folder\" /$folder; done\n\
+         exec \"$@\"",
+        FOLDERS.join(" ")
+    );
+    // The checkout may be below one of these folders.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/debian").join(name);
+    let path = machine.folder("scripts").join(name);
+    fs::copy(source, &path).unwrap();
     let commands = machine.path().join("commands");
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", mounts, "sh"]);
+    command.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", &mounts, "sh"]);
     command.arg(machine.path()).arg("sh").arg(path).args(arguments);
     command.env("DPKG_ROOT", dpkg_root).env("CALLS", machine.path().join("calls"));
     command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", commands.display()));
@@ -42,19 +51,12 @@ fn machine() -> Scratch {
     let machine = Scratch::new("machine");
     let commands = machine.folder("commands");
     for name in ["systemctl", "deb-systemd-invoke", "deb-systemd-helper"] {
-        let command = commands.join(name);
-        fs::write(&command, format!("#!/bin/sh\necho {name} \"$@\" >>\"$CALLS\"\n")).unwrap();
-        run(Command::new("chmod").arg("0755").arg(command), Duration::from_secs(5))
-            .expect_success();
+        let script = format!("#!/bin/sh\necho {name} \"$@\" >>\"$CALLS\"\n");
+        write_program(&commands.join(name), script);
     }
-    symlink(program(), commands.join("hostport")).unwrap();
-    for folder in [
-        "run/systemd/system",
-        "run/hostport",
-        "etc/systemd/system/timers.target.wants",
-        "opt",
-        "var",
-    ] {
+    copy_program(&program(), &commands.join("hostport"));
+    FOLDERS.map(|folder| machine.folder(folder));
+    for folder in ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants"] {
         machine.folder(folder);
     }
     machine
