@@ -8,11 +8,10 @@ use hostport_vm_tests::{FOLDER, INIT, PLAN, Plan, SUITE};
 
 use crate::cache::Own;
 use crate::cli::{Options, repository};
-use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::program::{at, run};
 use crate::suite::Suite;
-use crate::{Wrong, image};
+use crate::{Wrong, archive, image};
 
 /// What the tests read of the checkout.
 const DATA: [&str; 3] = ["tests", "oci-hooks.d", "dist"];
@@ -26,15 +25,16 @@ pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<
         None => Vec::new(),
     };
     bytes.resize(bytes.len().next_multiple_of(512), 0);
-    let mut archive = Archive::new();
-    archive.folder(FOLDER);
-    archive.file(INIT, true, &read(&options.guest())?);
-    let text = serde_json::to_vec(plan).map_err(|error| error.to_string())?;
-    archive.file(PLAN, false, &text);
+    let plan = serde_json::to_vec(plan).map_err(|error| error.to_string())?;
+    let mut entries = vec![
+        archive::folder(FOLDER),
+        archive::file(INIT, true, read(&options.guest())?),
+        archive::file(PLAN, false, plan),
+    ];
     for (name, content) in &kernel.boot_modules {
-        archive.file(&format!("{FOLDER}/{name}"), false, content);
+        entries.push(archive::file(&format!("{FOLDER}/{name}"), false, content.clone()));
     }
-    bytes.extend(archive.finish());
+    bytes.extend(archive::pack(entries).map_err(|error| error.to_string())?);
     Ok(bytes)
 }
 

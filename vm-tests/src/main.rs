@@ -5,9 +5,9 @@
 //! one's own.
 
 mod accel;
+mod archive;
 mod cache;
 mod cli;
-mod cpio;
 mod debian;
 mod guest;
 mod image;
