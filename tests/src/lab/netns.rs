@@ -27,6 +27,12 @@ pub struct Netns {
 }
 
 impl Netns {
+    /// A namespace of its own, outside any lab.
+    pub fn new(role: &str) -> Self {
+        let [netns] = Self::create([role]);
+        netns
+    }
+
     /// Creates one namespace a role, named `hp-<pid>-<number>-<role>`.
     pub(super) fn create<const N: usize>(roles: [&str; N]) -> [Self; N] {
         static COUNTER: AtomicU32 = AtomicU32::new(0);

@@ -27,8 +27,6 @@ mod podman;
 mod process;
 mod recorder;
 mod runc;
-#[cfg(test)]
-mod tests;
 
 pub use crate::oci::Hook;
 pub use container::{Container, Network};

@@ -52,7 +52,7 @@ impl Recorder {
     /// A recorder without calls.
     pub fn new() -> Recorder {
         let scratch = Scratch::new("recorder");
-        write_program(&scratch.path().join("record"), &script(&scratch.folder("calls")));
+        write_program(&scratch.path().join("record"), script(&scratch.folder("calls")));
         Recorder { scratch }
     }
 

@@ -42,6 +42,7 @@ mod races;
 mod reachable;
 mod reloads;
 mod runc;
+mod runtimes_themselves;
 mod rustables;
 mod scrapes;
 mod sctp;

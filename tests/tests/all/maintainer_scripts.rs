@@ -55,8 +55,8 @@ fn machine() -> Scratch {
         write_program(&commands.join(name), script);
     }
     copy_program(&program(), &commands.join("hostport"));
-    FOLDERS.map(|folder| machine.folder(folder));
-    for folder in ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants"] {
+    let inside = ["run/systemd/system", "run/hostport", "etc/systemd/system/timers.target.wants"];
+    for folder in FOLDERS.iter().chain(&inside) {
         machine.folder(folder);
     }
     machine

@@ -1,59 +1,30 @@
 //! That the runtimes run here, and what they tell their hooks. All of it needs root.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use super::{
+use hostport_tests::lab::Netns;
+use hostport_tests::runtime::{
     Container, Hook, Network, OciRuntime, Podman, Recorder, Runc, Scratch, hook_configurations,
     run, wait_until,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A network namespace that goes away, with the loopback link up.
-struct Netns(String);
-
-impl Netns {
-    fn new(name: &str) -> Netns {
-        let name = format!("hp-rt-{name}-{}", std::process::id());
-        let ip = |args: &[&str]| run(Command::new("ip").args(args), 5 * SECOND);
-        ip(&["netns", "add", &name]).expect_success();
-        ip(&["-n", &name, "link", "set", "lo", "up"]).expect_success();
-        Netns(name)
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/run/netns/{}", self.0))
-    }
-
-    /// What a web server in this namespace, or one that it reaches, answers.
-    fn get(&self, url: &str) -> String {
-        let mut answer = String::new();
-        wait_until(3 * SECOND, || {
-            let mut wget = Command::new("nsenter");
-            wget.arg(format!("--net={}", self.path().display()));
-            wget.args(["busybox", "wget", "-q", "-O", "-", url]);
-            let got = run(&mut wget, 5 * SECOND);
-            answer = got.output().to_owned();
-            got.success()
-        });
-        answer
-    }
-
-    /// The namespace as `/proc/PID/ns/net` shows it.
-    fn identity(&self) -> String {
-        let mut readlink = Command::new("nsenter");
-        readlink.arg(format!("--net={}", self.path().display()));
-        readlink.args(["readlink", "/proc/self/ns/net"]);
-        run(&mut readlink, SECOND).expect_success().output().to_owned()
-    }
+/// What a web server in a namespace, or one that is reached from it, answers.
+fn get(netns: &Netns, url: &str) -> String {
+    let mut answer = String::new();
+    wait_until(3 * SECOND, || {
+        let mut wget = netns.command("busybox");
+        let got = run(wget.args(["wget", "-q", "-O", "-", url]), 5 * SECOND);
+        answer = got.output().to_owned();
+        got.success()
+    });
+    answer
 }
 
-impl Drop for Netns {
-    fn drop(&mut self) {
-        run(Command::new("ip").args(["netns", "delete", &self.0]), 5 * SECOND);
-    }
+/// A namespace as `/proc/PID/ns/net` shows it.
+fn identity(netns: &Netns) -> String {
+    format!("net:[{}]", netns.inode())
 }
 
 fn failing_hook() -> Hook {
@@ -62,7 +33,7 @@ fn failing_hook() -> Hook {
 
 #[test]
 fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
-    let (node, pod, recorder) = (Netns::new("a-node"), Netns::new("a-pod"), Recorder::new());
+    let (node, pod, recorder) = (Netns::new("node"), Netns::new("pod"), Recorder::new());
     let runc = Runc::in_node(node.path());
     let web = Container::http_server(8080)
         .annotation("io.hostport.ports", "9000:8080")
@@ -72,8 +43,8 @@ fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
         .hook("poststop", recorder.hook(&["poststop"]).env(&["ONLY=this"]));
     runc.run("web", &web).expect_success();
     assert!(runc.pid("web").is_some());
-    assert_eq!(pod.get("http://127.0.0.1:8080/cgi-bin/client"), "127.0.0.1");
-    assert_eq!(pod.get("http://[::1]:8080/cgi-bin/client"), "::1");
+    assert_eq!(get(&pod, "http://127.0.0.1:8080/cgi-bin/client"), "127.0.0.1");
+    assert_eq!(get(&pod, "http://[::1]:8080/cgi-bin/client"), "::1");
     runc.remove("web").expect_success();
     assert!(runc.state("web").is_none());
 
@@ -85,7 +56,7 @@ fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
         [("prestart", "creating"), ("createRuntime", "creating"), ("poststop", "stopped")]
     );
     for call in &calls {
-        assert_eq!(call.netns, node.identity());
+        assert_eq!(call.netns, identity(&node));
         assert_eq!(call.state["annotations"]["io.hostport.ports"], "9000:8080");
         assert_eq!(call.config()["process"]["args"][0], "/bin/httpd");
     }
@@ -98,7 +69,7 @@ fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
 
 #[test]
 fn runc_shows_what_a_failing_hook_wrote_and_calls_poststop() {
-    let (node, recorder) = (Netns::new("b-node"), Recorder::new());
+    let (node, recorder) = (Netns::new("node"), Recorder::new());
     let runc = Runc::in_node(node.path());
     let container = Container::sleeper()
         .hook("prestart", failing_hook())
@@ -112,7 +83,7 @@ fn runc_shows_what_a_failing_hook_wrote_and_calls_poststop() {
 
 #[test]
 fn a_hook_that_hangs_is_given_up() {
-    let node = Netns::new("c-node");
+    let node = Netns::new("node");
     let runc = Runc::in_node(node.path());
     let hangs = Container::sleeper().hook("prestart", Hook::new("/bin/sleep", &["9"]).timeout(1));
     let failed = runc.run("a", &hangs).expect_failure();
@@ -121,32 +92,32 @@ fn a_hook_that_hangs_is_given_up() {
 
 #[test]
 fn a_host_network_container_is_in_the_nodes_namespace() {
-    let node = Netns::new("d-node");
+    let node = Netns::new("node");
     let runc = Runc::in_node(node.path());
     runc.run("a", &Container::http_server(8080).network(Network::Host)).expect_success();
-    assert_eq!(node.get("http://127.0.0.1:8080/"), "hello");
+    assert_eq!(get(&node, "http://127.0.0.1:8080/"), "hello");
 }
 
 #[test]
 fn podman_calls_hooks_with_runc() {
-    podman_calls_hooks("e", OciRuntime::Runc, "creating");
+    podman_calls_hooks(OciRuntime::Runc, "creating");
 }
 
 #[test]
 fn podman_calls_hooks_with_crun() {
-    podman_calls_hooks("f", OciRuntime::Crun, "created");
+    podman_calls_hooks(OciRuntime::Crun, "created");
 }
 
-fn podman_calls_hooks(name: &str, runtime: OciRuntime, status_at_prestart: &str) {
-    let (node, recorder) = (Netns::new(&format!("{name}-node")), Recorder::new());
-    let pod = Netns::new(&format!("{name}-pod"));
+fn podman_calls_hooks(runtime: OciRuntime, status_at_prestart: &str) {
+    let (node, recorder) = (Netns::new("node"), Recorder::new());
+    let pod = Netns::new("pod");
     let hooks = recorder.hooks_dir(&["prestart", "poststop"]);
     let podman = Podman::in_node(node.path(), runtime).hooks_dir(hooks);
     let web = Container::http_server(8080)
         .annotation("io.hostport.ports", "9000:8080")
         .network(Network::Path(pod.path()));
     podman.run("web", &web).expect_success();
-    assert_eq!(pod.get("http://127.0.0.1:8080/cgi-bin/client"), "127.0.0.1");
+    assert_eq!(get(&pod, "http://127.0.0.1:8080/cgi-bin/client"), "127.0.0.1");
     assert_eq!(podman.status("web").as_deref(), Some("running"));
     let (id, pid) = (podman.id("web").unwrap(), podman.pid("web").unwrap());
     podman.stop("web").expect_success();
@@ -158,7 +129,7 @@ fn podman_calls_hooks(name: &str, runtime: OciRuntime, status_at_prestart: &str)
     assert_eq!(prestart.status(), status_at_prestart);
     assert_eq!(prestart.state["pid"], pid);
     assert_eq!(prestart.state["annotations"]["io.container.manager"], "libpod");
-    assert_eq!(prestart.caller, runtime.name_in_comm());
+    assert_eq!(prestart.caller, comm(runtime));
     // podman keeps poststop out of config.json and calls it itself, with the annotations that it
     // was given and not those it adds, and with no environment at all.
     assert_eq!((poststop.status(), poststop.caller.as_str()), ("stopped", "podman"));
@@ -169,33 +140,32 @@ fn podman_calls_hooks(name: &str, runtime: OciRuntime, status_at_prestart: &str)
     for call in &calls {
         assert_eq!(call.state["id"], id.as_str());
         assert_eq!(call.state["annotations"]["io.hostport.ports"], "9000:8080");
-        assert_eq!(call.netns, node.identity());
+        assert_eq!(call.netns, identity(&node));
     }
 }
 
-impl OciRuntime {
-    fn name_in_comm(self) -> &'static str {
-        match self {
-            OciRuntime::Runc => "runc",
-            OciRuntime::Crun => "crun",
-        }
+/// The runtime as `/proc/PID/comm` names it.
+fn comm(runtime: OciRuntime) -> &'static str {
+    match runtime {
+        OciRuntime::Runc => "runc",
+        OciRuntime::Crun => "crun",
     }
 }
 
 #[test]
 fn podmans_own_bridge_works_in_the_node() {
-    let node = Netns::new("g-node");
+    let node = Netns::new("node");
     let podman = Podman::in_node(node.path(), OciRuntime::Runc);
     podman.run("web", &Container::http_server(8080)).expect_success();
     let settings = podman.inspect("web").unwrap()["NetworkSettings"]["Networks"]["podman"].clone();
     let [four, six] = ["IPAddress", "GlobalIPv6Address"].map(|key| settings[key].as_str().unwrap());
-    assert_eq!(node.get(&format!("http://{four}:8080/cgi-bin/client")), "10.88.0.1");
-    assert_eq!(node.get(&format!("http://[{six}]:8080/cgi-bin/client")), "fd00:88::1");
+    assert_eq!(get(&node, &format!("http://{four}:8080/cgi-bin/client")), "10.88.0.1");
+    assert_eq!(get(&node, &format!("http://[{six}]:8080/cgi-bin/client")), "fd00:88::1");
 }
 
 #[test]
 fn containers_of_a_podman_pod_share_a_namespace() {
-    let (node, recorder) = (Netns::new("h-node"), Recorder::new());
+    let (node, recorder) = (Netns::new("node"), Recorder::new());
     let hooks = recorder.hooks_dir(&["prestart"]);
     let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(hooks);
     podman.call(&["pod", "create", "--name", "pod"]).expect_success();
@@ -215,25 +185,25 @@ fn podman_shows_what_a_failing_hook_wrote_under_runc_but_not_under_crun() {
     let hook = Hook::new("/bin/sh", &["-c", "echo 9000/tcp is taken >&2; exit 1"]);
     let configuration = hook.always(&["prestart"]);
     std::fs::write(scratch.path().join("fail.json"), configuration.to_string()).unwrap();
-    let said = |runtime, name: &str, container: &Container| {
-        let node = Netns::new(name);
+    let said = |runtime, container: &Container| {
+        let node = Netns::new("node");
         let podman = Podman::in_node(node.path(), runtime).hooks_dir(scratch.path());
         let failed = podman.run("a", container).expect_failure();
         assert_eq!((failed.code, podman.status("a").as_deref()), (Some(126), Some("created")));
         failed.stderr
     };
     let sleeper = Container::sleeper();
-    assert!(said(OciRuntime::Runc, "l-runc", &sleeper).contains("9000/tcp is taken"));
-    assert!(!said(OciRuntime::Crun, "l-crun", &sleeper).contains("9000/tcp is taken"));
+    assert!(said(OciRuntime::Runc, &sleeper).contains("9000/tcp is taken"));
+    assert!(!said(OciRuntime::Crun, &sleeper).contains("9000/tcp is taken"));
     let file = scratch.path().join("stderr");
     let sleeper = sleeper.annotation("run.oci.hooks.stderr", &file.to_string_lossy());
-    said(OciRuntime::Crun, "l-file", &sleeper);
+    said(OciRuntime::Crun, &sleeper);
     assert_eq!(std::fs::read_to_string(file).unwrap(), "9000/tcp is taken\n");
 }
 
 #[test]
 fn podman_leaves_poststop_out_for_a_container_that_never_started() {
-    let (node, recorder) = (Netns::new("i-node"), Recorder::new());
+    let (node, recorder) = (Netns::new("node"), Recorder::new());
     let hooks = recorder.hooks_dir(&["prestart", "poststop"]);
     let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(hooks);
     let missing = Container::new(&["/bin/missing"]).network(Network::Own);
@@ -263,7 +233,7 @@ const K8S: &str = "io.kubernetes.container.ports";
 
 #[test]
 fn hook_configurations_fire_where_a_host_port_is_asked_for_and_nowhere_else() {
-    let (node, pod, recorder) = (Netns::new("j-node"), Netns::new("j-pod"), Recorder::new());
+    let (node, pod, recorder) = (Netns::new("node"), Netns::new("pod"), Recorder::new());
     let scratch = Scratch::new("configurations");
     hook_configurations(scratch.path(), &recorder.program(), &[]);
     let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(scratch.path());
@@ -283,7 +253,7 @@ fn hook_configurations_fire_where_a_host_port_is_asked_for_and_nowhere_else() {
 
 #[test]
 fn both_configurations_matching_call_the_hook_twice() {
-    let (node, pod, recorder) = (Netns::new("k-node"), Netns::new("k-pod"), Recorder::new());
+    let (node, pod, recorder) = (Netns::new("node"), Netns::new("pod"), Recorder::new());
     let scratch = Scratch::new("configurations");
     hook_configurations(scratch.path(), &recorder.program(), &["--more"]);
     let podman = Podman::in_node(node.path(), OciRuntime::Runc).hooks_dir(scratch.path());
