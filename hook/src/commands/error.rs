@@ -17,11 +17,9 @@ pub enum CommandError {
     Ruleset(#[from] hostport_nft::Error),
     #[error(transparent)]
     Journal(#[from] crate::journal::JournalError),
-    #[error(
-        "this user cannot tell whether the journal {0:?} is sound: it is root's; run it as root"
-    )]
+    #[error("cannot read the journal {0:?}: permission denied: run it as root")]
     NotRoot(PathBuf),
-    #[error("cannot look for the links to the containers: {0}")]
+    #[error("cannot find the links to the containers: {0}")]
     Rtnetlink(#[from] crate::network::rtnetlink::Error),
     #[error("cannot wait for changes: {0}")]
     Wait(#[source] io::Error),

@@ -1,4 +1,4 @@
-//! `hostport hook`: what a container runtime calls when a container comes and when it has gone.
+//! `hostport hook`: what a container runtime calls when a container starts and when it has ended.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,7 +23,7 @@ pub enum HookError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Operation(#[from] reconcile::Error),
-    #[error("the state's status {0:?} tells no stage: name one, as in `hostport hook poststop`")]
+    #[error("cannot infer the stage from status {0:?}: pass it, as in `hostport hook poststop`")]
     NoStage(String),
 }
 
@@ -48,7 +48,7 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
     };
     let conflict = matches!(&done, Err(HookError::Operation(error)) if error.is_conflict());
     let changed = matches!(done, Ok(Some(_)));
-    // Calls for containers without host ports are many, and nobody asks how long they took.
+    // Calls for containers without host ports are many, and their duration does not matter.
     if conflict || changed {
         Counters::change(&context.state_dir, |counters| {
             add(&mut counters.conflicts, u64::from(conflict));
@@ -72,7 +72,7 @@ fn end(state: &State, options: Options, context: &Context) -> Result<Option<usiz
     let hosts = match request::of_end(state, &options) {
         Ok(hosts) => hosts,
         Err(error) if context.has_entry(&state.id) => {
-            warn!("{error}; the journal tells what to withdraw");
+            warn!("{error}; withdrawing what the journal lists");
             BTreeSet::new()
         }
         Err(error) => return Err(error.into()),

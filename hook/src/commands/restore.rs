@@ -47,19 +47,19 @@ pub fn restore(
     Ok(restored)
 }
 
-/// How many host ports were what.
+/// How many host ports were restored, removed, or right already.
 pub fn counts(restored: &Restored) -> String {
     let (added, removed) = (restored.added.len(), restored.removed.len());
     format!("{added} restored, {removed} removed, {} were right", restored.kept)
 }
 
-/// How many changes of a kind are told one by one.
+/// How many changes of a kind are printed one by one.
 const MOST: usize = 100;
 
 fn summary(restored: &Restored) -> String {
     let mut text = String::new();
     for family in &restored.tables {
-        text.push_str(&format!("made the table {family} anew\n"));
+        text.push_str(&format!("re-created table {family}\n"));
     }
     for (what, changed) in [("removed", &restored.removed), ("restored", &restored.added)] {
         for published in changed.iter().take(MOST) {

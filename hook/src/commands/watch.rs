@@ -67,7 +67,7 @@ pub fn run(
 fn heal(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
     let restored = restore(ruleset, false, context)?;
     for family in &restored.tables {
-        info!("made the table {family} {} anew", context.table);
+        info!("re-created table {family} {}", context.table);
     }
     info!("{}", counts(&restored));
     Ok(())

@@ -14,7 +14,7 @@ use hostport_trace::{Interface, Trace};
 
 use crate::commands::CommandError;
 use crate::context::Context;
-use crate::journal::{DEFAULT_FOLDER, JournalError, Look};
+use crate::journal::{DEFAULT_FOLDER, JournalError, JournalSnapshot, PATIENCE};
 use crate::network::link::{self, OutLink, Way};
 use crate::network::rtnetlink;
 use crate::output::escape;
@@ -24,7 +24,7 @@ pub struct Facts {
     pub table: TableName,
     /// The options that name table and journal, where they are not the usual ones.
     options: String,
-    pub journal: Result<Look, JournalError>,
+    pub journal: Result<JournalSnapshot, JournalError>,
     /// What the tables were made with.
     pub settings: Settings,
     pub audits: BTreeMap<Family, Audit>,
@@ -58,7 +58,7 @@ impl Facts {
         let snapshot = Snapshot::read()?;
         let settings = host_ports.present_settings(&snapshot)?;
         let mut host_ports = own(settings.clone())?;
-        let mut journal = Look::into(&context.state_dir);
+        let mut journal = JournalSnapshot::read(&context.state_dir, PATIENCE);
         match &mut journal {
             Ok(look) => look.entries.retain(|entry| entry.settings.table == table),
             Err(error) if error.is_for_want_of_root() => {

@@ -16,7 +16,7 @@ use crate::journal::PodName;
 /// The version of the form that is written, and the newest that is read.
 const VERSION: u32 = 1;
 
-/// What an owner published, and how to tell whether it is still alive.
+/// What an owner published, and by what it is found dead or alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The container's ID, or its pod's.
@@ -25,8 +25,8 @@ pub struct Entry {
     pub settings: Settings,
     /// The mappings, as they were asked for.
     pub mappings: Vec<Mapping>,
-    /// Mappings that it had before: others took them over while it was alive, or it came back with
-    /// other ones. Its flows may still use them.
+    /// Mappings that it had before: others took them over while it was alive, or it was published again
+    /// with other ones. Its flows may still use them.
     pub lost: Vec<Mapping>,
     /// The container's init process; none for what belongs to a pod.
     pub process: Option<Process>,
@@ -114,7 +114,7 @@ impl Entry {
         self.flows().map(|mapping| mapping.host()).collect()
     }
 
-    /// The entry of an owner that comes back, and had another one before.
+    /// The entry of an owner that is published again, and had another entry before.
     pub fn instead_of(&self, former: &Entry) -> Self {
         let mut entry = self.clone();
         let has: BTreeSet<Mapping> = self.mappings.iter().copied().collect();
@@ -170,8 +170,7 @@ impl Entry {
         })
     }
 
-    /// Reads the text of a file. Nothing in it is taken on trust: each value is checked as if a
-    /// stranger had written it.
+    /// Reads the text of a file. Nothing in it is trusted: each value is checked.
     ///
     /// # Errors
     /// [`EntryError`], which says what is wrong.
@@ -210,7 +209,7 @@ impl Entry {
     }
 
     /// Refuses what no hook writes: a host port that leads to two endpoints, and a process that cannot
-    /// be, which would look dead.
+    /// exist, which would seem dead.
     fn check(&self) -> Result<(), String> {
         let mut hosts: Vec<HostPort> = self.mappings.iter().map(Mapping::host).collect();
         hosts.sort();

@@ -42,10 +42,10 @@ pub trait Folder {
     /// Gives a file another name; EEXIST if there is a file of that name.
     fn rename_to_free(&self, from: &str, to: &str) -> Result<(), Errno>;
 
-    /// Removes a file. It lives on for those who have it open.
+    /// Removes a file. A process that has it open keeps it.
     fn remove(&self, name: &str) -> Result<(), Errno>;
 
-    /// What tells a file from the one that is written in its place; none if there is no file.
+    /// What distinguishes a file from one that is written in its place; none if there is no file.
     fn stamp(&self, name: &str) -> Option<Stamp>;
 
     /// Opens a file to lock it, which is created if it is missing.
@@ -54,28 +54,28 @@ pub trait Folder {
     /// Opens a file to lock it; ENOENT if there is none.
     fn open(&self, name: &str) -> Result<Self::File, Errno>;
 
-    /// Locks an open file, or the folder itself, as flock(2) does. False if somebody else's lock forbids it.
+    /// Locks an open file, or the folder itself, as flock(2) does. False if another lock forbids it.
     fn try_lock(&self, file: Option<&Self::File>, lock: Lock) -> Result<bool, Errno>;
 
     /// Whether an open file still has a name.
     fn is_linked(&self, file: &Self::File) -> Result<bool, Errno>;
 
-    /// A number that no other process has which writes now.
+    /// A number that no other writing process has.
     fn writer(&self) -> u32;
 
     /// The time by which patience is measured.
     fn now(&self) -> Instant;
 
-    /// Waits until somebody else may have unlocked something.
+    /// Waits, so that another process may unlock something.
     fn pause(&self, time: Duration);
 }
 
 /// Who may hold a lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Everybody who locks it in this way.
+    /// Every process that locks it in this way.
     Shared,
-    /// Nobody else.
+    /// One process.
     Exclusive,
 }
 
@@ -98,7 +98,7 @@ pub enum Unreadable {
     Io(Errno),
 }
 
-/// A folder of the file system, which nobody but this user may write in.
+/// A folder of the file system, which only this user may write in.
 #[derive(Debug)]
 pub struct DiskFolder {
     path: PathBuf,
@@ -175,7 +175,7 @@ impl Folder for DiskFolder {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, Unreadable> {
-        // Opening a FIFO waits for its other end, unless told not to.
+        // Without O_NONBLOCK, opening a FIFO waits for its other end.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match self.open_file(name, flags) {
             Ok(file) => file,

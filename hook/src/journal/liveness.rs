@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 use crate::journal::entry::{Entry, Namespace, Process};
 
-/// What tells whether an owner is alive: its process, or its network namespace.
+/// Whether owners are alive: by their processes, or by their network namespaces.
 pub trait Liveness {
     /// Whether the owner's init process, or without one its network namespace, is gone.
     fn is_dead(&self, entry: &Entry) -> bool;
 
-    /// The process of this number that runs now; none if there is none, or only its remains.
+    /// The process of this number that runs now; none if there is none, or only a zombie.
     fn process(&self, pid: i32) -> Option<Process>;
 
     /// The network namespace at a path, whose file (device and inode) has been opened, of an owner with this
@@ -46,25 +46,25 @@ impl Entry {
         match (&self.process, &self.namespace) {
             (Some(process), _) => !process.is_alive(),
             (None, Some(namespace)) => !namespace.is_alive(),
-            // Nothing tells, so it must count as alive.
+            // Unknown, so it must count as alive.
             (None, None) => false,
         }
     }
 }
 
 impl Process {
-    /// The process of this number that runs now; none if there is none, or only its remains.
+    /// The process of this number that runs now; none if there is none, or only a zombie.
     pub fn now(pid: i32) -> Option<Self> {
         let start_time = start_time(pid).ok()??;
         Some(Process { pid, start_time, pid_namespace: own_pid_namespace()? })
     }
 
-    /// Nothing must look dead to somebody who cannot see it: from another PID namespace the number is
-    /// another process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides the first.
+    /// What this process cannot see must not count as dead: in another PID namespace the number is another
+    /// process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides also process 1.
     fn is_alive(&self) -> bool {
         match start_time(self.pid) {
             Ok(start_time) if start_time != Some(self.start_time) => !sees(self.pid_namespace),
-            // Whatever else keeps it from being seen does not tell that it is gone.
+            // Any other error does not mean that it is gone.
             Ok(_) | Err(_) => true,
         }
     }
@@ -73,7 +73,7 @@ impl Process {
 /// Room for /proc/PID/stat up to the start time: a name of 64 bytes at most, and 20 numbers.
 const STAT: usize = 1024;
 
-/// When the process of this number started; none if there is none, or only its remains.
+/// When the process of this number started; none if there is none, or only a zombie.
 fn start_time(pid: i32) -> io::Result<Option<u64>> {
     let mut stat = [0; STAT];
     match File::open(format!("/proc/{pid}/stat")).and_then(|file| read_once(&file, &mut stat)) {
@@ -100,7 +100,7 @@ fn read_once(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Beside the network namespace that a hook has opened: the way there is known to the kernel by then.
+/// In the folder of the network namespace that a hook opens: the kernel has that path cached by then.
 fn own_pid_namespace() -> Option<u64> {
     fs::metadata("/proc/thread-self/ns/pid").ok().map(|file| file.ino())
 }
@@ -127,8 +127,8 @@ impl Namespace {
         Namespace { path: path.to_owned(), device, inode, pid_namespace }
     }
 
-    /// Nothing must look dead to somebody who cannot see it: in another mount namespace (a container's,
-    /// say) the folder may be missing, or be there without what is mounted in it; in another PID
+    /// What this process cannot see must not count as dead: in another mount namespace (such as a
+    /// container's) the folder may be missing, or be there without what is mounted in it; in another PID
     /// namespace a path below `/proc` is another process's.
     fn is_alive(&self) -> bool {
         let visible = || match self.path.starts_with("/proc") {
@@ -138,7 +138,7 @@ impl Namespace {
         match fs::metadata(&self.path) {
             // All namespaces are of one file system: a file of another is what one would be mounted on.
             Ok(file) if file.dev() != self.device || file.ino() == self.inode => true,
-            // Whatever else keeps it from being seen does not tell that it is gone.
+            // Any other error does not mean that it is gone.
             Err(error) if error.kind() != io::ErrorKind::NotFound => true,
             Ok(_) | Err(_) => !visible(),
         }
@@ -183,7 +183,7 @@ mod tests {
         let process = Process::now(child.id() as i32).unwrap();
         assert!(process.is_alive());
         assert!(!Process { start_time: process.start_time + 1, ..process }.is_alive());
-        assert!(Process { pid: 0, pid_namespace: 0, ..process }.is_alive(), "cannot be told");
+        assert!(Process { pid: 0, pid_namespace: 0, ..process }.is_alive(), "unknown");
         child.kill().unwrap();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while process.is_alive() && std::time::Instant::now() < end {

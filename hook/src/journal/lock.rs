@@ -9,8 +9,8 @@
 //! - An owner's is held by hooks that change the same owner's entry: a container that comes back while
 //!   it goes, containers of one pod, a replacement and the end of what it replaced.
 //!
-//! Gate and owners' locks are files of the folder, there only while somebody needs them. What a killed
-//! process leaves of them serves the next one as well.
+//! Gate and owners' locks are files of the folder, which exist only while they are needed. A lock file that a
+//! killed process leaves serves the next process.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub struct OwnerLock<'a, F: Folder> {
     _file: F::File,
 }
 
-/// Time that passes while somebody waits.
+/// From when until when a lock is waited for.
 #[derive(Clone, Copy)]
 struct Wait {
     begin: Instant,
@@ -48,9 +48,9 @@ struct Wait {
 }
 
 impl<F: Folder> Journal<F> {
-    /// Waits until nobody else changes the owner's entry, or what is published for it.
+    /// Waits until no other process changes the owner's entry, or what is published for it.
     ///
-    /// A caller that locks several takes them in the order of their names, and holds no other meanwhile.
+    /// A caller that locks several owners does so in the order of their names, and holds no other such lock.
     pub fn lock_owner(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
         // The entry itself will not do: each writer puts another file in its place.
         let name = format!("{owner}.lock{TEMPORARY}");
@@ -85,7 +85,7 @@ impl<F: Folder> Journal<F> {
         }
     }
 
-    /// Waits until nobody holds the gate. Usually there is none.
+    /// Waits until no process holds the gate. Usually there is none.
     fn pass_gate(&self, wait: Wait) -> Result<(), JournalError> {
         match self.folder.open(GATE) {
             Ok(gate) => self.wait_for(Some(&gate), Lock::Shared, GATE, wait),

@@ -4,7 +4,7 @@
 //! removed after the withdrawal. So a process that is killed in between leaves too much in the journal and
 //! never too little, and what is too much is found by its owner being dead.
 //!
-//! Everybody who changes kernel and journal holds a lock on the folder: hooks share it, and the commands
+//! Every process that changes kernel and journal holds a lock on the folder: hooks share it, and the commands
 //! that compare the two (restore, gc, watch) have it alone (see [`lock`]). A link is never followed, and a
 //! file that is not an entry is set aside under another name.
 //!
@@ -38,7 +38,7 @@ pub use folder::{DiskFolder, Folder, Lock, Stamp, Unreadable};
 pub use liveness::{Liveness, Proc};
 pub use lock::PATIENCE;
 pub use pod_name::PodName;
-pub use snapshot::Look;
+pub use snapshot::JournalSnapshot;
 
 /// Where the journal is unless an option says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/hostport";
@@ -73,8 +73,7 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether it may be that nothing is wrong with the journal, but only with who looks into it: a user
-    /// other than root, who is refused, or who takes root's folder for another's.
+    /// Whether the journal may be sound, and only this user may not read it: one other than root.
     pub fn is_for_want_of_root(&self) -> bool {
         let refused = match self {
             JournalError::NotPrivate(_) => true,
@@ -85,7 +84,7 @@ impl JournalError {
     }
 }
 
-/// What to do about an error.
+/// How to avoid an error.
 fn hint(error: &io::Error) -> &'static str {
     let refused = error.kind() == io::ErrorKind::PermissionDenied;
     if refused && !rustix::process::geteuid().is_root() { ": run it as root" } else { "" }
@@ -109,7 +108,7 @@ impl<F: Folder> Journal<F> {
         Ok(journal)
     }
 
-    /// What tells an owner's entry from the one that is written in its place; none if there is no entry.
+    /// What distinguishes an owner's entry from one that is written in its place; none if there is no entry.
     pub fn stamp(&self, owner: &OwnerId) -> Option<Stamp> {
         self.folder.stamp(&format!("{owner}{SUFFIX}"))
     }
@@ -130,7 +129,7 @@ impl<F: Folder> Journal<F> {
         Ok(entries)
     }
 
-    /// The owners of files that were set aside: containers that may live, and of which nothing is known.
+    /// The owners of files that were set aside: their containers may live, and nothing is known of them.
     pub fn owners_set_aside(&self) -> Result<BTreeSet<OwnerId>, JournalError> {
         let owner = |name: &String| name.split_once(SET_ASIDE)?.0.parse().ok();
         Ok(self.names()?.iter().filter_map(owner).collect())
@@ -169,12 +168,12 @@ impl<F: Folder> Journal<F> {
         }
     }
 
-    /// Removes what killed writers left. For the holder of [`Lock::Exclusive`]: nobody is writing.
+    /// Removes what killed writers left. Only for the holder of [`Lock::Exclusive`]: no process is writing then.
     pub fn remove_temporary_files(&self) -> Result<(), JournalError> {
         for name in self.names()? {
             if name.ends_with(TEMPORARY) && name != lock::GATE {
                 match self.folder.remove(&name) {
-                    // No writer of ours makes a folder.
+                    // hostport makes no folder there.
                     Ok(()) | Err(Errno::ISDIR) => {}
                     Err(error) => return Err(self.failed("remove", &name)(error)),
                 }

@@ -1,4 +1,4 @@
-//! What the annotations call a container's pod. For people and graphs alone: nothing is decided by it.
+//! What the annotations call a container's pod. Only for display: nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::output::escape::excerpt;
 /// The longest name that Kubernetes allows: a DNS subdomain (RFC 1123).
 const MOST: usize = 253;
 
-/// Where a name stands: kubelet's labels, which CRI-O copies; containerd's own; CRI-O's own.
+/// The annotations with the name: kubelet's labels, which CRI-O copies; containerd's own; CRI-O's own.
 const NAME: [&str; 3] =
     ["io.kubernetes.pod.name", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri-o.KubeName"];
 const NAMESPACE: [&str; 3] = [
@@ -19,12 +19,12 @@ const NAMESPACE: [&str; 3] = [
     "io.kubernetes.cri-o.Namespace",
 ];
 
-/// A pod's name and namespace, as somebody wrote them: any characters, but few.
+/// A pod's name and namespace as the annotations have them: any characters, but not many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PodName {
     /// The pod's name.
     pub name: String,
-    /// Its Kubernetes namespace; empty where nobody told.
+    /// Its Kubernetes namespace; empty where none is known.
     pub namespace: String,
 }
 

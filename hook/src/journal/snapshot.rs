@@ -4,12 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::journal::folder::{DiskFolder, Folder};
-use crate::journal::lock::PATIENCE;
 use crate::journal::{Entry, Journal, JournalError, SET_ASIDE, SUFFIX};
 
 /// What is in the journal.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct JournalSnapshot {
     /// The entries, in the order of their files' names.
     pub entries: Vec<Entry>,
     /// Files that the next reader will set aside, and why.
@@ -18,16 +17,11 @@ pub struct Look {
     pub set_aside: Vec<String>,
 }
 
-impl Look {
+impl JournalSnapshot {
     /// Reads all of it, between the changes of others. Where there is no folder, there is nothing in it.
-    pub fn into(path: &Path) -> Result<Self, JournalError> {
-        Look::within(PATIENCE, path)
-    }
-
-    /// The same for a reader that does not wait as long as a hook.
-    pub fn within(patience: Duration, path: &Path) -> Result<Self, JournalError> {
+    pub fn read(path: &Path, patience: Duration) -> Result<Self, JournalError> {
         DiskFolder::open_existing(path)?
-            .map_or(Ok(Look::default()), |folder| Look::of(folder, patience))
+            .map_or(Ok(Self::default()), |folder| JournalSnapshot::of(folder, patience))
     }
 
     /// Reads all that is in an open folder.
@@ -35,22 +29,22 @@ impl Look {
         let journal = Journal { folder, gate: None };
         // A shared lock leaves no file behind.
         journal.lock_shared(patience)?;
-        let mut look = Look::default();
+        let mut snapshot = JournalSnapshot::default();
         let mut names = journal.names()?;
         names.sort_unstable();
         for name in names {
             if !name.ends_with(SUFFIX) {
                 if name.contains(SET_ASIDE) {
-                    look.set_aside.push(name);
+                    snapshot.set_aside.push(name);
                 }
                 continue;
             }
             match journal.examine(&name)? {
-                Some(Ok(entry)) => look.entries.push(entry),
-                Some(Err(why)) => look.damaged.push((name, why)),
+                Some(Ok(entry)) => snapshot.entries.push(entry),
+                Some(Err(why)) => snapshot.damaged.push((name, why)),
                 None => {}
             }
         }
-        Ok(look)
+        Ok(snapshot)
     }
 }

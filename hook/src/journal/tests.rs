@@ -36,7 +36,7 @@ fn an_entry_is_read_as_it_was_written_and_gone_once_removed() {
     let before = journal.stamp(&web.owner).unwrap();
     journal.write(&entry("web", 2)).unwrap();
     assert_ne!(journal.stamp(&web.owner), Some(before));
-    assert_eq!(Look::of(folder.clone(), PATIENCE).unwrap().entries, [entry("web", 2)]);
+    assert_eq!(JournalSnapshot::of(folder.clone(), PATIENCE).unwrap().entries, [entry("web", 2)]);
     journal.remove(&web.owner).unwrap();
     journal.remove(&web.owner).unwrap();
     assert_eq!(folder.files().len(), 0);
@@ -127,7 +127,7 @@ fn hooks_that_come_later_wait_behind_a_command_that_wants_the_folder_alone() {
     let count = came.clone();
     let hook = Arc::new(move |step: Step<'_>| {
         if step.moment == Moment::Waiting && count.fetch_add(1, Ordering::Relaxed) == 0 {
-            let error = Look::of(late.clone(), Duration::from_secs(2)).unwrap_err();
+            let error = JournalSnapshot::of(late.clone(), Duration::from_secs(2)).unwrap_err();
             assert!(error.to_string().contains("gate.tmp"), "{error}");
         }
     });
@@ -155,13 +155,13 @@ fn a_file_that_is_no_entry_counts_for_nothing_and_is_kept() {
     let journal = shared(&folder);
     for text in ["first", "second"] {
         folder.put("web.json", text.as_bytes());
-        assert_eq!(Look::of(folder.clone(), PATIENCE).unwrap().damaged.len(), 1);
+        assert_eq!(JournalSnapshot::of(folder.clone(), PATIENCE).unwrap().damaged.len(), 1);
         assert_eq!(journal.entries().unwrap(), []);
     }
     let kept: Vec<Vec<u8>> = folder.files().into_values().collect();
     assert_eq!(kept, [b"first".to_vec(), b"second".to_vec()]);
     assert_eq!(journal.owners_set_aside().unwrap().len(), 1);
-    assert_eq!(Look::of(folder.clone(), PATIENCE).unwrap().set_aside.len(), 2);
+    assert_eq!(JournalSnapshot::of(folder.clone(), PATIENCE).unwrap().set_aside.len(), 2);
 }
 
 #[test]

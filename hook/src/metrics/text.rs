@@ -10,7 +10,7 @@ use std::time::Duration;
 use hostport_nft::{Family, HostPort, HostPorts, Mapping, OwnerId, Protocol, Published, Settings};
 
 use crate::context::Context;
-use crate::journal::{Entry, Look};
+use crate::journal::{Entry, JournalSnapshot};
 use crate::metrics::counters::{BOUNDS, Counters, Histogram};
 use crate::output::escape::excerpt;
 use crate::reconcile::Error;
@@ -25,15 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub fn collect(context: &Context, patience: Duration) -> Result<String, Error> {
     let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
-    let (mut published, mut look) = look(&mut host_ports, context, patience)?;
-    let mut disagreement = Disagreement::between(&published, &look);
+    let (mut published, mut snapshot) = snapshot(&mut host_ports, context, patience)?;
+    let mut disagreement = Disagreement::between(&published, &snapshot);
     if !disagreement.is_none() {
         thread::sleep(PAUSE);
-        (published, look) = self::look(&mut host_ports, context, patience)?;
-        disagreement = disagreement.persisting(&Disagreement::between(&published, &look));
+        (published, snapshot) = self::snapshot(&mut host_ports, context, patience)?;
+        disagreement = disagreement.persisting(&Disagreement::between(&published, &snapshot));
     }
     let counted = Counters::read(&context.state_dir).as_ref().map(counted).unwrap_or_default();
-    Ok(text(&published, &look, &disagreement) + &counted)
+    Ok(text(&published, &snapshot, &disagreement) + &counted)
 }
 
 /// What kernel and journal disagree about.
@@ -46,8 +46,8 @@ struct Disagreement {
 }
 
 impl Disagreement {
-    fn between(published: &[Published], look: &Look) -> Self {
-        let drift = Drift::between(published, &look.entries, Entry::is_dead);
+    fn between(published: &[Published], snapshot: &JournalSnapshot) -> Self {
+        let drift = Drift::between(published, &snapshot.entries, Entry::is_dead);
         let elsewhere = drift.missing.iter().filter(|missing| {
             missing.there.is_none_or(|there| there.mapping != missing.claim.mapping)
         });
@@ -74,21 +74,25 @@ impl Disagreement {
     }
 }
 
-fn look(
+fn snapshot(
     host_ports: &mut HostPorts,
     context: &Context,
     patience: Duration,
-) -> Result<(Vec<Published>, Look), Error> {
+) -> Result<(Vec<Published>, JournalSnapshot), Error> {
     let mut published = host_ports.list()?;
     published.sort_by_key(|there| there.mapping.host());
-    let mut look = Look::within(patience, &context.state_dir)?;
-    look.entries.retain(|entry| entry.settings.table == context.table);
-    Ok((published, look))
+    let mut snapshot = JournalSnapshot::read(&context.state_dir, patience)?;
+    snapshot.entries.retain(|entry| entry.settings.table == context.table);
+    Ok((published, snapshot))
 }
 
-fn text(published: &[Published], look: &Look, disagreement: &Disagreement) -> String {
+fn text(
+    published: &[Published],
+    snapshot: &JournalSnapshot,
+    disagreement: &Disagreement,
+) -> String {
     let entries: HashMap<&OwnerId, &Entry> =
-        look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
+        snapshot.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let mut text = String::new();
     // Each is there, also where nothing is published: a series that goes is no zero.
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -130,8 +134,8 @@ fn text(published: &[Published], look: &Look, disagreement: &Disagreement) -> St
         );
     }
 
-    let dead = look.entries.iter().filter(|entry| entry.is_dead()).count();
-    let alive = look.entries.len() - dead;
+    let dead = snapshot.entries.iter().filter(|entry| entry.is_dead()).count();
+    let alive = snapshot.entries.len() - dead;
     head(&mut text, "hostport_journal_owners", "gauge", "Owners that the journal knows.");
     let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {}", alive);
     let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {}", dead);
@@ -150,7 +154,7 @@ fn text(published: &[Published], look: &Look, disagreement: &Disagreement) -> St
         (
             "hostport_journal_damaged_files",
             "Files of the journal that are no entries.",
-            look.damaged.len() + look.set_aside.len(),
+            snapshot.damaged.len() + snapshot.set_aside.len(),
         ),
     ] {
         head(&mut text, name, "gauge", help);
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_node_without_ports_has_its_metrics() {
-        let text = text(&[], &Look::default(), &Disagreement::default());
+        let text = text(&[], &JournalSnapshot::default(), &Disagreement::default());
         assert!(text.contains("\nhostport_ports_missing 0\n"), "{text}");
         for family in Family::ALL {
             let none = format!("{{family=\"{family}\",protocol=\"tcp\"}} 0\n");

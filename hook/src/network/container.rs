@@ -28,7 +28,7 @@ struct Address {
     way: Option<OutLink>,
 }
 
-/// Why nothing can be said of a container's network.
+/// Why a container's network cannot be used.
 #[derive(Debug, Error)]
 pub enum PodError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum PodError {
 impl Pod {
     /// Finds the addresses of a network namespace. None if it is the host's own.
     ///
-    /// An address that somebody trusted has named comes first; then one that the runtime reports,
+    /// An address from a trusted annotation comes first; then one that the runtime reports,
     /// if the namespace really has it; then what the namespace itself has.
     pub fn find(
         namespace: NetworkNamespace,

@@ -59,7 +59,7 @@ struct RawNamespace {
 }
 
 impl Raw {
-    /// Whether the ways to namespaces are those that somebody wrote: see [`from_json`].
+    /// Whether the paths of namespaces are as they were written: see [`from_json`].
     fn is_text(&self) -> bool {
         let namespaces = self.linux.iter().flat_map(|linux| linux.namespaces.iter().flatten());
         let mut paths = namespaces.filter_map(|namespace| namespace.path.as_ref());
@@ -107,7 +107,7 @@ impl Config {
 }
 
 fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
-    // Opening a FIFO waits for its other end, unless told not to.
+    // Without O_NONBLOCK, opening a FIFO waits for its other end.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd =
         rustix::fs::open(path, flags, Mode::empty()).map_err(|error| Problem::Io(error.into()))?;

@@ -1,4 +1,4 @@
-//! What a container asks for by its state and its config.json.
+//! From a container's state and config.json to its request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub struct Options {
     pub allow_pod_annotation: bool,
 }
 
-/// Why it cannot be told what a container asks for, or that cannot be done.
+/// Why a container's request cannot be read or met.
 #[derive(Debug, Error)]
 pub enum RequestError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum RequestError {
     Resolve(#[from] ResolveError),
 }
 
-/// What a container asks for that starts, and its network; none if there is nothing to publish.
+/// The request of a container that starts, and its network; none if there is nothing to publish.
 pub fn of_start(state: &State, options: &Options) -> Result<Option<(Request, Pod)>, RequestError> {
     let config = Config::load(&state.bundle)?;
     let wanted = Wanted::read(&state.id, &config.annotations, options.allow_pod_annotation)?;
@@ -94,7 +94,7 @@ fn namespace(state: &State, config: &Config) -> Result<Option<NetworkNamespace>,
     Ok(Some(opened.map_err(PodError::from)?))
 }
 
-/// The host ports that the annotations of a container name that has ended.
+/// The host ports in the annotations of a container that has ended.
 pub fn of_end(state: &State, options: &Options) -> Result<BTreeSet<HostPort>, RequestError> {
     let allow = options.allow_pod_annotation;
     match Config::load(&state.bundle) {

@@ -1,8 +1,8 @@
 //! Host ports that several living owners have in the journal.
 //!
-//! A container and its sandbox do, if both were told of the same ports. And for a moment a container that
-//! takes a port over from a living one, or that is about to be refused it: a hook that is killed in that
-//! moment leaves it so. And a container that published while somebody had removed the table of another.
+//! This happens where a container and its sandbox ask for the same ports; while a container takes a port over
+//! from a living one, or is about to be refused it (a hook that is killed then leaves the journal so); and where
+//! a container was published after another program had removed the table.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +60,7 @@ fn asked<'e>(entries: &[&'e Entry]) -> Vec<(Mapping, &'e Entry)> {
     asked
 }
 
-/// Those who ask for the same host port.
+/// Those that ask for the same host port.
 fn claimants<'a, 'e>(
     asked: &'a [(Mapping, &'e Entry)],
 ) -> impl Iterator<Item = &'a [(Mapping, &'e Entry)]> {

@@ -1,4 +1,4 @@
-//! Withdraw what dead owners left behind, and find what nobody owns.
+//! Withdraw what dead owners left behind, and find host ports without a known owner.
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{Budget, HostPorts, Mapping, OwnerId, Published, Settings, TableName};
@@ -7,21 +7,21 @@ use tracing::warn;
 use super::Error;
 use super::drift::Drift;
 use super::node::Node;
-use crate::journal::{Entry, Journal, Liveness, Lock, Look, PATIENCE};
+use crate::journal::{Entry, Journal, JournalSnapshot, Liveness, Lock, PATIENCE};
 
 /// What a collection finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Garbage {
     /// A dead owner had it. It is withdrawn, or would be.
     Left(OwnerId, Mapping),
-    /// The journal does not know its owner, so nobody can tell whether that is alive: it is kept.
+    /// The journal does not know its owner, which may be alive: it is kept.
     Unknown(Published),
 }
 
 /// Withdraws what dead owners have in a table, and removes their entries; with `dry_run`, only looks for it.
 /// Returns how many dead owners there were.
 ///
-/// `found` hears of everything when it is done or found, since a later error does not undo it.
+/// `found` is called for each at once, since a later error does not undo it.
 pub fn collect<N: Node>(
     node: &N,
     table: &TableName,
@@ -32,8 +32,11 @@ pub fn collect<N: Node>(
         node.host_ports(Settings { table: table.clone(), ..Settings::default() })?;
     let is_dead = |entry: &Entry| entry.settings.table == *table && node.liveness().is_dead(entry);
     let (entries, dead) = if dry_run {
-        let look = node.existing_folder()?.map(|folder| Look::of(folder, PATIENCE)).transpose()?;
-        (look.unwrap_or_default().entries, None)
+        let snapshot = node
+            .existing_folder()?
+            .map(|folder| JournalSnapshot::of(folder, PATIENCE))
+            .transpose()?;
+        (snapshot.unwrap_or_default().entries, None)
     } else {
         let (dead, living) = withdraw_dead(node, &mut host_ports, &is_dead, &mut found)?;
         (living, Some(dead))

@@ -1,4 +1,4 @@
-//! The owners of host ports that somebody else asks for: whether they are gone.
+//! Whether the owners of host ports that another container asks for are dead.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use tracing::warn;
 
 use crate::journal::{Entry, Folder, Journal, Liveness, Stamp};
 
-/// What one call has read of other owners' entries. An owner may have as many ports as there are, and
-/// each is asked about; its entry is read again only when it has been written again.
+/// The entries of other owners that one call has read. `is_dead` is called for each port, and an owner may have
+/// thousands: its entry is read again only after it was written again.
 pub struct Owners<'a, F: Folder, L> {
     journal: &'a Journal<F>,
     liveness: &'a L,

@@ -21,7 +21,7 @@ use crate::request::policy::ON_CONFLICT;
 /// Publishes all host ports of a request, or none of them. Returns how many were taken over.
 ///
 /// The journal is written before the kernel's transaction, so that a process that is killed in between leaves
-/// no host port whose owner nobody knows.
+/// no host port with an unknown owner.
 pub fn publish<N: Node>(
     node: &N,
     mut request: Request,
@@ -142,7 +142,7 @@ fn write_and_commit(
     let done = write_all().and_then(|former| Ok(commit(former)?));
     match &done {
         Ok(_) => {}
-        // What may be published must stay known, or nobody could tell later that its owner is dead.
+        // What may be published must stay in the journal, or its owner could never be found dead.
         Err(Error::Ruleset(hostport_nft::Error::Unanswered(_))) => {
             warn!("the journal keeps what may be published: hostport gc withdraws it later");
         }
@@ -161,7 +161,7 @@ fn write_and_commit(
     done
 }
 
-/// A port of an owner that the journal does not know will never be found dead: say what to do.
+/// An owner without an entry will never be found dead: say how to clear its port.
 fn say_how_to_clear(error: Error, journal: &Journal<impl Folder>, table: &TableName) -> Error {
     let Error::Ruleset(hostport_nft::Error::Taken(taken)) = error else { return error };
     let known = taken.owner.as_ref().and_then(|owner| journal.read(owner).ok().flatten());
@@ -171,7 +171,7 @@ fn say_how_to_clear(error: Error, journal: &Journal<impl Folder>, table: &TableN
     Error::TakenByUnknown { command: nft_delete(table, taken.host), taken }
 }
 
-/// Tidies up behind owners that lost a port, and leads the flows of UDP and SCTP to the new endpoint.
+/// Puts in order what is left of owners that lost a port, and leads the flows of UDP and SCTP to the new endpoint.
 fn settle(
     journal: &Journal<impl Folder>,
     liveness: &impl Liveness,
@@ -206,8 +206,8 @@ enum Loser {
     Alive,
 }
 
-/// Puts in order what an owner has left that lost some host ports. Its own poststop may run meanwhile,
-/// and others may take from it too.
+/// Puts in order what is left of an owner that lost some host ports. Its own poststop may run meanwhile,
+/// and others may take ports from it too.
 fn settle_with(
     journal: &Journal<impl Folder>,
     liveness: &impl Liveness,

@@ -21,13 +21,13 @@ pub struct Plan {
     pub table: TableName,
     /// How the tables are to be; none for the settings of the latest publication.
     pub settings: Option<Settings>,
-    /// Make also those tables again that are right.
+    /// Re-create also tables that are right.
     pub anew: bool,
 }
 
 /// Makes the kernel hold what the journal says of living owners, in one transaction.
 ///
-/// `links` finds the links towards the endpoints of the claims; `step` hears how far the work is.
+/// `links` finds the links towards the endpoints of the claims; `step` is called with the progress of the work.
 pub fn restore<N: Node, E: From<Error>>(
     node: &N,
     plan: Plan,
@@ -71,8 +71,8 @@ fn published(
     host: HostPort,
 ) -> Result<Option<Published>, hostport_nft::Error> {
     match host_ports.get(host) {
-        // A table that lost its map, or has another in its place, knows nothing. A lack of memory, though,
-        // says nothing of the table.
+        // A table that lost its map, or has another in its place, has no such port. A lack of memory, though,
+        // says nothing about the table.
         Err(hostport_nft::Error::Refused { error, .. })
             if !matches!(error, Errno::NOMEM | Errno::NOBUFS) =>
         {
@@ -86,8 +86,8 @@ fn open<N: Node>(node: &N) -> Result<Journal<N::Folder>, Error> {
     Ok(Journal::over(node.folder()?, Lock::Exclusive)?)
 }
 
-/// Leaves to owners what they have of whose entries nothing can be read, as after going back to an older
-/// version: they may live, and nothing else says what they had.
+/// Keeps the ports of owners whose entries cannot be read, as after going back to an older version: they may
+/// be alive, and nothing else says what they had.
 fn keep(
     unreadable: &BTreeSet<OwnerId>,
     claims: &mut Vec<Claim>,

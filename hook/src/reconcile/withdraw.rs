@@ -41,7 +41,7 @@ pub fn withdraw<N: Node>(
     if let Some(journal) = &journal {
         journal.remove(owner)?;
     }
-    // Nobody need wait until the kernel has freed what was withdrawn.
+    // Other processes need not wait until the kernel has freed what was withdrawn.
     drop(lock);
     drop(journal);
     host_ports.leave();

@@ -14,12 +14,12 @@ use crate::journal::PodName;
 use annotations::ResolveError;
 use policy::Wanted;
 
-/// What a container is to have, whoever asked for it in which form: the one input of a publication.
+/// What a container is to have: the one input of a publication, whichever face it came through.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The container. What it claims for itself goes with its end.
     pub container: OwnerId,
-    /// The sandbox of its pod, if it is in one. What the pod has already is not asked for again.
+    /// The sandbox of its pod, if it is in one. Ports that the pod has already stay the pod's.
     pub pod: Option<OwnerId>,
     /// The mappings, with their owners: the container, or its pod.
     pub claims: Vec<Claim>,

@@ -16,7 +16,7 @@ use tracing::error;
 use crate::cli::ListArguments;
 use crate::commands::{CommandError, print, print_more};
 use crate::context::Context;
-use crate::journal::{Entry, Look, PATIENCE};
+use crate::journal::{Entry, JournalSnapshot, PATIENCE};
 use row::Row;
 use table::Shape;
 
@@ -96,7 +96,7 @@ fn rows(
     if !arguments.wide {
         return Ok(published.into_iter().map(|published| Row::new(published, None)).collect());
     }
-    let look = Look::within(patience, &context.state_dir)?;
+    let look = JournalSnapshot::read(&context.state_dir, patience)?;
     let entries: BTreeMap<&OwnerId, &Entry> =
         look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let entry = |published: &Published| {

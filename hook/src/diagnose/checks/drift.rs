@@ -7,7 +7,7 @@ use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State};
 
 use crate::diagnose::finding::{Finding, Kind, Severity};
 use crate::diagnose::inventory::{Facts, several};
-use crate::journal::{Entry, Look};
+use crate::journal::{Entry, JournalSnapshot};
 use crate::reconcile::drift::{Drift, Missing};
 use crate::reconcile::nft_delete;
 
@@ -170,7 +170,12 @@ fn dead(facts: &Facts, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// Pods that lack the element by which they reach themselves.
-fn hairpins(facts: &Facts, look: &Look, published: &[Published], findings: &mut Vec<Finding>) {
+fn hairpins(
+    facts: &Facts,
+    look: &JournalSnapshot,
+    published: &[Published],
+    findings: &mut Vec<Finding>,
+) {
     let owners: BTreeSet<&OwnerId> = look.entries.iter().map(|entry| &entry.owner).collect();
     let mut lacking = BTreeSet::new();
     for there in published {

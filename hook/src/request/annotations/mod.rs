@@ -1,7 +1,7 @@
-//! Port annotations: from text that somebody else wrote to checked port requests.
+//! Port annotations: from untrusted text to checked port requests.
 //!
 //! [`parse`] takes both forms, the text of a user and the JSON lists of CNI, kubelet and CRI-O, and
-//! tells them apart by their first characters. Whatever it returns is checked: every port is a port,
+//! distinguishes them by their first characters. What it returns is checked: every port is a port,
 //! no host port is asked for twice, and there are at most [`MAX_PORTS`] of them.
 //!
 //! Reading is bounded: text over [`MAX_TEXT`] is refused before it is looked at, and a range is
@@ -67,7 +67,7 @@ pub fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
     Ok(parsed)
 }
 
-/// A bracket opens a JSON list, but also an IPv6 address: the character after it tells.
+/// A bracket opens a JSON list, but also an IPv6 address: the character after it decides.
 fn is_json(text: &str) -> bool {
     let after_bracket = |rest: &str| rest.trim() == "]" || rest.trim_start().starts_with('{');
     text == "null" || text.starts_with('{') || text.strip_prefix('[').is_some_and(after_bracket)
@@ -81,7 +81,7 @@ pub struct Taken(BTreeMap<HostPort, (&'static str, PortRequest)>);
 
 impl Taken {
     /// Adds a request; or, if one of its host ports is taken, adds nothing and returns that host
-    /// port and who took it.
+    /// port with the request that took it.
     pub fn insert(
         &mut self,
         key: &'static str,
@@ -96,7 +96,7 @@ impl Taken {
     }
 }
 
-/// Reads a host IP. Empty means none; an IPv4 address in IPv6 clothes (::ffff:192.0.2.1) is IPv4.
+/// Reads a host IP. Empty means none; an IPv4-mapped IPv6 address (::ffff:192.0.2.1) is IPv4.
 fn host_ip(text: &str) -> Result<Option<IpAddr>, Problem> {
     if text.is_empty() {
         return Ok(None);
@@ -191,8 +191,8 @@ pub enum Problem {
     EndpointIp,
 }
 
-/// Reads JSON in which somebody's text may not be UTF-8, as only runtimes in C pass it on: its wrong bytes
-/// become U+FFFD. What must be right is for `is_sound` to tell: a text with U+FFFD is another one.
+/// Reads JSON whose text may not be UTF-8, as runtimes in C pass it on: wrong bytes become U+FFFD. `is_sound`
+/// refuses the result if a text that matters contains U+FFFD.
 ///
 /// # Errors
 /// Those of serde_json, about the text as it is.

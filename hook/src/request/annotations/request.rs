@@ -68,7 +68,7 @@ pub fn resolve(
                     let endpoint = Endpoint { ip, port: request.container_port };
                     mappings.push(Mapping::new(host, endpoint)?);
                 }
-                // The wildcard of a family that the pod lacks: nobody asked for it by name.
+                // The wildcard of a family that the pod lacks: it was not asked for by name.
                 None if request.host_ip.is_none() => {}
                 None => return Err(ResolveError::FamilyMissing(host)),
             }

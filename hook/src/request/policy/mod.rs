@@ -1,8 +1,8 @@
-//! Which annotations count, and who owns the ports that they ask for.
+//! Which annotations count, and which container owns the ports that they ask for.
 //!
 //! # Who can write what
 //!
-//! Outside Kubernetes whoever writes config.json runs the container, and everything in it counts.
+//! Outside Kubernetes the author of config.json runs the container, and everything in it counts.
 //! Under Kubernetes the author of a pod is a stranger. The scheduler and Pod Security have judged the
 //! pod's `hostPort` fields, and nothing else: a port that comes to config.json in another way goes
 //! round them. So only what the author cannot write is believed.
@@ -27,7 +27,7 @@
 //! record shows that it did not come with the pod: the record must lack the key, and must be CRI-O's
 //! own, which the time shows that kubelet stamps on each pod (`kubernetes.io/config.seen`, not known
 //! to an author beforehand). On a container it counts only where the operator trusts the authors.
-//! Nobody loses a port by this: kubelet tells the same ports on each container.
+//! No port is lost by this: kubelet lists the same ports on each container.
 //!
 //! containerd (internal/cri/server/container_create.go, podsandbox/sandbox_run_linux.go) hands over
 //! only the annotations whose names the operator lists in `pod_annotations` and
@@ -35,7 +35,7 @@
 //! last. Kubelet's key must be listed in `container_annotations`, and must not match a pattern in
 //! `pod_annotations`, or the author can write it on a container without ports.
 //!
-//! Kubernetes itself is told by keys that an author can add but not remove, and no key takes it back.
+//! Kubernetes is recognized by keys that an author can add but not remove, and no other key overrides them.
 
 #[cfg(test)]
 mod tests;
@@ -52,9 +52,9 @@ use crate::request::annotations::{self, AnnotationError, MAX_PORTS, PortRequest,
 
 /// The user's ports.
 pub const PORTS: &str = "io.hostport.ports";
-/// The user's word for the endpoint's addresses, one a family, comma separated.
+/// The endpoint's addresses as the user names them: one a family, comma separated.
 pub const ENDPOINT_IP: &str = "io.hostport.ip";
-/// The user's word for a host port that another container has: `refuse` (the default) or `replace`.
+/// What the user wants where another container has a host port: `refuse` (the default) or `replace`.
 pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
 /// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
 pub const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
@@ -73,14 +73,14 @@ const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
-/// What a container is to have, and whose it is.
+/// What a container is to have, and which container owns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The ports, by owner: the pod's first, then the container's own. No group is empty.
     pub groups: Vec<Group>,
     /// The sandbox of the container's pod, if it is in one; its own ID if it is the sandbox.
     pub pod: Option<OwnerId>,
-    /// Addresses that the endpoint is to have, by somebody trusted: at most one a family.
+    /// Addresses that the endpoint is to have, from a trusted annotation: at most one a family.
     pub endpoint_ips: Vec<IpAddr>,
     /// Addresses that the runtime says the pod has. The author of a pod may have added some: use one
     /// only if the pod's network namespace has it too.
@@ -94,7 +94,7 @@ pub struct Wanted {
 /// Ports of one owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// The container that has them, and with whose end they go.
+    /// The container that has them until it ends.
     pub owner: OwnerId,
     /// The ports.
     pub requests: Vec<PortRequest>,
@@ -231,7 +231,7 @@ impl Wanted {
     }
 }
 
-/// Where a container is from, by what its pod's author cannot forge.
+/// Where a container comes from, by annotations that its pod's author cannot forge.
 struct Origin {
     kubernetes: bool,
     crio: bool,
@@ -243,12 +243,12 @@ impl Origin {
     fn of(id: &OwnerId, annotations: &BTreeMap<String, String>) -> Self {
         let get = |key| annotations.get(key).map(String::as_str);
         let crio = get(MANAGER) == Some("cri-o");
-        let told = [CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID, POD_UID].map(get);
-        let kubernetes = crio || told.iter().any(Option::is_some);
+        let found = [CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID, POD_UID].map(get);
+        let kubernetes = crio || found.iter().any(Option::is_some);
         // Each runtime's own keys first: a pod may carry the other's. Podman writes CRI-O's.
         let crio_keys = (CRIO_SANDBOX_ID, CRIO_TYPE);
         let containerd_keys = (CONTAINERD_SANDBOX_ID, CONTAINERD_TYPE);
-        let has_containerd_keys = told.iter().take(2).any(Option::is_some);
+        let has_containerd_keys = found.iter().take(2).any(Option::is_some);
         let (sandbox_key, type_key) =
             if has_containerd_keys && !crio { containerd_keys } else { crio_keys };
         let sandbox = get(CONTAINER_NAME) == Some("POD")
@@ -284,7 +284,7 @@ fn kubelet_ports<'a>(
     annotations: &'a BTreeMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> Option<Cow<'a, str>> {
-    let told = annotations.get(KUBELET_PORTS)?;
+    let text = annotations.get(KUBELET_PORTS)?;
     if origin.kubernetes && origin.sandbox {
         warnings.push(format!(
             "annotation {KUBELET_PORTS} is ignored on a pod's sandbox: kubelet writes it on \
@@ -294,7 +294,7 @@ fn kubelet_ports<'a>(
     }
     // Every CRI-O writes the record, and no author can take it away from a container.
     let Some(record) = annotations.get(CRIO_RECORD).filter(|_| origin.crio) else {
-        return Some(Cow::Borrowed(told));
+        return Some(Cow::Borrowed(text));
     };
     let record: Map<String, Value> = serde_json::from_str(record).unwrap_or_default();
     match record.get(KUBELET_PORTS) {

@@ -59,7 +59,7 @@ fn a_younger_chain_of_the_same_priority_comes_first_and_an_older_one_does_not() 
     assert_eq!(ground.doctor().only("translated-before")["severity"], "broken");
     // That makes our table the younger one.
     let said = hostport(ground.node(), &["restore", "--anew"]).expect_success().stdout;
-    assert!(said.contains("made the table ip anew\n"), "{said}");
+    assert!(said.contains("re-created table ip\n"), "{said}");
     assert_eq!(who(&ground), "web");
     let finding = ground.doctor().only("translated-before");
     assert_eq!(finding["severity"], "warning");
