@@ -64,7 +64,7 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
 
 /// Returns how many host ports were taken over; none if there was nothing to do.
 fn start(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {
-    let Some((request, mut pod)) = request::of_start(state, &options)? else { return Ok(None) };
+    let Some((request, mut pod)) = request::of_start(state, options)? else { return Ok(None) };
     Ok(Some(publish(context, request, &mut pod)?))
 }
 

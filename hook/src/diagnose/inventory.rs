@@ -18,6 +18,7 @@ use crate::journal::{DEFAULT_FOLDER, JournalError, JournalSnapshot, PATIENCE};
 use crate::network::link::{self, OutLink, Way};
 use crate::network::rtnetlink;
 use crate::output::escape;
+pub use crate::output::several;
 
 /// All that was seen, within one moment as far as that can be.
 pub struct Facts {
@@ -196,16 +197,4 @@ fn options(context: &Context) -> String {
         options.push_str(&format!(" --state-dir {folder}"));
     }
     options
-}
-
-/// Several things in one line, the first few by name.
-pub fn several<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
-    const MOST: usize = 8;
-    let mut things = things.into_iter();
-    let mut text: Vec<String> = things.by_ref().take(MOST).map(|thing| thing.to_string()).collect();
-    let left = things.count();
-    if left > 0 {
-        text.push(format!("and {left} more"));
-    }
-    text.join(", ")
 }

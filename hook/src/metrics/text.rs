@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use hostport_nft::{Family, HostPort, HostPorts, Mapping, OwnerId, Protocol, Published, Settings};
+use hostport_nft::{Family, HostPort, HostPorts, OwnerId, Protocol, Published, Settings};
 
 use crate::context::Context;
 use crate::journal::{Entry, JournalSnapshot};
@@ -26,21 +26,23 @@ pub fn collect(context: &Context, patience: Duration) -> Result<String, Error> {
     let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
     let (mut published, mut snapshot) = snapshot(&mut host_ports, context, patience)?;
-    let mut disagreement = Disagreement::between(&published, &snapshot);
-    if !disagreement.is_none() {
+    let mut drift = Disagreement::between(&published, &snapshot);
+    if !drift.missing.is_empty() || !drift.unknown.is_empty() {
         thread::sleep(PAUSE);
         (published, snapshot) = self::snapshot(&mut host_ports, context, patience)?;
-        disagreement = disagreement.persisting(&Disagreement::between(&published, &snapshot));
+        let later = Disagreement::between(&published, &snapshot);
+        drift.missing.retain(|port| later.missing.contains(port));
+        drift.unknown.retain(|port| later.unknown.contains(port));
     }
     let counted = Counters::read(&context.state_dir).as_ref().map(counted).unwrap_or_default();
-    Ok(text(&published, &snapshot, &disagreement) + &counted)
+    Ok(text(&published, &snapshot, &drift) + &counted)
 }
 
-/// What kernel and journal disagree about.
+/// Host ports about which kernel and journal disagree.
 #[derive(Debug, Default)]
 struct Disagreement {
     /// Of living owners, and not in the kernel.
-    missing: BTreeSet<Mapping>,
+    missing: BTreeSet<HostPort>,
     /// In the kernel, and of an owner that the journal does not know.
     unknown: BTreeSet<(HostPort, Option<OwnerId>)>,
 }
@@ -54,23 +56,7 @@ impl Disagreement {
         let missing = elsewhere.map(|missing| missing.claim.mapping).chain(drift.outdone);
         let unknown = drift.unknown.iter().filter(|(_, entry)| entry.is_none());
         let unknown = unknown.map(|(there, _)| (there.mapping.host(), there.owner.clone()));
-        Disagreement { missing: missing.collect(), unknown: unknown.collect() }
-    }
-
-    fn is_none(&self) -> bool {
-        self.missing.is_empty() && self.unknown.is_empty()
-    }
-
-    /// What is still so later.
-    fn persisting(mut self, later: &Disagreement) -> Self {
-        self.missing.retain(|mapping| later.missing.contains(mapping));
-        self.unknown.retain(|port| later.unknown.contains(port));
-        self
-    }
-
-    /// How many host ports the kernel lacks. One of two living owners (a container and its pod) is one.
-    fn missing(&self) -> usize {
-        self.missing.iter().map(Mapping::host).collect::<BTreeSet<HostPort>>().len()
+        Disagreement { missing: missing.map(|m| m.host()).collect(), unknown: unknown.collect() }
     }
 }
 
@@ -86,11 +72,7 @@ fn snapshot(
     Ok((published, snapshot))
 }
 
-fn text(
-    published: &[Published],
-    snapshot: &JournalSnapshot,
-    disagreement: &Disagreement,
-) -> String {
+fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreement) -> String {
     let entries: HashMap<&OwnerId, &Entry> =
         snapshot.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let mut text = String::new();
@@ -144,12 +126,12 @@ fn text(
         (
             "hostport_ports_missing",
             "Host ports of living owners that the kernel does not have.",
-            disagreement.missing(),
+            drift.missing.len(),
         ),
         (
             "hostport_ports_unknown",
             "Host ports in the kernel whose owner the journal does not know.",
-            disagreement.unknown.len(),
+            drift.unknown.len(),
         ),
         (
             "hostport_journal_damaged_files",

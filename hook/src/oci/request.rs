@@ -46,7 +46,7 @@ pub enum RequestError {
 }
 
 /// The request of a container that starts, and its network; none if there is nothing to publish.
-pub fn of_start(state: &State, options: &Options) -> Result<Option<(Request, Pod)>, RequestError> {
+pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)>, RequestError> {
     let config = Config::load(&state.bundle)?;
     let wanted = Wanted::read(&state.id, &config.annotations, options.allow_pod_annotation)?;
     for warning in &wanted.warnings {
@@ -66,11 +66,11 @@ pub fn of_start(state: &State, options: &Options) -> Result<Option<(Request, Pod
     };
     let namespace = pod.namespace();
     let request = Request {
-        container: state.id.clone(),
         claims: claims(&wanted, &pod.addresses(), &options.settings)?,
+        container: state.id.clone(),
         pod: wanted.pod,
         replace: wanted.replace,
-        settings: options.settings.clone(),
+        settings: options.settings,
         hairpin_mode: options.hairpin_mode,
         pid: state.pid,
         namespace: (namespace.path().to_owned(), namespace.file()),

@@ -5,3 +5,15 @@ pub mod escape;
 pub mod log;
 pub mod progress;
 pub mod timestamp;
+
+/// Several things in one line, the first few by name.
+pub fn several<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
+    const MOST: usize = 8;
+    let mut things = things.into_iter();
+    let mut text: Vec<String> = things.by_ref().take(MOST).map(|thing| thing.to_string()).collect();
+    let left = things.count();
+    if left > 0 {
+        text.push(format!("and {left} more"));
+    }
+    text.join(", ")
+}

@@ -16,7 +16,7 @@ mod simulation;
 mod tests;
 pub mod withdraw;
 
-use hostport_nft::{HostPort, Mapping, TableName, Taken};
+use hostport_nft::{HostPort, TableName, Taken};
 use thiserror::Error;
 
 use crate::journal::JournalError;
@@ -41,16 +41,6 @@ impl Error {
     pub fn is_conflict(&self) -> bool {
         matches!(self, Error::TakenByUnknown { .. } | Error::Ruleset(hostport_nft::Error::Taken(_)))
     }
-}
-
-/// Mappings for one line of the log.
-fn several(mappings: &[Mapping]) -> String {
-    const MOST: usize = 8;
-    let mut texts: Vec<String> = mappings.iter().take(MOST).map(Mapping::to_string).collect();
-    if mappings.len() > MOST {
-        texts.push(format!("and {} more", mappings.len() - MOST));
-    }
-    texts.join(", ")
 }
 
 /// The command that removes a host port by hand.

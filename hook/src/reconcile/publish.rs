@@ -12,9 +12,10 @@ use tracing::{info, warn};
 
 use super::node::Node;
 use super::owners::Owners;
-use super::{Error, nft_delete, several};
+use super::{Error, nft_delete};
 use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
 use crate::network::Reach;
+use crate::output::several;
 use crate::request::Request;
 use crate::request::policy::ON_CONFLICT;
 

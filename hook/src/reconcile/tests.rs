@@ -17,7 +17,7 @@ use super::*;
 use crate::journal::fake::Call;
 use crate::journal::{Entry, Folder, Journal, Lock};
 use crate::request::Request;
-use hostport_nft::{Claim, OwnerId, Protocol, Published};
+use hostport_nft::{Claim, Mapping, OwnerId, Protocol, Published};
 
 fn host(port: u16) -> HostPort {
     let port = port.to_string().parse().unwrap();

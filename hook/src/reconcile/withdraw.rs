@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use hostport_nft::{HostPort, Mapping, OwnerId, Settings};
 use tracing::{debug, info, warn};
 
+use super::Error;
 use super::node::Node;
-use super::{Error, several};
 use crate::journal::{Entry, Journal, JournalError, Lock};
+use crate::output::several;
 
 /// Withdraws these host ports of an owner, and those that the journal has for it. False if there are none.
 ///
