@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use hostport_nft::TableName;
 use tracing::level_filters::LevelFilter;
 
-use crate::diagnose::path::Question;
+use crate::diagnose::question::Question;
 #[doc(hidden)]
 pub use crate::journal::DEFAULT_FOLDER;
 use crate::output::log;

@@ -2,11 +2,13 @@
 //! Reads kernel and journal, and changes nothing.
 
 pub mod checks;
+pub mod container;
+pub mod context;
 pub mod finding;
 pub mod firewall;
-pub mod inside;
 pub mod inventory;
 pub mod path;
+pub mod question;
 
 use std::path::Path;
 use std::thread;
@@ -52,7 +54,7 @@ pub fn find(facts: &mut Facts, state_dir: &Path) -> Result<Vec<Finding>, Command
     journal::find(facts, state_dir, &mut findings);
     table::find(facts, &mut findings);
     drift::find(facts, state_dir, &mut findings);
-    let insides = inside::look_into_all(facts);
+    let insides = container::look_into_all(facts);
     reach::find(facts, &insides, &mut findings)?;
     endpoints::find(facts, &insides, &mut findings);
     Ok(findings)

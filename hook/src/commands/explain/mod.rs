@@ -10,7 +10,8 @@ pub mod render;
 use std::process::ExitCode;
 use std::thread;
 
-use crate::diagnose::path::{Question, Walk};
+use crate::diagnose::path::Walk;
+use crate::diagnose::question::Question;
 
 use crate::commands::{CommandError, print};
 use crate::context::Context;

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
 
 use crate::diagnose::checks::listeners::Listener;
+use crate::diagnose::container::{Inside, Insides};
 use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inside::{Inside, Insides};
 use crate::diagnose::inventory::{Facts, several};
 use crate::network::link::Way;
 use crate::output::escape;

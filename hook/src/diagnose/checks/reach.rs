@@ -8,8 +8,8 @@ use hostport_nft::{Family, State};
 
 use crate::commands::CommandError;
 use crate::diagnose::checks::forwarding::set;
+use crate::diagnose::container::Insides;
 use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inside::Insides;
 use crate::diagnose::inventory::{Facts, several};
 use crate::network::link::{self, OutLink, Way};
 use crate::output::escape;

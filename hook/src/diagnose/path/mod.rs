@@ -1,9 +1,7 @@
 //! The packet's way through the kernel, hook by hook.
 
 mod connect;
-mod context;
 mod obstacle;
-mod question;
 mod search;
 
 use std::net::IpAddr;
@@ -13,17 +11,17 @@ use serde::Serialize;
 
 use crate::commands::CommandError;
 use crate::context::Context;
+use crate::diagnose::context::Scene;
 use crate::diagnose::finding::{Finding, Kind, Severity};
 use crate::diagnose::inventory::Facts;
 use crate::diagnose::path::connect::{Answer, probe};
-use crate::diagnose::path::context::Scene;
 pub use crate::diagnose::path::obstacle::Cause;
 use crate::diagnose::path::obstacle::not_published;
-pub use crate::diagnose::path::question::{Question, Target};
 use crate::diagnose::path::search::{
     FIREWALL, LISTENERS, OTHER_RULES, SOURCE, TRANSLATION, elsewhere, find, not_routed,
     rules_of_others,
 };
+use crate::diagnose::question::{Question, Target};
 use crate::network::link::Way;
 use crate::output::timestamp;
 

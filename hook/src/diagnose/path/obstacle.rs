@@ -7,12 +7,12 @@ use hostport_nft::Family;
 use hostport_trace::Origin;
 use serde::Serialize;
 
+use crate::diagnose::context::Scene;
 use crate::diagnose::finding::{Finding, Kind, Severity};
 use crate::diagnose::firewall::rules;
 use crate::diagnose::firewall::{Harm, Met};
 use crate::diagnose::inventory::several;
-use crate::diagnose::path::context::Scene;
-use crate::diagnose::path::question::Target;
+use crate::diagnose::question::Target;
 use crate::output::escape;
 
 /// One thing that is in the way, or may be.

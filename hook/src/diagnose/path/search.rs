@@ -7,10 +7,10 @@ use hostport_trace::{Judgement, Origin, Stage};
 use crate::commands::CommandError;
 use crate::context::Context;
 use crate::diagnose::checks::listeners;
+use crate::diagnose::context::Scene;
 use crate::diagnose::finding::{Finding, Kind};
 use crate::diagnose::firewall::{Asked, Harm, Met};
 use crate::diagnose::inventory::Facts;
-use crate::diagnose::path::context::Scene;
 use crate::diagnose::path::obstacle::{self, Cause};
 use crate::diagnose::{self, firewall};
 

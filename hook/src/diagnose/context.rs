@@ -9,7 +9,7 @@ use hostport_trace::{Interface, Origin};
 
 use crate::commands::CommandError;
 use crate::diagnose::inventory::Facts;
-use crate::diagnose::path::question::{Question, Target};
+use crate::diagnose::question::{Question, Target};
 use crate::network::link::{self, Way};
 
 /// A packet, and what it meets.
