@@ -48,41 +48,22 @@ fn explain() -> Vec<Promise> {
         ("/properties/steps/minItems", json!(1)),
         ("/properties/conclusion/minLength", json!(1)),
         (
-            "/$defs/Step/properties/hook/enum",
+            "/$defs/StepReport/properties/hook/enum",
             json!(["prerouting", "output", "routing", "forward", "postrouting", "container"]),
         ),
+        ("/$defs/StepReport/properties/what/minLength", json!(1)),
+        ("/$defs/Obstacle/properties/kind/pattern", json!("^[a-z0-9]+(-[a-z0-9]+)*$")),
         (
-            "/$defs/Step/properties/name/enum",
-            json!([
-                "client",
-                "destination",
-                "other rules",
-                "table",
-                "excluded",
-                "element",
-                "owner",
-                "listeners",
-                "translation",
-                "route",
-                "forwarding",
-                "firewall",
-                "source",
-                "endpoint"
-            ]),
-        ),
-        ("/$defs/Step/properties/what/minLength", json!(1)),
-        ("/$defs/Cause/properties/kind/pattern", json!("^[a-z0-9]+(-[a-z0-9]+)*$")),
-        (
-            "/$defs/Cause/properties/kind/description",
+            "/$defs/Obstacle/properties/kind/description",
             json!(
                 "A kind of hostport doctor, or one of no-way-back, loopback-from-outside, not-published, \
                  wrong-protocol, other-address, other-family, not-routed, entrance-down, link-local, \
                  loopback-source, endpoint-unanswered."
             ),
         ),
-        ("/$defs/Cause/properties/plain/minLength", json!(1)),
-        ("/$defs/Cause/properties/what/minLength", json!(1)),
-        ("/$defs/Cause/properties/fix/minLength", json!(1)),
+        ("/$defs/Obstacle/properties/plain/minLength", json!(1)),
+        ("/$defs/Obstacle/properties/what/minLength", json!(1)),
+        ("/$defs/Obstacle/properties/fix/minLength", json!(1)),
     ]
 }
 

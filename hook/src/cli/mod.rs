@@ -1,5 +1,6 @@
 //! The command line. Wrong usage ends with exit status 2, by clap.
 
+mod explain;
 mod hook;
 mod list;
 mod quick;
@@ -10,14 +11,15 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use hostport_nft::TableName;
 use tracing::level_filters::LevelFilter;
 
-use crate::diagnose::question::Question;
 #[doc(hidden)]
 pub use crate::journal::DEFAULT_FOLDER;
 use crate::output::log;
+pub use explain::ExplainArguments;
 pub use hook::{HookArguments, Stage};
 pub use list::ListArguments;
 pub use ruleset::RulesetArguments;
@@ -43,7 +45,21 @@ impl Arguments {
     /// Parses the command line, or ends the program as clap does.
     pub fn from_command_line() -> Self {
         let words: Vec<OsString> = std::env::args_os().collect();
-        quick::hook_call(&words).unwrap_or_else(|| Arguments::parse_from(words))
+        quick::hook_call(&words).unwrap_or_else(|| Arguments::parse_from(words).checked())
+    }
+
+    /// Ends the program as clap does if arguments that are valid by themselves do not fit together.
+    fn checked(self) -> Self {
+        if let Command::Explain(explain) = &self.command
+            && let Err(wrong) = explain.check()
+        {
+            let mut command = Arguments::command();
+            command.build();
+            if let Some(explain) = command.find_subcommand_mut("explain") {
+                explain.error(ErrorKind::ValueValidation, wrong).exit();
+            }
+        }
+        self
     }
 }
 
@@ -149,14 +165,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  hostport explain 9000\n  \
         hostport explain 53/udp --from 192.0.2.7 --to 192.0.2.1\n  \
         hostport explain 9000 --probe --json | jq -r .conclusion")]
-    Explain {
-        #[command(flatten)]
-        question: Question,
-
-        /// Print one object instead of text
-        #[arg(long)]
-        json: bool,
-    },
+    Explain(ExplainArguments),
 
     /// Stay, and restore the host ports as soon as another program removes them
     ///
@@ -190,7 +199,6 @@ pub enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -1,7 +1,6 @@
 //! Why a command fails.
 
 use std::io;
-use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -17,8 +16,8 @@ pub enum CommandError {
     Ruleset(#[from] hostport_nft::Error),
     #[error(transparent)]
     Journal(#[from] crate::journal::JournalError),
-    #[error("cannot read the journal {0:?}: permission denied: run it as root")]
-    NotRoot(PathBuf),
+    #[error(transparent)]
+    Diagnose(#[from] crate::diagnose::DiagnoseError),
     #[error("cannot find the links to the containers: {0}")]
     Rtnetlink(#[from] crate::network::rtnetlink::Error),
     #[error("cannot wait for changes: {0}")]
@@ -43,9 +42,7 @@ impl CommandError {
     /// Whether it may be that nothing is wrong but the user.
     pub fn is_for_want_of_root(&self) -> bool {
         match self {
-            CommandError::NotRoot(_) | CommandError::Ruleset(hostport_nft::Error::NotPermitted) => {
-                true
-            }
+            CommandError::Ruleset(hostport_nft::Error::NotPermitted) => true,
             CommandError::Journal(error) => error.is_for_want_of_root(),
             _ => false,
         }

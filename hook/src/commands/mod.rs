@@ -36,7 +36,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         }
         Command::Show { ruleset, json } => show::run(ruleset.settings(context.table), json)?,
         Command::Doctor { json } => return doctor::run(json, &context),
-        Command::Explain { question, json } => return explain::run(&question, json, &context),
+        Command::Explain(explain) => return explain::run(&explain, &context),
     }
     Ok(ExitCode::SUCCESS)
 }

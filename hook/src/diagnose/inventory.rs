@@ -1,200 +1,189 @@
-//! What the findings are found in: the kernel's tables, links and settings, and the journal.
+//! What is on this host: our tables and the ruleset's settings in the kernel, the journal, addresses, links
+//! and routes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hostport_nft::{
-    Audit, Family, HostPorts, Lack, Mapping, OwnerId, SetReader, Settings, Snapshot, State,
-    TableName,
+    Audit, Family, HostPorts, Lack, Mapping, OwnerId, Settings, Snapshot, State, TableName,
 };
-use hostport_trace::{Interface, Trace};
+use hostport_trace::Interface;
 
-use crate::commands::CommandError;
 use crate::context::Context;
-use crate::journal::{DEFAULT_FOLDER, JournalError, JournalSnapshot, PATIENCE};
+use crate::diagnose::DiagnoseError;
+use crate::journal::{DEFAULT_FOLDER, Entry, JournalError, JournalSnapshot, PATIENCE};
 use crate::network::link::{self, OutLink, Way};
+use crate::network::object::Address;
 use crate::network::rtnetlink;
 use crate::output::escape;
-pub use crate::output::several;
 
-/// All that was seen, within one moment as far as that can be.
-pub struct Facts {
+/// The device of kube-proxy's IPVS mode, which has the addresses of all services.
+pub const IPVS_DEVICE: &str = "kube-ipvs0";
+
+/// What was read of this host, at one moment as far as that is possible.
+pub struct Inventory {
     pub table: TableName,
-    /// The options that name table and journal, where they are not the usual ones.
-    options: String,
+    pub journal_folder: PathBuf,
+    /// The journal, with the entries of this table.
     pub journal: Result<JournalSnapshot, JournalError>,
-    /// What the tables were made with.
+    /// The owners in the journal that have ended.
+    pub dead: BTreeSet<OwnerId>,
+    /// The settings that the tables were made with.
     pub settings: Settings,
     pub audits: BTreeMap<Family, Audit>,
+    /// What the kernel does not take of the ruleset.
     pub lacks: Vec<Lack>,
-    pub trace: Trace,
-    pub socket: rtnetlink::Socket,
-    /// What is published, and what living owners in the journal are to have.
+    /// What is published, and what living owners in the journal should have.
     pub mappings: BTreeSet<Mapping>,
+    /// The addresses of this host's links.
+    pub link_addresses: Vec<Address>,
     /// This host's own addresses that host ports may be on.
     pub addresses: BTreeSet<IpAddr>,
-    /// The way from here to each endpoint.
-    pub ways: BTreeMap<IpAddr, Way>,
-    /// Endpoints that only the default route leads to, and its link: they are nowhere near.
-    pub astray: BTreeMap<IpAddr, OutLink>,
-    /// Addresses of Kubernetes' services that are this host's own and not excluded.
+    /// The addresses of Kubernetes services that are this host's own and not excluded.
     pub services: BTreeSet<IpAddr>,
-    /// Where the packet comes from, if that is known.
-    pub source: Option<IpAddr>,
+    /// How to get from here to each endpoint.
+    pub ways: BTreeMap<IpAddr, Way>,
     /// The links of the default routes, the best first.
-    pub uplinks: BTreeMap<Family, Vec<OsString>>,
-    /// The same as rules see them.
-    pub entrances: BTreeMap<Family, Interface>,
+    pub uplinks: BTreeMap<Family, Vec<Interface>>,
 }
 
-impl Facts {
-    pub fn gather(context: &Context) -> Result<Self, CommandError> {
-        let own = |settings| HostPorts::open(settings);
-        let table = context.table.clone();
-        let mut host_ports = own(Settings { table: table.clone(), ..Settings::default() })?;
+impl Inventory {
+    pub fn gather(
+        context: &Context,
+        snapshot: &Snapshot,
+        socket: &mut rtnetlink::Socket,
+    ) -> Result<Self, DiagnoseError> {
+        let Context { table, state_dir } = context.clone();
+        let mut host_ports =
+            HostPorts::open(Settings { table: table.clone(), ..Settings::default() })?;
         let lacks = host_ports.probe()?;
-        let snapshot = Snapshot::read()?;
-        let settings = host_ports.present_settings(&snapshot)?;
-        let mut host_ports = own(settings.clone())?;
-        let mut journal = JournalSnapshot::read(&context.state_dir, PATIENCE);
+        let settings = host_ports.present_settings(snapshot)?;
+        let mut host_ports = HostPorts::open(settings.clone())?;
+        let mut journal = JournalSnapshot::read(&state_dir, PATIENCE);
         match &mut journal {
             Ok(look) => look.entries.retain(|entry| entry.settings.table == table),
             Err(error) if error.is_for_want_of_root() => {
-                return Err(CommandError::NotRoot(context.state_dir.clone()));
+                return Err(DiagnoseError::NotRoot(state_dir));
             }
             Err(_) => {}
         }
         let mut audits = BTreeMap::new();
         for family in Family::ALL {
-            audits.insert(family, host_ports.audit(&snapshot, family)?);
+            audits.insert(family, host_ports.audit(snapshot, family)?);
         }
-        let mut sets = SetReader::open()?;
-        let mut facts = Facts {
-            options: options(context),
+        let link_addresses = socket.addresses()?;
+        let global = link_addresses.iter().filter(|address| address.is_global());
+        let open = global.map(|address| address.ip).filter(|ip| !settings.is_excluded(*ip));
+        let mut inventory = Inventory {
             table,
+            journal_folder: state_dir,
             journal,
-            settings,
+            dead: BTreeSet::new(),
             audits,
             lacks,
-            trace: Trace::new(snapshot, move |set| sets.read(set)),
-            socket: rtnetlink::Socket::open()?,
             mappings: BTreeSet::new(),
-            addresses: BTreeSet::new(),
-            ways: BTreeMap::new(),
-            astray: BTreeMap::new(),
+            addresses: open.collect(),
+            link_addresses,
             services: BTreeSet::new(),
-            source: None,
+            ways: BTreeMap::new(),
             uplinks: BTreeMap::new(),
-            entrances: BTreeMap::new(),
+            settings,
         };
-        facts.find_mappings();
-        facts.find_ways()?;
-        Ok(facts)
-    }
-
-    fn find_mappings(&mut self) {
-        let published = self.audits.values().flat_map(|audit| &audit.ports);
-        self.mappings = published.map(|published| published.mapping).collect();
-        if let Ok(look) = &self.journal {
-            let living = look.entries.iter().filter(|entry| !entry.is_dead());
-            self.mappings.extend(living.flat_map(|entry| &entry.mappings));
-        }
-    }
-
-    fn find_ways(&mut self) -> Result<(), CommandError> {
-        let addresses = self.socket.addresses()?.into_iter().filter(|address| address.is_global());
-        self.addresses = addresses
-            .map(|address| address.ip)
-            .filter(|ip| !self.settings.is_excluded(*ip))
-            .collect();
+        inventory.dead =
+            inventory.entries().filter(|e| e.is_dead()).map(|e| e.owner.clone()).collect();
+        let published = inventory.audits.values().flat_map(|audit| &audit.ports);
+        let published = published.map(|published| published.mapping);
+        let asked = inventory.living().flat_map(|entry| &entry.mappings).copied();
+        inventory.mappings = published.chain(asked).collect();
         let endpoints: BTreeSet<IpAddr> =
-            self.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
+            inventory.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
         for ip in endpoints {
-            self.ways.insert(ip, link::towards(&mut self.socket, ip, &mut None)?);
+            inventory.ways.insert(ip, link::towards(socket, ip, &mut None)?);
         }
-        for family in Family::ALL {
-            let mut routes = self.socket.default_routes(family == Family::Ip6)?;
-            routes.sort_by_key(|route| route.metric);
-            let mut names = Vec::new();
-            for index in routes.iter().flat_map(|route| &route.links) {
-                let Some(link) = self.socket.link(*index)? else { continue };
-                let interface = Interface { index: *index, name: link.name.as_bytes().to_vec() };
-                self.entrances.entry(family).or_insert(interface);
-                if !names.contains(&link.name) {
-                    names.push(link.name);
-                }
-            }
-            self.uplinks.insert(family, names);
-        }
-        let ways = std::mem::take(&mut self.ways);
-        for (ip, way) in ways {
-            match way {
-                Way::Link(link) if link.gateway && self.is_uplink(Family::of(ip), &link.name) => {
-                    self.astray.insert(ip, link);
-                }
-                way => {
-                    self.ways.insert(ip, way);
-                }
+        inventory.find_services(socket)?;
+        inventory.find_uplinks(socket)?;
+        Ok(inventory)
+    }
+
+    fn find_services(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
+        let links: BTreeSet<u32> = self.link_addresses.iter().map(|address| address.link).collect();
+        for index in links {
+            if socket.link(index)?.is_some_and(|link| link.name == IPVS_DEVICE) {
+                let on_it = self.link_addresses.iter().filter(|address| address.link == index);
+                let open = on_it.map(|address| address.ip).filter(|ip| self.addresses.contains(ip));
+                self.services.extend(open);
             }
         }
         Ok(())
     }
 
-    fn is_uplink(&self, family: Family, link: &OsStr) -> bool {
-        self.uplinks.get(&family).is_some_and(|names| names.iter().any(|name| name == link))
+    fn find_uplinks(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
+        for family in Family::ALL {
+            let mut routes = socket.default_routes(family == Family::Ip6)?;
+            routes.sort_by_key(|route| route.metric);
+            let mut uplinks: Vec<Interface> = Vec::new();
+            for index in routes.iter().flat_map(|route| &route.links) {
+                let Some(link) = socket.link(*index)? else { continue };
+                if uplinks.iter().all(|uplink| uplink.index != *index) {
+                    uplinks.push(interface(*index, &link.name));
+                }
+            }
+            self.uplinks.insert(family, uplinks);
+        }
+        Ok(())
     }
 
-    /// Who has each mapping, in the kernel or else by the journal.
-    pub fn owners(&self) -> BTreeMap<Mapping, &OwnerId> {
-        let entries = self.journal.iter().flat_map(|look| &look.entries);
-        let asked = entries.filter(|entry| !entry.is_dead());
-        let asked = asked.flat_map(|e| e.mappings.iter().map(|mapping| (*mapping, &e.owner)));
-        let published = self.audits.values().flat_map(|audit| &audit.ports);
-        let published = published.filter_map(|p| Some((p.mapping, p.owner.as_ref()?)));
-        let mut owners = BTreeMap::new();
-        // The later of two counts.
-        owners.extend(asked.chain(published));
-        owners
+    /// The journal's entries; none where it cannot be read.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.journal.iter().flat_map(|look| &look.entries)
     }
 
-    /// The families that something is published in, or should be.
-    pub fn families(&self) -> BTreeSet<Family> {
-        self.mappings.iter().map(Mapping::family).collect()
-    }
-
-    /// The links towards the endpoints of a family.
-    pub fn links(&self, family: Family) -> BTreeMap<u32, &OutLink> {
-        self.ways
-            .iter()
-            .filter(|(ip, _)| Family::of(**ip) == family)
-            .filter_map(|(_, way)| match way {
-                Way::Link(link) => Some((link.index, link)),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// A call of hostport that works on the same table and journal.
-    pub fn call(&self, command: &str) -> String {
-        format!("hostport {command}{}", self.options)
+    /// Those of owners that are alive.
+    pub fn living(&self) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(|entry| !self.dead.contains(&entry.owner))
     }
 
     pub fn state(&self, family: Family) -> State {
         self.audits.get(&family).map_or(State::Missing, |audit| audit.state)
     }
+
+    /// The link of the best default route, which clients from elsewhere most likely come in by.
+    pub fn uplink(&self, family: Family) -> Option<&Interface> {
+        self.uplinks.get(&family)?.first()
+    }
+
+    /// The link that leads to an endpoint. Not one that only the default route leads out of: no container is
+    /// there.
+    pub fn link_towards(&self, endpoint: IpAddr) -> Option<&OutLink> {
+        match self.ways.get(&endpoint) {
+            Some(Way::Link(link)) if !self.leads_away(Family::of(endpoint), link) => Some(link),
+            _ => None,
+        }
+    }
+
+    fn leads_away(&self, family: Family, link: &OutLink) -> bool {
+        let uplinks = self.uplinks.get(&family).into_iter().flatten();
+        link.gateway && uplinks.into_iter().any(|uplink| uplink.index == link.index)
+    }
+
+    /// A call of hostport that works on the same table and journal.
+    pub fn call(&self, command: &str) -> String {
+        let mut call = format!("hostport {command}");
+        if self.table != TableName::default() {
+            call.push_str(&format!(" --table {}", self.table));
+        }
+        if self.journal_folder != Path::new(DEFAULT_FOLDER) {
+            let folder = escape::word(&self.journal_folder.to_string_lossy());
+            call.push_str(&format!(" --state-dir {folder}"));
+        }
+        call
+    }
 }
 
-fn options(context: &Context) -> String {
-    let mut options = String::new();
-    if context.table != TableName::default() {
-        options.push_str(&format!(" --table {}", context.table));
-    }
-    if context.state_dir != Path::new(DEFAULT_FOLDER) {
-        let folder = escape::word(&context.state_dir.to_string_lossy());
-        options.push_str(&format!(" --state-dir {folder}"));
-    }
-    options
+/// A link as rules see it.
+pub fn interface(index: u32, name: &OsStr) -> Interface {
+    Interface { index, name: name.as_bytes().to_vec() }
 }

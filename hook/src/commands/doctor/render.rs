@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::diagnose::finding::{Finding, Severity};
+use crate::diagnose::finding::Finding;
+use crate::diagnose::kind::Severity;
 
 /// A finding begins with its severity and kind; below it are its evidence and its fix, indented; at the
 /// end a sentence tells what all of it comes to.
@@ -63,16 +64,16 @@ pub fn json(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::finding::Kind;
+    use crate::diagnose::kind::Kind;
 
     fn finding(severity: Severity) -> Finding {
-        Finding {
-            kind: Kind::ForwardingOff,
-            severity,
-            what: "this host forwards no IPv4".to_owned(),
-            evidence: vec!["net.ipv4.ip_forward is 0".to_owned()],
-            fix: "sysctl -w net.ipv4.ip_forward=1".to_owned(),
-        }
+        let finding = Finding::new(
+            Kind::ForwardingOff,
+            "this host forwards no IPv4",
+            ["net.ipv4.ip_forward is 0"],
+            "sysctl -w net.ipv4.ip_forward=1",
+        );
+        Finding { severity, ..finding }
     }
 
     #[test]

@@ -4,40 +4,39 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::diagnose::path::Cause;
-use crate::diagnose::path::{Status, Step, Walk};
-use crate::output::escape;
-
-/// Names of links, tables and owners may hold any characters.
-const MOST: usize = 2000;
+use crate::diagnose::finding::line;
+use crate::diagnose::path::{Obstacle, Path, Status, StepReport};
 
 /// A line for the packet, a line a step in columns, and at the end one sentence.
-pub fn text(walk: &Walk) -> String {
-    let mut text = format!("{}\n\n", escape::excerpt(&walk.packet, MOST));
-    let status = |step: &Step| match step.status {
+pub fn text(path: &Path) -> String {
+    let mut text = format!("{}\n\n", line(&path.packet));
+    let status = |step: &StepReport| match step.status {
         Status::Ok => "ok",
         Status::Blocked => "NO",
         Status::Unsure => "?",
         Status::Skipped => "-",
     };
-    let width = |cell: fn(&Step) -> usize| walk.steps.iter().map(cell).max().unwrap_or(0);
-    let (hooks, names) = (width(|step| step.hook.len()), width(|step| step.name.len()));
-    for step in &walk.steps {
-        let (hook, name) = (step.hook, step.name);
-        let what = escape::excerpt(&step.what, MOST);
+    let width = |cell: fn(&StepReport) -> usize| path.steps.iter().map(cell).max().unwrap_or(0);
+    let hooks = width(|step| step.hook.len());
+    let names = width(|step| step.name.to_string().len());
+    for step in &path.steps {
+        let (hook, name) = (step.hook, step.name.to_string());
+        let what = line(&step.what);
         let _ = writeln!(text, "{:<2}  {hook:<hooks$}  {name:<names$}  {what}", status(step));
     }
-    let _ = writeln!(text, "\n{}", conclusion(walk));
+    let _ = writeln!(text, "\n{}", conclusion(path));
     text
 }
 
 /// The one sentence. A command stands at its end, without a full stop, so that it can be copied.
-fn conclusion(walk: &Walk) -> String {
-    let clause = |cause: &Cause| format!("{} ({}); fix: {}", cause.plain, cause.what, cause.fix);
-    let leads = escape::excerpt(&walk.leads, MOST);
-    match (walk.cause(), walk.causes.first()) {
-        (Some(cause), _) => format!("In the way: {}", clause(cause)),
-        (None, Some(cause)) => format!("Reachable, {leads}, but perhaps: {}", clause(cause)),
+fn conclusion(path: &Path) -> String {
+    let clause = |obstacle: &Obstacle| {
+        format!("{} ({}); fix: {}", obstacle.plain, obstacle.what, obstacle.fix)
+    };
+    let leads = line(&path.leads);
+    match (path.obstacle(), path.obstacles.first()) {
+        (Some(obstacle), _) => format!("In the way: {}", clause(obstacle)),
+        (None, Some(obstacle)) => format!("Reachable, {leads}, but perhaps: {}", clause(obstacle)),
         (None, None) => format!("Reachable: {leads}."),
     }
 }
@@ -55,27 +54,28 @@ pub struct Report<'a> {
     packet: &'a str,
     /// Nothing is in the way in any case. Exit status 0 if true, 1 if false.
     reachable: bool,
-    /// The way, in the order of the kernel's hooks.
-    steps: &'a [Step],
+    /// The path, in the order of the kernel's hooks.
+    steps: &'a [StepReport],
     /// What is in the way: what is certain first, then in the order of the steps.
-    causes: Vec<&'a Cause>,
+    causes: Vec<&'a Obstacle>,
     /// The sentence at the end of the text.
     conclusion: String,
 }
 
 /// The same as one object. What is certain comes first among the causes.
-pub fn json(walk: &Walk) -> String {
-    let (certain, rest): (Vec<&Cause>, Vec<&Cause>) = walk.causes.iter().partition(|c| c.certain);
+pub fn json(path: &Path) -> String {
+    let (certain, rest): (Vec<&Obstacle>, Vec<&Obstacle>) =
+        path.obstacles.iter().partition(|c| c.certain);
     let report = Report {
-        port: walk.target.port.get(),
-        protocol: walk.target.protocol.to_string(),
-        from: walk.from.map(|ip| ip.to_string()),
-        to: walk.to.to_string(),
-        packet: &walk.packet,
-        reachable: walk.is_open(),
-        steps: &walk.steps,
+        port: path.target.port.get(),
+        protocol: path.target.protocol.to_string(),
+        from: path.from.map(|ip| ip.to_string()),
+        to: path.to.to_string(),
+        packet: &path.packet,
+        reachable: path.is_open(),
+        steps: &path.steps,
         causes: certain.into_iter().chain(rest).collect(),
-        conclusion: conclusion(walk),
+        conclusion: conclusion(path),
     };
     // Strings, numbers and truth values alone cannot fail to become JSON.
     let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();

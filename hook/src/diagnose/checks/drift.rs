@@ -1,35 +1,37 @@
 //! Whether the kernel holds what the journal says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::net::IpAddr;
 
-use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State};
+use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State, TableName};
 
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::{Facts, several};
-use crate::journal::{Entry, JournalSnapshot};
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::Kind;
+use crate::diagnose::scope::Scope;
+use crate::journal::Entry;
+use crate::output::several;
 use crate::reconcile::drift::{Drift, Missing};
-use crate::reconcile::nft_delete;
 
-pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
-    let Ok(look) = &facts.journal else { return };
-    let mut published: Vec<Published> =
-        facts.audits.values().flat_map(|audit| &audit.ports).cloned().collect();
-    published.sort_unstable_by_key(|there| there.mapping.host());
-    let mut drift = Drift::between(&published, &look.entries, Entry::is_dead);
-    drift.dead.sort_by_key(|(entry, _)| &entry.owner);
-    missing(facts, &drift, findings);
-    unknown(facts, folder, &drift, findings);
-    dead(facts, &drift, findings);
-    hairpins(facts, look, &published, findings);
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    if inventory.journal.is_err() {
+        return Vec::new();
+    }
+    let is_dead = |entry: &Entry| inventory.dead.contains(&entry.owner);
+    let drift = Drift::between(&scope.published, &scope.entries, is_dead);
+    let mut findings = missing(inventory, &drift);
+    findings.extend(unknown(inventory, &drift));
+    findings.extend(dead(inventory, &drift));
+    findings.extend(hairpins(inventory, scope));
+    findings
 }
 
 /// What living owners should have and have not.
-fn missing(facts: &Facts, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
+fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
     let mut lacking: BTreeMap<&OwnerId, Vec<String>> = BTreeMap::new();
     for Missing { claim: Claim { owner, mapping }, there } in &drift.missing {
-        if facts.state(mapping.family()) != State::Ours {
-            continue; // The whole table is missing, which is told by itself.
+        if inventory.state(mapping.family()) != State::Ours {
+            continue; // The whole table is missing, which is a finding of its own.
         }
         let lack = match there {
             Some(there) => {
@@ -39,17 +41,17 @@ fn missing(facts: &Facts, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
         };
         lacking.entry(owner).or_default().push(lack);
     }
-    for (owner, mut evidence) in lacking {
+    let finding = |(owner, mut evidence): (&OwnerId, Vec<String>)| {
         let count = evidence.len();
         shorten(&mut evidence);
-        findings.push(Finding {
-            kind: Kind::PortMissing,
-            severity: Severity::Broken,
-            what: format!("{owner}: {} not published, but in the journal", ports_are(count)),
+        Finding::new(
+            Kind::PortMissing,
+            format!("{owner}: {} not published, but in the journal", ports_are(count)),
             evidence,
-            fix: facts.call("restore"),
-        });
-    }
+            inventory.call("restore"),
+        )
+    };
+    lacking.into_iter().map(finding).collect()
 }
 
 fn ports_are(count: usize) -> String {
@@ -69,59 +71,57 @@ fn shorten(evidence: &mut Vec<String>) {
     }
 }
 
-/// What is published that no entry lists: told once an owner and family.
-fn unknown(facts: &Facts, folder: &Path, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
-    // Where there is no journal at all, the owners are of no matter.
+/// What is published and in no entry: one finding for each owner and family.
+fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
+    let folder = &inventory.journal_folder;
     let none = !folder.exists();
     let mut unknown: BTreeMap<(Family, Option<&OwnerId>), Vec<Mapping>> = BTreeMap::new();
     for (there, _) in &drift.unknown {
         let key = (there.mapping.family(), there.owner.as_ref());
         unknown.entry(key).or_default().push(there.mapping);
     }
-    let known: BTreeSet<&OwnerId> =
+    let with_entry: BTreeSet<&OwnerId> =
         drift.unknown.iter().filter_map(|(_, entry)| Some(&(*entry)?.owner)).collect();
+    let mut findings = Vec::new();
+    // Where there is no journal at all, it does not matter which owners it does not have.
     let (owned, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
         unknown.into_iter().partition(|((_, owner), _)| none && owner.is_some());
     let owned: Vec<Mapping> = owned.into_values().flatten().collect();
     if !owned.is_empty() {
-        findings.push(Finding {
-            kind: Kind::OwnerUnknown,
-            severity: Severity::Warning,
-            what: format!("{} published, and there is no journal", ports_are(owned.len())),
-            evidence: vec![format!("there is no folder {}", folder.display()), several(owned)],
-            fix:
-                "name the folder that the hooks use with --state-dir, or start the containers again"
-                    .to_owned(),
-        });
+        findings.push(Finding::new(
+            Kind::OwnerUnknown,
+            format!("{} published, and there is no journal", ports_are(owned.len())),
+            [format!("there is no folder {}", folder.display()), several(owned)],
+            "name the folder that the hooks use with --state-dir, or start the containers again",
+        ));
     }
     for ((family, owner), mappings) in unknown {
         let which = match mappings.as_slice() {
             [one] => format!("host port {} is", one.host()),
             many => format!("{} are", ports(many.len())),
         };
-        let fix = delete(facts, family, &mappings);
+        let fix = delete(&inventory.table, family, &mappings);
         let Some(owner) = owner else {
-            findings.push(Finding {
-                kind: Kind::ElementForeign,
-                severity: Severity::Warning,
-                what: format!("{which} published without an owner: hostport did not do that"),
-                evidence: vec!["no comment that is an ID".to_owned(), several(mappings)],
+            findings.push(Finding::new(
+                Kind::ElementForeign,
+                format!("{which} published without an owner: hostport did not do that"),
+                ["no comment that is an ID".to_owned(), several(mappings)],
                 fix,
-            });
+            ));
             continue;
         };
-        let evidence = match known.contains(owner) {
+        let evidence = match with_entry.contains(owner) {
             true => format!("the entry of {owner} does not list it"),
             false => format!("there is no entry of {owner}"),
         };
-        findings.push(Finding {
-            kind: Kind::OwnerUnknown,
-            severity: Severity::Warning,
-            what: format!("{which} published, and the journal does not know of it"),
-            evidence: vec![several(mappings), evidence],
-            fix: format!("once {owner} has ended: {fix}"),
-        });
+        findings.push(Finding::new(
+            Kind::OwnerUnknown,
+            format!("{which} published, and the journal does not know of it"),
+            [several(mappings), evidence],
+            format!("once {owner} has ended: {fix}"),
+        ));
     }
+    findings
 }
 
 fn ports(count: usize) -> String {
@@ -129,71 +129,59 @@ fn ports(count: usize) -> String {
 }
 
 /// The command that takes host ports of one family out of the kernel; of very many, the first.
-fn delete(facts: &Facts, family: Family, mappings: &[Mapping]) -> String {
+fn delete(table: &TableName, family: Family, mappings: &[Mapping]) -> String {
     const MOST: usize = 40;
-    if let [one] = mappings {
-        return nft_delete(&facts.table, one.host());
-    }
     let keys = mappings.iter().take(MOST).map(|mapping| {
         let HostPort { host_ip, port, protocol } = mapping.host();
         format!("{host_ip} . {port} . {protocol}")
     });
     let keys = keys.collect::<Vec<_>>().join(", ");
     let more = if mappings.len() > MOST { "; then look again: hostport doctor" } else { "" };
-    format!("nft delete element {family} {} ports '{{ {keys} }}'{more}", facts.table)
+    format!("nft delete element {family} {table} ports '{{ {keys} }}'{more}")
 }
 
 /// What dead owners have left.
-fn dead(facts: &Facts, drift: &Drift<'_>, findings: &mut Vec<Finding>) {
-    for (entry, left) in &drift.dead {
-        let owner = &entry.owner;
+fn dead(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
+    let finding = |(entry, left): &(&Entry, Vec<&Published>)| {
         let theirs: Vec<Mapping> = left.iter().map(|there| there.mapping).collect();
         let gone = match (&entry.process, &entry.namespace) {
             (Some(process), _) => format!("its process {} is gone", process.pid),
             (None, Some(namespace)) => {
                 format!("its network namespace {} is gone", namespace.path.display())
             }
-            (None, None) => continue,
+            (None, None) => return None,
         };
         let still = match theirs.is_empty() {
             true => "nothing of it is published any more".to_owned(),
             false => format!("still published: {}", several(theirs)),
         };
-        findings.push(Finding {
-            kind: Kind::OwnerDead,
-            severity: Severity::Warning,
-            what: format!("{owner} has ended without a withdrawal"),
-            evidence: vec![gone, still],
-            fix: facts.call("gc"),
-        });
-    }
+        Some(Finding::new(
+            Kind::OwnerDead,
+            format!("{} has ended without a withdrawal", entry.owner),
+            [gone, still],
+            inventory.call("gc"),
+        ))
+    };
+    drift.dead.iter().filter_map(finding).collect()
 }
 
 /// Pods that lack the element by which they reach themselves.
-fn hairpins(
-    facts: &Facts,
-    look: &JournalSnapshot,
-    published: &[Published],
-    findings: &mut Vec<Finding>,
-) {
-    let owners: BTreeSet<&OwnerId> = look.entries.iter().map(|entry| &entry.owner).collect();
-    let mut lacking = BTreeSet::new();
-    for there in published {
-        let ip = there.mapping.endpoint().ip;
-        let has =
-            facts.audits.get(&there.mapping.family()).is_some_and(|a| a.hairpins.contains(&ip));
-        let known = there.owner.as_ref().is_some_and(|owner| owners.contains(owner));
-        if known && !has {
-            lacking.insert(ip);
-        }
-    }
-    if !lacking.is_empty() {
-        findings.push(Finding {
-            kind: Kind::HairpinMissing,
-            severity: Severity::Broken,
-            what: "pods cannot reach themselves by their own host ports".to_owned(),
-            evidence: vec![format!("not in the set hairpin: {}", several(lacking))],
-            fix: facts.call("restore"),
-        });
-    }
+fn hairpins(inventory: &Inventory, scope: &Scope) -> Option<Finding> {
+    let owners: BTreeSet<&OwnerId> = scope.entries.iter().map(|entry| &entry.owner).collect();
+    let known = |there: &&Published| there.owner.as_ref().is_some_and(|o| owners.contains(o));
+    let pods = scope.published.iter().filter(known).map(|there| there.mapping.endpoint().ip);
+    let lacks = |ip: &IpAddr| {
+        let audit = inventory.audits.get(&Family::of(*ip));
+        audit.is_none_or(|audit| !audit.hairpins.contains(ip))
+    };
+    let lacking: BTreeSet<IpAddr> =
+        pods.filter(|ip| scope.may_come_from(*ip)).filter(lacks).collect();
+    (!lacking.is_empty()).then(|| {
+        Finding::new(
+            Kind::HairpinMissing,
+            "pods cannot reach themselves by their own host ports",
+            [format!("not in the set hairpin: {}", several(lacking))],
+            inventory.call("restore"),
+        )
+    })
 }

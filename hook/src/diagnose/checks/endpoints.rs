@@ -1,4 +1,4 @@
-//! The other end: whether there is a way to each endpoint, its links are up, and somebody waits there.
+//! The other end: whether there is a way to each endpoint, its links are up, and something listens there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -6,57 +6,54 @@ use std::net::IpAddr;
 
 use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
 
-use crate::diagnose::checks::listeners::Listener;
-use crate::diagnose::container::{Inside, Insides};
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::{Facts, several};
+use crate::diagnose::container::Container;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::{Kind, Severity};
+use crate::diagnose::listener::Listener;
+use crate::diagnose::scope::Scope;
 use crate::network::link::Way;
-use crate::output::escape;
+use crate::output::{escape, several};
 
-pub fn find(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
-    let down = links_down(facts, insides, findings);
-    unreachable(facts, &down, findings);
-    moved(facts, insides, findings);
-    unanswering(facts, insides, &down, findings);
-    silent(facts, insides, findings);
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let (down, mut findings) = links_down(inventory, scope);
+    findings.extend(unreachable(inventory, scope, &down));
+    findings.extend(moved(scope));
+    findings.extend(unanswering(scope, &down));
+    findings.extend(silent(inventory, scope));
+    findings
 }
+
+/// What is said of a link: what is wrong, what was seen, and the fix.
+type LinkDown = (String, String, String);
 
 /// Links that are down on the way to an endpoint; those endpoints.
-fn links_down(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) -> BTreeSet<IpAddr> {
+fn links_down(inventory: &Inventory, scope: &Scope) -> (BTreeSet<IpAddr>, Vec<Finding>) {
     let mut down = BTreeSet::new();
-    let mut links: BTreeMap<(String, String, String), Vec<Mapping>> = BTreeMap::new();
-    for mapping in &facts.mappings {
+    let mut links: BTreeMap<LinkDown, Vec<Mapping>> = BTreeMap::new();
+    for mapping in &scope.mappings {
         let ip = mapping.endpoint().ip;
-        let inside = insides
-            .found
-            .get(&ip)
-            .and_then(|(owner, inside)| in_namespace(facts, ip, owner, inside));
-        let told = inside.or_else(|| match facts.ways.get(&ip) {
-            Some(Way::Link(link)) if !link.carrier => Some(without_carrier(&link.name)),
-            _ => None,
+        let inside = scope.containers.found.get(&ip);
+        let inside = inside.and_then(|container| in_container(inventory, ip, container));
+        let link = inside.or_else(|| {
+            let towards = inventory.link_towards(ip).filter(|link| !link.carrier);
+            towards.map(|link| without_carrier(&link.name))
         });
-        if let Some(told) = told {
+        if let Some(link) = link {
             down.insert(ip);
-            links.entry(told).or_default().push(*mapping);
+            links.entry(link).or_default().push(*mapping);
         }
     }
-    for ((what, evidence, fix), mappings) in links {
-        findings.push(Finding {
-            kind: Kind::EndpointLinkDown,
-            severity: Severity::Broken,
-            what,
-            evidence: vec![evidence, several(mappings)],
-            fix,
-        });
-    }
-    down
+    let finding = |((what, evidence, fix), mappings)| {
+        Finding::new(Kind::EndpointLinkDown, what, [evidence, several::<Mapping>(mappings)], fix)
+    };
+    (down, links.into_iter().map(finding).collect())
 }
 
-type Told = (String, String, String);
-
 /// The first link that is down, from this host's side to the container's own.
-fn in_namespace(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -> Option<Told> {
-    if let Some(link) = [&inside.bridge, &inside.port].into_iter().flatten().find(|link| !link.up) {
+fn in_container(inventory: &Inventory, ip: IpAddr, container: &Container) -> Option<LinkDown> {
+    let Container { owner, bridge, port, link, .. } = container;
+    if let Some(link) = [bridge, port].into_iter().flatten().find(|link| !link.up) {
         let name = link.name.to_string_lossy();
         return Some((
             format!("the link {name}, which leads to the container {owner}, is down"),
@@ -64,15 +61,11 @@ fn in_namespace(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -> 
             format!("ip link set dev {} up", escape::word(&name)),
         ));
     }
-    if inside.link.up {
-        return off_its_bridge(facts, ip, owner, inside);
+    if link.up {
+        return off_its_bridge(inventory, ip, container);
     }
-    let name = inside.link.name.to_string_lossy();
-    let entries = facts.journal.as_ref().ok().into_iter().flat_map(|look| &look.entries);
-    let namespace = entries
-        .filter(|entry| entry.owner == *owner)
-        .find_map(|entry| entry.namespace.as_ref())
-        .map(|namespace| escape::word(&namespace.path.to_string_lossy()))?;
+    let name = link.name.to_string_lossy();
+    let namespace = escape::word(&container.namespace.to_string_lossy());
     Some((
         format!("the container {owner}'s own link {name} is down"),
         format!("{name} is not up in the network namespace {namespace}"),
@@ -81,10 +74,11 @@ fn in_namespace(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -> 
 }
 
 /// The route goes out of a bridge, and the container's link is no port of any.
-fn off_its_bridge(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -> Option<Told> {
-    let Some(Way::Link(towards)) = facts.ways.get(&ip) else { return None };
-    let port = inside.port.as_ref().filter(|port| port.master.is_none() && towards.bridge)?;
-    let (name, bridge) = (port.name.to_string_lossy(), towards.name.to_string_lossy());
+fn off_its_bridge(inventory: &Inventory, ip: IpAddr, container: &Container) -> Option<LinkDown> {
+    let bridge = inventory.link_towards(ip).filter(|link| link.bridge)?;
+    let port = container.port.as_ref().filter(|port| port.master.is_none())?;
+    let (name, bridge) = (port.name.to_string_lossy(), bridge.name.to_string_lossy());
+    let owner = &container.owner;
     Some((
         format!(
             "the link {name}, which leads to the container {owner}, is not on the bridge {bridge}"
@@ -94,7 +88,7 @@ fn off_its_bridge(facts: &Facts, ip: IpAddr, owner: &OwnerId, inside: &Inside) -
     ))
 }
 
-fn without_carrier(link: &OsStr) -> Told {
+fn without_carrier(link: &OsStr) -> LinkDown {
     let name = link.to_string_lossy();
     let word = escape::word(&name);
     (
@@ -106,104 +100,102 @@ fn without_carrier(link: &OsStr) -> Told {
     )
 }
 
-/// Addresses that their container does not have. Something in it may answer for them all the same, such as a
-/// virtual machine.
-fn moved(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
-    for (ip, owner) in &insides.moved {
-        let hosts: Vec<&Mapping> =
-            facts.mappings.iter().filter(|m| m.endpoint().ip == *ip).collect();
-        findings.push(Finding {
-            kind: Kind::EndpointMoved,
-            severity: Severity::Warning,
-            what: format!("the container {owner} no longer has the address {ip}"),
-            evidence: vec![format!("none of its links has {ip}"), several(hosts)],
-            fix: format!(
-                "start the container {owner} again, so that its ports lead to its address"
-            ),
-        });
-    }
-}
-
-/// Containers that get what is sent to them, and cannot answer.
-fn unanswering(
-    facts: &Facts,
-    insides: &Insides,
-    down: &BTreeSet<IpAddr>,
-    findings: &mut Vec<Finding>,
-) {
-    for (ip, (owner, inside)) in &insides.found {
-        if inside.answers || down.contains(ip) {
-            continue;
-        }
-        let (severity, whom) = match facts.source {
-            Some(source) => (Severity::Broken, source.to_string()),
-            None => (Severity::Warning, "who calls from outside".to_owned()),
-        };
-        let hosts = facts.mappings.iter().filter(|mapping| mapping.endpoint().ip == *ip);
-        findings.push(Finding {
-            kind: Kind::EndpointWithoutRoute,
-            severity,
-            what: format!("the container {owner} has no route to {whom}, so it cannot answer"),
-            evidence: vec!["there is no such route in its network namespace".to_owned(), several(hosts)],
-            fix: "give the container a default route, or start it again: its network plugin makes one"
-                .to_owned(),
-        });
-    }
+/// The host ports that lead to an address.
+fn leading_to(scope: &Scope, ip: IpAddr) -> String {
+    several(scope.mappings.iter().filter(|mapping| mapping.endpoint().ip == ip))
 }
 
 /// Endpoints that this host has no way to.
-fn unreachable(facts: &Facts, down: &BTreeSet<IpAddr>, findings: &mut Vec<Finding>) {
-    let ways = facts.ways.iter().filter_map(|(ip, way)| match way {
-        Way::Link(_) => None,
-        Way::Local => Some((ip, format!("{ip} is an address of this host"))),
-        Way::NoRoute => Some((ip, format!("there is no route to {ip}"))),
-    });
-    let astray = facts.astray.iter().map(|(ip, link)| {
-        let name = link.name.to_string_lossy();
-        (ip, format!("no route of its own leads to {ip}, only the default route, out of {name}"))
-    });
-    for (ip, evidence) in ways.chain(astray).filter(|(ip, _)| !down.contains(*ip)) {
-        let hosts = facts.mappings.iter().filter(|mapping| mapping.endpoint().ip == *ip);
-        findings.push(Finding {
-            kind: Kind::EndpointUnreachable,
-            severity: Severity::Broken,
-            what: format!("no container can be reached at {ip}"),
-            evidence: vec![evidence, several(hosts)],
-            fix: format!(
+fn unreachable(inventory: &Inventory, scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
+    let seen = |ip: &IpAddr| match inventory.ways.get(ip)? {
+        Way::Link(_) if inventory.link_towards(*ip).is_some() => None,
+        Way::Link(link) => {
+            let name = link.name.to_string_lossy();
+            Some(format!(
+                "no route of its own leads to {ip}, only the default route, out of {name}"
+            ))
+        }
+        Way::Local => Some(format!("{ip} is an address of this host")),
+        Way::NoRoute => Some(format!("there is no route to {ip}")),
+    };
+    let finding = |ip: IpAddr| {
+        Some(Finding::new(
+            Kind::EndpointUnreachable,
+            format!("no container can be reached at {ip}"),
+            [seen(&ip)?, leading_to(scope, ip)],
+            format!(
                 "start the container again, or give this host a route: ip route add {ip} dev LINK"
             ),
-        });
-    }
+        ))
+    };
+    scope.endpoints().difference(down).copied().filter_map(finding).collect()
 }
 
-/// Endpoints where nobody waits. What /proc shows of SCTP is not looked at.
-fn silent(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
-    // Of a port that nobody asked for it is told elsewhere that nobody asked.
-    let entries = facts.journal.iter().flat_map(|look| &look.entries);
-    let asked: BTreeSet<(Endpoint, Protocol)> = entries
+/// Addresses that their container does not have. Something in it may answer for them all the same, such as a
+/// virtual machine.
+fn moved(scope: &Scope) -> Vec<Finding> {
+    let finding = |(ip, owner): (&IpAddr, &OwnerId)| {
+        Finding::new(
+            Kind::EndpointMoved,
+            format!("the container {owner} no longer has the address {ip}"),
+            [format!("none of its links has {ip}"), leading_to(scope, *ip)],
+            format!("start the container {owner} again, so that its ports lead to its address"),
+        )
+    };
+    scope.containers.moved.iter().map(finding).collect()
+}
+
+/// Containers that get what is sent to them, and cannot answer.
+fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
+    let (severity, whom) = match scope.source() {
+        Some(source) => (Severity::Broken, source.to_string()),
+        None => (Severity::Warning, "who calls from outside".to_owned()),
+    };
+    let finding = |(ip, container): (&IpAddr, &Container)| {
+        let owner = &container.owner;
+        let finding = Finding::new(
+            Kind::EndpointWithoutRoute,
+            format!("the container {owner} has no route to {whom}, so it cannot answer"),
+            ["there is no such route in its network namespace".to_owned(), leading_to(scope, *ip)],
+            "give the container a default route, or start it again: its network plugin makes one",
+        );
+        Finding { severity, ..finding }
+    };
+    let containers = scope.containers.found.iter();
+    containers.filter(|(ip, inside)| !inside.answers && !down.contains(ip)).map(finding).collect()
+}
+
+/// Endpoints where nothing listens. What /proc shows of SCTP is not looked at.
+fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    // A port that no container asked for is a finding of its own.
+    let asked: BTreeSet<(Endpoint, Protocol)> = scope
+        .entries
+        .iter()
         .flat_map(|entry| &entry.mappings)
         .map(|mapping| (mapping.endpoint(), mapping.host().protocol))
         .collect();
     let mut lacking: BTreeMap<(Endpoint, Protocol), Vec<Mapping>> = BTreeMap::new();
-    for mapping in &facts.mappings {
+    for mapping in &scope.mappings {
         let (endpoint, protocol) = (mapping.endpoint(), mapping.host().protocol);
-        let Some((_, inside)) = insides.found.get(&endpoint.ip) else { continue };
-        let waits = inside.listeners.iter().any(|l| l.protocol == protocol && takes(l, endpoint));
+        let Some(container) = scope.containers.found.get(&endpoint.ip) else { continue };
+        let mut listeners = container.listeners.iter();
+        let waits = listeners.any(|l| l.protocol == protocol && takes(l, endpoint));
         if protocol != Protocol::Sctp && !waits && asked.contains(&(endpoint, protocol)) {
             lacking.entry((endpoint, protocol)).or_default().push(*mapping);
         }
     }
-    let owners = facts.owners();
-    // What nobody waits for is told once a container; of what something is known, each by itself.
+    let owners = scope.owners(inventory);
+    let mut findings = Vec::new();
+    // One finding a container, but for the ports of which something is known.
     let mut unheard: BTreeMap<(OwnerId, Protocol), (BTreeSet<Port>, Vec<Mapping>)> =
         BTreeMap::new();
     for ((endpoint, protocol), mappings) in lacking {
-        let Some((some_owner, inside)) = insides.found.get(&endpoint.ip) else { continue };
+        let Some(container) = scope.containers.found.get(&endpoint.ip) else { continue };
         // The containers of a pod share an address.
         let owner = mappings.first().and_then(|mapping| owners.get(mapping)).copied();
-        let owner = owner.unwrap_or(some_owner).clone();
+        let owner = owner.unwrap_or(&container.owner).clone();
         let port = endpoint.port;
-        let at_port = inside.listeners.iter().filter(|l| l.port == port.get());
+        let at_port = container.listeners.iter().filter(|l| l.port == port.get());
         let (mut evidence, mut fix) = (Vec::new(), None);
         for listener in at_port {
             let (ip, other) = (listener.ip, listener.protocol);
@@ -238,6 +230,7 @@ fn silent(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
         );
         findings.push(unheard_on(&owner, protocol, &ports, vec![several(mappings)], fix));
     }
+    findings
 }
 
 fn unheard_on(
@@ -249,13 +242,8 @@ fn unheard_on(
 ) -> Finding {
     let s = if ports.len() == 1 { "" } else { "s" };
     let ports = several(ports);
-    Finding {
-        kind: Kind::EndpointSilent,
-        severity: Severity::Warning,
-        what: format!("nothing in the container {owner} listens on {protocol} port{s} {ports}"),
-        evidence,
-        fix,
-    }
+    let what = format!("nothing in the container {owner} listens on {protocol} port{s} {ports}");
+    Finding::new(Kind::EndpointSilent, what, evidence, fix)
 }
 
 /// Whether a socket gets what is sent to an endpoint.

@@ -2,18 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use hostport_nft::Family;
+use hostport_nft::{Family, Mapping};
+use hostport_trace::Origin;
 
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::Facts;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::{Kind, Severity};
+use crate::diagnose::scope::Scope;
 use crate::network::link;
 use crate::output::escape;
 
-/// Without any host port, IPv4 is looked at in advance, since the first container will need it.
-pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
-    let families = facts.families();
+/// Only what comes from outside is forwarded. While nothing is published, IPv4 is checked in advance, since
+/// the first container will need it.
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !scope.origins().contains(&Origin::Outside) {
+        return findings;
+    }
+    let families: BTreeSet<Family> = scope.mappings.iter().map(Mapping::family).collect();
     for (family, name, setting) in [
         (Family::Ip, "IPv4", "net.ipv4.ip_forward"),
         (Family::Ip6, "IPv6", "net.ipv6.conf.all.forwarding"),
@@ -26,38 +35,41 @@ pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
         // Where there is no such file, the kernel has no such family.
         if link::read_flag(Path::new(&path)).unwrap_or(true) {
             if family == Family::Ip {
-                find_links(facts, findings);
+                findings.extend(links(inventory, scope));
             }
             continue;
         }
-        findings.push(Finding {
-            kind: Kind::ForwardingOff,
-            severity: if needed { Severity::Broken } else { Severity::Warning },
-            what: format!("this host forwards no {name}, so no host port leads to a container"),
-            evidence: vec![format!("{setting} is 0")],
-            fix: format!("sysctl -w {setting}=1"),
-        });
+        let finding = Finding::new(
+            Kind::ForwardingOff,
+            format!("this host forwards no {name}, so no host port leads to a container"),
+            [format!("{setting} is 0")],
+            format!("sysctl -w {setting}=1"),
+        );
+        let severity = if needed { Severity::Broken } else { Severity::Warning };
+        findings.push(Finding { severity, ..finding });
     }
+    findings
 }
 
 /// IPv4 asks the link that a packet comes in by: the uplink for requests, the pods' link for replies.
 /// (IPv6 has one switch for all.)
-fn find_links(facts: &Facts, findings: &mut Vec<Finding>) {
-    let pods = facts.links(Family::Ip).into_values().map(|link| link.name.as_os_str());
-    let uplinks = facts.uplinks.get(&Family::Ip).into_iter().flatten().map(|name| name.as_os_str());
-    for link in pods.chain(uplinks).collect::<BTreeSet<&OsStr>>() {
-        if link::ipv4_setting(link, "forwarding").unwrap_or(true) {
-            continue;
-        }
+fn links(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let pods = scope.links(inventory, Family::Ip).into_values().map(|link| link.name.as_os_str());
+    let entrances = scope.entrances(inventory, Family::Ip).iter();
+    let entrances = entrances.map(|link| OsStr::from_bytes(&link.name));
+    let links: BTreeSet<&OsStr> = pods.chain(entrances).collect();
+    let off =
+        links.into_iter().filter(|link| !link::ipv4_setting(link, "forwarding").unwrap_or(true));
+    let finding = |link: &OsStr| {
         let link = link.to_string_lossy();
-        findings.push(Finding {
-            kind: Kind::LinkForwardingOff,
-            severity: Severity::Broken,
-            what: format!("nothing is forwarded that comes in by the link {link}"),
-            evidence: vec![format!("net.ipv4.conf.{link}.forwarding is 0")],
-            fix: set(&link, "forwarding"),
-        });
-    }
+        Finding::new(
+            Kind::LinkForwardingOff,
+            format!("nothing is forwarded that comes in by the link {link}"),
+            [format!("net.ipv4.conf.{link}.forwarding is 0")],
+            set(&link, "forwarding"),
+        )
+    };
+    off.map(finding).collect()
 }
 
 /// The command that switches a link's setting on. With slashes, dots in a link's name stay what they are.

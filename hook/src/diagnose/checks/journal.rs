@@ -3,44 +3,42 @@
 use std::fs;
 use std::path::Path;
 
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::{Facts, several};
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::Kind;
+use crate::diagnose::scope::Scope;
 use crate::journal::JournalError;
-use crate::output::escape;
+use crate::output::{escape, several};
 
-pub fn find(facts: &Facts, folder: &Path, findings: &mut Vec<Finding>) {
+pub fn find(inventory: &Inventory, _: &Scope) -> Vec<Finding> {
+    let folder = &inventory.journal_folder;
     let path = escape::word(&folder.to_string_lossy());
-    let look = match &facts.journal {
+    let look = match &inventory.journal {
         Ok(look) => look,
-        Err(error) => {
-            findings.push(unreadable(folder, &path, error));
-            return;
-        }
+        Err(error) => return vec![unreadable(folder, &path, error)],
     };
-    for (name, why) in &look.damaged {
-        findings.push(Finding {
-            kind: Kind::JournalDamaged,
-            severity: Severity::Warning,
-            what: format!("the journal's file {name} is no entry, so its owner is not known"),
-            evidence: vec![why.clone()],
-            fix: "start the container again; the next call of hostport sets the file aside"
-                .to_owned(),
-        });
-    }
+    let damaged = look.damaged.iter().map(|(name, why)| {
+        Finding::new(
+            Kind::JournalDamaged,
+            format!("the journal's file {name} is no entry, so its owner is not known"),
+            [why],
+            "start the container again; the next call of hostport sets the file aside",
+        )
+    });
+    let mut findings: Vec<Finding> = damaged.collect();
     if !look.set_aside.is_empty() {
-        let names = look.set_aside.iter();
-        findings.push(Finding {
-            kind: Kind::JournalSetAside,
-            severity: Severity::Warning,
-            what: "files of the journal were set aside, since they were no entries".to_owned(),
-            evidence: vec![several(names.clone())],
+        findings.push(Finding::new(
+            Kind::JournalSetAside,
+            "files of the journal were set aside, since they were no entries",
+            [several(&look.set_aside)],
             // While they are there, restore leaves their owners what they have.
-            fix: format!(
+            format!(
                 "start those of their containers again that run, or restore takes their host ports \
                  away; then: rm -r {path}/*.set-aside*"
             ),
-        });
+        ));
     }
+    findings
 }
 
 /// What keeps hooks from using the journal's folder. `path` is how a shell has it.
@@ -50,13 +48,8 @@ fn unreadable(folder: &Path, path: &str, error: &JournalError) -> Finding {
         JournalError::Locked { .. } => (vec![error.to_string()], format!("fuser -v {path}")),
         _ => (vec![error.to_string()], format!("ls -ld {path}")),
     };
-    Finding {
-        kind: Kind::JournalUnreadable,
-        severity: Severity::Broken,
-        what: format!("the journal {path} cannot be used, so hooks fail"),
-        evidence,
-        fix,
-    }
+    let what = format!("the journal {path} cannot be used, so hooks fail");
+    Finding::new(Kind::JournalUnreadable, what, evidence, fix)
 }
 
 /// A folder that is not root's alone, or what is there instead of one; and what mends it.

@@ -1,38 +1,42 @@
 //! What the kernel does not take of the ruleset.
 
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::Facts;
+use hostport_nft::State;
 
-/// A part that nobody knows (ENOENT, EOPNOTSUPP) is in a module that is missing.
-pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
-    for lack in &facts.lacks {
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::Kind;
+use crate::diagnose::scope::Scope;
+
+/// A part that the kernel does not know (ENOENT, EOPNOTSUPP) is in a module that is missing. A packet does not
+/// mind where its table stands already.
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let stands = |family| scope.packet.is_some() && inventory.state(family) == State::Ours;
+    let lacks = inventory.lacks.iter();
+    let lacks = lacks.filter(|lack| scope.covers(lack.family) && !stands(lack.family));
+    let finding = |lack: &hostport_nft::Lack| {
         let fix = match lack.modules.as_slice() {
-            [] => format!("hostport show --table {} | nft --check --file -", facts.table),
+            [] => format!("hostport show --table {} | nft --check --file -", inventory.table),
             modules => format!("modprobe --all {}", modules.join(" ")),
         };
-        findings.push(Finding {
-            kind: Kind::RulesetRefused,
-            severity: Severity::Broken,
-            what: format!(
+        Finding::new(
+            Kind::RulesetRefused,
+            format!(
                 "the kernel refuses {} of the table {} {}",
-                lack.part, lack.family, facts.table
+                lack.part, lack.family, inventory.table
             ),
-            evidence: vec![format!(
-                "tried in a transaction that was not committed: {}",
-                lack.error
-            )],
+            [format!("tried in a transaction that was not committed: {}", lack.error)],
             fix,
-        });
-    }
+        )
+    };
+    lacks.map(finding).collect()
 }
 
 /// Where there is no nf_tables at all, nothing else can be looked at.
 pub fn without_nf_tables() -> Finding {
-    Finding {
-        kind: Kind::RulesetRefused,
-        severity: Severity::Broken,
-        what: "this kernel has no nf_tables, so nothing can be published".to_owned(),
-        evidence: vec!["it refuses any request for the ruleset".to_owned()],
-        fix: "modprobe nf_tables".to_owned(),
-    }
+    Finding::new(
+        Kind::RulesetRefused,
+        "this kernel has no nf_tables, so nothing can be published",
+        ["it refuses any request for the ruleset"],
+        "modprobe nf_tables",
+    )
 }

@@ -4,200 +4,169 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr};
 
-use hostport_nft::{Family, State};
+use hostport_nft::{Family, Mapping, State};
 
-use crate::commands::CommandError;
 use crate::diagnose::checks::forwarding::set;
-use crate::diagnose::container::Insides;
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::{Facts, several};
-use crate::network::link::{self, OutLink, Way};
-use crate::output::escape;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::{IPVS_DEVICE, Inventory};
+use crate::diagnose::kind::Kind;
+use crate::diagnose::scope::Scope;
+use crate::network::link;
+use crate::output::{escape, several};
 
-pub fn find(
-    facts: &mut Facts,
-    insides: &Insides,
-    findings: &mut Vec<Finding>,
-) -> Result<(), CommandError> {
-    addresses(facts, findings)?;
-    localhost(facts, findings);
-    neighbours(facts, findings);
-    hairpin_mode(facts, insides, findings);
-    services(facts, findings)
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let mut findings = addresses(inventory, scope);
+    findings.extend(localhost(inventory, scope));
+    findings.extend(neighbours(inventory, scope));
+    findings.extend(hairpin_mode(inventory, scope));
+    findings.extend(services(inventory, scope));
+    findings
 }
 
 /// Host ports on addresses that never lead to them.
-fn addresses(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
-    let addresses: BTreeSet<IpAddr> = facts
-        .mappings
-        .iter()
-        .map(|mapping| mapping.host().host_ip)
-        .filter(|ip| !ip.is_unspecified())
-        .collect();
-    for ip in addresses {
-        let hosts = facts.mappings.iter().map(|mapping| mapping.host());
+fn addresses(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for ip in scope.host_ips() {
+        let hosts = scope.mappings.iter().map(Mapping::host);
         let hosts = several(hosts.filter(|host| host.host_ip == ip));
+        let excluded = |why: &str, fix: String| {
+            let what = format!("host ports on {ip} cannot be reached: the address is excluded");
+            Finding::new(Kind::HostIpExcluded, what, [hosts.as_str(), why], fix)
+        };
         if ip == IpAddr::from(Ipv6Addr::LOCALHOST) {
-            findings.push(Finding {
-                kind: Kind::HostIpExcluded,
-                severity: Severity::Broken,
-                what: format!("host ports on {ip} cannot be reached: the address is excluded"),
-                evidence: vec![hosts, "Linux lets nothing for ::1 leave this host".to_owned()],
-                fix: "use 127.0.0.1, or another address of this host".to_owned(),
-            });
-        } else if facts.settings.is_excluded(ip) {
-            findings.push(Finding {
-                kind: Kind::HostIpExcluded,
-                severity: Severity::Broken,
-                what: format!("host ports on {ip} cannot be reached: the address is excluded"),
-                evidence: vec![hosts, "it is in the set excluded".to_owned()],
-                fix: format!(
-                    "publish on another address, or take the option that excludes {ip} out of the \
-                     hook configurations and run: {}",
-                    facts.call("restore")
+            let fix = "use 127.0.0.1, or another address of this host".to_owned();
+            findings.push(excluded("Linux lets nothing for ::1 leave this host", fix));
+        } else if inventory.settings.is_excluded(ip) {
+            let fix = format!(
+                "publish on another address, or take the option that excludes {ip} out of the hook \
+                 configurations and run: {}",
+                inventory.call("restore")
+            );
+            findings.push(excluded("it is in the set excluded", fix));
+        } else if scope.missing_host_ips.contains(&ip) {
+            findings.push(Finding::new(Kind::HostIpMissing,
+                format!("host ports on {ip} cannot be reached: this host does not have it"),
+                [hosts, format!("no route of type local leads to {ip}")],
+                format!(
+                    "give the address to a link (ip address add {ip} dev LINK), or publish on another"
                 ),
-            });
-        } else if !link::is_local(&mut facts.socket, ip)? {
-            findings.push(Finding {
-                kind: Kind::HostIpMissing,
-                severity: Severity::Broken,
-                what: format!("host ports on {ip} cannot be reached: this host does not have it"),
-                evidence: vec![hosts, format!("no route of type local leads to {ip}")],
-                fix: format!("give the address to a link (ip address add {ip} dev LINK), or publish on another"),
-            });
+            ));
         }
     }
-    Ok(())
+    findings
 }
 
 /// `route_localnet` of the links towards endpoints that 127.0.0.0/8 leads to.
-fn localhost(facts: &Facts, findings: &mut Vec<Finding>) {
-    if !facts.settings.localhost {
-        return;
-    }
+fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let everywhere = link::read_flag("/proc/sys/net/ipv4/conf/all/route_localnet".as_ref());
-    if everywhere.unwrap_or(false) {
-        return;
+    let state = inventory.state(Family::Ip);
+    if !inventory.settings.localhost || everywhere.unwrap_or(false) || state != State::Ours {
+        return Vec::new();
     }
-    let links = facts.links(Family::Ip).into_values();
-    let shut =
-        |link: &&OutLink| link::ipv4_setting(&link.name, "route_localnet").is_ok_and(|open| !open);
-    let shut: Vec<&OsStr> = links.filter(shut).map(|link| link.name.as_os_str()).collect();
+    let shut = |link: &OsStr| link::ipv4_setting(link, "route_localnet").is_ok_and(|open| !open);
     let mut closed: BTreeMap<&OsStr, BTreeSet<String>> = BTreeMap::new();
-    for mapping in &facts.mappings {
+    for mapping in scope.mappings.iter().filter(|mapping| mapping.family() == Family::Ip) {
         let host_ip = mapping.host().host_ip;
-        let Some(Way::Link(link)) = facts.ways.get(&mapping.endpoint().ip) else { continue };
-        // The kernel looks at the source, which is 127.0.0.1 of who calls that.
-        let own = match facts.source {
-            Some(source) => source.is_loopback(),
+        // The kernel looks at the source, which is 127.0.0.1 where that is called.
+        let from_loopback = match scope.packet {
+            Some(_) => scope.source().is_some_and(|source| source.is_loopback()),
             None => host_ip.is_unspecified() || host_ip.is_loopback(),
         };
-        let leads = mapping.family() == Family::Ip && own && facts.state(Family::Ip) == State::Ours;
-        if leads && shut.contains(&link.name.as_os_str()) {
+        let link = inventory.link_towards(mapping.endpoint().ip).filter(|_| from_loopback);
+        if let Some(link) = link {
             closed.entry(&link.name).or_default().insert(mapping.to_string());
         }
     }
-    for (link, mappings) in closed {
+    closed.retain(|link, _| shut(link));
+    let finding = |(link, mappings): (&OsStr, BTreeSet<String>)| {
         let link = link.to_string_lossy();
-        findings.push(Finding {
-            kind: Kind::LocalhostClosed,
-            severity: Severity::Broken,
-            what: format!("host ports do not answer on 127.0.0.1 by the link {link}"),
-            evidence: vec![format!("net.ipv4.conf.{link}.route_localnet is 0"), several(mappings)],
-            fix: set(&link, "route_localnet"),
-        });
-    }
+        Finding::new(
+            Kind::LocalhostClosed,
+            format!("host ports do not answer on 127.0.0.1 by the link {link}"),
+            [format!("net.ipv4.conf.{link}.route_localnet is 0"), several(mappings)],
+            set(&link, "route_localnet"),
+        )
+    };
+    closed.into_iter().map(finding).collect()
 }
 
-/// Links on which replies bypass the host, and which are not in the set for such.
-fn neighbours(facts: &Facts, findings: &mut Vec<Finding>) {
-    for (family, audit) in &facts.audits {
-        if audit.state != State::Ours {
-            continue;
-        }
-        for link in facts.links(*family).into_values() {
-            if !link.bypasses || audit.links.contains(&link.index) {
-                continue;
-            }
+/// Links on which replies bypass the host, and which are not in the set for such links.
+fn neighbours(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (family, audit) in inventory.audits.iter().filter(|(_, audit)| audit.state == State::Ours) {
+        let comes_by = |index: u32| match &scope.packet {
+            Some(packet) => packet.in_link.as_ref().is_some_and(|link| link.index == index),
+            None => true,
+        };
+        let links = scope.links(inventory, *family).into_values();
+        let links = links.filter(|link| link.bypasses && comes_by(link.index));
+        for link in links.filter(|link| !audit.links.contains(&link.index)) {
             let name = link.name.to_string_lossy();
-            findings.push(Finding {
-                kind: Kind::NeighboursUnanswered,
-                severity: Severity::Broken,
-                what: format!("pods on {name} cannot reach each other by host ports"),
-                evidence: vec![
+            findings.push(Finding::new(
+                Kind::NeighboursUnanswered,
+                format!("pods on {name} cannot reach each other by host ports"),
+                [
                     format!(
                         "netfilter does not see what is bridged on {name} (bridge-nf-call-iptables)"
                     ),
                     format!(
                         "link {} is not in the set same_link of the table {family} {}",
-                        link.index, facts.table
+                        link.index, inventory.table
                     ),
                 ],
-                fix: facts.call("restore"),
-            });
+                inventory.call("restore"),
+            ));
         }
     }
+    findings
 }
 
 /// Bridge ports of pods without hairpin mode, where bridged packets pass netfilter.
-fn hairpin_mode(facts: &Facts, insides: &Insides, findings: &mut Vec<Finding>) {
+fn hairpin_mode(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let mut ports = BTreeMap::new();
-    for (ip, (_, inside)) in &insides.found {
-        let filtered = matches!(facts.ways.get(ip), Some(Way::Link(link)) if link.bridge_nf);
-        let port = inside.port.as_ref().filter(|port| port.hairpin_mode == Some(false));
+    for (ip, container) in scope.containers.found.iter().filter(|(ip, _)| scope.may_come_from(**ip))
+    {
+        let filtered = inventory.link_towards(*ip).is_some_and(|link| link.bridge_nf);
+        let port = container.port.as_ref().filter(|port| port.hairpin_mode == Some(false));
         if let Some(port) = port.filter(|_| filtered) {
             ports.insert(port.name.to_string_lossy().into_owned(), *ip);
         }
     }
-    for (port, ip) in ports {
-        findings.push(Finding {
-            kind: Kind::HairpinModeOff,
-            severity: Severity::Warning,
-            what: format!("the pod {ip} cannot reach itself by its own host ports"),
-            evidence: vec![
+    let finding = |(port, ip): (String, IpAddr)| {
+        Finding::new(Kind::HairpinModeOff,
+            format!("the pod {ip} cannot reach itself by its own host ports"),
+            [
                 "netfilter sees what is bridged (bridge-nf-call-iptables), and keeps it on the bridge"
                     .to_owned(),
                 format!("the bridge port {port} is not in hairpin mode"),
             ],
-            fix: format!("bridge link set dev {} hairpin on", escape::word(&port)),
-        });
-    }
+            format!("bridge link set dev {} hairpin on", escape::word(&port)),
+        )
+    };
+    ports.into_iter().map(finding).collect()
 }
 
-/// Service addresses of kube-proxy's IPVS mode, which are local, on the link kube-ipvs0.
-fn services(facts: &mut Facts, findings: &mut Vec<Finding>) -> Result<(), CommandError> {
-    const SERVICES: &str = "kube-ipvs0";
-    let addresses = facts.socket.addresses()?;
-    let mut exposed = BTreeSet::new();
-    let links: BTreeSet<u32> = addresses.iter().map(|address| address.link).collect();
-    for index in links {
-        if facts.socket.link(index)?.is_none_or(|link| link.name != SERVICES) {
-            continue;
-        }
-        exposed.extend(addresses.iter().filter(|a| a.link == index && a.is_global()).map(|a| a.ip));
+/// Service addresses of kube-proxy's IPVS mode, which are local.
+fn services(inventory: &Inventory, scope: &Scope) -> Option<Finding> {
+    let services = &inventory.services;
+    let example = services.first()?;
+    if scope.packet.as_ref().is_some_and(|packet| !services.contains(&packet.to)) {
+        return None;
     }
-    exposed.retain(|ip| !facts.settings.is_excluded(*ip));
-    facts.services.clone_from(&exposed);
-    if exposed.is_empty() {
-        return Ok(());
-    }
-    let example = exposed.iter().next().map_or(String::new(), IpAddr::to_string);
-    let wildcards = facts.mappings.iter().map(|mapping| mapping.host());
+    let wildcards = scope.mappings.iter().map(Mapping::host);
     let wildcards: Vec<_> = wildcards.filter(|host| host.host_ip.is_unspecified()).collect();
-    let mut evidence = vec![format!("on {SERVICES}, and not excluded: {}", several(exposed))];
+    let mut evidence = vec![format!("on {IPVS_DEVICE}, and not excluded: {}", several(services))];
     if !wildcards.is_empty() {
         evidence.push(format!("on every address: {}", several(wildcards)));
     }
-    findings.push(Finding {
-        kind: Kind::IpvsNotExcluded,
-        severity: Severity::Warning,
-        what: "host ports take the traffic of Kubernetes' services with the same port".to_owned(),
+    Some(Finding::new(
+        Kind::IpvsNotExcluded,
+        "host ports take the traffic of Kubernetes' services with the same port",
         evidence,
-        fix: format!(
+        format!(
             "add --exclude RANGE with the service range, which has {example}, to each hook \
              configuration, and run: {} --exclude RANGE",
-            facts.call("restore")
+            inventory.call("restore")
         ),
-    });
-    Ok(())
+    ))
 }

@@ -1,55 +1,52 @@
-//! Our tables: there, ours, and as hostport makes them.
+//! Our tables: whether they are there, ours, and as hostport makes them.
 
-use hostport_nft::{Family, Mapping, State};
+use hostport_nft::{Mapping, State};
 
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::inventory::{Facts, several};
+use crate::diagnose::finding::Finding;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::Kind;
+use crate::diagnose::scope::Scope;
+use crate::output::several;
 
-pub fn find(facts: &Facts, findings: &mut Vec<Finding>) {
-    for (family, audit) in &facts.audits {
-        let table = format!("{family} {}", facts.table);
-        match audit.state {
-            State::Missing => missing(facts, *family, &table, findings),
-            State::Foreign => findings.push(Finding {
-                kind: Kind::TableForeign,
-                severity: Severity::Broken,
-                what: format!("the table {table} was not made by hostport, which leaves it alone"),
-                evidence: vec!["its comment does not begin with \"hostport schema\"".to_owned()],
-                fix: format!("nft delete table {table}"),
-            }),
-            State::Ours => {}
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (family, audit) in inventory.audits.iter().filter(|(family, _)| scope.covers(**family)) {
+        let table = format!("{family} {}", inventory.table);
+        let wanted: Vec<&Mapping> =
+            scope.mappings.iter().filter(|mapping| mapping.family() == *family).collect();
+        // While nothing is published, there need not be a table.
+        if audit.state == State::Missing && !wanted.is_empty() {
+            findings.push(Finding::new(
+                Kind::TableMissing,
+                format!("the table {table} is missing, and with it what was published"),
+                [format!("the journal has {}", several(wanted))],
+                inventory.call("restore"),
+            ));
+        }
+        if audit.state == State::Foreign {
+            findings.push(Finding::new(
+                Kind::TableForeign,
+                format!("the table {table} was not made by hostport, which leaves it alone"),
+                ["its comment does not begin with \"hostport schema\""],
+                format!("nft delete table {table}"),
+            ));
         }
         if !audit.differences.is_empty() {
-            findings.push(Finding {
-                kind: Kind::TableAltered,
-                severity: Severity::Broken,
-                what: format!("the table {table} is not as hostport makes it"),
-                evidence: audit.differences.clone(),
-                fix: facts.call("restore"),
-            });
+            findings.push(Finding::new(
+                Kind::TableAltered,
+                format!("the table {table} is not as hostport makes it"),
+                &audit.differences,
+                inventory.call("restore"),
+            ));
         }
         if audit.strangers > 0 {
-            findings.push(Finding {
-                kind: Kind::ElementForeign,
-                severity: Severity::Warning,
-                what: format!("the map ports of the table {table} holds what is no mapping"),
-                evidence: vec![format!("elements: {}", audit.strangers)],
-                fix: facts.call("restore"),
-            });
+            findings.push(Finding::new(
+                Kind::ElementForeign,
+                format!("the map ports of the table {table} holds what is no mapping"),
+                [format!("elements: {}", audit.strangers)],
+                inventory.call("restore"),
+            ));
         }
     }
-}
-
-/// No table is as it should be while nothing is published.
-fn missing(facts: &Facts, family: Family, table: &str, findings: &mut Vec<Finding>) {
-    let wanted: Vec<&Mapping> = facts.mappings.iter().filter(|m| m.family() == family).collect();
-    if !wanted.is_empty() {
-        findings.push(Finding {
-            kind: Kind::TableMissing,
-            severity: Severity::Broken,
-            what: format!("the table {table} is missing, and with it what was published"),
-            evidence: vec![format!("the journal has {}", several(wanted))],
-            fix: facts.call("restore"),
-        });
-    }
+    findings
 }

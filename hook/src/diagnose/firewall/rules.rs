@@ -1,67 +1,86 @@
-//! Chains of others that are in the way, in words, and the rule that mends it.
+//! Chains of other programs that are in the way, in words, and the rule that mends it.
 
 use std::collections::BTreeSet;
 
-use hostport_trace::{Deed, Hook, Judgement, Origin, Stage};
+use hostport_trace::{Deed, Hook, Judgement, Origin};
 
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::firewall::{Asked, Harm, Met};
-use crate::diagnose::inventory::several;
-use crate::output::escape;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::firewall::packets::{Effect, Hit};
+use crate::diagnose::kind::{Kind, OnPath, Severity, Step};
+use crate::output::{escape, several};
 
-/// Why something is not told as certain.
+/// Why something is not called certain.
 const UNSURE: &str = "it is not certain: rules there ask for what cannot be told in advance, or it depends on \
     the order of chains (of one priority, the kernel asks the younger one first)";
 
-pub fn finding(met: &Met, asked: &[Asked]) -> Finding {
-    match met.harm {
-        Harm::Translates => translated(met, asked),
-        Harm::Untracks | Harm::UntracksAnswer => untracked(met, asked),
-        Harm::Drops(_) | Harm::Forward | Harm::Answer => dropped(met, asked),
-    }
+pub fn finding(hit: &Hit) -> Finding {
+    let mut finding = match hit.effect {
+        Effect::Translates => translated(hit),
+        Effect::Untracks | Effect::UntracksAnswer => untracked(hit),
+        _ => dropped(hit),
+    };
+    finding.severity = if hit.judgement.certain { Severity::Broken } else { Severity::Warning };
+    finding.on_path = finding.on_path.map(|on_path| where_met(hit, on_path));
+    finding
 }
 
-fn severity(judgement: &Judgement) -> Severity {
-    if judgement.certain { Severity::Broken } else { Severity::Warning }
+/// The step of the path where a packet meets the chain, and what it comes to.
+fn where_met(hit: &Hit, on_path: OnPath) -> OnPath {
+    let step = match (hit.effect, hit.origin) {
+        (Effect::Untracks | Effect::Translates | Effect::DropsBefore, _) => Step::OtherRules,
+        (Effect::DropsAfter, _) => Step::Translation,
+        (Effect::DropsForwarded, _) => Step::Firewall,
+        (Effect::DropsAnswer | Effect::UntracksAnswer, Origin::Outside) => Step::Firewall,
+        (Effect::DropsLeaving | Effect::DropsAnswer | Effect::UntracksAnswer, _) => Step::Source,
+    };
+    let plain = match hit.effect {
+        Effect::UntracksAnswer => {
+            "a firewall on this host keeps the answer from being translated back"
+        }
+        Effect::DropsAnswer => "a firewall on this host throws the container's answer away",
+        _ => on_path.plain,
+    };
+    OnPath { step, plain, ..on_path }
 }
 
-fn dropped(met: &Met, asked: &[Asked]) -> Finding {
-    let Judgement { table, chain, certain, by, hook, .. } = &met.judgement;
+fn dropped(hit: &Hit) -> Finding {
+    let Judgement { table, chain, certain, by, hook, .. } = &hit.judgement;
     let verb = if *certain { "drops" } else { "may drop" };
     let deed = match by {
         Deed::Policy => format!("it is dropped by the policy of {chain}"),
         Deed::Rule { .. } => format!("it is dropped by {by}"),
     };
-    let what = match (met.harm, met.origin) {
-        (Harm::Answer, Origin::Outside) => "what containers answer to those who call host ports",
-        (Harm::Answer, Origin::Host) => "what containers answer to this host",
+    let what = match (hit.effect, hit.origin) {
+        (Effect::DropsAnswer, Origin::Outside) => {
+            "what containers answer to those who call host ports"
+        }
+        (Effect::DropsAnswer, Origin::Host) => "what containers answer to this host",
         (_, Origin::Outside) => "what comes for host ports",
         (_, Origin::Host) => "what this host itself sends to host ports",
     };
-    let mut evidence = vec![deed, several(asked)];
+    let mut evidence = vec![deed, several(&hit.asked)];
     evidence.extend((!certain).then(|| UNSURE.to_owned()));
-    Finding {
-        kind: if *hook == Hook::Forward { Kind::ForwardDrop } else { Kind::HookDrop },
-        severity: severity(&met.judgement),
-        what: format!("the {hook} chain {chain} of the table {table} {verb} {what}"),
+    Finding::new(
+        if *hook == Hook::Forward { Kind::ForwardDrop } else { Kind::HookDrop },
+        format!("the {hook} chain {chain} of the table {table} {verb} {what}"),
         evidence,
-        fix: let_through(met, asked),
-    }
+        let_through(hit),
+    )
 }
 
 /// The rule that lets the packet through, in the words of whom the chain belongs to.
-fn let_through(met: &Met, asked: &[Asked]) -> String {
+fn let_through(hit: &Hit) -> String {
     /// Before this priority nothing is known of connections.
     const CONNTRACK: i32 = -200;
-    let Judgement { table, chain, priority, .. } = &met.judgement;
-    let translated = met.harm != Harm::Drops(Stage::Before) && *priority >= CONNTRACK;
+    let Judgement { table, chain, priority, .. } = &hit.judgement;
+    let translated = hit.effect != Effect::DropsBefore && *priority >= CONNTRACK;
     if translated {
         return let_translated_through(table, chain);
     }
-    let protocol = met.asked.host.protocol;
-    let of_one = asked.iter().filter(|asked| asked.host.protocol == protocol);
-    let (ports, side): (BTreeSet<u16>, _) = match met.harm {
-        Harm::Answer => {
+    let protocol = hit.protocol;
+    let of_one = hit.asked.iter().filter(|asked| asked.host.protocol == protocol);
+    let (ports, side): (BTreeSet<u16>, _) = match hit.effect {
+        Effect::DropsAnswer => {
             let mappings = of_one.filter_map(|asked| asked.mapping);
             (mappings.map(|mapping| mapping.endpoint().port.get()).collect(), "sport")
         }
@@ -120,27 +139,26 @@ fn whose(origin: Origin) -> &'static str {
     }
 }
 
-fn untracked(met: &Met, asked: &[Asked]) -> Finding {
-    let Judgement { table, chain, certain, by, .. } = &met.judgement;
+fn untracked(hit: &Hit) -> Finding {
+    let Judgement { table, chain, certain, by, .. } = &hit.judgement;
     let verb = if *certain { "keeps" } else { "may keep" };
-    let whose = match met.harm {
-        Harm::UntracksAnswer => "what containers answer",
-        _ => whose(met.origin),
+    let whose = match hit.effect {
+        Effect::UntracksAnswer => "what containers answer",
+        _ => whose(hit.origin),
     };
-    let lacks = match met.harm {
-        Harm::UntracksAnswer => "it is not translated back",
+    let lacks = match hit.effect {
+        Effect::UntracksAnswer => "it is not translated back",
         _ => "nothing is translated",
     };
-    Finding {
-        kind: Kind::NotTracked,
-        severity: severity(&met.judgement),
-        what: format!(
+    Finding::new(
+        Kind::NotTracked,
+        format!(
             "the chain {chain} of the table {table} {verb} {whose} out of connection tracking, \
              and so {lacks}"
         ),
-        evidence: vec![format!("{by} has notrack"), several(asked)],
-        fix: without(by, table, "take host ports out of that rule"),
-    }
+        [format!("{by} has notrack"), several(&hit.asked)],
+        without(by, table, "take host ports out of that rule"),
+    )
 }
 
 /// Without a rule, or with what is to be done about it.
@@ -153,22 +171,19 @@ fn without(by: &Deed, table: &str, instead: &str) -> String {
     }
 }
 
-fn translated(met: &Met, asked: &[Asked]) -> Finding {
-    let Judgement { table, chain, certain, by, priority, .. } = &met.judgement;
+fn translated(hit: &Hit) -> Finding {
+    let Judgement { table, chain, certain, by, priority, .. } = &hit.judgement;
     let verb = if *certain { "translates" } else { "may translate" };
-    let whose = whose(met.origin);
-    let hosts = asked.iter().map(|asked| asked.host);
+    let whose = whose(hit.origin);
+    let hosts = hit.asked.iter().map(|asked| asked.host);
     let mut evidence = vec![format!("{by}, priority {priority}"), several(hosts)];
     evidence.extend((!certain).then(|| UNSURE.to_owned()));
-    Finding {
-        kind: Kind::TranslatedBefore,
-        severity: severity(&met.judgement),
-        what: format!(
-            "the chain {chain} of the table {table} {verb} {whose} to published ports first"
-        ),
+    Finding::new(
+        Kind::TranslatedBefore,
+        format!("the chain {chain} of the table {table} {verb} {whose} to published ports first"),
         evidence,
-        fix: without(by, table, "take the port from whoever published it there"),
-    }
+        without(by, table, "take the port from whoever published it there"),
+    )
 }
 
 #[cfg(test)]

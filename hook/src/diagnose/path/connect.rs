@@ -10,21 +10,21 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// A refusal comes at once, by ICMP; silence may be a server's right.
 const REFUSAL: Duration = Duration::from_millis(300);
 
-/// What came of a try.
+/// What came of it, and what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It answers, or does not refuse: what was seen.
+    /// The endpoint answers, or accepts the connection.
     Yes(String),
-    /// It does not: what was seen.
+    /// It does not answer, or refuses.
     No(String),
-    /// That cannot be told: what was seen.
+    /// Neither of the two.
     Unknown(String),
-    /// There is no trying: why.
+    /// There is no way to try.
     Untried(String),
 }
 
-/// Tries an endpoint.
-pub fn probe(endpoint: Endpoint, protocol: Protocol) -> Answer {
+/// Connects to an endpoint.
+pub fn connect(endpoint: Endpoint, protocol: Protocol) -> Answer {
     match protocol {
         Protocol::Tcp => tcp(endpoint),
         Protocol::Udp => udp(endpoint),

@@ -1,146 +1,126 @@
-//! What is in a packet's way, in words for somebody who meets this for the first time.
+//! What is in a packet's way, in words for a reader who meets this for the first time.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use hostport_nft::Family;
+use hostport_nft::{Endpoint, Family, HostPort, Protocol};
 use hostport_trace::Origin;
 use serde::Serialize;
 
-use crate::diagnose::context::Scene;
-use crate::diagnose::finding::{Finding, Kind, Severity};
-use crate::diagnose::firewall::rules;
-use crate::diagnose::firewall::{Harm, Met};
-use crate::diagnose::inventory::several;
+use super::connect::Answer;
+use super::steps::Status;
+use crate::diagnose::context::PacketContext;
+use crate::diagnose::finding::{Finding, line};
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::{Severity, Step};
 use crate::diagnose::question::Target;
-use crate::output::escape;
+use crate::output::{escape, several};
 
 /// One thing that is in the way, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Cause {
+pub struct Obstacle {
     /// An identifier that stays the same from version to version: the doctor's where it has one.
     pub kind: String,
     /// Whether it is in the way in any case.
     pub certain: bool,
     /// What it comes to, in plain words.
-    pub plain: String,
+    pub plain: &'static str,
     /// What exactly.
     pub what: String,
     /// What was seen, a fact a line.
     pub evidence: Vec<String>,
     /// A command; where there is none, what to do.
     pub fix: String,
+    /// Where on the path it is.
+    #[serde(skip)]
+    pub step: Step,
 }
 
-impl From<Finding> for Cause {
-    fn from(finding: Finding) -> Self {
-        let Finding { kind, severity, what, evidence, fix } = finding.on_one_line();
-        Cause {
-            kind: kind.to_string(),
-            certain: severity == Severity::Broken || is_in_the_way(kind),
-            plain: plain(kind).to_owned(),
-            what,
-            evidence,
-            fix,
-        }
+impl Obstacle {
+    /// A finding of the doctor, if a packet meets it.
+    pub fn of(finding: &Finding) -> Option<Self> {
+        let on_path = finding.on_path?;
+        Some(Obstacle {
+            kind: finding.kind.to_string(),
+            certain: finding.severity == Severity::Broken || on_path.stops,
+            plain: on_path.plain,
+            what: finding.what.clone(),
+            evidence: finding.evidence.clone(),
+            fix: finding.fix.clone(),
+            step: on_path.step,
+        })
     }
-}
 
-impl Cause {
+    /// What its step says.
+    pub fn at_step(&self) -> (Status, String) {
+        let status = if self.certain { Status::Blocked } else { Status::Unsure };
+        let what = [&self.what].into_iter().chain(self.evidence.first());
+        (status, what.cloned().collect::<Vec<_>>().join("; "))
+    }
+
     /// One that only this one packet has.
-    pub fn new(kind: &str, plain: &str, what: String, fix: String) -> Self {
-        const MOST: usize = 2000;
-        Cause {
+    fn new(
+        step: Step,
+        kind: &str,
+        plain: &'static str,
+        what: impl AsRef<str>,
+        fix: impl AsRef<str>,
+    ) -> Self {
+        Obstacle {
             kind: kind.to_owned(),
             certain: true,
-            plain: plain.to_owned(),
-            what: escape::excerpt(&what, MOST),
+            plain,
+            what: line(what.as_ref()),
             evidence: Vec::new(),
-            fix: escape::excerpt(&fix, MOST),
+            fix: line(fix.as_ref()),
+            step,
         }
     }
 }
 
-impl From<&Met> for Cause {
-    fn from(met: &Met) -> Self {
-        let cause = Cause::from(rules::finding(met, &[met.asked]));
-        match met.harm {
-            Harm::UntracksAnswer => Cause {
-                plain: "a firewall on this host keeps the answer from being translated back"
-                    .to_owned(),
-                ..cause
-            },
-            Harm::Answer => Cause {
-                plain: "a firewall on this host throws the container's answer away".to_owned(),
-                ..cause
-            },
-            _ => cause,
-        }
-    }
-}
-
-/// Where the doctor warns since others suffer or somebody may still come, this packet does not come to
-/// where it should.
-fn is_in_the_way(kind: Kind) -> bool {
-    use Kind::*;
-    matches!(
-        kind,
-        OwnerDead
-            | EndpointSilent
-            | EndpointMoved
-            | IpvsNotExcluded
-            | PortShadowed
-            | HairpinModeOff
+/// No route leads back to the client.
+pub fn no_way_back(from: IpAddr) -> Obstacle {
+    Obstacle::new(
+        Step::Client,
+        "no-way-back",
+        "answers would not find their way to the client",
+        format!("no route leads to {from}"),
+        format!("give this host a route: ip route add {from} via GATEWAY; who knows it: ip route"),
     )
 }
 
-fn plain(kind: Kind) -> &'static str {
-    use Kind::*;
-    match kind {
-        RulesetRefused => "this kernel lacks a part that hostport needs",
-        ForwardingOff => "this host is not allowed to pass packets on to containers",
-        LinkForwardingOff => {
-            "this host is not allowed to pass on what comes in by one of its links"
-        }
-        ForwardDrop | HookDrop => "a firewall on this host throws the packet away",
-        NotTracked => "a firewall on this host keeps the packet from being translated",
-        Unfinished => "there are too many rules to look at all of them",
-        IptablesLegacy => "there may be firewall rules that hostport cannot see",
-        JournalUnreadable | JournalDamaged | JournalSetAside => "hostport's notes cannot be used",
-        TableForeign => "another program has a table of hostport's name",
-        TableMissing => "hostport's rules are gone from the kernel",
-        TableAltered => "somebody changed hostport's rules in the kernel",
-        ElementForeign => "somebody else wrote this port into hostport's table by hand",
-        PortMissing => "the kernel does not have the port as its container asked for it",
-        OwnerUnknown => "nothing is noted of the container that has the port",
-        OwnerDead => "the container that has the port has ended",
-        HairpinMissing | HairpinModeOff => "a container cannot call itself by its host port",
-        HostIpExcluded => "hostport leaves this address alone",
-        HostIpMissing => "the address is not one of this host's",
-        EndpointLinkDown => "a network link of the container is down",
-        EndpointMoved => "the container's address has changed",
-        EndpointWithoutRoute => "the container cannot answer the client",
-        EndpointUnreachable => "this host knows no way to the container",
-        EndpointSilent => "the container is there, but no program in it waits on that port",
-        LocalhostClosed => "127.0.0.1 is not let through to the container",
-        NeighboursUnanswered => "containers on one link cannot answer each other by host ports",
-        IpvsNotExcluded => {
-            "the address is that of a Kubernetes service, and the host port takes its traffic"
-        }
-        TranslatedBefore => "another program sends the packet elsewhere before hostport sees it",
-        PortShadowed => {
-            "a program of this host waits on the same port, and the container gets what comes"
-        }
+/// An address of one link, or of IPv6's own loopback, which leads no further.
+pub fn stays_put(packet: &PacketContext) -> Option<Obstacle> {
+    let mut addresses = packet.from.into_iter().chain([packet.to]);
+    let is_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if let Some(ip) = addresses.find(is_local).filter(|_| packet.origin == Origin::Outside) {
+        return Some(Obstacle::new(
+            Step::Client,
+            "link-local",
+            "addresses that begin with fe80 are never passed on",
+            format!("{ip} is an address of one link alone, and the container is on another"),
+            "connect by another address of IPv6: ip -6 address show scope global",
+        ));
     }
+    let loopback = packet.from.filter(|ip| ip.is_ipv6() && ip.is_loopback())?;
+    Some(Obstacle::new(
+        Step::Client,
+        "loopback-source",
+        "nothing from ::1 leaves this host",
+        format!("what is sent from {loopback} does not come to a container"),
+        "connect from another address of this host, or by 127.0.0.1",
+    ))
 }
 
-/// The destination is nobody's here.
-pub fn not_local(scene: &Scene) -> Cause {
-    let to = scene.to;
-    let own = scene.addresses.iter().filter(|ip| Family::of(**ip) == Family::of(to));
+/// The destination is not an address of this host.
+pub fn not_local(packet: &PacketContext, inventory: &Inventory) -> Obstacle {
+    let to = packet.to;
+    let own = inventory.addresses.iter().filter(|ip| Family::of(**ip) == Family::of(to));
     let own = several(own);
-    Cause::new(
+    Obstacle::new(
+        Step::Destination,
         "host-ip-missing",
         "the address is not one of this host's",
         format!("{to} is not an address of this host, which would only pass the packet on"),
@@ -151,30 +131,29 @@ pub fn not_local(scene: &Scene) -> Cause {
     )
 }
 
-/// What has an address of one link, or of a host's own loopback, goes no further.
-pub fn stays_put(scene: &Scene) -> Option<Cause> {
-    let addresses = || scene.from.into_iter().chain([scene.to]);
-    let is_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    if let Some(ip) = addresses().find(is_local).filter(|_| scene.origin == Origin::Outside) {
-        return Some(Cause::new(
-            "link-local",
-            "addresses that begin with fe80 are never passed on",
-            format!("{ip} is an address of one link alone, and the container is on another"),
-            "connect by another address of IPv6: ip -6 address show scope global".to_owned(),
-        ));
-    }
-    let loopback = scene.from.filter(|ip| ip.is_ipv6() && ip.is_loopback())?;
-    Some(Cause::new(
-        "loopback-source",
-        "nothing from ::1 leaves this host",
-        format!("what is sent from {loopback} does not come to a container"),
-        "connect from another address of this host, or by 127.0.0.1".to_owned(),
-    ))
+/// What begins outside does not come to 127.0.0.1.
+pub fn loopback_from_outside(packet: &PacketContext) -> Obstacle {
+    let to = packet.to;
+    let mut same = packet.same_number.iter().filter(|h| h.protocol == packet.target.protocol);
+    let first = same.next();
+    let only =
+        first.is_some_and(|h| h.host_ip.is_loopback()) && same.all(|h| h.host_ip.is_loopback());
+    Obstacle::new(
+        Step::Destination,
+        "loopback-from-outside",
+        "127.0.0.1 is for programs on this host alone",
+        format!("what comes from outside for {to} is dropped"),
+        match only {
+            true => anywhere(packet.target),
+            false => "connect to another address of this host".to_owned(),
+        },
+    )
 }
 
-/// The link that it comes in by is down.
-pub fn entrance_down(link: &str) -> Cause {
-    Cause::new(
+/// The link that the packet comes in by is down.
+pub fn in_link_down(link: &str) -> Obstacle {
+    Obstacle::new(
+        Step::Destination,
         "entrance-down",
         "the network link towards the client is down",
         format!("nothing comes in by {link}: it is down or has no carrier"),
@@ -186,39 +165,49 @@ pub fn entrance_down(link: &str) -> Cause {
 }
 
 /// The kernel does not pass on what comes from there.
-pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: &io::Error) -> Cause {
+pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: &io::Error) -> Obstacle {
     let link = escape::word(link);
-    let mut cause = Cause::new(
+    let question = format!("ip route get {endpoint} from {from} iif {link}");
+    let mut obstacle = Obstacle::new(
+        Step::Route,
         "not-routed",
         "this host does not pass on what comes from there",
         format!(
             "the kernel refuses to route what comes from {from} by {link} to {endpoint}: {error}"
         ),
         format!(
-            "see the rules, routes and rp_filter in its way: ip rule; ip route get {endpoint} from {from} iif \
-             {link}; sysctl net/ipv4/conf/all/rp_filter net/ipv4/conf/{link}/rp_filter"
+            "see the rules, routes and rp_filter in its way: ip rule; {question}; \
+             sysctl net/ipv4/conf/all/rp_filter net/ipv4/conf/{link}/rp_filter"
         ),
     );
-    cause.evidence.push(format!("ip route get {endpoint} from {from} iif {link}: {error}"));
-    cause
+    obstacle.evidence.push(format!("{question}: {error}"));
+    obstacle
 }
 
-/// What begins outside does not come to 127.0.0.1.
-pub fn loopback(scene: &Scene) -> Cause {
-    let to = scene.to;
-    let only = scene.same_number.iter().filter(|host| host.protocol == scene.target.protocol);
-    Cause::new(
-        "loopback-from-outside",
-        "127.0.0.1 is for programs on this host alone",
-        format!("what comes from outside for {to} is dropped"),
-        match only.clone().count() > 0 && only.clone().all(|host| host.host_ip.is_loopback()) {
-            true => anywhere(scene.target),
-            false => "connect to another address of this host".to_owned(),
-        },
-    )
+/// What the endpoint's answer says decides, whatever was found there: a program elsewhere may answer for it,
+/// such as in a virtual machine.
+pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &Answer) {
+    if matches!(answer, Answer::Unknown(_) | Answer::Untried(_)) {
+        return;
+    }
+    let found = obstacles.extract_if(.., |obstacle| obstacle.step == Step::Endpoint).next();
+    obstacles.retain(|obstacle| obstacle.step != Step::Endpoint);
+    if let Answer::No(what) = answer {
+        let mut obstacle = found.unwrap_or_else(|| {
+            Obstacle::new(
+                Step::Endpoint,
+                "endpoint-unanswered",
+                "the container does not answer",
+                format!("a connection from this host to {endpoint} failed"),
+                format!("see whether the program in the container runs, and listens on {endpoint}"),
+            )
+        });
+        obstacle.evidence.insert(0, what.clone());
+        obstacles.push(obstacle);
+    }
 }
 
-/// Of a port on 127.0.0.1 alone.
+/// What to do about a port on 127.0.0.1 alone.
 fn anywhere(Target { port, protocol }: Target) -> String {
     format!(
         "publish the port without an address, as {port}:CONTAINERPORT/{protocol}, or on one that others reach; \
@@ -227,66 +216,63 @@ fn anywhere(Target { port, protocol }: Target) -> String {
 }
 
 /// Nothing in the map, nor in the journal: what there is instead.
-pub fn not_published(scene: &Scene) -> Cause {
-    let Target { port, protocol } = scene.target;
-    let list = |hosts: Vec<String>| hosts.join(", ");
-    let others = scene.same_number.iter().filter(|host| host.protocol != protocol);
-    let mut others: Vec<String> = others.map(|host| host.protocol.to_string()).collect();
-    others.sort();
-    others.dedup();
-    let elsewhere = scene.same_number.iter().filter(|host| host.protocol == protocol);
-    let elsewhere: Vec<IpAddr> = elsewhere.map(|host| host.host_ip).collect();
-    let same_family = |ip: &IpAddr| Family::of(*ip) == scene.family;
+pub fn not_published(packet: &PacketContext) -> Obstacle {
+    let target @ Target { port, protocol } = packet.target;
+    let (same, others): (Vec<HostPort>, Vec<HostPort>) =
+        packet.same_number.iter().partition(|host| host.protocol == protocol);
+    let elsewhere: Vec<IpAddr> = same.iter().map(|host| host.host_ip).collect();
+    let same_family = |ip: &IpAddr| Family::of(*ip) == packet.family;
     if elsewhere.iter().any(IpAddr::is_unspecified) && !elsewhere.iter().any(same_family) {
-        let (there, lacks) = match scene.family {
+        let (there, lacks) = match packet.family {
             Family::Ip => ("IPv6", "IPv4"),
             Family::Ip6 => ("IPv4", "IPv6"),
         };
-        return Cause::new(
+        return Obstacle::new(
+            Step::Element,
             "other-family",
             "the port is published for the other family of addresses",
-            format!(
-                "{} is published for {there} only: the container has no {lacks} address",
-                scene.target
-            ),
+            format!("{target} is published for {there} only: the container has no {lacks} address"),
             format!("connect by {there}, or start the container again with an {lacks} address"),
         );
     }
     if !elsewhere.is_empty() {
-        return Cause::new(
+        return Obstacle::new(
+            Step::Element,
             "other-address",
             "the port is published on another address",
-            format!(
-                "{} is published on {}, and not on {}",
-                scene.target,
-                list(elsewhere.iter().map(IpAddr::to_string).collect()),
-                scene.to
-            ),
+            format!("{target} is published on {}, and not on {}", list(&elsewhere), packet.to),
             match elsewhere.iter().all(IpAddr::is_loopback) {
-                true => anywhere(scene.target),
+                true => anywhere(target),
                 false => "connect to that address, or publish the port without one: hostport list"
                     .to_owned(),
             },
         );
     }
-    if let Some(other) = others.first().cloned() {
-        return Cause::new(
+    let others: BTreeSet<Protocol> = others.iter().map(|host| host.protocol).collect();
+    if let Some(other) = others.first() {
+        return Obstacle::new(
+            Step::Element,
             "wrong-protocol",
             "the port is published for another protocol",
-            format!("port {port} is published for {}, and not for {protocol}", list(others)),
+            format!("port {port} is published for {}, and not for {protocol}", list(&others)),
             format!(
                 "connect by {other} (hostport explain {port}/{other}), or publish it as \
                  {port}:CONTAINERPORT/{protocol}"
             ),
         );
     }
-    Cause::new(
+    Obstacle::new(
+        Step::Element,
         "not-published",
         "no container has this port",
-        format!("nothing is published on {}", scene.target),
+        format!("nothing is published on {target}"),
         format!(
             "start the container with the annotation io.hostport.ports={port}:CONTAINERPORT/{protocol}; \
              hostport list has what is published"
         ),
     )
+}
+
+fn list<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
+    things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,206 @@
+//! The steps of a packet's path, and what they say where nothing is in the way.
+
+use std::net::IpAddr;
+
+use hostport_nft::State;
+use hostport_trace::{Judgement, Origin};
+use serde::Serialize;
+
+use super::connect::Answer;
+use crate::diagnose::context::PacketContext;
+use crate::diagnose::inventory::Inventory;
+use crate::diagnose::kind::Step;
+use crate::diagnose::scope::Scope;
+use crate::output::timestamp;
+
+/// What happens at one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StepReport {
+    /// The kernel's hook, or what comes between two.
+    pub hook: &'static str,
+    pub name: Step,
+    pub status: Status,
+    /// For people: may change.
+    pub what: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing is in the way.
+    Ok,
+    /// Something is in the way.
+    Blocked,
+    /// Something may be in the way.
+    Unsure,
+    /// The packet does not come here, or this was not checked.
+    Skipped,
+}
+
+/// What the steps are read from.
+pub struct Steps<'a> {
+    pub packet: &'a PacketContext,
+    pub inventory: &'a Inventory,
+    pub scope: &'a Scope,
+    /// The chains of others that hide the client, or may do so.
+    pub rewrites: &'a [Judgement],
+    /// The endpoint's answer, if it was tried.
+    pub answer: Option<Answer>,
+}
+
+impl Steps<'_> {
+    /// What a step says where nothing is in the way; none for a step that is shown only if something is.
+    pub fn open(&self, step: Step) -> Option<(Status, String)> {
+        let Steps { packet, inventory, .. } = self;
+        let table = format!("{} {}", packet.family, inventory.table);
+        let endpoint = packet.mapping.map(|mapping| mapping.endpoint());
+        let what = match step {
+            Step::Client => return None,
+            Step::Destination => format!("{} is an address of this host", packet.to),
+            Step::OtherRules => "no other program's rule takes it before hostport".to_owned(),
+            Step::Table if inventory.state(packet.family) == State::Missing => {
+                let what = format!("there is no {table} yet: nothing is published");
+                return Some((Status::Skipped, what));
+            }
+            Step::Table => format!("{table} is as hostport makes it"),
+            Step::Excluded => match inventory.settings.is_excluded(packet.to) {
+                true => format!("{} is excluded: hostport leaves it alone", packet.to),
+                false => format!("{} is not excluded", packet.to),
+            },
+            Step::Element => self.element()?,
+            Step::Owner => self.owner_since(),
+            Step::Listeners => "no program of this host waits on the port as well".to_owned(),
+            Step::Translation => format!("the destination becomes {}", endpoint?),
+            Step::Route => format!("{} goes out of {}", endpoint?.ip, self.out_link()),
+            Step::Forwarding | Step::Firewall if packet.origin == Origin::Host => {
+                let why = "it begins on this host, so it is not forwarded";
+                return Some((Status::Skipped, why.to_owned()));
+            }
+            Step::Forwarding => "this host forwards it".to_owned(),
+            Step::Firewall => "no forward chain drops it, nor the answer".to_owned(),
+            Step::Source => self.source(endpoint?.ip),
+            Step::Endpoint => return Some(self.endpoint()),
+        };
+        Some((Status::Ok, what))
+    }
+
+    fn element(&self) -> Option<String> {
+        let host = self.packet.mapping?.host();
+        let which = match host.host_ip.is_unspecified() {
+            true => format!("{host}, on every address"),
+            false => format!("{host}, on that address alone"),
+        };
+        Some(match &self.packet.element {
+            Some(element) => format!("{which}; connections so far: {}", element.counter.packets),
+            None => format!("none for {which}"),
+        })
+    }
+
+    /// The owner in the kernel, or else by the journal.
+    fn owner(&self) -> String {
+        let owner = match &self.packet.element {
+            Some(element) => element.owner.as_ref(),
+            None => {
+                let mut entries = self.scope.entries.iter();
+                entries.find(|entry| !entry.mappings.is_empty()).map(|entry| &entry.owner)
+            }
+        };
+        owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string())
+    }
+
+    fn owner_since(&self) -> String {
+        let owner = self.owner();
+        let mut entries = self.scope.entries.iter().filter(|entry| !entry.mappings.is_empty());
+        match entries.find(|entry| entry.owner.as_str() == owner) {
+            Some(entry) => format!("{owner}, since {}", timestamp::utc(entry.since_ms)),
+            None => owner,
+        }
+    }
+
+    /// Where it leads in the end.
+    pub fn leads(&self) -> String {
+        let PacketContext { target, to, mapping, .. } = self.packet;
+        mapping.map_or_else(String::new, |mapping| {
+            format!("{target} on {to} leads to {} of {}", mapping.endpoint(), self.owner())
+        })
+    }
+
+    /// The name of the link towards the endpoint.
+    fn out_link(&self) -> String {
+        let endpoint = self.packet.mapping.map(|mapping| mapping.endpoint().ip);
+        let link = endpoint.and_then(|ip| self.inventory.link_towards(ip));
+        link.map_or_else(
+            || "a link that is not known".to_owned(),
+            |link| link.name.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// The client's address as the container sees it.
+    fn source(&self, endpoint: IpAddr) -> String {
+        let (packet, out) = (self.packet, self.out_link());
+        if let Some(source) = packet.source().filter(IpAddr::is_loopback) {
+            return format!(
+                "rewritten to this host's address on {out}: nobody else can answer {source}"
+            );
+        }
+        if packet.from == Some(endpoint) {
+            return "rewritten to this host's address: the container calls itself, and would answer itself"
+                .to_owned();
+        }
+        let index = self.inventory.link_towards(endpoint).map(|link| link.index);
+        let same_link =
+            packet.in_link.as_ref().map(|link| link.index).filter(|i| Some(*i) == index);
+        let audit = self.inventory.audits.get(&packet.family);
+        if same_link.is_some_and(|index| audit.is_some_and(|audit| audit.links.contains(&index))) {
+            return format!(
+                "rewritten to this host's address: client and container are both on {out}, and the \
+                 answer would not come by here"
+            );
+        }
+        let who =
+            packet.from.map_or_else(|| "the client's address".to_owned(), |ip| ip.to_string());
+        let certain = self.rewrites.iter().find(|judgement| judgement.certain);
+        match certain.or(self.rewrites.first()) {
+            None => format!("{who} stays: the container sees who calls"),
+            Some(Judgement { table, chain, certain: true, by, .. }) => format!(
+                "{who} is rewritten by the chain {chain} of the table {table} ({by}): the container does \
+                 not see who calls"
+            ),
+            Some(Judgement { table, chain, by, .. }) => format!(
+                "{who} may be rewritten by the chain {chain} of the table {table} ({by}); if not, the \
+                 container sees who calls"
+            ),
+        }
+    }
+
+    fn endpoint(&self) -> (Status, String) {
+        match &self.answer {
+            None => (Status::Skipped, "whether it answers was not tried: --probe does".to_owned()),
+            Some(Answer::Yes(what)) => (Status::Ok, what.clone()),
+            Some(Answer::Unknown(what)) => (Status::Unsure, what.clone()),
+            Some(Answer::Untried(what) | Answer::No(what)) => (Status::Skipped, what.clone()),
+        }
+    }
+
+    /// The packet in a few words.
+    pub fn packet(&self) -> String {
+        let PacketContext { target, to, from, .. } = self.packet;
+        let to = if to.is_ipv6() { format!("[{to}]:{target}") } else { format!("{to}:{target}") };
+        let whence = match (self.packet.origin, from) {
+            (Origin::Host, Some(from)) => format!("{from}, this host itself"),
+            (Origin::Host, None) => "this host itself".to_owned(),
+            (Origin::Outside, from) => {
+                let who = from.map_or_else(|| "somebody outside".to_owned(), |ip| ip.to_string());
+                let probably = if self.packet.in_link_is_guessed { "probably " } else { "" };
+                let by = self.packet.in_link_name().map(|link| format!(", {probably}by {link}"));
+                format!("{who}{}", by.unwrap_or_default())
+            }
+        };
+        let other = self.packet.other_to.map(|other| {
+            format!("; for {}: --to {other}", if other.is_ipv6() { "IPv6" } else { "IPv4" })
+        });
+        format!("A packet to {to}, from {whence}{}", other.unwrap_or_default())
+    }
+}
