@@ -5,8 +5,8 @@
 use std::ffi::CString;
 use std::io;
 
+use hostport_netlink::{Replies, Reply};
 use hostport_nft::{Family, Settings, Table};
-use netlink_packet_core::{ErrorBuffer, NLMSG_ERROR, NetlinkBuffer};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nftnl::{Batch, MsgType, ProtoFamily};
 
@@ -45,14 +45,12 @@ fn answers(socket: &Socket) -> Result<usize, Box<dyn std::error::Error>> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error.into()),
         };
-        let message = NetlinkBuffer::new_checked(&datagram[..])?;
-        if message.message_type() != NLMSG_ERROR {
-            continue;
-        }
-        // The negative number of an error, or nothing: an acknowledgement (netlink(7)).
-        match ErrorBuffer::new_checked(message.payload())?.code() {
-            None => acknowledged += 1,
-            Some(code) => return Err(io::Error::from_raw_os_error(-code.get()).into()),
+        for reply in Replies::new(&datagram) {
+            match reply?.1 {
+                Reply::Acknowledged => acknowledged += 1,
+                Reply::Failed(error) => return Err(io::Error::from(error).into()),
+                Reply::Done { .. } | Reply::Object(_) => {}
+            }
         }
     }
     if acknowledged == 0 {

@@ -2,19 +2,19 @@
 //!
 //! As root: `cargo run --example watch -- 1`, and then elsewhere `nft flush ruleset`.
 
-use hostport_nft::{Heard, Removals, TableName};
+use hostport_nft::{Event, Events, TableName};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut left: u32 = std::env::args().nth(1).map_or(Ok(u32::MAX), |text| text.parse())?;
     // What programs of these names do is no news.
     let own = ["hostport".to_owned()];
-    let mut removals = Removals::listen(TableName::default(), &own)?;
+    let mut events = Events::listen(TableName::default(), &own)?;
     println!("listening");
     while left > 0 {
-        match removals.hear() {
-            Ok(Heard::Removed { by }) => println!("{by} removed something of ours"),
-            Ok(Heard::Lost) => println!("something was missed: look at the tables"),
-            Ok(Heard::Nothing) => continue,
+        match events.hear() {
+            Ok(Event::Removed { by }) => println!("{by} removed something of ours"),
+            Ok(Event::Lost) => println!("something was missed: look at the tables"),
+            Ok(Event::Nothing) => continue,
             // Nothing came for ten seconds.
             Err(hostport_nft::Error::Transport(error))
                 if error.kind() == std::io::ErrorKind::WouldBlock =>

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+pub use hostport_netlink::Malformed;
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -155,17 +156,6 @@ impl fmt::Display for Lack {
     }
 }
 
-/// Bytes that are not what the kernel's protocol says.
-///
-/// ```
-/// use hostport_nft::Malformed;
-///
-/// assert_eq!(Malformed.to_string(), "the kernel's reply is malformed");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the kernel's reply is malformed")]
-pub struct Malformed;
-
 /// What keeps a netlink socket from being opened, where that is known.
 fn opening_hint(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
@@ -190,6 +180,19 @@ fn hint(error: Errno) -> &'static str {
             "; if somebody changed the table, hostport restore makes it anew"
         }
         _ => "",
+    }
+}
+
+impl Error {
+    /// The error for a request that has no answer. `what` completes the sentence "the kernel refused".
+    pub(crate) fn of(what: &str, error: hostport_netlink::Error) -> Self {
+        use hostport_netlink::Error as Netlink;
+        match error {
+            Netlink::Open(error) => Error::Open(error),
+            Netlink::Io(error) => Error::Transport(error),
+            Netlink::Refused(error) => refusal(what, error),
+            Netlink::Malformed(malformed) => Error::Malformed(malformed),
+        }
     }
 }
 

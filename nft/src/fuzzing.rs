@@ -2,21 +2,26 @@
 //! (docs/fuzzing.md), which reaches the parsers through here. Not part of the library: compiled only
 //! where cargo-fuzz sets `cfg(fuzzing)`.
 
-use crate::kernel::events::note;
+use hostport_netlink::{Replies, Reply};
+
+use crate::kernel::events::Transactions;
 use crate::model::{Family, Flow, OwnerId, Protocol, Published, TableName};
 use crate::ruleset::element::{Element, Hairpin, SameLink};
-use crate::wire::reply::{Replies, Reply};
+use crate::wire::message::NFGENMSG_LENGTH;
 use crate::wire::{element, table};
 
 /// A datagram from the kernel. Each message is read as the answer to every request that there is.
 pub fn replies(datagram: &[u8]) {
-    let (mut count, mut pending) = (0, false);
+    let mut transactions = Transactions::new(TableName::default(), &[]);
+    let mut count = 0;
     for answer in Replies::new(datagram) {
         count += 1;
         match answer {
-            Ok((_, Reply::Object { kind, attributes, .. })) => {
-                object(attributes);
-                notification(kind, attributes, &mut pending);
+            Ok((_, Reply::Object(found))) => {
+                if let Ok((_, attributes)) = found.split::<NFGENMSG_LENGTH>() {
+                    object(attributes);
+                }
+                let _ = transactions.note(found);
             }
             Ok((_, Reply::Failed(error) | Reply::Done { error: Some(error), .. })) => {
                 assert!(error.raw_os_error() > 0);
@@ -79,12 +84,5 @@ fn comes_back(element: &Element) {
         element.encode(&mut bytes);
         // Behind the header of the list's entry.
         assert_eq!(Element::decode(&bytes[4..]).as_ref(), Ok(element));
-    }
-}
-
-fn notification(kind: u16, attributes: &[u8], pending: &mut bool) {
-    let before = *pending;
-    if let Ok(Some(_)) = note(kind, attributes, &TableName::default(), pending) {
-        assert!(before && !*pending, "a removal is told of once, at its transaction's end");
     }
 }

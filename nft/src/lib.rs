@@ -97,7 +97,7 @@ mod wire;
 
 pub use error::{Error, Lack, Malformed, Taken};
 pub use kernel::SetReader;
-pub use kernel::events::{Heard, Removals};
+pub use kernel::events::{Event, Events};
 pub use model::{
     Claim, Counter, Endpoint, Family, FamilyMismatch, HostPort, InvalidOwner, InvalidPort,
     InvalidProtocol, InvalidTableName, Link, Mapping, OwnerId, Port, Protocol, Published, Settings,

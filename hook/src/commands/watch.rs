@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use hostport_nft::{Error, Heard, Removals};
+use hostport_nft::{Error, Event, Events};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,8 +31,8 @@ pub fn run(
 ) -> Result<(), CommandError> {
     let mut stop = stop_signals().map_err(CommandError::Wait)?;
     // Listen first: what happens during the first restore must not be missed.
-    let mut removals =
-        Removals::listen(context.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
+    let mut events =
+        Events::listen(context.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
     // If it fails, it is tried again, as later ones are; but rights do not come with time.
     let mut restored = match heal(ruleset, context) {
         Err(problem) if problem.is_for_want_of_root() => return Err(problem),
@@ -46,7 +46,7 @@ pub fn run(
     info!("watching the tables {}", context.table);
 
     loop {
-        match wait(&removals, &stop, (!restored).then_some(RETRY)).map_err(CommandError::Wait)? {
+        match wait(&events, &stop, (!restored).then_some(RETRY)).map_err(CommandError::Wait)? {
             Wake::Stop => {
                 let _ = stop.read(&mut [0; 16]);
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -54,10 +54,10 @@ pub fn run(
                 return Ok(());
             }
             Wake::Time => {}
-            Wake::Change => match removals.hear()? {
-                Heard::Nothing => continue,
-                Heard::Removed { by } => warn!("{by:?} removed host ports: restoring them"),
-                Heard::Lost => warn!("too many changes at once to follow: restoring"),
+            Wake::Change => match events.hear()? {
+                Event::Nothing => continue,
+                Event::Removed { by } => warn!("{by:?} removed host ports: restoring them"),
+                Event::Lost => warn!("too many changes at once to follow: restoring"),
             },
         }
         restored = told(heal(ruleset, context));
@@ -108,9 +108,9 @@ enum Wake {
     Time,
 }
 
-fn wait(removals: &impl AsFd, stop: &UnixStream, at_most: Option<Duration>) -> io::Result<Wake> {
+fn wait(events: &impl AsFd, stop: &UnixStream, at_most: Option<Duration>) -> io::Result<Wake> {
     let timeout = at_most.and_then(|limit| Timespec::try_from(limit).ok());
-    let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(removals, PollFlags::IN)];
+    let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(events, PollFlags::IN)];
     loop {
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => return Ok(Wake::Time),

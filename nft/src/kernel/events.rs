@@ -5,58 +5,59 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::netlink::Netlink;
+use hostport_netlink::{Object, Socket};
+
+use super::socket::open;
 use crate::error::{Error, Malformed};
 use crate::model::TableName;
-use crate::wire::reply::find;
+use crate::wire::event::Notification;
 
-/// `linux/netfilter/nf_tables.h`: message types and attributes. The first attribute of every object is
-/// its table's name.
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_DELTABLE: u16 = 2;
-const NFT_MSG_DELCHAIN: u16 = 5;
-const NFT_MSG_DELRULE: u16 = 8;
-const NFT_MSG_DELSET: u16 = 11;
-const NFT_MSG_DELSETELEM: u16 = 14;
-const NFT_MSG_NEWGEN: u16 = 15;
-const TABLE_NAME: u16 = 1;
-const NFTA_GEN_PROC_NAME: u16 = 3;
+/// `linux/netfilter/nfnetlink.h`.
+const NFNLGRP_NFTABLES: u32 = 7;
+/// A flush of many elements is one burst.
+const ROOM: usize = 8 * 1024 * 1024;
 
 /// A listener for removals from the tables of a name, in the network namespace it was made in.
 ///
 /// ```no_run
-/// use hostport_nft::{Heard, Removals, TableName};
+/// use hostport_nft::{Event, Events, TableName};
 ///
-/// let mut removals = Removals::listen(TableName::default(), &["hostport".to_owned()])?;
-/// if let Heard::Removed { by } = removals.hear()? {
+/// let mut events = Events::listen(TableName::default(), &["hostport".to_owned()])?;
+/// if let Event::Removed { by } = events.hear()? {
 ///     println!("{by} removed something of ours");
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Removals {
-    socket: Netlink,
+pub struct Events {
+    socket: Socket,
+    transactions: Transactions,
+}
+
+/// What the notifications mean, one after the other.
+#[derive(Debug)]
+pub(crate) struct Transactions {
     table: TableName,
     /// The names that the kernel has for our own programs.
     own: Vec<String>,
-    /// Something of ours was removed in the transaction that is being told of.
+    /// Something of ours was removed in the transaction that is being reported.
     pending: bool,
 }
 
 /// What a listener heard.
 ///
 /// ```no_run
-/// # use hostport_nft::{Heard, Removals, TableName};
-/// # let mut removals = Removals::listen(TableName::default(), &[])?;
-/// match removals.hear()? {
-///     Heard::Nothing => {}
-///     Heard::Removed { by } => println!("{by} removed something of ours"),
-///     Heard::Lost => println!("something was missed: look at the tables"),
+/// # use hostport_nft::{Event, Events, TableName};
+/// # let mut events = Events::listen(TableName::default(), &[])?;
+/// match events.hear()? {
+///     Event::Nothing => {}
+///     Event::Removed { by } => println!("{by} removed something of ours"),
+///     Event::Lost => println!("something was missed: look at the tables"),
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Event {
     /// Nothing that removes anything of ours.
     Nothing,
     /// Another program removed something from our tables.
@@ -68,129 +69,120 @@ pub enum Heard {
     Lost,
 }
 
-impl Removals {
+impl Events {
     /// Listens from now on. Transactions made by programs of the names `own` do not count.
     ///
     /// ```no_run
-    /// # use hostport_nft::{Removals, TableName};
-    /// let removals = Removals::listen(TableName::default(), &["hostport".to_owned()])?;
+    /// # use hostport_nft::{Events, TableName};
+    /// let events = Events::listen(TableName::default(), &["hostport".to_owned()])?;
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Open`].
     pub fn listen(table: TableName, own: &[String]) -> Result<Self, Error> {
-        Ok(Removals { socket: Netlink::listen()?, table, own: own.to_vec(), pending: false })
+        let mut socket = open()?;
+        socket.join(NFNLGRP_NFTABLES, ROOM).map_err(|error| Error::of("to listen", error))?;
+        Ok(Events { socket, transactions: Transactions::new(table, own) })
     }
 
-    /// Reads what has been told; waits if nothing has.
+    /// Reads what has been reported; waits if nothing has.
     ///
     /// ```no_run
-    /// # use hostport_nft::{Removals, TableName};
-    /// let mut removals = Removals::listen(TableName::default(), &[])?;
-    /// println!("{:?}", removals.hear()?);
+    /// # use hostport_nft::{Events, TableName};
+    /// let mut events = Events::listen(TableName::default(), &[])?;
+    /// println!("{:?}", events.hear()?);
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Transport`], also where nothing came for 10 seconds (EAGAIN), or [`Error::Malformed`].
-    pub fn hear(&mut self) -> Result<Heard, Error> {
-        let Removals { socket, table, own, pending } = self;
+    pub fn hear(&mut self) -> Result<Event, Error> {
+        let Events { socket, transactions } = self;
         let mut culprit = None;
-        let complete = socket.hear(|kind, attributes| {
-            if let Some(by) = note(kind, attributes, table, pending)?
-                && !own.contains(&by)
-            {
-                culprit = Some(by);
-            }
+        let heard = socket.hear(|object| {
+            culprit = transactions.note(object)?.or(culprit.take());
             Ok(())
-        })?;
-        if !complete {
-            *pending = false;
-            return Ok(Heard::Lost);
+        });
+        if !heard.map_err(|error| Error::of("to listen", error))? {
+            transactions.pending = false;
+            return Ok(Event::Lost);
         }
-        Ok(culprit.map_or(Heard::Nothing, |by| Heard::Removed { by }))
+        Ok(culprit.map_or(Event::Nothing, |by| Event::Removed { by }))
     }
 }
 
-impl AsFd for Removals {
+impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Takes note of one notification. The name of a program that removed something of ours, at the end of
-/// its transaction.
-pub(crate) fn note(
-    kind: u16,
-    attributes: &[u8],
-    table: &TableName,
-    pending: &mut bool,
-) -> Result<Option<String>, Malformed> {
-    if kind >> 8 != NFNL_SUBSYS_NFTABLES {
-        return Ok(None);
+impl Transactions {
+    pub(crate) fn new(table: TableName, own: &[String]) -> Self {
+        Transactions { table, own: own.to_vec(), pending: false }
     }
-    match kind & 0xff {
-        NFT_MSG_DELTABLE | NFT_MSG_DELCHAIN | NFT_MSG_DELRULE | NFT_MSG_DELSET
-        | NFT_MSG_DELSETELEM => {
-            let name = find(attributes, TABLE_NAME)?;
-            *pending |= name.is_some_and(|name| text(name.value()) == table.as_str());
-            Ok(None)
-        }
-        NFT_MSG_NEWGEN => {
-            let ours = std::mem::take(pending);
-            let by = find(attributes, NFTA_GEN_PROC_NAME)?;
-            let by = by.map_or(String::new(), |by| text(by.value()).to_owned());
-            Ok(ours.then_some(by))
-        }
-        _ => Ok(None),
-    }
-}
 
-/// A string attribute without its NUL; empty if it is no text.
-fn text(value: &[u8]) -> &str {
-    std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).unwrap_or_default()
+    /// Takes note of one notification. The name of another program that removed something of ours, at the
+    /// end of its transaction.
+    pub(crate) fn note(&mut self, object: Object<'_>) -> Result<Option<String>, Malformed> {
+        Ok(match Notification::decode(object)? {
+            Notification::Removed(table) => {
+                self.pending |= table == self.table.as_str();
+                None
+            }
+            Notification::Committed(by) => {
+                let ours = std::mem::take(&mut self.pending);
+                Some(by).filter(|by| ours && !self.own.contains(by))
+            }
+            Notification::Other => None,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_core::{DefaultNla, Emitable};
+    use hostport_netlink::attribute;
     use proptest::prelude::*;
 
-    fn attribute(kind: u16, text: &str) -> Vec<u8> {
-        let nla = DefaultNla::new(kind, [text.as_bytes(), &[0]].concat());
-        let mut bytes = vec![0; nla.buffer_len()];
-        nla.emit(&mut bytes);
+    /// NFT_MSG_DELTABLE, NFT_MSG_DELSETELEM and NFT_MSG_NEWGEN.
+    const MESSAGES: [u16; 3] = [2, 14, 15];
+
+    fn note(transactions: &mut Transactions, kind: u16, payload: &[u8]) -> Option<String> {
+        let payload = [&[0; 4], payload].concat();
+        let object = Object { kind: 10 << 8 | kind, payload: &payload, interrupted: false };
+        transactions.note(object).unwrap_or_default()
+    }
+
+    fn text(kind: u16, text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        attribute::push_text(&mut bytes, kind, text);
         bytes
     }
 
-    fn kind(message: u16) -> u16 {
-        NFNL_SUBSYS_NFTABLES << 8 | message
-    }
-
     #[test]
-    fn a_removal_is_told_at_the_end_of_its_transaction_with_the_programs_name() {
-        let table = TableName::default();
-        let mut pending = false;
-        let mut note = |message, attributes: &[u8]| {
-            note(kind(message), attributes, &table, &mut pending).unwrap()
-        };
-        let end = attribute(NFTA_GEN_PROC_NAME, "nft");
-        assert_eq!(note(NFT_MSG_DELTABLE, &attribute(TABLE_NAME, "other")), None);
-        assert_eq!(note(NFT_MSG_NEWGEN, &end), None);
-        assert_eq!(note(NFT_MSG_DELSETELEM, &attribute(TABLE_NAME, "hostport")), None);
-        assert_eq!(note(NFT_MSG_NEWGEN, &end).as_deref(), Some("nft"));
-        assert_eq!(note(NFT_MSG_NEWGEN, &end), None);
+    fn a_removal_is_reported_at_the_end_of_its_transaction_with_the_programs_name() {
+        let [delete_table, delete_element, generation] = MESSAGES;
+        let mut transactions = Transactions::new(TableName::default(), &["hostport".to_owned()]);
+        let mut note = |kind, payload: &[u8]| note(&mut transactions, kind, payload);
+        assert_eq!(note(delete_table, &text(1, "other")), None);
+        assert_eq!(note(generation, &text(3, "nft")), None);
+        assert_eq!(note(delete_element, &text(1, "hostport")), None);
+        assert_eq!(note(generation, &text(3, "nft")).as_deref(), Some("nft"));
+        assert_eq!(note(generation, &text(3, "nft")), None);
+        assert_eq!(note(delete_element, &text(1, "hostport")), None);
+        assert_eq!(note(generation, &text(3, "hostport")), None);
     }
 
     proptest! {
         #[test]
         fn any_notification_is_read_or_an_error(
-            message: u16, bytes in prop::collection::vec(any::<u8>(), 0..80),
+            kind: u16, bytes in prop::collection::vec(any::<u8>(), 0..80),
         ) {
-            let mut pending = false;
-            let _ = note(kind(message), &bytes, &TableName::default(), &mut pending);
+            let mut transactions = Transactions::new(TableName::default(), &[]);
+            let object = Object { kind: 10 << 8 | kind, payload: &bytes, interrupted: false };
+            let _ = transactions.note(object);
         }
     }
 }

@@ -8,7 +8,6 @@ pub(crate) mod events;
 pub mod fake;
 pub(crate) mod flows;
 mod generation;
-mod netlink;
 pub(crate) mod retry;
 mod snapshot;
 mod socket;
@@ -30,9 +29,8 @@ pub use crate::ruleset::set::SetName;
 pub use crate::wire::table::TableFacts;
 
 use crate::error::Error;
-use crate::model::{Family, Port, Protocol, TableName};
+use crate::model::{Family, NfFamily, Port, Protocol, TableName};
 use crate::wire::message::Message;
-use crate::wire::object::NfFamily;
 use crate::wire::snapshot::Snapshot;
 
 /// What the operations ask of a kernel. Each call is one step: what others do happens between two of them.

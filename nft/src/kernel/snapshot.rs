@@ -84,7 +84,7 @@ impl SetReader {
         if self.spent >= PATIENCE {
             return None;
         }
-        let request = Message::dump_any_elements(set.family as u8, &set.table, &set.name);
+        let request = Message::dump_any_elements(set);
         let begin = self.socket.now();
         let deadline = Deadline::after(begin, PATIENCE);
         let walk = |socket: &mut Socket| socket.walk_lists(&request, elements);

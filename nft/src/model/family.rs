@@ -65,3 +65,57 @@ impl fmt::Display for Family {
         })
     }
 }
+
+/// The families of tables that IP packets meet: NFPROTO_* of `linux/netfilter.h`.
+///
+/// ```
+/// use hostport_nft::{Family, object::NfFamily};
+///
+/// assert_eq!(NfFamily::from(Family::Ip6).to_string(), "ip6");
+/// assert_eq!(NfFamily::Inet as u8, 1);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NfFamily {
+    /// NFPROTO_INET: both IPv4 and IPv6.
+    Inet = 1,
+    /// NFPROTO_IPV4.
+    Ip = 2,
+    /// NFPROTO_IPV6.
+    Ip6 = 10,
+}
+
+impl NfFamily {
+    /// All of them.
+    pub const ALL: [NfFamily; 3] = [NfFamily::Inet, NfFamily::Ip, NfFamily::Ip6];
+}
+
+impl From<Family> for NfFamily {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Ip => NfFamily::Ip,
+            Family::Ip6 => NfFamily::Ip6,
+        }
+    }
+}
+
+impl fmt::Display for NfFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NfFamily::Inet => "inet",
+            NfFamily::Ip => "ip",
+            NfFamily::Ip6 => "ip6",
+        })
+    }
+}
+
+impl From<NfFamily> for u8 {
+    fn from(family: NfFamily) -> Self {
+        family as u8
+    }
+}
+
+impl From<Family> for u8 {
+    fn from(family: Family) -> Self {
+        NfFamily::from(family).into()
+    }
+}

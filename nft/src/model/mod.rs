@@ -15,7 +15,7 @@ mod settings;
 pub use claim::{Claim, Link};
 pub use counter::Counter;
 pub use endpoint::Endpoint;
-pub use family::Family;
+pub use family::{Family, NfFamily};
 pub use flow::Flow;
 pub use host_port::HostPort;
 pub use mapping::{FamilyMismatch, Mapping};

@@ -271,10 +271,10 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     }
     for (index, set) in expected.sets.iter().enumerate() {
         let name = set.name;
-        let message = Message::new_set(expected, set, index as u32 + 1).attributes();
+        let message = Message::new_set(expected, set, index as u32 + 1);
         match found.sets.get(name.as_str()) {
             None => differences.push(format!("the set {name} is missing")),
-            Some(present) if !same_set(&message, present) => {
+            Some(present) if !same_set(message.attributes(), present) => {
                 differences.push(format!("the set {name} is of another type"));
             }
             Some(_) => {}
@@ -324,8 +324,8 @@ fn compare_rules(table: &Table, chain: &Chain, present: &[RuleObject]) -> Vec<St
     }
     let mut differences = Vec::new();
     for (rule, present) in chain.rules.iter().zip(present) {
-        let message = Message::new_rule(table, chain, rule).attributes();
-        let expected = expressions(field(&message, 4).unwrap_or_default()).unwrap_or_default();
+        let message = Message::new_rule(table, chain, rule);
+        let expected = expressions(message.attributes()).unwrap_or_default();
         let same = expected.len() == present.expressions.len()
             && expected.iter().zip(&present.expressions).all(|(a, b)| same_expression(a, b));
         if !same {
@@ -413,8 +413,7 @@ mod tests {
         let rules: Vec<_> =
             table.chains.iter().flat_map(|c| c.rules.iter().map(move |r| (c, r))).collect();
         let of = |(chain, rule): &(&Chain, &crate::ruleset::rule::Rule)| {
-            let message = Message::new_rule(&table, chain, rule).attributes();
-            expressions(field(&message, 4).unwrap()).unwrap()
+            expressions(Message::new_rule(&table, chain, rule).attributes()).unwrap()
         };
         for one in &rules {
             for other in &rules {

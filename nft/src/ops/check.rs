@@ -8,10 +8,8 @@ use crate::kernel::{Kernel, TableFacts, TableQuery};
 use crate::model::{Family, Settings, TableName};
 use crate::ruleset::rule::{Rule, Statement};
 use crate::ruleset::table::{Chain, Table};
+use crate::wire::constants::NFT_TABLE_F_OWNER;
 use crate::wire::message::Message;
-
-/// `enum nft_table_flags` in `linux/netfilter/nf_tables.h`.
-const NFT_TABLE_F_OWNER: u32 = 2;
 
 impl<K: Kernel> HostPorts<K> {
     /// The first part of each family's ruleset that the kernel does not take; empty if it takes all.

@@ -2,19 +2,15 @@
 //!
 //! Attribute names are those of `linux/netfilter/nfnetlink_conntrack.h`.
 
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_DUMP, NlasIterator, Parseable,
-};
-use netlink_packet_netfilter::conntrack::ConntrackMessage;
+use hostport_netlink::{NLM_F_DUMP, attribute};
 
-use super::message::Message;
-use super::reply::find;
+use super::message::{self, Message};
 use crate::error::Malformed;
 use crate::model::{Endpoint, Family, Flow, HostPort, Port, Protocol};
 use crate::ruleset::element::take_address;
 
-const IPCTNL_MSG_CT_GET: u8 = 1;
-const IPCTNL_MSG_CT_DELETE: u8 = 2;
+const IPCTNL_MSG_CT_GET: u16 = 1;
+const IPCTNL_MSG_CT_DELETE: u16 = 2;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -36,44 +32,42 @@ const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
+/// Asks for the connections of a protocol, only those towards the port if it is given.
 pub(crate) fn dump_request(family: Family, protocol: Protocol, port: Option<Port>) -> Message {
-    let mut proto = vec![DefaultNla::new(CTA_PROTO_NUM, vec![protocol.number()])];
     let mut flags = FILTER_PROTO_NUM;
-    if let Some(port) = port {
-        proto.push(DefaultNla::new(CTA_PROTO_DST_PORT, port.get().to_be_bytes().to_vec()));
-        flags |= FILTER_PROTO_DST_PORT;
-    }
-    let attributes = vec![
-        nest(CTA_TUPLE_ORIG, &[nest(CTA_TUPLE_PROTO, &proto)]),
-        nest(CTA_FILTER, &[DefaultNla::new(CTA_FILTER_ORIG_FLAGS, flags.to_ne_bytes().to_vec())]),
-    ];
-    let body = ConntrackMessage::Other { message_type: IPCTNL_MSG_CT_GET, attributes };
-    Message::conntrack(family, NLM_F_DUMP, body)
+    let request = message::conntrack(IPCTNL_MSG_CT_GET, family, NLM_F_DUMP);
+    let request = request.nest(CTA_TUPLE_ORIG, |tuple| {
+        attribute::nest(tuple, CTA_TUPLE_PROTO, |proto| {
+            attribute::push(proto, CTA_PROTO_NUM, &[protocol.number()]);
+            if let Some(port) = port {
+                attribute::push(proto, CTA_PROTO_DST_PORT, &port.get().to_be_bytes());
+                flags |= FILTER_PROTO_DST_PORT;
+            }
+        });
+    });
+    Message(request.nest(CTA_FILTER, |filter| {
+        attribute::push(filter, CTA_FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
+    }))
 }
 
 /// Deletes an entry, which its attributes name.
 pub(crate) fn delete_request(flow: &Flow) -> Message {
-    let name = NlasIterator::new(&flow.name).flatten();
-    let attributes = name.filter_map(|attribute| DefaultNla::parse(&attribute).ok()).collect();
-    let body = ConntrackMessage::Other { message_type: IPCTNL_MSG_CT_DELETE, attributes };
-    Message::conntrack(flow.host.family(), 0, body)
-}
-
-fn nest(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    DefaultNla::new(kind | NLA_F_NESTED, bytes_of(attributes))
-}
-
-fn bytes_of(attributes: &[DefaultNla]) -> Vec<u8> {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    bytes
+    let request = message::conntrack(IPCTNL_MSG_CT_DELETE, flow.host.family(), 0);
+    Message(attribute::all(&flow.name).flatten().fold(request, |request, (kind, value)| {
+        // The tuple alone is made of others.
+        match kind {
+            CTA_TUPLE_ORIG => request.nest(kind, |tuple| tuple.extend_from_slice(value)),
+            _ => request.bytes(kind, value),
+        }
+    }))
 }
 
 impl Flow {
     /// Reads an entry's attributes; none if it is of a protocol that has no host ports.
     pub(crate) fn decode(family: Family, attributes: &[u8]) -> Result<Option<Self>, Malformed> {
         let tuple = |kind| -> Result<Option<Tuple>, Malformed> {
-            find(attributes, kind)?.map_or(Ok(None), |tuple| Tuple::decode(family, tuple.value()))
+            let tuple = attribute::find(attributes, kind)?;
+            tuple.map_or(Ok(None), |tuple| Tuple::decode(family, tuple))
         };
         let (Some(original), Some(reply)) = (tuple(CTA_TUPLE_ORIG)?, tuple(CTA_TUPLE_REPLY)?)
         else {
@@ -81,8 +75,8 @@ impl Flow {
         };
         let mut name = Vec::new();
         for kind in [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID] {
-            if let Some(attribute) = find(attributes, kind)? {
-                name.push(DefaultNla::parse(&attribute).map_err(|_| Malformed)?);
+            if let Some(value) = attribute::find(attributes, kind)? {
+                attribute::push(&mut name, kind, value);
             }
         }
         Ok(Some(Flow {
@@ -92,7 +86,7 @@ impl Flow {
                 protocol: original.protocol,
             },
             answers: reply.source,
-            name: bytes_of(&name),
+            name,
         }))
     }
 }
@@ -106,24 +100,25 @@ struct Tuple {
 
 impl Tuple {
     fn decode(family: Family, attributes: &[u8]) -> Result<Option<Self>, Malformed> {
-        let (Some(ip), Some(proto)) =
-            (find(attributes, CTA_TUPLE_IP)?, find(attributes, CTA_TUPLE_PROTO)?)
-        else {
+        let (Some(ip), Some(proto)) = (
+            attribute::find(attributes, CTA_TUPLE_IP)?,
+            attribute::find(attributes, CTA_TUPLE_PROTO)?,
+        ) else {
             return Ok(None);
         };
         let (source, destination) = match family {
             Family::Ip => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
             Family::Ip6 => (CTA_IP_V6_SRC, CTA_IP_V6_DST),
         };
-        let number = find(proto.value(), CTA_PROTO_NUM)?.ok_or(Malformed)?;
-        let Some(protocol) = number.value().first().copied().and_then(Protocol::from_number) else {
+        let number = attribute::find(proto, CTA_PROTO_NUM)?.ok_or(Malformed)?;
+        let Some(protocol) = number.first().copied().and_then(Protocol::from_number) else {
             return Ok(None);
         };
         let endpoint = |address, port| -> Result<Option<Endpoint>, Malformed> {
-            let address = find(ip.value(), address)?.ok_or(Malformed)?;
-            let port = find(proto.value(), port)?.ok_or(Malformed)?;
-            let port = port.value().first_chunk().ok_or(Malformed)?;
-            let ip = take_address(&mut address.value(), family);
+            let mut address = attribute::find(ip, address)?.ok_or(Malformed)?;
+            let port = attribute::find(proto, port)?.ok_or(Malformed)?;
+            let port = port.first_chunk().ok_or(Malformed)?;
+            let ip = take_address(&mut address, family);
             let port = Port::new(u16::from_be_bytes(*port));
             Ok(port.map(|port| Some(Endpoint { ip: ip?, port })).unwrap_or_default())
         };
@@ -142,49 +137,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn tuple(kind: u16, source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> DefaultNla {
-        let port = |kind, port: u16| DefaultNla::new(kind, port.to_be_bytes().to_vec());
-        nest(
-            kind,
-            &[
-                nest(
-                    CTA_TUPLE_IP,
-                    &[
-                        DefaultNla::new(CTA_IP_V4_SRC, source.0.to_vec()),
-                        DefaultNla::new(CTA_IP_V4_DST, destination.0.to_vec()),
-                    ],
-                ),
-                nest(
-                    CTA_TUPLE_PROTO,
-                    &[
-                        DefaultNla::new(CTA_PROTO_NUM, vec![17]),
-                        port(CTA_PROTO_SRC_PORT, source.1),
-                        port(CTA_PROTO_DST_PORT, destination.1),
-                    ],
-                ),
-            ],
-        )
+    fn tuple(bytes: &mut Vec<u8>, kind: u16, source: ([u8; 4], u16), destination: ([u8; 4], u16)) {
+        attribute::nest(bytes, kind, |bytes| {
+            attribute::nest(bytes, CTA_TUPLE_IP, |bytes| {
+                attribute::push(bytes, CTA_IP_V4_SRC, &source.0);
+                attribute::push(bytes, CTA_IP_V4_DST, &destination.0);
+            });
+            attribute::nest(bytes, CTA_TUPLE_PROTO, |bytes| {
+                attribute::push(bytes, CTA_PROTO_NUM, &[17]);
+                attribute::push(bytes, CTA_PROTO_SRC_PORT, &source.1.to_be_bytes());
+                attribute::push(bytes, CTA_PROTO_DST_PORT, &destination.1.to_be_bytes());
+            });
+        });
     }
 
     #[test]
-    fn a_translated_flow_tells_its_host_port_and_who_answers() {
+    fn a_translated_flow_tells_its_host_port_and_its_endpoint() {
         let client = ([192, 0, 2, 2], 40000);
-        let entry = bytes_of(&[
-            tuple(CTA_TUPLE_ORIG, client, ([192, 0, 2, 1], 9000)),
-            tuple(CTA_TUPLE_REPLY, ([10, 85, 0, 11], 8080), client),
-            DefaultNla::new(CTA_ID, vec![1, 2, 3, 4]),
-        ]);
+        let mut entry = Vec::new();
+        tuple(&mut entry, CTA_TUPLE_ORIG, client, ([192, 0, 2, 1], 9000));
+        tuple(&mut entry, CTA_TUPLE_REPLY, ([10, 85, 0, 11], 8080), client);
+        attribute::push(&mut entry, CTA_ID, &[1, 2, 3, 4]);
         let flow = Flow::decode(Family::Ip, &entry).unwrap().unwrap();
         assert_eq!(flow.host.to_string(), "192.0.2.1:9000/udp");
         assert_eq!(flow.answers.to_string(), "10.85.0.11:8080");
-        assert_eq!(NlasIterator::new(&flow.name).count(), 2);
+        assert_eq!(attribute::all(&flow.name).count(), 2);
     }
 
     #[test]
     fn an_entry_without_ports_is_passed_over() {
-        let icmp = nest(CTA_TUPLE_PROTO, &[DefaultNla::new(CTA_PROTO_NUM, vec![1])]);
-        let ip = nest(CTA_TUPLE_IP, &[]);
-        let entry = bytes_of(&[nest(CTA_TUPLE_ORIG, &[ip, icmp])]);
+        let mut entry = Vec::new();
+        attribute::nest(&mut entry, CTA_TUPLE_ORIG, |bytes| {
+            attribute::nest(bytes, CTA_TUPLE_IP, |_| {});
+            attribute::nest(bytes, CTA_TUPLE_PROTO, |bytes| {
+                attribute::push(bytes, CTA_PROTO_NUM, &[1]);
+            });
+        });
         assert_eq!(Flow::decode(Family::Ip, &entry), Ok(None));
     }
 
@@ -194,17 +182,15 @@ mod tests {
             raw in prop::collection::vec(any::<u8>(), 0..80),
             cut in 0usize..150,
         ) {
-            let entry = bytes_of(&[
-                tuple(CTA_TUPLE_ORIG, ([1; 4], 1), ([2; 4], 2)),
-                tuple(CTA_TUPLE_REPLY, ([2; 4], 2), ([1; 4], 1)),
-            ]);
+            let mut entry = Vec::new();
+            tuple(&mut entry, CTA_TUPLE_ORIG, ([1; 4], 1), ([2; 4], 2));
+            tuple(&mut entry, CTA_TUPLE_REPLY, ([2; 4], 2), ([1; 4], 1));
             let _ = Flow::decode(Family::Ip, &entry[..cut.min(entry.len())]);
+            let mut both = Vec::new();
+            attribute::push(&mut both, CTA_TUPLE_ORIG, &raw);
+            attribute::push(&mut both, CTA_TUPLE_REPLY, &raw);
             for family in Family::ALL {
-                let _ = Flow::decode(family, &raw);
-                let _ = Flow::decode(family, &bytes_of(&[
-                    DefaultNla::new(CTA_TUPLE_ORIG, raw.clone()),
-                    DefaultNla::new(CTA_TUPLE_REPLY, raw.clone()),
-                ]));
+                let _ = (Flow::decode(family, &raw), Flow::decode(family, &both));
             }
         }
     }

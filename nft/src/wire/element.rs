@@ -1,32 +1,28 @@
 //! Elements of sets and maps, as attributes.
-//!
-//! Attribute names are those of `enum nft_set_elem_attributes` in `linux/netfilter/nf_tables.h`.
 
 use std::borrow::Borrow;
 
-use netlink_packet_core::{
-    DefaultNla, NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_CREATE, NLM_F_DUMP, NlaBuffer, NlasIterator,
-};
-use netlink_packet_netfilter::nftables::{
-    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
-    SetElementList, SetElementMessage,
-};
+use hostport_netlink::{NLM_F_CREATE, NLM_F_DUMP, Request, attribute};
 
-use super::expression::{counter_of, counter_value};
-use super::message::Message;
-use super::reply::find;
+use super::comment::{decode_comment, encode_comment};
+use super::constants::*;
+use super::expression::{counter_of, push_counter};
+use super::message::{Message, nftables, push_number, push_value};
+use super::object::ObjectId;
 use crate::error::Malformed;
 use crate::model::{Family, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::set::SetName;
 
-/// The list of elements in a message.
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 /// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
 const LARGEST_ELEMENT: usize = 272;
 const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
-/// What a host port in ip takes, with an ID of 64 characters.
-const USUAL_ELEMENT: usize = 128;
+
+/// A message about elements of a set.
+fn list(kind: u16, family: impl Into<u8>, flags: u16, table: &str, set: &str) -> Request {
+    let request = nftables(kind, family, flags).text(NFTA_SET_ELEM_LIST_TABLE, table);
+    request.text(NFTA_SET_ELEM_LIST_SET, set)
+}
 
 impl Message {
     /// Adds an element; one with the same key and data may be there already.
@@ -36,9 +32,8 @@ impl Message {
         set: SetName,
         element: &Element,
     ) -> Self {
-        let mut list = Vec::with_capacity(LARGEST_ELEMENT);
-        element.encode(&mut list);
-        Message::element_list_bytes(family, table, set, list)
+        let request = list(NFT_MSG_NEWSETELEM, family, NLM_F_CREATE, table.as_str(), set.as_str());
+        Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| element.encode(list)))
     }
 
     /// Adds many elements, as few messages as an attribute's length of 16 bits allows.
@@ -52,19 +47,12 @@ impl Message {
         std::iter::from_fn(move || {
             elements.peek()?;
             let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
-            let mut list = Vec::with_capacity(ELEMENTS_IN_A_MESSAGE * USUAL_ELEMENT);
-            chunk.for_each(|element| element.borrow().encode(&mut list));
-            Some(Message::element_list_bytes(family, table, set, list))
+            let request =
+                list(NFT_MSG_NEWSETELEM, family, NLM_F_CREATE, table.as_str(), set.as_str());
+            Some(Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+                chunk.for_each(|element| element.borrow().encode(list));
+            })))
         })
-    }
-
-    /// As bytes at once: kept as values, elements would be measured and copied again at each level that
-    /// they are nested in.
-    fn element_list_bytes(family: Family, table: &TableName, set: SetName, list: Vec<u8>) -> Self {
-        let mut body = element_list(table, set, vec![]);
-        let kind = NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED;
-        body.attributes.push(SetElementList::Other(DefaultNla::new(kind, list)));
-        Message::nftables(family, NLM_F_CREATE, NfTablesMessage::NewSetElement(body))
     }
 
     pub(crate) fn delete_element(
@@ -73,77 +61,56 @@ impl Message {
         set: SetName,
         key: &[u8],
     ) -> Self {
-        let body = element_list(table, set, vec![key_alone(key)]);
-        Message::nftables(family, 0, NfTablesMessage::DeleteSetElement(body))
+        let request = list(NFT_MSG_DELSETELEM, family, 0, table.as_str(), set.as_str());
+        Message(with_key(request, key))
     }
 
     pub(crate) fn get_element(family: Family, table: &TableName, set: SetName, key: &[u8]) -> Self {
-        let body = element_list(table, set, vec![key_alone(key)]);
-        Message::nftables(family, 0, NfTablesMessage::GetSetElement(body))
+        let request = list(NFT_MSG_GETSETELEM, family, 0, table.as_str(), set.as_str());
+        Message(with_key(request, key))
     }
 
     pub(crate) fn dump_elements(family: Family, table: &TableName, set: SetName) -> Self {
-        let body = element_list(table, set, vec![]);
-        Message::nftables(family, NLM_F_DUMP, NfTablesMessage::GetSetElement(body))
+        Message(list(NFT_MSG_GETSETELEM, family, NLM_F_DUMP, table.as_str(), set.as_str()))
     }
 
-    /// The elements of anybody's set.
-    pub(crate) fn dump_any_elements(family: u8, table: &str, set: &str) -> Self {
-        let attributes =
-            vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
-        Message::dump(family, NfTablesMessage::GetSetElement(SetElementMessage { attributes }))
+    /// The elements of any set, whoever made it.
+    pub(crate) fn dump_any_elements(set: &ObjectId) -> Self {
+        Message(list(NFT_MSG_GETSETELEM, set.family, NLM_F_DUMP, &set.table, &set.name))
     }
 }
 
-fn key_alone(key: &[u8]) -> ListAttribute<SetElementAttribute> {
-    ListAttribute::Element(vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))])
-}
-
-fn element_list(
-    table: &TableName,
-    set: SetName,
-    elements: Vec<ListAttribute<SetElementAttribute>>,
-) -> SetElementMessage {
-    let mut attributes =
-        vec![SetElementList::Table(table.to_string()), SetElementList::Set(set.to_string())];
-    if !elements.is_empty() {
-        attributes.push(SetElementList::Elements(elements));
-    }
-    SetElementMessage { attributes }
+fn with_key(request: Request, key: &[u8]) -> Request {
+    request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+        attribute::nest(list, NFTA_LIST_ELEM, |element| {
+            push_value(element, NFTA_SET_ELEM_KEY, key)
+        });
+    })
 }
 
 /// The elements in one message of a set's list.
 pub(crate) fn elements(attributes: &[u8]) -> Result<Vec<Element>, Malformed> {
-    let Some(list) = find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)? else {
-        return Ok(Vec::new());
-    };
-    NlasIterator::new(list.value())
-        .map(|entry| {
-            let entry = entry.map_err(|_| Malformed)?;
-            Element::decode(entry.value()).map_err(|_| Malformed)
-        })
-        .collect()
+    let list = attribute::find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)?.unwrap_or_default();
+    attribute::all(list).map(|entry| Element::decode(entry?.1)).collect()
 }
 
 impl Element {
     /// Appends the element, as an entry of NFTA_SET_ELEM_LIST_ELEMENTS.
     pub(crate) fn encode(&self, list: &mut Vec<u8>) {
-        nest(list, NFTA_LIST_ELEM, |list| {
+        attribute::nest(list, NFTA_LIST_ELEM, |list| {
             if self.interval_end {
-                let flags = SetElementFlags::IntervalEnd.bits();
-                push(list, NFTA_SET_ELEM_FLAGS, &flags.to_be_bytes());
+                push_number(list, NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
             }
-            nest(list, NFTA_SET_ELEM_KEY, |list| push(list, NFTA_DATA_VALUE, &self.key));
+            push_value(list, NFTA_SET_ELEM_KEY, &self.key);
             if let Some(data) = &self.data {
-                nest(list, NFTA_SET_ELEM_DATA, |list| push(list, NFTA_DATA_VALUE, data));
+                push_value(list, NFTA_SET_ELEM_DATA, data);
             }
             if let Some(comment) = &self.comment {
-                push(list, NFTA_SET_ELEM_USERDATA, &encode_comment(comment));
+                attribute::push(list, NFTA_SET_ELEM_USERDATA, &encode_comment(comment));
             }
             // Without a counter, the kernel gives the element the set's own, at zero.
             if let Some(counter) = self.counter {
-                let kind = NFTA_SET_ELEM_EXPR | NLA_F_NESTED;
-                push(list, kind, &counter_value(Some(counter)));
+                attribute::nest(list, NFTA_SET_ELEM_EXPR, |list| push_counter(list, Some(counter)));
             }
         });
     }
@@ -151,118 +118,39 @@ impl Element {
     /// Reads the attributes of one element of a list.
     ///
     /// # Errors
-    /// [`MalformedElement`] where the attributes overrun their buffer, or there is no key where one should be.
-    pub(crate) fn decode(attributes: &[u8]) -> Result<Self, MalformedElement> {
+    /// [`Malformed`] where the attributes overrun their buffer, or there is no key where one should be.
+    pub(crate) fn decode(attributes: &[u8]) -> Result<Self, Malformed> {
         let mut element = Element::default();
         let (mut key, mut catches_all) = (None, false);
-        for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute.map_err(|_| MalformedElement)?;
-            match attribute.kind() {
-                NFTA_SET_ELEM_KEY => key = Some(value(&attribute)?.to_vec()),
-                NFTA_SET_ELEM_DATA => element.data = Some(value(&attribute)?.to_vec()),
+        for attribute in attribute::all(attributes) {
+            let (kind, value) = attribute?;
+            match kind {
+                NFTA_SET_ELEM_KEY => key = Some(data_value(value)?),
+                NFTA_SET_ELEM_DATA => element.data = Some(data_value(value)?),
                 NFTA_SET_ELEM_FLAGS => {
-                    let flags = attribute.value().try_into().map_err(|_| MalformedElement)?;
+                    let flags = value.try_into().map_err(|_| Malformed)?;
                     let flags = u32::from_be_bytes(flags);
-                    element.interval_end = flags & SetElementFlags::IntervalEnd.bits() != 0;
+                    element.interval_end = flags & NFT_SET_ELEM_INTERVAL_END != 0;
                     catches_all = flags & NFT_SET_ELEM_CATCHALL != 0;
                 }
-                NFTA_SET_ELEM_USERDATA => element.comment = decode_comment(attribute.value()),
+                NFTA_SET_ELEM_USERDATA => element.comment = decode_comment(value),
                 NFTA_SET_ELEM_TIMEOUT => element.foreign = true,
-                NFTA_SET_ELEM_EXPR => element.counter = counter_of(attribute.value()),
+                NFTA_SET_ELEM_EXPR => element.counter = counter_of(value),
                 _ => {}
             }
         }
         element.foreign |= catches_all;
         element.key = match key {
             None if catches_all => Vec::new(),
-            key => key.ok_or(MalformedElement)?,
+            key => key.ok_or(Malformed)?,
         };
         Ok(element)
     }
 }
 
-/// Appends an attribute. Each is far from the 65,535 bytes that it could have.
-fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = (NLA_HEADER_SIZE + value.len()) as u16;
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend_from_slice(value);
-    let padding = bytes.len().next_multiple_of(4) - bytes.len();
-    bytes.extend(std::iter::repeat_n(0, padding));
-}
-
-/// Appends an attribute that is made of others.
-fn nest(bytes: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    let begin = bytes.len();
-    push(bytes, kind | NLA_F_NESTED, &[]);
-    fill(bytes);
-    let length = (bytes.len() - begin) as u16;
-    if let Some(place) = bytes.get_mut(begin..).and_then(<[u8]>::first_chunk_mut) {
-        *place = length.to_ne_bytes();
-    }
-}
-
-/// An entry of a list.
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_SET_ELEM_KEY: u16 = 1;
-const NFTA_SET_ELEM_DATA: u16 = 2;
-const NFTA_SET_ELEM_FLAGS: u16 = 3;
-const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
-const NFTA_SET_ELEM_USERDATA: u16 = 6;
-const NFTA_SET_ELEM_EXPR: u16 = 7;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFT_SET_ELEM_CATCHALL: u32 = 2;
-
-/// Bytes that are not an element of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel's reply holds a malformed element")]
-pub(crate) struct MalformedElement;
-
 /// The NFTA_DATA_VALUE inside a key or a datum.
-fn value<'a>(attribute: &NlaBuffer<&'a [u8]>) -> Result<&'a [u8], MalformedElement> {
-    for nested in NlasIterator::new(content(attribute)?) {
-        let nested = nested.map_err(|_| MalformedElement)?;
-        if nested.kind() == NFTA_DATA_VALUE {
-            return content(&nested);
-        }
-    }
-    Err(MalformedElement)
-}
-
-/// As `NlaBuffer::value`, but borrowed for as long as the bytes themselves.
-pub(crate) fn content<'a>(attribute: &NlaBuffer<&'a [u8]>) -> Result<&'a [u8], MalformedElement> {
-    attribute
-        .into_inner()
-        .get(NLA_HEADER_SIZE..usize::from(attribute.length()))
-        .ok_or(MalformedElement)
-}
-
-/// NFTNL_UDATA_SET_ELEM_COMMENT and NFTNL_UDATA_TABLE_COMMENT of libnftnl's `udata.h`: both are 0.
-const UDATA_COMMENT: u8 = 0;
-
-/// A comment as user data: type 0, length with the final NUL, text, NUL.
-///
-/// The callers' texts are at most 125 bytes long, so that all of it fits into 128.
-pub(crate) fn encode_comment(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() + 3);
-    bytes.push(UDATA_COMMENT);
-    bytes.push((text.len() + 1) as u8);
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-/// The comment in user data, if there is one that is text.
-pub(crate) fn decode_comment(mut bytes: &[u8]) -> Option<String> {
-    while let [kind, length, rest @ ..] = bytes {
-        let text = rest.get(..usize::from(*length))?;
-        if *kind == UDATA_COMMENT {
-            let text = text.strip_suffix(&[0]).unwrap_or(text);
-            return std::str::from_utf8(text).ok().map(str::to_owned);
-        }
-        bytes = &rest[text.len()..];
-    }
-    None
+fn data_value(data: &[u8]) -> Result<Vec<u8>, Malformed> {
+    attribute::find(data, NFTA_DATA_VALUE)?.map(<[u8]>::to_vec).ok_or(Malformed)
 }
 
 #[cfg(test)]
@@ -275,23 +163,17 @@ mod tests {
         let mut bytes = Vec::new();
         element.encode(&mut bytes);
         assert_eq!(bytes.len() % 4, 0);
-        let entry = NlasIterator::new(&bytes[..]).next().unwrap().unwrap();
-        assert_eq!(usize::from(entry.length()), bytes.len());
-        entry.value().to_vec()
-    }
-
-    #[test]
-    fn a_comment_is_type_length_text_nul() {
-        assert_eq!(encode_comment("5e0f"), b"\x00\x055e0f\x00");
-        assert_eq!(decode_comment(b"\x01\x02xy\x00\x055e0f\x00").as_deref(), Some("5e0f"));
-        assert_eq!(decode_comment(b"\x00\x09short"), None);
+        let mut entries = attribute::all(&bytes);
+        let (_, entry) = entries.next().unwrap().unwrap();
+        assert!(entries.next().is_none());
+        entry.to_vec()
     }
 
     #[test]
     fn an_element_for_all_others_or_with_an_end_is_not_ours() {
         let attribute = |kind, value: &[u8]| {
             let mut bytes = Vec::new();
-            push(&mut bytes, kind, value);
+            attribute::push(&mut bytes, kind, value);
             bytes
         };
         let catchall = attribute(NFTA_SET_ELEM_FLAGS, &NFT_SET_ELEM_CATCHALL.to_be_bytes());
@@ -300,7 +182,7 @@ mod tests {
         let mut ending = emitted(&Element { key: vec![1; 12], ..Element::default() });
         ending.extend(attribute(NFTA_SET_ELEM_TIMEOUT, &2000u64.to_be_bytes()));
         assert!(Element::decode(&ending).unwrap().foreign);
-        assert_eq!(Element::decode(&[]), Err(MalformedElement));
+        assert_eq!(Element::decode(&[]), Err(Malformed));
     }
 
     proptest! {

@@ -3,21 +3,53 @@
 //! A field is loaded into a register; fields of a joined key lie one behind the other, each padded to
 //! 32 bits. Names and numbers are those of `linux/netfilter/nf_tables.h`.
 
-use netlink_packet_core::{DefaultNla, Emitable, NlasIterator};
-use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
-    Lookup, Meta, MetaKey, Operator, Payload, Register, Verdict, VerdictAttribute,
-};
+use hostport_netlink::attribute;
 
+use super::constants::*;
+use super::message::{push_number, push_value};
 use crate::model::{Counter, Family};
 use crate::ruleset::rule::{Field, Rule, Statement};
 use crate::ruleset::set::SetName;
 
-/// One expression in a rule's list.
-pub(crate) type Expression = ListAttribute<ExpressionAttribute>;
+/// `enum nft_registers`: NFT_REG_VERDICT, NFT_REG_1 and NFT_REG32_00.
+const NFT_REG_VERDICT: u32 = 0;
+const NFT_REG_1: u32 = 1;
+const NFT_REG32_00: u32 = 8;
+/// `enum nft_verdicts`
+const NFT_GOTO: i32 = -4;
+const NFT_RETURN: i32 = -5;
 
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFT_META_IIF: u32 = 4;
+const NFT_META_OIF: u32 = 5;
+const NFT_META_L4PROTO: u32 = 16;
+
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFT_CMP_EQ: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
+
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
+
+const NFTA_LOOKUP_SET: u16 = 1;
+const NFTA_LOOKUP_SREG: u16 = 2;
+const NFTA_LOOKUP_DREG: u16 = 3;
+
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
 
 const NFTA_FIB_DREG: u16 = 1;
 const NFTA_FIB_RESULT: u16 = 2;
@@ -40,103 +72,94 @@ const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
 const NFT_NAT_DNAT: u32 = 1;
 
-const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_COUNTER_PACKETS: u16 = 2;
-
-/// `linux/netfilter.h`.
-const NF_DROP: u32 = 0;
 
 /// The loopback device is the first link of every network namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
 
-/// The expressions of a rule.
-pub(crate) fn of_rule(rule: &Rule) -> Vec<Expression> {
-    let mut program = Vec::new();
+/// The list of a rule's expressions (NFTA_RULE_EXPRESSIONS), as it grows.
+type Program = Vec<u8>;
+
+/// Appends the expressions of a rule.
+pub(crate) fn push_rule(program: &mut Program, rule: &Rule) {
     for statement in &rule.0 {
-        append(&mut program, statement);
+        append(program, statement);
     }
-    program
 }
 
-fn append(program: &mut Vec<Expression>, statement: &Statement) {
+fn append(program: &mut Program, statement: &Statement) {
     match statement {
         Statement::LocalDestination => {
-            program.push(other(
-                "fib",
-                vec![
-                    number(NFTA_FIB_DREG, register(0).into()),
-                    number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE),
-                    number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR),
-                ],
-            ));
-            program.push(compare(Operator::Equal, &RTN_LOCAL.to_ne_bytes()));
+            push(program, "fib", |data| {
+                push_number(data, NFTA_FIB_DREG, register(0));
+                push_number(data, NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                push_number(data, NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+            });
+            compare(program, NFT_CMP_EQ, &RTN_LOCAL.to_ne_bytes());
         }
         Statement::Lookup { fields, set } => {
             load_joined(program, fields);
-            program.push(lookup(*set, None));
+            lookup(program, *set, None);
         }
         Statement::OnlyDestinationTranslated => {
-            program.push(other(
-                "ct",
-                vec![number(NFTA_CT_DREG, register(0).into()), number(NFTA_CT_KEY, NFT_CT_STATUS)],
-            ));
-            program.push(mask(&(IPS_SRC_NAT | IPS_DST_NAT).to_ne_bytes()));
-            program.push(compare(Operator::Equal, &IPS_DST_NAT.to_ne_bytes()));
+            push(program, "ct", |data| {
+                push_number(data, NFTA_CT_DREG, register(0));
+                push_number(data, NFTA_CT_KEY, NFT_CT_STATUS);
+            });
+            mask(program, 0, &(IPS_SRC_NAT | IPS_DST_NAT).to_ne_bytes());
+            compare(program, NFT_CMP_EQ, &IPS_DST_NAT.to_ne_bytes());
         }
         Statement::NotLoopbackLink(link) => {
             load(program, *link, 0);
-            program.push(compare(Operator::NotEqual, &LOOPBACK_IFINDEX.to_ne_bytes()));
+            compare(program, NFT_CMP_NEQ, &LOOPBACK_IFINDEX.to_ne_bytes());
         }
         Statement::LoopbackAddress(address) => {
             // A /8 is the address's first byte, so only that is loaded.
-            program.push(payload(NFT_PAYLOAD_NETWORK_HEADER, address_offset(*address), 1, 0));
-            program.push(compare(Operator::Equal, &[127]));
+            payload(program, NFT_PAYLOAD_NETWORK_HEADER, address_offset(*address), 1, 0);
+            compare(program, NFT_CMP_EQ, &[127]);
         }
         Statement::Dnat { family, fields, map } => {
             load_joined(program, fields);
-            program.push(lookup(*map, Some(register(0))));
-            program.push(dnat(*family));
+            lookup(program, *map, Some(register(0)));
+            dnat(program, *family);
         }
-        Statement::Masquerade => program.push(other("masq", vec![])),
-        Statement::Counter => program.push(counter(None).into()),
-        Statement::Drop => program.push(verdict(Verdict::Other(NF_DROP), None)),
-        Statement::Return => program.push(verdict(Verdict::Return, None)),
-        Statement::Goto(chain) => program.push(verdict(Verdict::Goto, Some(chain))),
+        Statement::Masquerade => push(program, "masq", |_| {}),
+        Statement::Counter => push(program, "counter", |_| {}),
+        Statement::Drop => verdict(program, NF_DROP, None),
+        Statement::Return => verdict(program, NFT_RETURN as u32, None),
+        Statement::Goto(chain) => verdict(program, NFT_GOTO as u32, Some(chain)),
     }
 }
 
-/// A counter that begins with the values, or at zero.
-fn counter(value: Option<Counter>) -> Expressions {
-    let attributes = value
-        .map(|Counter { packets, bytes }| {
-            vec![
-                DefaultNla::new(NFTA_COUNTER_BYTES, bytes.to_be_bytes().to_vec()),
-                DefaultNla::new(NFTA_COUNTER_PACKETS, packets.to_be_bytes().to_vec()),
-            ]
-        })
-        .unwrap_or_default();
-    Expressions::Other { expression_type: "counter".to_owned(), attributes }
+/// Appends an expression: its name and its attributes.
+fn push(program: &mut Program, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
+    attribute::nest(program, NFTA_LIST_ELEM, |expression| named(expression, name, fill));
 }
 
-/// A counter as the value of NFTA_SET_EXPR or NFTA_SET_ELEM_EXPR: a name and data, without the list
-/// (NFTA_SET_EXPRESSIONS) that kernels before 5.11 do not know.
-pub(crate) fn counter_value(value: Option<Counter>) -> Vec<u8> {
-    let data = counter(value);
-    let attributes =
-        [ExpressionAttribute::Name("counter".to_owned()), ExpressionAttribute::Data(data)];
-    let mut bytes = vec![0; attributes.as_slice().buffer_len()];
-    attributes.as_slice().emit(&mut bytes);
-    bytes
+fn named(expression: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
+    attribute::push_text(expression, NFTA_EXPR_NAME, name);
+    attribute::nest(expression, NFTA_EXPR_DATA, fill);
+}
+
+/// Appends a counter that begins with the values, or at zero, as the value of NFTA_SET_EXPR or
+/// NFTA_SET_ELEM_EXPR: without the list (NFTA_SET_EXPRESSIONS) that kernels before 5.11 do not know.
+pub(crate) fn push_counter(expression: &mut Vec<u8>, value: Option<Counter>) {
+    named(expression, "counter", |data| {
+        if let Some(Counter { packets, bytes }) = value {
+            attribute::push(data, NFTA_COUNTER_BYTES, &bytes.to_be_bytes());
+            attribute::push(data, NFTA_COUNTER_PACKETS, &packets.to_be_bytes());
+        }
+    });
 }
 
 /// Reads an expression's attributes; none if it is not a counter.
 pub(crate) fn counter_of(expression: &[u8]) -> Option<Counter> {
-    let data = NlasIterator::new(expression).flatten().find(|a| a.kind() == NFTA_EXPR_DATA)?;
+    let data = attribute::find(expression, NFTA_EXPR_DATA).ok()??;
     let mut counter = Counter::default();
-    for attribute in NlasIterator::new(data.value()).flatten() {
-        let number = || attribute.value().try_into().ok().map(u64::from_be_bytes);
-        match attribute.kind() {
+    for (kind, value) in attribute::all(data).flatten() {
+        let number = || value.try_into().ok().map(u64::from_be_bytes);
+        match kind {
             NFTA_COUNTER_BYTES => counter.bytes = number()?,
             NFTA_COUNTER_PACKETS => counter.packets = number()?,
             _ => {}
@@ -149,15 +172,11 @@ pub(crate) fn counter_of(expression: &[u8]) -> Option<Counter> {
 ///
 /// The kernel numbers the same memory twice: NFT_REG_1 to NFT_REG_4 in steps of 16 bytes, and
 /// NFT_REG32_00 to NFT_REG32_15 in steps of 4. nft names a field by the former where it can.
-fn register(words: u32) -> Register {
-    if words.is_multiple_of(4) {
-        Register::from(u32::from(Register::Reg1) + words / 4)
-    } else {
-        Register::from(u32::from(Register::Reg32_00) + words)
-    }
+fn register(words: u32) -> u32 {
+    if words.is_multiple_of(4) { NFT_REG_1 + words / 4 } else { NFT_REG32_00 + words }
 }
 
-fn load_joined(program: &mut Vec<Expression>, fields: &[Field]) {
+fn load_joined(program: &mut Program, fields: &[Field]) {
     let mut words = 0;
     for field in fields {
         load(program, *field, words);
@@ -175,23 +194,21 @@ fn field_words(field: Field) -> u32 {
     }
 }
 
-fn load(program: &mut Vec<Expression>, field: Field, words: u32) {
+fn load(program: &mut Program, field: Field, words: u32) {
     match field {
-        Field::Saddr(family) | Field::Daddr(family) => program.push(payload(
-            NFT_PAYLOAD_NETWORK_HEADER,
-            address_offset(field),
-            address_length(family),
-            words,
-        )),
+        Field::Saddr(family) | Field::Daddr(family) => {
+            let (offset, length) = (address_offset(field), address_length(family));
+            payload(program, NFT_PAYLOAD_NETWORK_HEADER, offset, length, words);
+        }
         Field::Wildcard(family) => {
             load(program, Field::Daddr(family), words);
-            program.push(mask_at(words, &vec![0; address_length(family) as usize]));
+            mask(program, words, &vec![0; address_length(family) as usize]);
         }
         // The ports of TCP, UDP and SCTP stand in the same place.
-        Field::Dport => program.push(payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, words)),
-        Field::L4proto => program.push(meta(MetaKey::L4Proto, words)),
-        Field::Iif => program.push(meta(MetaKey::Iif, words)),
-        Field::Oif => program.push(meta(MetaKey::Oif, words)),
+        Field::Dport => payload(program, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, words),
+        Field::L4proto => meta(program, NFT_META_L4PROTO, words),
+        Field::Iif => meta(program, NFT_META_IIF, words),
+        Field::Oif => meta(program, NFT_META_OIF, words),
     }
 }
 
@@ -212,79 +229,70 @@ fn address_offset(field: Field) -> u32 {
     }
 }
 
-fn payload(base: u32, offset: u32, length: u32, words: u32) -> Expression {
-    Expressions::Payload(vec![
-        Payload::DestinationRegister(register(words)),
-        Payload::Base(base),
-        Payload::Offset(offset),
-        Payload::Len(length),
-    ])
-    .into()
+fn payload(program: &mut Program, base: u32, offset: u32, length: u32, words: u32) {
+    push(program, "payload", |data| {
+        push_number(data, NFTA_PAYLOAD_DREG, register(words));
+        push_number(data, NFTA_PAYLOAD_BASE, base);
+        push_number(data, NFTA_PAYLOAD_OFFSET, offset);
+        push_number(data, NFTA_PAYLOAD_LEN, length);
+    });
 }
 
-fn meta(key: MetaKey, words: u32) -> Expression {
-    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(register(words))]).into()
+fn meta(program: &mut Program, key: u32, words: u32) {
+    push(program, "meta", |data| {
+        push_number(data, NFTA_META_KEY, key);
+        push_number(data, NFTA_META_DREG, register(words));
+    });
 }
 
-fn compare(operator: Operator, value: &[u8]) -> Expression {
-    Expressions::Cmp(vec![
-        Cmp::SourceRegister(register(0)),
-        Cmp::Op(operator),
-        Cmp::Data(DataAttribute::Value(value.to_vec())),
-    ])
-    .into()
+fn compare(program: &mut Program, operator: u32, value: &[u8]) {
+    push(program, "cmp", |data| {
+        push_number(data, NFTA_CMP_SREG, register(0));
+        push_number(data, NFTA_CMP_OP, operator);
+        push_value(data, NFTA_CMP_DATA, value);
+    });
 }
 
-fn mask(value: &[u8]) -> Expression {
-    mask_at(0, value)
+fn mask(program: &mut Program, words: u32, value: &[u8]) {
+    push(program, "bitwise", |data| {
+        push_number(data, NFTA_BITWISE_SREG, register(words));
+        push_number(data, NFTA_BITWISE_DREG, register(words));
+        push_number(data, NFTA_BITWISE_LEN, value.len() as u32);
+        push_value(data, NFTA_BITWISE_MASK, value);
+        push_value(data, NFTA_BITWISE_XOR, &vec![0; value.len()]);
+    });
 }
 
-fn mask_at(words: u32, value: &[u8]) -> Expression {
-    Expressions::Bitwise(vec![
-        Bitwise::SourceRegister(register(words)),
-        Bitwise::DestinationRegister(register(words)),
-        Bitwise::Length(value.len() as u32),
-        Bitwise::Mask(DataAttribute::Value(value.to_vec())),
-        Bitwise::Xor(DataAttribute::Value(vec![0; value.len()])),
-    ])
-    .into()
-}
-
-fn lookup(set: SetName, destination: Option<Register>) -> Expression {
-    let mut attributes = vec![Lookup::Set(set.to_string()), Lookup::SourceRegister(register(0))];
-    attributes.extend(destination.map(Lookup::DestinationRegister));
-    Expressions::Lookup(attributes).into()
+fn lookup(program: &mut Program, set: SetName, destination: Option<u32>) {
+    push(program, "lookup", |data| {
+        attribute::push_text(data, NFTA_LOOKUP_SET, set.as_str());
+        push_number(data, NFTA_LOOKUP_SREG, register(0));
+        if let Some(register) = destination {
+            push_number(data, NFTA_LOOKUP_DREG, register);
+        }
+    });
 }
 
 /// DNAT to what the lookup left in the registers: the address, and behind it the port.
-fn dnat(family: Family) -> Expression {
-    let port = register(address_length(family) / 4);
-    other(
-        "nat",
-        vec![
-            number(NFTA_NAT_TYPE, NFT_NAT_DNAT),
-            number(NFTA_NAT_FAMILY, u8::from(crate::wire::message::protocol_family(family)).into()),
-            number(NFTA_NAT_REG_ADDR_MIN, register(0).into()),
-            number(NFTA_NAT_REG_PROTO_MIN, port.into()),
-        ],
-    )
+fn dnat(program: &mut Program, family: Family) {
+    push(program, "nat", |data| {
+        push_number(data, NFTA_NAT_TYPE, NFT_NAT_DNAT);
+        push_number(data, NFTA_NAT_FAMILY, u8::from(family).into());
+        push_number(data, NFTA_NAT_REG_ADDR_MIN, register(0));
+        push_number(data, NFTA_NAT_REG_PROTO_MIN, register(address_length(family) / 4));
+    });
 }
 
-fn verdict(code: Verdict, chain: Option<&str>) -> Expression {
-    let mut attributes = vec![VerdictAttribute::Code(code)];
-    attributes.extend(chain.map(|name| VerdictAttribute::Chain(name.to_owned())));
-    Expressions::Immediate(vec![
-        Immediate::DestinationRegister(Register::Verdict),
-        Immediate::Data(DataAttribute::Verdict(attributes)),
-    ])
-    .into()
-}
-
-fn other(name: &str, attributes: Vec<DefaultNla>) -> Expression {
-    Expressions::Other { expression_type: name.to_owned(), attributes }.into()
-}
-
-/// A 32-bit attribute; nf_tables has them all in network byte order.
-fn number(kind: u16, value: u32) -> DefaultNla {
-    DefaultNla::new(kind, value.to_be_bytes().to_vec())
+fn verdict(program: &mut Program, code: u32, chain: Option<&str>) {
+    push(program, "immediate", |data| {
+        push_number(data, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+        attribute::nest(data, NFTA_IMMEDIATE_DATA, |data| {
+            attribute::nest(data, NFTA_DATA_VERDICT, |verdict| {
+                push_number(verdict, NFTA_VERDICT_CODE, code);
+                if let Some(chain) = chain {
+                    attribute::push_text(verdict, NFTA_VERDICT_CHAIN, chain);
+                }
+            });
+        });
+    });
 }

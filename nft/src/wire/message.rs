@@ -1,21 +1,14 @@
-//! Single nf_tables messages: what is sent, as values that become bytes.
+//! Single messages to netfilter: what is sent, as values that become bytes.
 //!
 //! A message is a netlink header (16 bytes), an `nfgenmsg` (family, version 0, resource ID 0; 4 bytes)
-//! and attributes. Names and numbers are those of `linux/netfilter/nf_tables.h` and `nfnetlink.h`.
+//! and attributes.
 
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkSerializable,
-};
-use netlink_packet_netfilter::conntrack::ConntrackMessage;
-use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
-use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use hostport_netlink::{NLM_F_EXCL, Request, attribute};
 
-use super::reply::{NFGENMSG_LENGTH, NLMSGHDR_LENGTH};
-use crate::model::Family;
+use super::constants::*;
+
+/// The length of `struct nfgenmsg`.
+pub(crate) const NFGENMSG_LENGTH: usize = 4;
 
 /// One message to the kernel, without the sequence number that it gets when it is sent.
 ///
@@ -30,108 +23,65 @@ use crate::model::Family;
 /// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    flags: u16,
-    content: NetfilterMessage,
+pub struct Message(pub(crate) Request);
+
+/// A message to nf_tables. The family is an NFPROTO_* of `linux/netfilter.h`.
+pub(super) fn nftables(kind: u16, family: impl Into<u8>, flags: u16) -> Request {
+    Request::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family.into(), 0, 0, 0])
 }
 
-/// The family in an `nfgenmsg` (NFPROTO_IPV4, NFPROTO_IPV6).
-pub(crate) fn protocol_family(family: Family) -> NetfilterProtoFamily {
-    match family {
-        Family::Ip => NetfilterProtoFamily::IPv4,
-        Family::Ip6 => NetfilterProtoFamily::IPv6,
-    }
+/// A message to the connection tracking (ctnetlink).
+pub(super) fn conntrack(kind: u16, family: impl Into<u8>, flags: u16) -> Request {
+    Request::new(NFNL_SUBSYS_CTNETLINK << 8 | kind, flags, &[family.into(), 0, 0, 0])
 }
 
-/// NFNL_SUBSYS_NFTABLES: the resource ID of a batch for nf_tables.
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-/// The type of NFNL_MSG_BATCH_BEGIN.
-const NFNL_MSG_BATCH_BEGIN: u8 = 16;
-/// The attribute of a batch's beginning that makes it a compare-and-swap: a generation, 32 bits in
-/// network byte order.
-const NFNL_BATCH_GENID: u16 = 1;
+/// NFPROTO_UNSPEC.
+const UNSPECIFIED: u8 = 0;
+
+/// Appends a 32-bit attribute; nf_tables has them all in network byte order.
+pub(super) fn push_number(bytes: &mut Vec<u8>, kind: u16, value: u32) {
+    attribute::push(bytes, kind, &value.to_be_bytes());
+}
+
+/// Appends a key or a datum: `struct nft_data` with a value.
+pub(super) fn push_value(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    attribute::nest(bytes, kind, |bytes| attribute::push(bytes, NFTA_DATA_VALUE, value));
+}
+
 impl Message {
-    pub(super) fn new(
-        family: NetfilterProtoFamily,
-        resource: u16,
-        flags: u16,
-        body: impl Into<NetfilterMessageInner>,
-    ) -> Self {
-        let header = NetfilterHeader::new(family, 0, resource);
-        Message { flags: NLM_F_REQUEST | flags, content: NetfilterMessage::new(header, body) }
-    }
-
-    pub(super) fn nftables(family: Family, flags: u16, body: NfTablesMessage) -> Self {
-        Message::new(protocol_family(family), 0, flags, body)
-    }
-
-    /// A request to the connection tracking (ctnetlink).
-    pub(crate) fn conntrack(family: Family, flags: u16, body: ConntrackMessage) -> Self {
-        Message::new(protocol_family(family), 0, flags, body)
-    }
-
     /// The beginning of a batch; with a generation it fails with ERESTART if the ruleset is of another.
     pub(crate) fn batch_begin(generation: Option<u32>) -> Self {
-        let body = match generation {
-            None => ControlMessage::BatchBegin,
-            Some(generation) => ControlMessage::Other {
-                message_type: NFNL_MSG_BATCH_BEGIN,
-                attributes: vec![DefaultNla::new(
-                    NFNL_BATCH_GENID,
-                    generation.to_be_bytes().to_vec(),
-                )],
-            },
-        };
-        Message::batch_edge(body)
+        let Message(begin) = Message::batch_edge(NFNL_MSG_BATCH_BEGIN);
+        Message(match generation {
+            None => begin,
+            Some(generation) => begin.bytes(NFNL_BATCH_GENID, &generation.to_be_bytes()),
+        })
     }
 
     /// The end of a batch, at which the kernel commits it.
     pub(crate) fn batch_end() -> Self {
-        Message::batch_edge(ControlMessage::BatchEnd)
+        Message::batch_edge(NFNL_MSG_BATCH_END)
     }
 
-    fn batch_edge(body: ControlMessage) -> Self {
-        Message::new(NetfilterProtoFamily::Unspec, NFNL_SUBSYS_NFTABLES, 0, body)
+    /// Its resource ID tells the subsystem that the batch is for.
+    fn batch_edge(kind: u16) -> Self {
+        let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
+        Message(Request::new(kind, 0, &[UNSPECIFIED, 0, high, low]))
     }
 
     /// The same message, which fails with EEXIST where the key is taken.
-    pub(crate) fn exclusive(mut self) -> Self {
-        self.flags |= NLM_F_EXCL;
-        self
-    }
-
-    /// The same message, to be acknowledged by the kernel.
-    pub(crate) fn acknowledged(mut self) -> Self {
-        self.flags |= NLM_F_ACK;
-        self
-    }
-
-    pub(super) fn dump(family: u8, body: NfTablesMessage) -> Self {
-        Message::new(family.into(), 0, NLM_F_DUMP, body)
+    pub(crate) fn exclusive(self) -> Self {
+        Message(self.0.flagged(NLM_F_EXCL))
     }
 
     pub(crate) fn get_generation() -> Self {
-        let body = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
-        Message::new(NetfilterProtoFamily::Unspec, 0, 0, body)
+        Message(nftables(NFT_MSG_GETGEN, UNSPECIFIED, 0))
     }
 
-    /// The message that removes what this one makes.
+    /// The message that removes what this one makes: each NFT_MSG_DEL* is two behind its NFT_MSG_NEW*.
     #[cfg(feature = "nftnl")]
     pub(crate) fn deleting(&self) -> Self {
-        use NfTablesMessage::*;
-        let body = match self.content.inner.clone() {
-            NetfilterMessageInner::NfTables(body) => NetfilterMessageInner::NfTables(match body {
-                NewTable(table) => DeleteTable(table),
-                NewChain(chain) => DeleteChain(chain),
-                NewRule(rule) => DeleteRule(rule),
-                NewSet(set) => DeleteSet(set),
-                NewSetElement(elements) => DeleteSetElement(elements),
-                other => other,
-            }),
-            other => other,
-        };
-        let content = NetfilterMessage::new(self.content.header.clone(), body);
-        Message { flags: NLM_F_REQUEST, content }
+        Message(self.0.as_kind(self.0.kind() + (NFT_MSG_DELTABLE - NFT_MSG_NEWTABLE), 0))
     }
 
     /// The bytes to send.
@@ -143,31 +93,11 @@ impl Message {
     /// assert_eq!(bytes[8..12], 7u32.to_ne_bytes());
     /// ```
     pub fn encode(&self, sequence: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.append(&mut bytes, sequence, 0);
-        bytes
+        self.0.encode(sequence)
     }
 
     /// The attributes: what follows `nlmsghdr` and `nfgenmsg`.
-    pub(crate) fn attributes(&self) -> Vec<u8> {
-        self.encode(0).split_off(NLMSGHDR_LENGTH + NFGENMSG_LENGTH)
-    }
-
-    /// Appends the bytes to send to those of other messages, with these flags besides its own.
-    pub(crate) fn append(&self, bytes: &mut Vec<u8>, sequence: u32, flags: u16) {
-        let mut header = NetlinkHeader::default();
-        let (begin, length) =
-            (bytes.len(), header.buffer_len() + Emitable::buffer_len(&self.content));
-        header.length = length as u32;
-        header.message_type = self.content.message_type();
-        header.flags = self.flags | flags;
-        header.sequence_number = sequence;
-        bytes.resize(begin + length, 0);
-        if let Some(place) = bytes.get_mut(begin..) {
-            header.emit(place);
-            if let Some(place) = place.get_mut(header.buffer_len()..) {
-                self.content.serialize(place);
-            }
-        }
+    pub(crate) fn attributes(&self) -> &[u8] {
+        self.0.body().get(NFGENMSG_LENGTH..).unwrap_or_default()
     }
 }

@@ -1,26 +1,19 @@
 //! Tables, chains, rules and sets of anybody, as the kernel lists them: bytes in, values out.
 //!
-//! Names and numbers are those of `linux/netfilter/nf_tables.h`. What is not needed is passed over.
+//! What is not needed is passed over.
 
-use std::fmt;
+use hostport_netlink::attribute;
 
-use netlink_packet_core::NlasIterator;
-
+use super::comment::decode_comment;
+use super::constants::*;
 use crate::error::Malformed;
-use crate::model::Family;
-use crate::wire::element::{content, decode_comment};
+pub use crate::model::NfFamily;
 
-/// The attributes in a payload, as type (without NLA_F_NESTED and the like) and value.
-pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> {
-    NlasIterator::new(bytes).map(|attribute| {
-        let attribute = attribute.map_err(|_| Malformed)?;
-        Ok((attribute.kind(), content(&attribute).map_err(|_| Malformed)?))
-    })
-}
+pub use attribute::all as attributes;
 
 /// The first attribute of a type; an unreadable one counts as absent.
 pub fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).flatten().find(|(found, _)| *found == kind).map(|(_, value)| value)
+    attribute::find(bytes, kind).ok().flatten()
 }
 
 /// A 32-bit attribute, in network byte order.
@@ -28,53 +21,19 @@ pub fn number(bytes: &[u8], kind: u16) -> Option<u32> {
     field(bytes, kind)?.try_into().ok().map(u32::from_be_bytes)
 }
 
+/// A 32-bit attribute that must be there.
+pub(crate) fn required(bytes: &[u8], kind: u16) -> Result<u32, Malformed> {
+    number(bytes, kind).ok_or(Malformed)
+}
+
 /// A text attribute, without its NUL. The kernel takes any bytes for a name.
 pub fn text(bytes: &[u8], kind: u16) -> Option<String> {
-    let value = field(bytes, kind)?;
-    let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
-    Some(String::from_utf8_lossy(value).into_owned())
+    field(bytes, kind).map(attribute::text)
 }
 
-/// The families of tables that IP packets meet: NFPROTO_* of `linux/netfilter.h`.
-///
-/// ```
-/// use hostport_nft::{Family, object::NfFamily};
-///
-/// assert_eq!(NfFamily::from(Family::Ip6).to_string(), "ip6");
-/// assert_eq!(NfFamily::Inet as u8, 1);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NfFamily {
-    /// NFPROTO_INET: both IPv4 and IPv6.
-    Inet = 1,
-    /// NFPROTO_IPV4.
-    Ip = 2,
-    /// NFPROTO_IPV6.
-    Ip6 = 10,
-}
-
-impl NfFamily {
-    /// All of them.
-    pub const ALL: [NfFamily; 3] = [NfFamily::Inet, NfFamily::Ip, NfFamily::Ip6];
-}
-
-impl From<Family> for NfFamily {
-    fn from(family: Family) -> Self {
-        match family {
-            Family::Ip => NfFamily::Ip,
-            Family::Ip6 => NfFamily::Ip6,
-        }
-    }
-}
-
-impl fmt::Display for NfFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NfFamily::Inet => "inet",
-            NfFamily::Ip => "ip",
-            NfFamily::Ip6 => "ip6",
-        })
-    }
+/// A 64-bit attribute, zero where it is absent.
+fn handle(bytes: &[u8], kind: u16) -> u64 {
+    field(bytes, kind).and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// What names a chain or a set: names are unique within a table only.
@@ -108,16 +67,14 @@ pub struct TableObject {
     pub comment: Option<String>,
 }
 
-const NFT_TABLE_F_DORMANT: u32 = 1;
-
 impl TableObject {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let handle = field(bytes, 4).and_then(|value| value.try_into().ok());
+        let flags = number(bytes, NFTA_TABLE_FLAGS).unwrap_or(0);
         Ok(TableObject {
-            name: text(bytes, 1).ok_or(Malformed)?,
-            handle: handle.map_or(0, u64::from_be_bytes),
-            dormant: number(bytes, 2).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0),
-            comment: field(bytes, 6).and_then(decode_comment),
+            name: text(bytes, NFTA_TABLE_NAME).ok_or(Malformed)?,
+            handle: handle(bytes, NFTA_TABLE_HANDLE),
+            dormant: flags & NFT_TABLE_F_DORMANT != 0,
+            comment: field(bytes, NFTA_TABLE_USERDATA).and_then(decode_comment),
         })
     }
 }
@@ -148,17 +105,17 @@ pub struct BaseObject {
 
 impl ChainObject {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let base = field(bytes, 4).map(|hook| {
+        let base = field(bytes, NFTA_CHAIN_HOOK).map(|hook| {
             Some(BaseObject {
-                kind: text(bytes, 7)?,
-                hook: number(hook, 1)?,
-                priority: number(hook, 2)? as i32,
-                drops: number(bytes, 5) == Some(0),
+                kind: text(bytes, NFTA_CHAIN_TYPE)?,
+                hook: number(hook, NFTA_HOOK_HOOKNUM)?,
+                priority: number(hook, NFTA_HOOK_PRIORITY)? as i32,
+                drops: number(bytes, NFTA_CHAIN_POLICY) == Some(NF_DROP),
             })
         });
         Ok(ChainObject {
-            table: text(bytes, 1).ok_or(Malformed)?,
-            name: text(bytes, 3).ok_or(Malformed)?,
+            table: text(bytes, NFTA_CHAIN_TABLE).ok_or(Malformed)?,
+            name: text(bytes, NFTA_CHAIN_NAME).ok_or(Malformed)?,
             base: base.map(|base| base.ok_or(Malformed)).transpose()?,
         })
     }
@@ -188,24 +145,24 @@ pub struct ExpressionObject {
 
 impl RuleObject {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let handle = field(bytes, 3).and_then(|value| value.try_into().ok());
         Ok(RuleObject {
-            table: text(bytes, 1).ok_or(Malformed)?,
-            chain: text(bytes, 2).ok_or(Malformed)?,
-            handle: handle.map_or(0, u64::from_be_bytes),
-            expressions: expressions(field(bytes, 4).unwrap_or_default())?,
+            table: text(bytes, NFTA_RULE_TABLE).ok_or(Malformed)?,
+            chain: text(bytes, NFTA_RULE_CHAIN).ok_or(Malformed)?,
+            handle: handle(bytes, NFTA_RULE_HANDLE),
+            expressions: expressions(bytes)?,
         })
     }
 }
 
-/// NFTA_RULE_EXPRESSIONS.
-pub(crate) fn expressions(list: &[u8]) -> Result<Vec<ExpressionObject>, Malformed> {
+/// NFTA_RULE_EXPRESSIONS of a rule.
+pub(crate) fn expressions(rule: &[u8]) -> Result<Vec<ExpressionObject>, Malformed> {
     let expression = |entry: Result<(u16, &[u8]), Malformed>| {
         let (_, entry) = entry?;
-        let name = text(entry, 1).ok_or(Malformed)?;
-        Ok(ExpressionObject { name, data: field(entry, 2).unwrap_or_default().to_vec() })
+        let name = text(entry, NFTA_EXPR_NAME).ok_or(Malformed)?;
+        let data = field(entry, NFTA_EXPR_DATA).unwrap_or_default();
+        Ok(ExpressionObject { name, data: data.to_vec() })
     };
-    attributes(list).map(expression).collect()
+    attributes(field(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default()).map(expression).collect()
 }
 
 /// A set or a map, without its elements.
@@ -232,31 +189,33 @@ pub struct SetObject {
 
 impl SetObject {
     /// NFT_SET_INTERVAL, one of the flags.
-    pub const INTERVAL: u32 = 4;
+    pub const INTERVAL: u32 = NFT_SET_INTERVAL;
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let single = field(bytes, 17);
-        let several = field(bytes, 18).and_then(|list| field(list, 1));
-        let counter = single.or(several).and_then(|expression| text(expression, 1));
+        let single = field(bytes, NFTA_SET_EXPR);
+        let several =
+            field(bytes, NFTA_SET_EXPRESSIONS).and_then(|list| field(list, NFTA_LIST_ELEM));
+        let counter = single.or(several).and_then(|expression| text(expression, NFTA_EXPR_NAME));
+        let types = [NFTA_SET_KEY_TYPE, NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DATA_LEN];
+        let description = field(bytes, NFTA_SET_DESC).unwrap_or_default();
         Ok(SetObject {
-            table: text(bytes, 1).ok_or(Malformed)?,
-            name: text(bytes, 2).ok_or(Malformed)?,
-            flags: number(bytes, 3).unwrap_or(0),
-            types: [4, 5, 6, 7].map(|kind| number(bytes, kind)),
-            fields: field_lengths(bytes)?,
+            table: text(bytes, NFTA_SET_TABLE).ok_or(Malformed)?,
+            name: text(bytes, NFTA_SET_NAME).ok_or(Malformed)?,
+            flags: number(bytes, NFTA_SET_FLAGS).unwrap_or(0),
+            types: types.map(|kind| number(bytes, kind)),
+            fields: field_lengths(description)?,
             counter: counter.as_deref() == Some("counter"),
-            object: number(bytes, 15),
-            limited: field(bytes, 11).is_some()
-                || field(bytes, 9).and_then(|description| number(description, 1)).is_some(),
+            object: number(bytes, NFTA_SET_OBJ_TYPE),
+            limited: field(bytes, NFTA_SET_TIMEOUT).is_some()
+                || number(description, NFTA_SET_DESC_SIZE).is_some(),
         })
     }
 }
 
-/// NFTA_SET_DESC_CONCAT in NFTA_SET_DESC.
-fn field_lengths(set: &[u8]) -> Result<Vec<u32>, Malformed> {
-    let list = field(set, 9).and_then(|description| field(description, 2)).unwrap_or_default();
-    let length = |entry: Result<(u16, &[u8]), Malformed>| number(entry?.1, 1).ok_or(Malformed);
-    attributes(list).map(length).collect()
+/// NFTA_SET_DESC_CONCAT of a set's description.
+fn field_lengths(description: &[u8]) -> Result<Vec<u32>, Malformed> {
+    let list = field(description, NFTA_SET_DESC_CONCAT).unwrap_or_default();
+    attributes(list).map(|entry| required(entry?.1, NFTA_SET_FIELD_LEN)).collect()
 }
 
 /// An element of a set that may be of any type.
@@ -298,16 +257,15 @@ pub struct VerdictObject {
 
 /// `struct nft_data`, as NFTA_DATA_VALUE or NFTA_DATA_VERDICT.
 pub fn data(bytes: &[u8]) -> DataObject {
-    if let Some(value) = field(bytes, 1) {
+    if let Some(value) = field(bytes, NFTA_DATA_VALUE) {
         return DataObject::Value(value.to_vec());
     }
-    let verdict = field(bytes, 2).and_then(|verdict| {
-        Some(VerdictObject { code: number(verdict, 1)? as i32, chain: text(verdict, 2) })
+    let verdict = field(bytes, NFTA_DATA_VERDICT).and_then(|verdict| {
+        let code = number(verdict, NFTA_VERDICT_CODE)? as i32;
+        Some(VerdictObject { code, chain: text(verdict, NFTA_VERDICT_CHAIN) })
     });
     verdict.map_or(DataObject::None, DataObject::Verdict)
 }
-
-const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 /// The elements in one message of a set's list.
 pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<ElementObject>, Malformed> {
@@ -316,22 +274,25 @@ pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<ElementObject>, Malformed> {
         _ => Vec::new(),
     };
     let counts = |expression: &[u8]| {
-        text(expression, 1)
+        text(expression, NFTA_EXPR_NAME)
             .is_some_and(|name| ["limit", "quota", "connlimit"].contains(&name.as_str()))
     };
     let element = |entry: Result<(u16, &[u8]), Malformed>| {
         let (_, entry) = entry?;
-        let several = attributes(field(entry, 11).unwrap_or_default()).flatten();
-        let mut expressions = several.map(|(_, value)| value).chain(field(entry, 7));
+        let several = field(entry, NFTA_SET_ELEM_EXPRESSIONS).unwrap_or_default();
+        let several = attributes(several).flatten().map(|(_, value)| value);
+        let mut expressions = several.chain(field(entry, NFTA_SET_ELEM_EXPR));
+        let flags = number(entry, NFTA_SET_ELEM_FLAGS).unwrap_or(0);
         Ok(ElementObject {
             counted: expressions.any(counts),
-            key: field(entry, 1).map(value).unwrap_or_default(),
-            last: field(entry, 10).map(value),
-            interval_end: number(entry, 3).is_some_and(|f| f & NFT_SET_ELEM_INTERVAL_END != 0),
-            data: field(entry, 2).map(data).unwrap_or_default(),
+            key: field(entry, NFTA_SET_ELEM_KEY).map(value).unwrap_or_default(),
+            last: field(entry, NFTA_SET_ELEM_KEY_END).map(value),
+            interval_end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
+            data: field(entry, NFTA_SET_ELEM_DATA).map(data).unwrap_or_default(),
         })
     };
-    attributes(field(bytes, 3).unwrap_or_default()).map(element).collect()
+    let list = field(bytes, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
+    attributes(list).map(element).collect()
 }
 
 #[cfg(test)]
@@ -340,10 +301,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        hostport_netlink::attribute::push(&mut bytes, kind, value);
         bytes
     }
 

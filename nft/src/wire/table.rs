@@ -1,30 +1,17 @@
 //! Tables, chains, rules and sets: the messages that make and ask for them, and what is read of the answers.
 
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, Hook as HookAttribute, HookNumber, NfTablesMessage,
-    RuleAttribute, RuleMessage, SetAttribute, SetFlags, SetMessage, TableAttribute, TableMessage,
-};
+use hostport_netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attribute};
 
-use super::element::{decode_comment, encode_comment};
-use super::expression::{self, counter_value};
-use super::message::Message;
-use super::reply::{find, number};
+use super::comment::{decode_comment, encode_comment};
+use super::constants::*;
+use super::expression::{self, push_counter};
+use super::message::{Message, nftables, push_number};
+use super::object::required;
 use crate::error::Malformed;
-use crate::model::{Family, TableName};
+use crate::model::{Family, NfFamily, TableName};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::set::{DataType, Set};
 use crate::ruleset::table::{Chain, Hook, Table};
-
-/// The expression that each new element of a set gets.
-const NFTA_SET_EXPR: u16 = 17;
-/// NF_ACCEPT of `linux/netfilter.h`.
-const NF_ACCEPT: u32 = 1;
-const NFTA_TABLE_FLAGS: u16 = 2;
-const NFTA_TABLE_USE: u16 = 3;
-const NFTA_CHAIN_USE: u16 = 6;
-const NFTA_TABLE_USERDATA: u16 = 6;
-const NFTA_GEN_ID: u16 = 1;
 
 impl Table {
     /// The messages that create the table, in order; none of them may be left out.
@@ -56,117 +43,98 @@ impl Table {
 
 impl Message {
     pub(crate) fn new_table(table: &Table) -> Self {
-        let attributes = vec![
-            TableAttribute::Name(table.name.to_string()),
-            TableAttribute::UserData(encode_comment(&table.comment)),
-        ];
         // Exclusive: two hooks at once must not both append rules to one table.
-        Message::nftables(
-            table.family,
-            NLM_F_CREATE | NLM_F_EXCL,
-            NfTablesMessage::NewTable(TableMessage { attributes }),
-        )
+        let request = nftables(NFT_MSG_NEWTABLE, table.family, NLM_F_CREATE | NLM_F_EXCL);
+        let request = request.text(NFTA_TABLE_NAME, table.name.as_str());
+        Message(request.bytes(NFTA_TABLE_USERDATA, &encode_comment(&table.comment)))
     }
 
     pub(crate) fn delete_table(family: Family, table: &TableName) -> Self {
-        let attributes = vec![TableAttribute::Name(table.to_string())];
-        let body = NfTablesMessage::DeleteTable(TableMessage { attributes });
-        Message::nftables(family, 0, body)
+        let request = nftables(NFT_MSG_DELTABLE, family, 0);
+        Message(request.text(NFTA_TABLE_NAME, table.as_str()))
     }
 
     pub(crate) fn get_table(family: Family, table: &TableName) -> Self {
-        let attributes = vec![TableAttribute::Name(table.to_string())];
-        Message::nftables(family, 0, NfTablesMessage::GetTable(TableMessage { attributes }))
+        let request = nftables(NFT_MSG_GETTABLE, family, 0);
+        Message(request.text(NFTA_TABLE_NAME, table.as_str()))
     }
 
     pub(crate) fn get_chain(family: Family, table: &TableName, chain: &str) -> Self {
-        let attributes =
-            vec![ChainAttribute::Table(table.to_string()), ChainAttribute::Name(chain.to_owned())];
-        Message::nftables(family, 0, NfTablesMessage::GetChain(ChainMessage { attributes }))
+        let request = nftables(NFT_MSG_GETCHAIN, family, 0);
+        Message(request.text(NFTA_CHAIN_TABLE, table.as_str()).text(NFTA_CHAIN_NAME, chain))
     }
 
     /// `id` tells the sets of one transaction apart.
     pub(crate) fn new_set(table: &Table, set: &Set, id: u32) -> Self {
-        let mut flags = SetFlags::empty();
-        flags.set(SetFlags::Interval, set.interval);
-        flags.set(SetFlags::Map, !set.data.is_empty());
-        let mut attributes = vec![
-            SetAttribute::Table(table.name.to_string()),
-            SetAttribute::Name(set.name.to_string()),
-            SetAttribute::Flags(flags),
-            SetAttribute::KeyType(DataType::joined(&set.key)),
-            SetAttribute::KeyLen(DataType::joined_length(&set.key)),
-        ];
+        let number = |value: u32| value.to_be_bytes();
+        let flag = |is, flag| if is { flag } else { 0 };
+        let flags = flag(set.interval, NFT_SET_INTERVAL) | flag(!set.data.is_empty(), NFT_SET_MAP);
+        let mut request = nftables(NFT_MSG_NEWSET, table.family, NLM_F_CREATE)
+            .text(NFTA_SET_TABLE, table.name.as_str())
+            .text(NFTA_SET_NAME, set.name.as_str())
+            .bytes(NFTA_SET_FLAGS, &number(flags))
+            .bytes(NFTA_SET_KEY_TYPE, &number(DataType::joined(&set.key)))
+            .bytes(NFTA_SET_KEY_LEN, &number(DataType::joined_length(&set.key)));
         if !set.data.is_empty() {
-            attributes.push(SetAttribute::DataType(DataType::joined(&set.data)));
-            attributes.push(SetAttribute::DataLen(DataType::joined_length(&set.data)));
+            request = request
+                .bytes(NFTA_SET_DATA_TYPE, &number(DataType::joined(&set.data)))
+                .bytes(NFTA_SET_DATA_LEN, &number(DataType::joined_length(&set.data)));
         }
-        attributes.push(SetAttribute::Id(id));
+        request = request.bytes(NFTA_SET_ID, &number(id));
         if set.counter {
-            let kind = NFTA_SET_EXPR | NLA_F_NESTED;
-            attributes.push(SetAttribute::Other(DefaultNla::new(kind, counter_value(None))));
+            request = request.nest(NFTA_SET_EXPR, |bytes| push_counter(bytes, None));
         }
-        Message::nftables(
-            table.family,
-            NLM_F_CREATE,
-            NfTablesMessage::NewSet(SetMessage { attributes }),
-        )
+        Message(request)
     }
 
     pub(crate) fn new_chain(table: &Table, chain: &Chain) -> Self {
-        let mut attributes = vec![
-            ChainAttribute::Table(table.name.to_string()),
-            ChainAttribute::Name(chain.name.to_owned()),
-        ];
+        let mut request = nftables(NFT_MSG_NEWCHAIN, table.family, NLM_F_CREATE)
+            .text(NFTA_CHAIN_TABLE, table.name.as_str())
+            .text(NFTA_CHAIN_NAME, chain.name);
         if let Some(base) = &chain.base {
-            attributes.push(ChainAttribute::Type(base.kind.to_owned()));
-            attributes.push(ChainAttribute::Policy(NF_ACCEPT));
-            attributes.push(ChainAttribute::Hook(vec![
-                HookAttribute::Number(HookNumber::Other(hook_number(base.hook))),
-                HookAttribute::Priority(base.priority as u32),
-            ]));
+            request = request
+                .text(NFTA_CHAIN_TYPE, base.kind)
+                .bytes(NFTA_CHAIN_POLICY, &NF_ACCEPT.to_be_bytes())
+                .nest(NFTA_CHAIN_HOOK, |bytes| {
+                    push_number(bytes, NFTA_HOOK_HOOKNUM, hook_number(base.hook));
+                    push_number(bytes, NFTA_HOOK_PRIORITY, base.priority as u32);
+                });
         }
-        Message::nftables(
-            table.family,
-            NLM_F_CREATE,
-            NfTablesMessage::NewChain(ChainMessage { attributes }),
-        )
+        Message(request)
     }
 
     pub(crate) fn new_rule(table: &Table, chain: &Chain, rule: &Rule) -> Self {
-        let attributes = vec![
-            RuleAttribute::Table(table.name.to_string()),
-            RuleAttribute::Chain(chain.name.to_owned()),
-            RuleAttribute::Expressions(expression::of_rule(rule)),
-        ];
-        Message::nftables(
-            table.family,
-            NLM_F_CREATE | NLM_F_APPEND,
-            NfTablesMessage::NewRule(RuleMessage { attributes }),
-        )
+        let request = nftables(NFT_MSG_NEWRULE, table.family, NLM_F_CREATE | NLM_F_APPEND)
+            .text(NFTA_RULE_TABLE, table.name.as_str())
+            .text(NFTA_RULE_CHAIN, chain.name);
+        Message(request.nest(NFTA_RULE_EXPRESSIONS, |list| expression::push_rule(list, rule)))
     }
 
-    /// The lists of a family's objects, whoever's. The family is an NFPROTO_* of `linux/netfilter.h`.
-    pub(crate) fn dump_tables(family: u8) -> Self {
-        Message::dump(family, NfTablesMessage::GetTable(TableMessage { attributes: vec![] }))
+    /// The lists of a family's objects, whoever made them.
+    pub(crate) fn dump_tables(family: NfFamily) -> Self {
+        Message(nftables(NFT_MSG_GETTABLE, family, NLM_F_DUMP))
     }
 
-    pub(crate) fn dump_chains(family: u8) -> Self {
-        Message::dump(family, NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))
+    pub(crate) fn dump_chains(family: NfFamily) -> Self {
+        Message(nftables(NFT_MSG_GETCHAIN, family, NLM_F_DUMP))
     }
 
     /// Those of one table, if it is named; the kernel leaves the others out (struct nft_rule_dump_ctx).
-    pub(crate) fn dump_rules(family: u8, table: Option<&TableName>) -> Self {
-        let attributes = table.map(|table| RuleAttribute::Table(table.to_string()));
-        let attributes = attributes.into_iter().collect();
-        Message::dump(family, NfTablesMessage::GetRule(RuleMessage { attributes }))
+    pub(crate) fn dump_rules(family: NfFamily, table: Option<&TableName>) -> Self {
+        let request = nftables(NFT_MSG_GETRULE, family, NLM_F_DUMP);
+        Message(match table {
+            Some(table) => request.text(NFTA_RULE_TABLE, table.as_str()),
+            None => request,
+        })
     }
 
     /// As [`Message::dump_rules`].
-    pub(crate) fn dump_sets(family: u8, table: Option<&TableName>) -> Self {
-        let attributes = table.map(|table| SetAttribute::Table(table.to_string()));
-        let attributes = attributes.into_iter().collect();
-        Message::dump(family, NfTablesMessage::GetSet(SetMessage { attributes }))
+    pub(crate) fn dump_sets(family: NfFamily, table: Option<&TableName>) -> Self {
+        let request = nftables(NFT_MSG_GETSET, family, NLM_F_DUMP);
+        Message(match table {
+            Some(table) => request.text(NFTA_SET_TABLE, table.as_str()),
+            None => request,
+        })
     }
 }
 
@@ -194,21 +162,21 @@ pub struct TableFacts {
 
 /// A table, without its chains.
 pub(crate) fn facts(attributes: &[u8]) -> Result<TableFacts, Malformed> {
-    let comment = find(attributes, NFTA_TABLE_USERDATA)?.and_then(|a| decode_comment(a.value()));
+    let comment = attribute::find(attributes, NFTA_TABLE_USERDATA)?.and_then(decode_comment);
     Ok(TableFacts {
         comment: comment.unwrap_or_default(),
-        flags: number(attributes, NFTA_TABLE_FLAGS)?,
-        uses: number(attributes, NFTA_TABLE_USE)?,
+        flags: required(attributes, NFTA_TABLE_FLAGS)?,
+        uses: required(attributes, NFTA_TABLE_USE)?,
         chains: Vec::new(),
     })
 }
 
 /// How many rules a chain has, and others that go to it, together.
 pub(crate) fn chain_uses(attributes: &[u8]) -> Result<u32, Malformed> {
-    number(attributes, NFTA_CHAIN_USE)
+    required(attributes, NFTA_CHAIN_USE)
 }
 
 /// The ruleset's generation.
 pub(crate) fn generation(attributes: &[u8]) -> Result<u32, Malformed> {
-    number(attributes, NFTA_GEN_ID)
+    required(attributes, NFTA_GEN_ID)
 }

@@ -23,9 +23,8 @@ use super::{
     Element, Flow, Generation, Kernel, Outcome, Pass, SetName, TableFacts, TableQuery, Transaction,
 };
 use crate::error::{Error, refusal};
-use crate::model::{Family, Port, Protocol, TableName};
+use crate::model::{Family, NfFamily, Port, Protocol, TableName};
 use crate::wire::message::Message;
-use crate::wire::object::NfFamily;
 use crate::wire::snapshot::{Objects, Snapshot};
 use ruleset::{Ruleset, Verdict};
 

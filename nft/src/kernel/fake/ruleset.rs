@@ -15,6 +15,7 @@ use crate::ruleset::element::Element;
 use crate::ruleset::rule::Statement;
 use crate::ruleset::set::SetName;
 use crate::ruleset::table::Table;
+use crate::wire::constants::{NFT_TABLE_F_DORMANT, NFT_TABLE_F_OWNER};
 use crate::wire::message::Message;
 use crate::wire::object::{ChainObject, RuleObject, SetObject, TableObject};
 
@@ -61,10 +62,6 @@ pub(super) struct FakeRule {
     pub(super) object: Arc<RuleObject>,
     pub(super) goes_to: Option<String>,
 }
-
-/// `enum nft_table_flags` in `linux/netfilter/nf_tables.h`.
-pub(super) const NFT_TABLE_F_DORMANT: u32 = 1;
-pub(super) const NFT_TABLE_F_OWNER: u32 = 2;
 
 /// What became of a transaction.
 #[derive(Debug, PartialEq, Eq)]
@@ -183,7 +180,7 @@ impl FakeTable {
         let mut made = FakeTable { comment: table.comment.clone(), handle, ..FakeTable::default() };
         for (index, set) in table.sets.iter().enumerate() {
             let message = Message::new_set(table, set, index as u32 + 1);
-            let object = Arc::new(SetObject::decode(&message.attributes()).ok()?);
+            let object = Arc::new(SetObject::decode(message.attributes()).ok()?);
             let mut present = FakeSet { object, elements: BTreeMap::new() };
             for element in set.contents.elements() {
                 present.add(&element, false).ok()?;
@@ -191,12 +188,11 @@ impl FakeTable {
             made.sets.insert(set.name.to_string(), present);
         }
         for chain in &table.chains {
-            let object =
-                ChainObject::decode(&Message::new_chain(table, chain).attributes()).ok()?;
+            let object = ChainObject::decode(Message::new_chain(table, chain).attributes()).ok()?;
             let mut rules = Vec::new();
             for (index, rule) in chain.rules.iter().enumerate() {
-                let message = Message::new_rule(table, chain, rule).attributes();
-                let object = RuleObject::decode(&message).ok()?;
+                let message = Message::new_rule(table, chain, rule);
+                let object = RuleObject::decode(message.attributes()).ok()?;
                 let object = Arc::new(RuleObject { handle: handle + index as u64 + 1, ..object });
                 let goes_to = rule.0.iter().find_map(|statement| match statement {
                     Statement::Goto(chain) => Some((*chain).to_owned()),
