@@ -1,19 +1,21 @@
 //! What rtnetlink answers: links, addresses, routes.
 
-use netlink_packet_core::NLMSG_ERROR;
+use hostport_netlink::{Replies, Reply, attribute};
 
 use crate::network::object::{Address, Link, Route};
-use crate::network::wire::{Messages, attribute, attributes};
 
 /// A datagram, and the same bytes as what follows a message's header.
 pub fn rtnetlink(data: &[u8]) {
     let mut messages = 0;
-    for message in Messages::new(data) {
+    for message in Replies::new(data) {
         messages += 1;
-        let Ok(message) = message else { continue };
-        let errno = message.errno();
-        assert!(errno.is_ok_and(|errno| errno >= 0) || message.kind == NLMSG_ERROR);
-        objects(message.payload);
+        match message {
+            Ok((_, Reply::Object(object))) => objects(object.payload),
+            Ok((_, Reply::Failed(error) | Reply::Done { error: Some(error), .. })) => {
+                assert!(error.raw_os_error() > 0);
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
     // Each message takes its header at least, but for a last one that is cut.
     assert!(messages <= data.len() / 16 + 1, "{messages} messages in {} bytes", data.len());
@@ -35,9 +37,9 @@ fn objects(payload: &[u8]) {
 
 /// What was read and is written again reads the same.
 fn attributes_come_back(bytes: &[u8]) {
-    let Ok(read) = attributes(bytes).collect::<Result<Vec<_>, _>>() else { return };
+    let Ok(read) = attribute::all(bytes).collect::<Result<Vec<_>, _>>() else { return };
     let mut written = Vec::new();
-    read.iter().for_each(|(kind, value)| attribute(&mut written, *kind, value));
-    let again: Vec<_> = attributes(&written).collect::<Result<_, _>>().expect("we wrote it");
+    read.iter().for_each(|(kind, value)| attribute::push(&mut written, *kind, value));
+    let again: Vec<_> = attribute::all(&written).collect::<Result<_, _>>().expect("we wrote it");
     assert_eq!(again, read);
 }

@@ -3,8 +3,7 @@
 //!
 //! ```text
 //! namespace   a network namespace: open it, tell it from our own, open a socket inside
-//! wire        netlink messages and attributes as bytes                        (no I/O)
-//! object      links, addresses and routes out of those bytes                  (no I/O)
+//! object      links, addresses and routes out of the bytes of a reply         (no I/O)
 //! rtnetlink   one socket: requests, replies, dumps
 //! sock_diag   which sockets on [::] take IPv6 alone
 //! endpoint    in the container: its address in each family, and its link's other end
@@ -23,7 +22,6 @@ pub mod namespace;
 pub mod object;
 pub mod rtnetlink;
 pub mod sock_diag;
-pub mod wire;
 
 use std::net::IpAddr;
 

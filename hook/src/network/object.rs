@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStringExt;
 
-use crate::network::wire::{Malformed, attributes, bool_of, split, text_of, u32_of};
+use hostport_netlink::{Malformed, attribute};
 
 /// AF_INET
 pub const AF_INET: u8 = 2;
@@ -86,8 +86,7 @@ impl Link {
     /// Reads what follows the netlink header.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change (4).
-        let ([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], rest) =
-            split::<16>(payload, "ifinfomsg")?;
+        let ([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], rest) = split::<16>(payload)?;
         let flags = u32::from_ne_bytes([*f0, *f1, *f2, *f3]);
         let mut link = Self {
             index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
@@ -97,14 +96,14 @@ impl Link {
             point_to_point: flags & IFF_POINTOPOINT != 0,
             ..Self::default()
         };
-        for attribute in attributes(rest) {
+        for attribute in attribute::all(rest) {
             let (kind, value) = attribute?;
             match kind {
                 ifla::IFNAME => link.name = OsString::from_vec(text_of(value).to_vec()),
-                ifla::LINK => link.other = Some(u32_of(value, "IFLA_LINK")?),
-                ifla::MASTER => link.master = Some(u32_of(value, "IFLA_MASTER")?),
+                ifla::LINK => link.other = Some(u32_of(value)?),
+                ifla::MASTER => link.master = Some(u32_of(value)?),
                 ifla::LINK_NETNSID => {
-                    link.other_namespace = Some(u32_of(value, "IFLA_LINK_NETNSID")?);
+                    link.other_namespace = Some(u32_of(value)?);
                 }
                 ifla::LINKINFO => link.parse_info(value)?,
                 _ => {}
@@ -116,7 +115,7 @@ impl Link {
     /// IFLA_LINKINFO. The data of a kind is read after the kind, whichever comes first.
     fn parse_info(&mut self, info: &[u8]) -> Result<(), Malformed> {
         let (mut data, mut port, mut is_port) = (None, None, false);
-        for attribute in attributes(info) {
+        for attribute in attribute::all(info) {
             match attribute? {
                 (ifla::INFO_KIND, value) => {
                     self.kind = match text_of(value) {
@@ -132,22 +131,22 @@ impl Link {
             }
         }
         if self.kind == Kind::Bridge {
-            for attribute in attributes(data.unwrap_or_default()) {
+            for attribute in attribute::all(data.unwrap_or_default()) {
                 match attribute? {
                     (ifla::BR_NF_CALL_IPTABLES, value) => {
-                        self.nf_call_iptables = bool_of(value, "IFLA_BR_NF_CALL_IPTABLES")?;
+                        self.nf_call_iptables = bool_of(value)?;
                     }
                     (ifla::BR_NF_CALL_IP6TABLES, value) => {
-                        self.nf_call_ip6tables = bool_of(value, "IFLA_BR_NF_CALL_IP6TABLES")?;
+                        self.nf_call_ip6tables = bool_of(value)?;
                     }
                     _ => {}
                 }
             }
         }
         if is_port {
-            for attribute in attributes(port.unwrap_or_default()) {
+            for attribute in attribute::all(port.unwrap_or_default()) {
                 if let (ifla::BRPORT_MODE, value) = attribute? {
-                    self.hairpin_mode = Some(bool_of(value, "IFLA_BRPORT_MODE")?);
+                    self.hairpin_mode = Some(bool_of(value)?);
                 }
             }
         }
@@ -185,14 +184,14 @@ impl Address {
     /// Reads what follows the netlink header. None for another family than the two of IP.
     pub fn parse(payload: &[u8]) -> Result<Option<Self>, Malformed> {
         // struct ifaddrmsg: family, prefixlen, flags, scope, index (4).
-        let ([family, _, flags, scope, i0, i1, i2, i3], rest) = split::<8>(payload, "ifaddrmsg")?;
+        let ([family, _, flags, scope, i0, i1, i2, i3], rest) = split::<8>(payload)?;
         let mut flags = u32::from(*flags);
         let (mut address, mut local) = (None, None);
-        for attribute in attributes(rest) {
+        for attribute in attribute::all(rest) {
             match attribute? {
                 (ifa::ADDRESS, value) => address = Some(value),
                 (ifa::LOCAL, value) => local = Some(value),
-                (ifa::FLAGS, value) => flags = u32_of(value, "IFA_FLAGS")?,
+                (ifa::FLAGS, value) => flags = u32_of(value)?,
                 _ => {}
             }
         }
@@ -206,8 +205,8 @@ impl Address {
 
 fn ip_of(family: u8, value: &[u8]) -> Result<Option<IpAddr>, Malformed> {
     Ok(match family {
-        AF_INET => Some(Ipv4Addr::from(*split::<4>(value, "IPv4 address")?.0).into()),
-        AF_INET6 => Some(Ipv6Addr::from(*split::<16>(value, "IPv6 address")?.0).into()),
+        AF_INET => Some(Ipv4Addr::from(*split::<4>(value)?.0).into()),
+        AF_INET6 => Some(Ipv6Addr::from(*split::<16>(value)?.0).into()),
         _ => None,
     })
 }
@@ -257,8 +256,7 @@ impl Route {
     /// Reads what follows the netlink header.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags (4).
-        let ([family, dst, src, tos, table, _, _, kind, flags @ ..], rest) =
-            split::<12>(payload, "rtmsg")?;
+        let ([family, dst, src, tos, table, _, _, kind, flags @ ..], rest) = split::<12>(payload)?;
         let mut route = Self {
             family: *family,
             kind: *kind,
@@ -268,11 +266,11 @@ impl Route {
             gateway: false,
             links: Vec::new(),
         };
-        for attribute in attributes(rest) {
+        for attribute in attribute::all(rest) {
             match attribute? {
-                (rta::OIF, value) => route.links.push(u32_of(value, "RTA_OIF")?),
-                (rta::PRIORITY, value) => route.metric = u32_of(value, "RTA_PRIORITY")?,
-                (rta::TABLE, value) => route.table = u32_of(value, "RTA_TABLE")?,
+                (rta::OIF, value) => route.links.push(u32_of(value)?),
+                (rta::PRIORITY, value) => route.metric = u32_of(value)?,
+                (rta::TABLE, value) => route.table = u32_of(value)?,
                 (rta::GATEWAY | rta::VIA, _) => route.gateway = true,
                 (rta::MULTIPATH, value) => route.parse_hops(value)?,
                 _ => {}
@@ -288,10 +286,10 @@ impl Route {
     /// one after another.
     fn parse_hops(&mut self, mut hops: &[u8]) -> Result<(), Malformed> {
         while !hops.is_empty() {
-            let ([l0, l1, flags, _, i0, i1, i2, i3], _) = split::<8>(hops, "rtnexthop")?;
+            let ([l0, l1, flags, _, i0, i1, i2, i3], _) = split::<8>(hops)?;
             let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
             if length < 8 || length > hops.len() {
-                return Err(Malformed("rtnexthop"));
+                return Err(Malformed);
             }
             if u32::from(*flags) & RTNH_F_DEAD == 0 {
                 self.links.push(u32::from_ne_bytes([*i0, *i1, *i2, *i3]));
@@ -302,17 +300,37 @@ impl Route {
     }
 }
 
+/// The first `N` bytes of a fixed part or an attribute, and what follows them.
+pub(super) fn split<const N: usize>(bytes: &[u8]) -> Result<(&[u8; N], &[u8]), Malformed> {
+    bytes.split_first_chunk().ok_or(Malformed)
+}
+
+/// An attribute that holds a number of 32 bits in the machine's byte order.
+pub(super) fn u32_of(value: &[u8]) -> Result<u32, Malformed> {
+    split(value).map(|(number, _)| u32::from_ne_bytes(*number))
+}
+
+/// An attribute that holds one byte as a truth value.
+fn bool_of(value: &[u8]) -> Result<bool, Malformed> {
+    split(value).map(|([byte], _)| *byte != 0)
+}
+
+/// An attribute that holds text, without the NUL that ends it.
+fn text_of(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::NLA_F_NESTED;
     use proptest::prelude::*;
 
-    use super::super::wire::attribute;
     use super::*;
+
+    const NLA_F_NESTED: u16 = 0x8000;
 
     fn attributes_of(list: &[(u16, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        list.iter().for_each(|(kind, value)| attribute(&mut bytes, *kind, value));
+        list.iter().for_each(|(kind, value)| attribute::push(&mut bytes, *kind, value));
         bytes
     }
 
@@ -382,9 +400,9 @@ mod tests {
         ) {
             // Well-formed attributes with any value, alone and nested, and then plain noise.
             let mut bytes = fixed;
-            list.iter().for_each(|(kind, value)| attribute(&mut bytes, *kind, value));
+            list.iter().for_each(|(kind, value)| attribute::push(&mut bytes, *kind, value));
             let nested = bytes.clone();
-            attribute(&mut bytes, ifla::LINKINFO, &nested);
+            attribute::push(&mut bytes, ifla::LINKINFO, &nested);
             for bytes in [&bytes, &noise, &[&bytes[..], &noise].concat()] {
                 let _ = (Link::parse(bytes), Address::parse(bytes), Route::parse(bytes));
             }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
-use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use hostport_netlink::{Malformed, NLM_F_DUMP, Request, attribute};
 
-use crate::network::object::AF_INET6;
+use crate::network::object::{AF_INET6, split};
 use crate::network::rtnetlink::{Error, Socket};
-use crate::network::wire::{self, Malformed, Request, attributes};
 
+/// `linux/netlink.h`.
+const NETLINK_SOCK_DIAG: isize = 4;
 /// `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `linux/inet_diag.h`: 1 if the socket has IPV6_V6ONLY, told of IPv6's sockets without being asked for.
@@ -38,17 +38,17 @@ pub fn ipv6_only() -> Result<BTreeSet<u64>, Error> {
         if let Some(place) = fixed.first_chunk_mut() {
             *place = begin;
         }
-        let flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let request = Request::new("SOCK_DIAG_BY_FAMILY", SOCK_DIAG_BY_FAMILY, flags, &fixed);
-        inodes.extend(socket.dump(request, SOCK_DIAG_BY_FAMILY, inode_if_ipv6_only)?);
+        let request = Request::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &fixed);
+        let name = "SOCK_DIAG_BY_FAMILY";
+        inodes.extend(socket.dump(name, &request, SOCK_DIAG_BY_FAMILY, inode_if_ipv6_only)?);
     }
     Ok(inodes)
 }
 
 fn inode_if_ipv6_only(payload: &[u8]) -> Result<Option<u64>, Malformed> {
-    let (message, rest) = wire::split::<MESSAGE>(payload, "inet_diag_msg")?;
+    let (message, rest) = split::<MESSAGE>(payload)?;
     let inode = message.last_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
-    for attribute in attributes(rest) {
+    for attribute in attribute::all(rest) {
         if let (INET_DIAG_SKV6ONLY, [1]) = attribute? {
             return Ok(Some(inode.into()));
         }
@@ -66,9 +66,9 @@ mod tests {
         let mut message = vec![0; MESSAGE];
         message[68..72].copy_from_slice(&7u32.to_ne_bytes());
         assert_eq!(inode_if_ipv6_only(&message), Ok(None));
-        wire::attribute(&mut message, INET_DIAG_SKV6ONLY, &[0]);
+        attribute::push(&mut message, INET_DIAG_SKV6ONLY, &[0]);
         assert_eq!(inode_if_ipv6_only(&message), Ok(None));
-        wire::attribute(&mut message, INET_DIAG_SKV6ONLY, &[1]);
+        attribute::push(&mut message, INET_DIAG_SKV6ONLY, &[1]);
         assert_eq!(inode_if_ipv6_only(&message), Ok(Some(7)));
         assert!(inode_if_ipv6_only(&message[..MESSAGE - 1]).is_err());
     }
