@@ -115,7 +115,7 @@ docs: ## Build the book into target/book; its links and generated pages are chec
 	$(MDBOOK) build docs
 
 package-contents: ## Build the library from what would be published, and list it
-	$(CARGO) package --locked --package hostport-nft --allow-dirty
+	$(CARGO) package --locked --package hostport-netlink --package hostport-nft --allow-dirty
 	$(CARGO) package --locked --package hostport-nft --allow-dirty --list
 
 # put MODE FOLDER NAME: standard input becomes a file, whole and at once, since containers start meanwhile. What begins
