@@ -135,17 +135,18 @@ impl Socket {
         self.object(sequence, read)
     }
 
-    /// Sends several requests at once, and gives each object in answer to the reader, in their order.
+    /// Sends several requests at once, and gives each object in answer to the reader, in their order; none for one
+    /// that does not exist (ENOENT).
     ///
     /// The kernel answers one after the other (netlink_rcv_skb), each in a datagram of its own.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Malformed`]. What the kernel refuses is an error of its own request.
+    /// All but [`Error::Open`]. Another error than ENOENT may be the answer to all of them at once.
     pub fn get_all<T>(
         &mut self,
         requests: &[Request],
         mut read: impl FnMut(Object<'_>) -> Result<T, Malformed>,
-    ) -> Result<Vec<Result<T, Errno>>, Error> {
+    ) -> Result<Vec<Option<T>>, Error> {
         let first = self.sequence;
         let mut bytes = Vec::with_capacity(requests.len() * USUAL_REQUEST);
         for request in requests {
@@ -156,8 +157,8 @@ impl Socket {
         let mut objects = Vec::with_capacity(requests.len());
         for place in 0..requests.len() as u32 {
             objects.push(match self.object(first.wrapping_add(place), &mut read) {
-                Err(Error::Refused(error)) => Err(error),
-                object => Ok(object?),
+                Err(Error::Refused(Errno::NOENT)) => None,
+                object => Some(object?),
             });
         }
         Ok(objects)
@@ -358,11 +359,5 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Error>
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-impl From<Socket> for NetlinkSocket {
-    fn from(socket: Socket) -> Self {
-        socket.socket
     }
 }

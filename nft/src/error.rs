@@ -203,3 +203,12 @@ pub(crate) fn refusal(what: &str, error: Errno) -> Error {
         _ => Error::Refused { what: what.to_owned(), error },
     }
 }
+
+/// The kernel answers EINVAL to any request for a subsystem that it does not have
+/// (nfnetlink_rcv_msg). This is for requests that have nothing else that it could find invalid.
+pub(crate) fn no_nf_tables(error: Error) -> Error {
+    match error {
+        Error::Refused { error: Errno::INVAL, .. } => Error::NoNfTables,
+        other => other,
+    }
+}

@@ -1,6 +1,4 @@
-//! What a walk over a list ends with, and until when another is begun.
-
-use std::time::{Duration, Instant};
+//! What a walk over a list ends with.
 
 use crate::ruleset::element::Element;
 use crate::wire::object::ElementObject;
@@ -14,22 +12,6 @@ pub enum Pass<T> {
     Missing,
     /// Somebody changed the ruleset during the walk.
     Interrupted,
-}
-
-/// The moment after which nothing is begun again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(Instant);
-
-impl Deadline {
-    /// A time from now.
-    pub fn after(now: Instant, time: Duration) -> Self {
-        Deadline(now + time)
-    }
-
-    /// Whether it is over.
-    pub fn is_over(self, now: Instant) -> bool {
-        now >= self.0
-    }
 }
 
 /// An element of a list.

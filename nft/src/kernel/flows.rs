@@ -1,9 +1,10 @@
 //! Tracked connections towards host ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::retry::complete;
-use super::{Deadline, Flow, Kernel};
+use super::{Flow, Kernel};
 use crate::error::Error;
 use crate::model::{Family, HostPort, Port, Protocol};
 
@@ -11,7 +12,7 @@ use crate::model::{Family, HostPort, Port, Protocol};
 pub(crate) fn towards<'a>(
     kernel: &mut impl Kernel,
     hosts: impl Iterator<Item = &'a HostPort>,
-    deadline: Deadline,
+    patience: Duration,
 ) -> Result<Vec<Flow>, Error> {
     let mut ports: BTreeMap<(Family, Protocol), BTreeSet<Port>> = BTreeMap::new();
     for host in hosts.filter(|host| host.protocol != Protocol::Tcp) {
@@ -21,7 +22,7 @@ pub(crate) fn towards<'a>(
     for ((family, protocol), ports) in ports {
         // One walk of the kernel's table, however many the ports.
         let only = ports.first().filter(|_| ports.len() == 1).copied();
-        let some = complete(kernel, deadline, |kernel| kernel.flows(family, protocol, only))?;
+        let some = complete(kernel, patience, |kernel| kernel.flows(family, protocol, only))?;
         flows.extend(some.into_iter().flatten().filter(|flow| ports.contains(&flow.host.port)));
     }
     Ok(flows)

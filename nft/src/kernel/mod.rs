@@ -7,7 +7,6 @@ pub(crate) mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub(crate) mod flows;
-mod generation;
 pub(crate) mod retry;
 mod snapshot;
 mod socket;
@@ -17,13 +16,12 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-pub use dump::{Deadline, Pass};
-pub use generation::Generation;
+pub use dump::Pass;
 pub use snapshot::SetReader;
 pub use socket::Socket;
 pub use transaction::{Change, Failure, Outcome, Transaction};
 
-pub use crate::model::Flow;
+pub use crate::model::{Flow, Generation};
 pub use crate::ruleset::element::Element;
 pub use crate::ruleset::set::SetName;
 pub use crate::wire::table::TableFacts;

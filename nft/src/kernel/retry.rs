@@ -6,18 +6,34 @@
 //! table is rebuilt meanwhile, as many are told twice as are left out.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Kernel;
-use super::dump::{Deadline, Listed, Pass};
+use super::dump::{Listed, Pass};
 use crate::error::Error;
 
 /// How long others may keep a list from being read.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a list is read, before the caller's deadline.
+/// How often a list is read, within the caller's patience.
 const ATTEMPTS: u32 = 50;
 /// How often an interrupted walk is begun again at once: a very long list takes seconds.
 const WALKS: u32 = 20;
+
+/// The moment after which nothing is begun again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// A time from now.
+    pub(crate) fn after(now: Instant, time: Duration) -> Self {
+        Deadline(now + time)
+    }
+
+    /// Whether it is over.
+    pub(crate) fn is_over(self, now: Instant) -> bool {
+        now >= self.0
+    }
+}
 
 /// Reads the elements of a set by walks over it; none if there is no such set.
 ///
@@ -25,16 +41,17 @@ const WALKS: u32 = 20;
 /// Those of the walk, and [`Error::Contention`] if the list kept changing while it was read.
 pub(crate) fn elements<K: Kernel, E: Listed>(
     kernel: &mut K,
-    deadline: Deadline,
+    patience: Duration,
     mut walk: impl FnMut(&mut K) -> Result<Pass<Vec<E>>, Error>,
 ) -> Result<Option<Vec<E>>, Error> {
+    let deadline = Deadline::after(kernel.now(), patience);
     for attempt in 0..ATTEMPTS {
         if deadline.is_over(kernel.now()) {
             return Err(Error::Contention { attempts: attempt });
         }
         back_off(kernel, attempt);
         let before = kernel.generation()?;
-        let found = complete(kernel, deadline, &mut walk)?;
+        let found = walk_until(kernel, deadline, &mut walk)?;
         let whole = found.as_deref().is_none_or(are_distinct);
         if kernel.generation()? == before && whole {
             return Ok(found);
@@ -53,6 +70,15 @@ fn are_distinct<E: Listed>(elements: &[E]) -> bool {
 /// # Errors
 /// Those of the walk, and [`Error::Contention`].
 pub(crate) fn complete<K: Kernel, T>(
+    kernel: &mut K,
+    patience: Duration,
+    walk: impl FnMut(&mut K) -> Result<Pass<T>, Error>,
+) -> Result<Option<T>, Error> {
+    let deadline = Deadline::after(kernel.now(), patience);
+    walk_until(kernel, deadline, walk)
+}
+
+fn walk_until<K: Kernel, T>(
     kernel: &mut K,
     deadline: Deadline,
     mut walk: impl FnMut(&mut K) -> Result<Pass<T>, Error>,

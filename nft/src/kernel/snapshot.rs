@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::retry::{self, PATIENCE, back_off, complete};
-use super::{Deadline, Kernel, Socket};
+use super::{Kernel, Socket};
 use crate::error::Error;
 use crate::wire::message::Message;
 use crate::wire::object::{ElementObject, NfFamily, ObjectId, elements};
@@ -35,8 +35,7 @@ impl Snapshot {
             let begin = socket.generation()?;
             let mut snapshot = Snapshot::default();
             for family in NfFamily::ALL {
-                let deadline = Deadline::after(socket.now(), PATIENCE);
-                let some = complete(&mut socket, deadline, |socket| socket.objects(family, None))?;
+                let some = complete(&mut socket, PATIENCE, |socket| socket.objects(family, None))?;
                 if let Some(Snapshot { tables, chains, sets }) = some {
                     snapshot.tables.extend(tables);
                     snapshot.chains.extend(chains);
@@ -86,9 +85,8 @@ impl SetReader {
         }
         let request = Message::dump_any_elements(set);
         let begin = self.socket.now();
-        let deadline = Deadline::after(begin, PATIENCE);
         let walk = |socket: &mut Socket| socket.walk_lists(&request, elements);
-        let found = retry::elements(&mut self.socket, deadline, walk);
+        let found = retry::elements(&mut self.socket, PATIENCE, walk);
         self.spent += self.socket.now().duration_since(begin);
         found.ok()?
     }

@@ -3,15 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_netlink::{End, NLM_F_ACK, Socket as Netlink};
+use hostport_netlink::{End, Error as Netlink, NLM_F_ACK, Object};
 use rustix::io::Errno;
 
 use super::dump::Pass;
-use super::generation::Generation;
 use super::transaction::{Change, Failure, Outcome, Transaction};
 use super::{Kernel, TableFacts, TableQuery, close};
-use crate::error::{Error, Malformed, refusal};
-use crate::model::{Family, Flow, NfFamily, Port, Protocol, TableName};
+use crate::error::{Error, Malformed, no_nf_tables, refusal};
+use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::set::SetName;
 use crate::wire::message::{Message, NFGENMSG_LENGTH};
@@ -25,16 +24,15 @@ const NETLINK_NETFILTER: isize = 12;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel builds no larger datagram for a dump (netlink_recvmsg).
 const DUMP: usize = 32 * 1024;
-/// Room for a message: what a host port in ip6 takes.
-const USUAL_MESSAGE: usize = 256;
 
 /// The nf_tables and the connection tracking of a network namespace.
 #[derive(Debug)]
-pub struct Socket(Netlink);
+pub struct Socket(hostport_netlink::Socket);
 
 /// Opens a netfilter socket in the network namespace of the calling thread.
-pub(super) fn open() -> Result<Netlink, Error> {
-    Netlink::open(NETLINK_NETFILTER, TIMEOUT).map_err(|error| Error::of("to open", error))
+pub(super) fn open() -> Result<hostport_netlink::Socket, Error> {
+    let socket = hostport_netlink::Socket::open(NETLINK_NETFILTER, TIMEOUT);
+    socket.map_err(|error| Error::of("to open", error))
 }
 
 impl Socket {
@@ -55,12 +53,12 @@ impl Socket {
         request: &Message,
         read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Error> {
-        let read = |object: hostport_netlink::Object<'_>| {
+        let read = |object: Object<'_>| {
             let (_, attributes) = object.split::<NFGENMSG_LENGTH>()?;
             read(attributes)
         };
         match self.0.get(&request.0, read) {
-            Err(hostport_netlink::Error::Refused(Errno::NOENT)) => Ok(None),
+            Err(Netlink::Refused(Errno::NOENT)) => Ok(None),
             object => object.map(Some).map_err(|error| Error::of(what, error)),
         }
     }
@@ -94,7 +92,7 @@ impl Socket {
             // The set was there when the walk began, and was replaced or removed meanwhile.
             Ok(End::Interrupted | End::Broken(Errno::NOENT)) => Ok(Pass::Interrupted),
             Ok(End::Broken(error)) => Err(refusal("to list the table", error)),
-            Err(hostport_netlink::Error::Refused(Errno::NOENT)) => Ok(Pass::Missing),
+            Err(Netlink::Refused(Errno::NOENT)) => Ok(Pass::Missing),
             Err(error) => Err(Error::of("to list the table", error)),
         }
     }
@@ -104,7 +102,7 @@ impl Kernel for Socket {
     fn generation(&mut self) -> Result<Generation, Error> {
         let request = Message::get_generation();
         let generation = self.get("to tell the ruleset's generation", &request, table::generation);
-        generation.map_err(no_nf_tables)?.map(Generation).ok_or(Error::NoNfTables)
+        generation.map_err(no_nf_tables)?.ok_or(Error::NoNfTables)
     }
 
     /// All of it is asked for in one datagram.
@@ -115,23 +113,17 @@ impl Kernel for Socket {
             let chains = chains.iter().map(|chain| Message::get_chain(*family, table, chain).0);
             requests.extend(chains);
         }
-        let read = |object: hostport_netlink::Object<'_>| {
-            Ok(object.split::<NFGENMSG_LENGTH>()?.1.to_vec())
-        };
-        let what = "to read the table";
-        let answers = self.0.get_all(&requests, read).map_err(|error| Error::of(what, error))?;
-        let mut answers = answers.into_iter().map(|answer| match answer {
-            Ok(object) => Ok(Some(object)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(no_nf_tables(refusal(what, error))),
-        });
+        let read = |object: Object<'_>| Ok(object.split::<NFGENMSG_LENGTH>()?.1.to_vec());
+        let answers = self.0.get_all(&requests, read);
+        let answers = answers.map_err(|error| Error::of("to read the table", error));
+        let mut answers = answers.map_err(no_nf_tables)?.into_iter();
         let mut tables = Vec::new();
         for query in queries {
-            let table = answers.next().transpose()?.flatten();
+            let table = answers.next().flatten();
             let facts = table.map(|table| table::facts(&table)).transpose()?;
             let mut chains = Vec::new();
             for chain in answers.by_ref().take(query.chains.len()) {
-                chains.push(chain?.map(|chain| table::chain_uses(&chain)).transpose()?);
+                chains.push(chain.map(|chain| table::chain_uses(&chain)).transpose()?);
             }
             tables.push(facts.map(|facts| TableFacts { chains, ..facts }));
         }
@@ -187,55 +179,49 @@ impl Kernel for Socket {
                 _ => Outcome::Committed,
             });
         }
-        // The messages of each change end where those of the next begin.
-        let mut ends = Vec::with_capacity(transaction.changes.len());
-        let what = "the transaction as a whole";
-        let answer = self.0.batch(|first| encode(transaction, first, &mut ends));
-        let failures = match answer.map_err(|error| Error::of(what, error))? {
-            Ok(failures) => failures,
-            Err(lost) => return Ok(Outcome::Unanswered(Error::of(what, lost))),
+        // The change that each message is part of.
+        let mut of = Vec::with_capacity(transaction.changes.len());
+        let answer = self.0.batch(|first| {
+            let changes = transaction.changes.iter().enumerate();
+            let messages = changes.flat_map(|(index, change)| {
+                let messages = messages(&transaction.table, change);
+                of.extend(messages.iter().map(|_| index));
+                messages
+            });
+            let (mut bytes, length) = encode(first, transaction.generation, messages);
+            Message::batch_end().0.append(&mut bytes, first.wrapping_add(length + 1), 0);
+            (bytes, length)
+        });
+        let refusals = match answer.map_err(whole)? {
+            Ok(refusals) => refusals,
+            Err(lost) => return Ok(Outcome::Unanswered(whole(lost))),
         };
-        if failures.is_empty() {
-            return Ok(Outcome::Committed);
-        }
-        let mut failed: Vec<Failure> = Vec::new();
-        for (place, error) in failures {
-            match (place, error) {
-                (_, Errno::RESTART | Errno::AGAIN | Errno::INTR) => return Ok(Outcome::Stale),
-                (0, error) => return Err(whole(error)),
-                (place, error) => {
-                    let change = ends.partition_point(|end| *end < place);
-                    if failed.last().is_none_or(|last| last.change != change) {
-                        failed.push(Failure { change, error });
-                    }
-                }
+        let mut failures: Vec<Failure> = Vec::new();
+        for (place, error) in refusals {
+            if matches!(error, Errno::RESTART | Errno::AGAIN | Errno::INTR) {
+                return Ok(Outcome::Stale);
+            }
+            let change = (place as usize).checked_sub(1).and_then(|place| of.get(place));
+            let change = *change.ok_or_else(|| whole(Netlink::Refused(error)))?;
+            if failures.last().is_none_or(|last| last.change != change) {
+                failures.push(Failure { change, error });
             }
         }
-        Ok(Outcome::Failed(failed))
+        Ok(if failures.is_empty() { Outcome::Committed } else { Outcome::Failed(failures) })
     }
 
+    /// Without an end (NFNL_MSG_BATCH_END), the kernel undoes what it has worked through, which is how
+    /// `nft --check` does it: nfnetlink_rcv_batch in `net/netfilter/nfnetlink.c`.
     fn first_refused(&mut self, messages: &[Message]) -> Result<Option<(usize, Errno)>, Error> {
-        let answer = self.0.batch(|first| {
-            let mut bytes = Message::batch_begin(None).encode(first);
-            let mut sequence = first;
-            for (index, message) in messages.iter().enumerate() {
-                sequence = sequence.wrapping_add(1);
-                let last = index + 1 == messages.len();
-                message.0.append(&mut bytes, sequence, if last { NLM_F_ACK } else { 0 });
-            }
-            // Without an end (NFNL_MSG_BATCH_END), the kernel undoes what it has worked through, which is how
-            // `nft --check` does it: nfnetlink_rcv_batch in `net/netfilter/nfnetlink.c`.
-            (bytes, messages.len() as u32)
-        });
-        let what = "the transaction as a whole";
-        let failures =
-            answer.and_then(|failures| failures).map_err(|error| Error::of(what, error))?;
+        let answer = self.0.batch(|first| encode(first, None, messages.iter().cloned()));
+        let refusals = answer.and_then(|refusals| refusals).map_err(whole)?;
         // What builds on a part that failed fails as well.
-        match failures.into_iter().min_by_key(|(place, _)| *place) {
-            None => Ok(None),
-            Some((0, error)) => Err(whole(error)),
-            Some((place, error)) => Ok(Some((place as usize - 1, error))),
-        }
+        let Some((place, error)) = refusals.into_iter().min_by_key(|(place, _)| *place) else {
+            return Ok(None);
+        };
+        let place =
+            (place as usize).checked_sub(1).ok_or_else(|| whole(Netlink::Refused(error)))?;
+        Ok(Some((place, error)))
     }
 
     fn flows(
@@ -254,7 +240,7 @@ impl Kernel for Socket {
     fn forget(&mut self, flow: &Flow) -> Result<bool, Error> {
         match self.0.order(&conntrack::delete_request(flow).0) {
             Ok(()) => Ok(true),
-            Err(hostport_netlink::Error::Refused(Errno::NOENT)) => Ok(false),
+            Err(Netlink::Refused(Errno::NOENT)) => Ok(false),
             Err(error) => Err(Error::of("to forget a tracked connection", error)),
         }
     }
@@ -276,52 +262,40 @@ impl Kernel for Socket {
     }
 }
 
-/// The bytes of a batch from a sequence number on, and how many messages are between beginning and end.
+/// The messages that make a change.
+fn messages(table: &TableName, change: &Change) -> Vec<Message> {
+    match change {
+        Change::NewTable(table) => table.messages(),
+        Change::DeleteTable(family) => vec![Message::delete_table(*family, table)],
+        Change::NewElement(family, set, element) => {
+            vec![Message::new_element(*family, table, *set, element).exclusive()]
+        }
+        Change::NewElements(family, set, elements) => {
+            Message::new_elements(*family, table, *set, elements.iter()).collect()
+        }
+        Change::DeleteElement(family, set, key) => {
+            vec![Message::delete_element(*family, table, *set, key)]
+        }
+    }
+}
+
+/// The bytes of a batch without its end, from a sequence number on, and how many messages follow its beginning.
 ///
 /// Only the last message asks for an acknowledgement, because many of them overflow the socket's
 /// receive buffer; errors are reported in any case.
-fn encode(transaction: &Transaction, first: u32, ends: &mut Vec<u32>) -> (Vec<u8>, u32) {
-    let mut bytes = Vec::with_capacity(transaction.changes.len() * USUAL_MESSAGE);
-    let generation = transaction.generation.map(|generation| generation.0);
-    Message::batch_begin(generation).0.append(&mut bytes, first, 0);
-    let mut place = 0;
-    let (name, changes) = (&transaction.table, transaction.changes.len());
-    for (index, change) in transaction.changes.iter().enumerate() {
-        let last = index + 1 == changes;
-        let mut append = |message: Message, last: bool| {
-            place += 1;
-            let flags = if last { NLM_F_ACK } else { 0 };
-            message.0.append(&mut bytes, first.wrapping_add(place), flags);
-        };
-        match change {
-            Change::DeleteTable(family) => append(Message::delete_table(*family, name), last),
-            Change::NewElement(family, set, element) => {
-                append(Message::new_element(*family, name, *set, element).exclusive(), last);
-            }
-            Change::DeleteElement(family, set, key) => {
-                append(Message::delete_element(*family, name, *set, key), last);
-            }
-            Change::NewTable(table) => each(table.messages().into_iter(), last, append),
-            Change::NewElements(family, set, elements) => {
-                each(Message::new_elements(*family, name, *set, elements.iter()), last, append);
-            }
-        }
-        ends.push(place);
-    }
-    Message::batch_end().0.append(&mut bytes, first.wrapping_add(place + 1), 0);
-    (bytes, place)
-}
-
-/// Appends messages, of which the last one may be that of the batch.
-fn each(
+fn encode(
+    first: u32,
+    generation: Option<Generation>,
     messages: impl Iterator<Item = Message>,
-    last: bool,
-    mut append: impl FnMut(Message, bool),
-) {
+) -> (Vec<u8>, u32) {
+    let (mut bytes, mut length) = (Message::batch_begin(generation).encode(first), 0);
     let mut messages = messages.peekable();
-    while let Some(message) = messages.next() {
-        append(message, last && messages.peek().is_none());
+    while let Some(Message(request)) = messages.next() {
+        length += 1;
+        let flags = if messages.peek().is_none() { NLM_F_ACK } else { 0 };
+        request.append(&mut bytes, first.wrapping_add(length), flags);
     }
+    (bytes, length)
 }
 
 /// A list that nobody interrupted; empty if there is nothing to list from.
@@ -334,18 +308,9 @@ fn list<T>(pass: Pass<Vec<T>>) -> Option<Vec<T>> {
 }
 
 /// The error for a transaction of which the kernel did not look at any message.
-fn whole(error: Errno) -> Error {
+fn whole(error: Netlink) -> Error {
     match error {
-        Errno::OPNOTSUPP => Error::NoNfTables,
-        error => refusal("the transaction as a whole", error),
-    }
-}
-
-/// The kernel answers EINVAL to any request for a subsystem that it does not have
-/// (nfnetlink_rcv_msg). These requests have nothing else that it could find invalid.
-fn no_nf_tables(error: Error) -> Error {
-    match error {
-        Error::Refused { error: Errno::INVAL, .. } => Error::NoNfTables,
-        other => other,
+        Netlink::Refused(Errno::OPNOTSUPP) => Error::NoNfTables,
+        error => Error::of("the transaction as a whole", error),
     }
 }

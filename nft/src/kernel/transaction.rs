@@ -2,9 +2,8 @@
 
 use rustix::io::Errno;
 
-use super::generation::Generation;
 use crate::error::Error;
-use crate::model::{Family, TableName};
+use crate::model::{Family, Generation, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::set::SetName;
 use crate::ruleset::table::Table;

@@ -1,9 +1,11 @@
 //! What an operator can choose about the ruleset.
 
 use std::fmt;
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use fnv::FnvHasher;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
@@ -153,13 +155,15 @@ impl Settings {
         if localhost && excluded == Settings::default().excluded(family) {
             return format!("hostport schema {SCHEMA}");
         }
-        let mut hash = Fnv1a::new();
+        // FNV-1a: the fingerprint must be the same in every build, which the standard library's hashers do not
+        // promise.
+        let mut hash = FnvHasher::default();
         for prefix in &excluded {
             hash.write(prefix.to_string().as_bytes());
             hash.write(b",");
         }
         hash.write(&[u8::from(localhost)]);
-        format!("hostport schema {SCHEMA} settings {:016x}", hash.0)
+        format!("hostport schema {SCHEMA} settings {:016x}", hash.finish())
     }
 }
 
@@ -171,22 +175,6 @@ fn unreachable(family: Family, localhost: bool) -> Option<IpNet> {
         Family::Ip6 => Some(IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))),
         Family::Ip if localhost => None,
         Family::Ip => Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4),
-    }
-}
-
-/// The 64-bit FNV-1a hash: the fingerprint must be the same in every build, which the standard
-/// library's hashers do not promise.
-struct Fnv1a(u64);
-
-impl Fnv1a {
-    fn new() -> Self {
-        Fnv1a(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Changes that are made only if the ruleset is still as it was looked at, tried again where it is not.
 
+use std::time::Duration;
+
 use super::HostPorts;
 use crate::error::{Error, refusal};
 use crate::kernel::retry::back_off;
-use crate::kernel::{Deadline, Failure, Kernel, Outcome, Transaction};
+use crate::kernel::{Failure, Kernel, Outcome, Transaction};
 
 /// What became of an attempt to make a change.
 #[derive(Debug)]
@@ -47,11 +49,12 @@ const LOST_ANSWERS: u32 = 3;
 /// So with the change that was made comes the one that may have been made before.
 pub(super) fn attempt<K: Kernel, T>(
     host_ports: &mut HostPorts<K>,
-    deadline: Option<Deadline>,
+    limit: Option<Duration>,
     mut once: impl FnMut(&mut HostPorts<K>) -> Result<Attempt<T>, Error>,
 ) -> Result<(T, Option<T>), Error> {
     let (mut lost, mut lost_answers, mut attempts) = (None, 0, 0);
-    let in_time = |kernel: &K| deadline.is_none_or(|deadline| !deadline.is_over(kernel.now()));
+    let begin = host_ports.kernel.now();
+    let in_time = |kernel: &K| limit.is_none_or(|limit| kernel.now().duration_since(begin) < limit);
     while attempts < ATTEMPTS && (attempts == 0 || in_time(&host_ports.kernel)) {
         back_off(&mut host_ports.kernel, attempts);
         attempts += 1;

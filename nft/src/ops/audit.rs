@@ -197,9 +197,8 @@ impl<K: Kernel> HostPorts<K> {
     /// What the set `excluded` holds; none if there is no such set.
     fn excluded(&mut self, family: Family) -> Result<Option<Excluded>, Error> {
         let mut edges = Vec::new();
-        let found = self
-            .elements_of(family, SetName::Excluded, self.within(PATIENCE))
-            .or_else(none_if_refused)?;
+        let found =
+            self.elements_of(family, SetName::Excluded, PATIENCE).or_else(none_if_refused)?;
         let Some(elements) = found else { return Ok(None) };
         if elements.iter().any(|element| element.foreign) {
             return Ok(Some(Excluded::Foreign));
@@ -218,8 +217,7 @@ impl<K: Kernel> HostPorts<K> {
         set: SetName,
         mut value: impl FnMut(&Element) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let found =
-            self.elements_of(family, set, self.within(PATIENCE)).or_else(none_if_refused)?;
+        let found = self.elements_of(family, set, PATIENCE).or_else(none_if_refused)?;
         Ok(found.unwrap_or_default().iter().filter_map(&mut value).collect())
     }
 }

@@ -47,8 +47,8 @@ impl<K: Kernel> HostPorts<K> {
         for mapping in mappings {
             wanted.insert(mapping.host(), mapping.endpoint());
         }
-        let (mut forgotten, deadline) = (0, self.within(PATIENCE));
-        for flow in flows::towards(&mut self.kernel, wanted.keys(), deadline)? {
+        let mut forgotten = 0;
+        for flow in flows::towards(&mut self.kernel, wanted.keys(), PATIENCE)? {
             let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
             let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
                 (Some(endpoint), _) => endpoint,
@@ -92,8 +92,8 @@ impl<K: Kernel> HostPorts<K> {
                 hosts.push(host);
             }
         }
-        let (mut forgotten, deadline) = (0, self.within(PATIENCE));
-        for flow in flows::towards(&mut self.kernel, hosts.iter(), deadline)? {
+        let mut forgotten = 0;
+        for flow in flows::towards(&mut self.kernel, hosts.iter(), PATIENCE)? {
             if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {
                 forgotten += usize::from(self.kernel.forget(&flow)?);
             }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::attempt::{Attempt, attempt};
-use crate::error::Error;
+use crate::error::{Error, no_nf_tables};
 use crate::kernel::retry::{self, PATIENCE};
-use crate::kernel::{Change, Deadline, Kernel, Socket, TableFacts, TableQuery, Transaction};
+use crate::kernel::{Change, Kernel, Socket, TableFacts, TableQuery, Transaction};
 use crate::model::{Family, HostPort, Published, Settings};
 use crate::ruleset::element::{Element, Hairpin, SameLink, hairpin_key, port_key};
 use crate::ruleset::set::SetName;
@@ -97,7 +97,7 @@ impl<K: Kernel> HostPorts<K> {
     pub fn list(&mut self) -> Result<Vec<Published>, Error> {
         let mut published = Vec::new();
         for family in Family::ALL {
-            published.extend(self.ports(family, self.within(PATIENCE))?);
+            published.extend(self.ports(family, PATIENCE)?);
         }
         published.sort_unstable_by_key(|published| published.mapping);
         Ok(published)
@@ -142,7 +142,7 @@ impl<K: Kernel> HostPorts<K> {
     pub fn tables(&mut self) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
         for family in Family::ALL {
-            let mut elements = self.elements(family, self.within(PATIENCE))?;
+            let mut elements = self.elements(family, PATIENCE)?;
             elements.ports.sort_unstable_by_key(|published| published.mapping);
             elements.hairpin.sort_unstable_by_key(|hairpin| hairpin.pod);
             tables.push(Table::with(family, &self.settings, elements));
@@ -214,11 +214,6 @@ impl<K: Kernel> HostPorts<K> {
         self.kernel.commit(transaction)?.of(transaction, change)
     }
 
-    /// A time from now.
-    pub(super) fn within(&self, time: Duration) -> Deadline {
-        Deadline::after(self.kernel.now(), time)
-    }
-
     pub(super) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {
         let states = self.table_states([family])?;
         Ok(states.into_iter().next().map_or(TableState::Missing, |(_, state)| state))
@@ -256,26 +251,34 @@ impl<K: Kernel> HostPorts<K> {
     pub(super) fn ports(
         &mut self,
         family: Family,
-        deadline: Deadline,
+        patience: Duration,
     ) -> Result<Vec<Published>, Error> {
-        let elements = self.elements_of(family, SetName::Ports, deadline)?.unwrap_or_default();
-        Ok(elements.iter().filter_map(|e| Published::from_element(family, e)).collect())
+        self.values(family, SetName::Ports, patience, |e| Published::from_element(family, e))
     }
 
     /// All elements of a family's table but those that the settings give.
     pub(super) fn elements(
         &mut self,
         family: Family,
-        deadline: Deadline,
+        patience: Duration,
     ) -> Result<Elements, Error> {
-        let ports = self.ports(family, deadline)?;
-        let hairpin = self.elements_of(family, SetName::Hairpin, deadline)?.unwrap_or_default();
-        let same_link = self.elements_of(family, SetName::SameLink, deadline)?.unwrap_or_default();
+        let hairpin = |element: &Element| Hairpin::from_element(family, element);
         Ok(Elements {
-            ports,
-            hairpin: hairpin.iter().filter_map(|e| Hairpin::from_element(family, e)).collect(),
-            same_link: same_link.iter().filter_map(SameLink::from_element).collect(),
+            ports: self.ports(family, patience)?,
+            hairpin: self.values(family, SetName::Hairpin, patience, hairpin)?,
+            same_link: self.values(family, SetName::SameLink, patience, SameLink::from_element)?,
         })
+    }
+
+    fn values<T>(
+        &mut self,
+        family: Family,
+        set: SetName,
+        patience: Duration,
+        value: impl Fn(&Element) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let elements = self.elements_of(family, set, patience).map_err(no_nf_tables)?;
+        Ok(elements.unwrap_or_default().iter().filter_map(value).collect())
     }
 
     /// The elements of a set; none if there is no such set.
@@ -283,10 +286,10 @@ impl<K: Kernel> HostPorts<K> {
         &mut self,
         family: Family,
         set: SetName,
-        deadline: Deadline,
+        patience: Duration,
     ) -> Result<Option<Vec<Element>>, Error> {
         let table = &self.settings.table;
-        retry::elements(&mut self.kernel, deadline, |kernel| kernel.elements(family, table, set))
+        retry::elements(&mut self.kernel, patience, |kernel| kernel.elements(family, table, set))
     }
 }
 

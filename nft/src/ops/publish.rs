@@ -204,7 +204,7 @@ impl<K: Kernel> HostPorts<K> {
                     transaction.push(self.new_table(family, Elements::default()))
                 }
                 TableState::Outdated => {
-                    let mut elements = self.elements(family, self.within(PATIENCE))?;
+                    let mut elements = self.elements(family, PATIENCE)?;
                     elements.complete();
                     carried.extend(elements.hairpin.iter().map(|h| (h.pod, h.clone())));
                     transaction.push(Change::DeleteTable(family));
@@ -271,7 +271,7 @@ impl<K: Kernel> HostPorts<K> {
         {
             if let Some(owner) = owner
                 && !pods.contains_key(&pod)
-                && self.hairpin_ends(pod, owner, &left, Some(self.within(PATIENCE)))?
+                && self.hairpin_ends(pod, owner, &left, Some(PATIENCE))?
             {
                 transaction.push(delete_hairpin(pod));
             }

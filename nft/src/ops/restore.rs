@@ -152,10 +152,8 @@ impl<K: Kernel> HostPorts<K> {
         how: How,
     ) -> Result<Restored, Error> {
         each_once(claims)?;
-        let mut restore = |how| {
-            let deadline = Some(self.within(LISTING));
-            attempt(self, deadline, |this| this.restore_once(claims, links, how))
-        };
+        let mut restore =
+            |how| attempt(self, Some(LISTING), |this| this.restore_once(claims, links, how));
         let mut done = restore(how);
         if let Err(error) = &done
             && let Some(how) = how.after(error)
@@ -228,7 +226,7 @@ impl<K: Kernel> HostPorts<K> {
     /// nothing of worth.
     fn present(&mut self, family: Family) -> Result<Present, Error> {
         let mut read = |set| {
-            let found = self.elements_of(family, set, self.within(LISTING));
+            let found = self.elements_of(family, set, LISTING);
             Ok::<_, Error>(found.or_else(none_if_refused)?.unwrap_or_default())
         };
         Ok(Present {
@@ -240,8 +238,8 @@ impl<K: Kernel> HostPorts<K> {
 
     /// Whether a table has the chains, rules and sets that it should have, and no others.
     fn is_whole(&mut self, family: Family) -> Result<bool, Error> {
-        let (table, deadline) = (&self.settings.table, self.within(PATIENCE));
-        let snapshot = complete(&mut self.kernel, deadline, |kernel| {
+        let table = &self.settings.table;
+        let snapshot = complete(&mut self.kernel, PATIENCE, |kernel| {
             kernel.objects(family.into(), Some(table))
         })?;
         match snapshot.as_ref().and_then(|snapshot| snapshot.table(family, table)) {

@@ -8,7 +8,7 @@ use super::attempt::{Attempt, attempt};
 use super::host_ports::HostPorts;
 use super::publish::{delete_hairpin, delete_port};
 use crate::error::Error;
-use crate::kernel::{Deadline, Kernel};
+use crate::kernel::Kernel;
 use crate::model::{Family, HostPort, OwnerId, Published};
 use crate::ruleset::element::HairpinOwner;
 
@@ -88,8 +88,7 @@ impl<K: Kernel> HostPorts<K> {
         pods: &BTreeSet<IpAddr>,
         budget: &mut Budget,
     ) -> Result<Vec<Published>, Error> {
-        let deadline = self.within(LISTING);
-        let mut done = attempt(self, Some(deadline), |this| {
+        let mut done = attempt(self, Some(LISTING), |this| {
             this.withdraw_once(owner, hosts, pods, Some(&mut *budget))
         });
         // Others change the ruleset faster than it can be listed. That the host ports go matters more than that
@@ -134,8 +133,8 @@ impl<K: Kernel> HostPorts<K> {
         let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
         for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
             let begin = self.kernel.now();
-            let deadline = budget.as_ref().map(|budget| Deadline::after(begin, budget.0));
-            let ends = self.hairpin_ends(pod, owner, &withdrawn, deadline);
+            let patience = budget.as_ref().map(|budget| budget.0);
+            let ends = self.hairpin_ends(pod, owner, &withdrawn, patience);
             if let Some(budget) = &mut budget {
                 budget.0 = budget.0.saturating_sub(self.kernel.now().duration_since(begin));
             }
@@ -149,20 +148,20 @@ impl<K: Kernel> HostPorts<K> {
     /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.
     ///
     /// Only for a pod of which several containers had host ports is the whole map read. Also where nothing
-    /// is withdrawn there: the last one of them may have lost its host ports to others. Without a deadline it is not
+    /// is withdrawn there: the last one of them may have lost its host ports to others. Without any patience it is not
     /// read, and the element stays.
     pub(crate) fn hairpin_ends(
         &mut self,
         pod: IpAddr,
         owner: &OwnerId,
         withdrawn: &[Published],
-        deadline: Option<Deadline>,
+        patience: Option<Duration>,
     ) -> Result<bool, Error> {
         Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
             Some(HairpinOwner::One(only)) => only == *owner,
             Some(HairpinOwner::Several) => {
-                let Some(deadline) = deadline else { return Ok(false) };
-                let left = self.ports(Family::of(pod), deadline)?;
+                let Some(patience) = patience else { return Ok(false) };
+                let left = self.ports(Family::of(pod), patience)?;
                 left.iter()
                     .filter(|published| published.mapping.endpoint().ip == pod)
                     .all(|published| withdrawn.iter().any(|gone| gone.mapping == published.mapping))

@@ -6,6 +6,7 @@
 use hostport_netlink::{NLM_F_EXCL, Request, attribute};
 
 use super::constants::*;
+use crate::model::Generation;
 
 /// The length of `struct nfgenmsg`.
 pub(crate) const NFGENMSG_LENGTH: usize = 4;
@@ -50,11 +51,11 @@ pub(super) fn push_value(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 
 impl Message {
     /// The beginning of a batch; with a generation it fails with ERESTART if the ruleset is of another.
-    pub(crate) fn batch_begin(generation: Option<u32>) -> Self {
+    pub(crate) fn batch_begin(generation: Option<Generation>) -> Self {
         let Message(begin) = Message::batch_edge(NFNL_MSG_BATCH_BEGIN);
         Message(match generation {
             None => begin,
-            Some(generation) => begin.bytes(NFNL_BATCH_GENID, &generation.to_be_bytes()),
+            Some(generation) => begin.bytes(NFNL_BATCH_GENID, &generation.0.to_be_bytes()),
         })
     }
 

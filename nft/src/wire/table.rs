@@ -8,7 +8,7 @@ use super::expression::{self, push_counter};
 use super::message::{Message, nftables, push_number};
 use super::object::required;
 use crate::error::Malformed;
-use crate::model::{Family, NfFamily, TableName};
+use crate::model::{Family, Generation, NfFamily, TableName};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::set::{DataType, Set};
 use crate::ruleset::table::{Chain, Hook, Table};
@@ -177,6 +177,6 @@ pub(crate) fn chain_uses(attributes: &[u8]) -> Result<u32, Malformed> {
 }
 
 /// The ruleset's generation.
-pub(crate) fn generation(attributes: &[u8]) -> Result<u32, Malformed> {
-    required(attributes, NFTA_GEN_ID)
+pub(crate) fn generation(attributes: &[u8]) -> Result<Generation, Malformed> {
+    required(attributes, NFTA_GEN_ID).map(Generation)
 }
