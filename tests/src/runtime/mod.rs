@@ -19,10 +19,10 @@
 //! runc.remove("web").expect_success();
 //! ```
 
-mod cgroups;
 mod container;
 mod containerd;
 mod image;
+mod mounts;
 mod podman;
 mod process;
 mod recorder;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::cgroups::CgroupsV2;
 use super::container::make_rootfs;
+use super::mounts::Mounts;
 use super::{Container, Finished, Hook, Network, Scratch, run};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,7 +43,7 @@ pub struct Podman {
     scratch: Scratch,
     node: PathBuf,
     hooks: Vec<PathBuf>,
-    cgroups: Option<CgroupsV2>,
+    mounts: Option<Mounts>,
 }
 
 impl Podman {
@@ -53,8 +53,8 @@ impl Podman {
         make_rootfs(&scratch.path().join("rootfs"));
         write_configuration(&scratch, runtime);
         // runc takes the machine's cgroups as they are.
-        let cgroups = (runtime == OciRuntime::Crun).then(CgroupsV2::mount);
-        Podman { scratch, node: node.into(), hooks: Vec::new(), cgroups }
+        let mounts = (runtime == OciRuntime::Crun).then(Mounts::with_cgroup2);
+        Podman { scratch, node: node.into(), hooks: Vec::new(), mounts }
     }
 
     /// The hooks directory of its configuration, empty at first.
@@ -66,6 +66,17 @@ impl Podman {
     /// does not tell it to the calls that it makes of itself, for `--restart` among others.
     pub fn hooks_dir(mut self, folder: impl Into<PathBuf>) -> Podman {
         self.hooks.push(folder.into());
+        self
+    }
+
+    /// With an empty journal for hooks that name none, which would be the machine's.
+    ///
+    /// # Panics
+    ///
+    /// With crun, which has mounts of its own.
+    pub fn own_journal(mut self) -> Podman {
+        assert!(self.mounts.is_none(), "crun has its mounts");
+        self.mounts = Some(Mounts::with_journal());
         self
     }
 
@@ -164,8 +175,8 @@ impl Podman {
     pub fn call(&self, args: &[&str]) -> Finished {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.node.display()));
-        if let Some(cgroups) = &self.cgroups {
-            command.arg(format!("--mount={}", cgroups.namespace()));
+        if let Some(mounts) = &self.mounts {
+            command.arg(format!("--mount={}", mounts.namespace()));
         }
         command.arg("podman");
         for hooks in &self.hooks {

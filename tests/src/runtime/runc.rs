@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cgroups::CgroupsV2;
 use super::container::make_rootfs;
+use super::mounts::Mounts;
 use super::{Container, Finished, OciRuntime, Scratch, run, wait_until};
 
 /// No call of runc takes longer, hooks included.
@@ -22,7 +22,7 @@ pub struct Runc {
     scratch: Scratch,
     node: PathBuf,
     program: OciRuntime,
-    cgroups: Option<CgroupsV2>,
+    mounts: Option<Mounts>,
     ids: RefCell<Vec<String>>,
 }
 
@@ -38,9 +38,9 @@ impl Runc {
     }
 
     fn with(node: impl Into<PathBuf>, program: OciRuntime) -> Runc {
-        let cgroups = (program == OciRuntime::Crun).then(CgroupsV2::mount);
+        let mounts = (program == OciRuntime::Crun).then(Mounts::with_cgroup2);
         let (scratch, node) = (Scratch::new(program.name()), node.into());
-        Runc { scratch, node, program, cgroups, ids: RefCell::default() }
+        Runc { scratch, node, program, mounts, ids: RefCell::default() }
     }
 
     /// Where the bundle of a container is, made or not.
@@ -123,8 +123,8 @@ impl Runc {
     pub fn call(&self, args: &[&str]) -> Finished {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.node.display()));
-        if let Some(cgroups) = &self.cgroups {
-            command.arg(format!("--mount={}", cgroups.namespace()));
+        if let Some(mounts) = &self.mounts {
+            command.arg(format!("--mount={}", mounts.namespace()));
         }
         command.arg(self.program.name());
         if self.program == OciRuntime::Crun {

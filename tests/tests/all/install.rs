@@ -174,7 +174,7 @@ fn what_make_install_installs_works_under_podman_as_it_is() {
     let (pod, root) = (lab.pod("web"), Scratch::new("prefix"));
     install_below(root.path());
     let podman = Podman::in_node(lab.node().path(), OciRuntime::Runc);
-    let podman = podman.hooks_dir(root.path().join("hooks.d"));
+    let podman = podman.hooks_dir(root.path().join("hooks.d")).own_journal();
     let web = Container::http_server(8080).network(Network::Path(pod.path()));
     podman.run("web", &web.annotation(KUBELET, KUBELET_9000)).expect_success();
     assert_answers(&lab);

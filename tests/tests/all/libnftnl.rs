@@ -251,8 +251,9 @@ fn a_change_of_the_settings_is_what_nft_sends_to_replace_the_table() {
 fn list_and_show_change_nothing_and_ask_what_libnftnl_understands() {
     let (lab, web) = lab_and_pod();
     container(&web, "5e0f", PORTS).start(lab.node());
-    for command in ["list", "show"] {
-        let sent = run(lab.node(), (&program(), &[command]), "", Capture::sent);
+    let journal = state_dir(lab.node()).display().to_string();
+    for command in [&["list", "--state-dir", &journal][..], &["show"]] {
+        let sent = run(lab.node(), (&program(), command), "", Capture::sent);
         let asked: Vec<_> = sent.iter().flat_map(|bytes| messages(bytes)).collect();
         assert!(!asked.is_empty());
         assert!(asked.iter().all(|message| message.verb == Verb::Get), "{asked:#?}");
