@@ -6,23 +6,23 @@ use crate::cli::ruleset::RulesetArguments;
 
 #[derive(Debug, Default, Args)]
 pub struct HookArguments {
-    /// The hook's stage; without it, the state's status decides
+    /// The hook's stage; by default it follows from the state's status
     #[arg(value_enum)]
     pub stage: Option<Stage>,
 
     #[command(flatten)]
     pub ruleset: RulesetArguments,
 
-    /// Leave the hairpin mode of the pods' bridge ports alone
+    /// Do not change the hairpin mode of the pods' bridge ports
     ///
     /// With br_netfilter, a pod reaches itself through a host port only if its bridge port is in
-    /// hairpin mode, so the hook turns it on there.
+    /// hairpin mode, so the hook turns it on.
     #[arg(long)]
     pub no_hairpin_mode: bool,
 
-    /// Under Kubernetes, obey io.hostport.* annotations too
+    /// Obey io.hostport.* annotations under Kubernetes too
     ///
-    /// Whoever may create pods can then take any host port, past the scheduler and Pod Security.
+    /// Everybody who may create pods can then take any host port, bypassing the scheduler and Pod Security.
     #[arg(long)]
     pub allow_pod_annotation: bool,
 }

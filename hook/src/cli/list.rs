@@ -7,19 +7,19 @@ use crate::cli::values::{Ports, seconds};
 
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// Print an array of objects instead of a table
+    /// Print a JSON array of objects instead of a table
     #[arg(long)]
     pub json: bool,
 
-    /// Also the pod, where its runtime told, and how long ago it was published, from the journal
+    /// Also show the pod, if known, and the time since publication, from the journal
     #[arg(long)]
     pub wide: bool,
 
-    /// Only owners whose ID begins like this
+    /// Only owners whose ID begins with this
     #[arg(long, value_name = "ID")]
     pub owner: Option<String>,
 
-    /// Only this host port, or these
+    /// Only this host port, or this range
     #[arg(long, value_name = "PORT[-PORT]")]
     pub port: Option<Ports>,
 
@@ -27,7 +27,7 @@ pub struct ListArguments {
     #[arg(long)]
     pub protocol: Option<Protocol>,
 
-    /// Again every so many seconds [default: 2], with connections a second if --wide
+    /// Repeat every so many seconds [default: 2]; with --wide, also show connections per second
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
         value_parser = seconds, conflicts_with = "json")]
     pub watch: Option<u16>,

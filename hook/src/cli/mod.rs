@@ -70,7 +70,7 @@ pub struct CommonArguments {
     #[arg(long, global = true, value_name = "NAME", default_value_t)]
     pub table: TableName,
 
-    /// Folder of the journal, which tells who published what; root's alone
+    /// Folder of the journal, which records who owns which host port; only root may write to it
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_FOLDER)]
     pub state_dir: PathBuf,
 
@@ -78,7 +78,7 @@ pub struct CommonArguments {
     #[arg(long, global = true, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
     pub log_level: LevelFilter,
 
-    /// How to log: text or json; without it text, and fields for journald where stderr leads there
+    /// How to log: text or json; by default text, or fields for journald if stderr leads to it
     #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
     pub log_format: Option<log::Format>,
 }
@@ -112,27 +112,27 @@ pub enum Command {
 
     /// Print metrics in Prometheus' text form
     ///
-    /// For node_exporter's textfile collector, which takes the file at any moment: --output writes another
-    /// one and puts it in the place of the last.
+    /// For node_exporter's textfile collector, which may read the file at any moment: --output replaces the
+    /// file as a whole.
     #[command(after_help = "Example:\n  \
         hostport metrics --output /var/lib/prometheus/node-exporter/hostport.prom")]
     Metrics {
-        /// Write to this file instead, whole or not at all; - is standard output
+        /// Write to this file instead, all of it or nothing; - is standard output
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
 
-    /// Make the kernel hold what the journal says of living containers, in one transaction
+    /// Give the kernel what the journal holds of living containers, in one transaction
     ///
-    /// For after somebody flushed the ruleset or reloaded a firewall. What differs from the journal is put
-    /// right, and what is right is not touched; connections that are tracked already go on.
+    /// Needed after another program flushed the ruleset or reloaded a firewall. Only what differs from the
+    /// journal is changed, and tracked connections continue.
     #[command(after_help = "Example:\n  nft flush ruleset; hostport restore")]
     Restore {
         #[command(flatten)]
         ruleset: RulesetArguments,
 
-        /// Make the tables anew even if they are as they should be: their chains are then the youngest, and
-        /// come before those of other programs at the same priority
+        /// Re-create the tables even if they are correct: their chains are then the newest, and run before
+        /// those of other programs at the same priority
         #[arg(long)]
         anew: bool,
     },
@@ -140,12 +140,12 @@ pub enum Command {
     /// Withdraw what dead containers left behind
     #[command(after_help = "Example:\n  hostport gc --dry-run")]
     Gc {
-        /// Say what would be withdrawn, and change nothing
+        /// Print what would be withdrawn, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
 
-    /// Say what on this host keeps host ports from working, and what mends it
+    /// Find what on this host keeps host ports from working, and how to fix it
     ///
     /// Reads the kernel and the journal, and changes nothing. Exit status 1 if something is broken; with
     /// warnings alone it is 0.
@@ -153,35 +153,35 @@ pub enum Command {
         after_help = "Example:\n  hostport doctor --json | jq -r '.findings[] | \"\\(.kind): \\(.fix)\"'"
     )]
     Doctor {
-        /// Print one object instead of text
+        /// Print a JSON object instead of text
         #[arg(long)]
         json: bool,
     },
 
-    /// Say what happens here to a packet for a port, step by step, and what is in its way
+    /// Show what happens on this host to a packet for a port, step by step, and what blocks it
     ///
-    /// Reads the kernel, and changes nothing. Ends in one sentence: reachable, or the first thing in the way
-    /// and what mends it. Exit status 0 if the packet reaches a container, 1 if something is in the way.
+    /// Reads the kernel, and changes nothing. The last line says whether the port is reachable, or what blocks
+    /// it first and how to fix that. Exit status 0 if the packet reaches a container, 1 if it is blocked.
     #[command(after_help = "Examples:\n  hostport explain 9000\n  \
         hostport explain 53/udp --from 192.0.2.7 --to 192.0.2.1\n  \
         hostport explain 9000 --probe --json | jq -r .conclusion")]
     Explain(ExplainArguments),
 
-    /// Stay, and restore the host ports as soon as another program removes them
+    /// Keep running, and restore the host ports as soon as another program removes them
     ///
-    /// Ends with exit status 0 on SIGTERM and SIGINT. Tells systemd when it is ready.
+    /// Ends with exit status 0 on SIGTERM and SIGINT. Notifies systemd when it is ready.
     #[command(after_help = "Examples:\n  systemctl enable --now hostport-watch.service\n  \
         hostport watch --metrics-listen 127.0.0.1:9469")]
     Watch {
         #[command(flatten)]
         ruleset: RulesetArguments,
 
-        /// Serve what hostport metrics prints over HTTP, at /metrics
+        /// Serve over HTTP, at /metrics, what hostport metrics prints
         #[arg(long, value_name = "IP:PORT", value_parser = address)]
         metrics_listen: Option<SocketAddr>,
     },
 
-    /// Print the ruleset as nft text: what the hook would apply, with what is published now
+    /// Print the ruleset as nft text: what the hook would create, with the host ports published now
     #[command(
         after_help = "Examples:\n  hostport show --exclude 10.96.0.0/12 | nft --check --file -\n  \
             hostport show --json | jq '.nftables[].map | select(. != null) | .elem'"
@@ -190,7 +190,7 @@ pub enum Command {
         #[command(flatten)]
         ruleset: RulesetArguments,
 
-        /// Print it as nft --json would list it
+        /// Print JSON, as nft --json would list it
         #[arg(long)]
         json: bool,
     },

@@ -1,4 +1,4 @@
-//! The arguments of all commands that may make the tables.
+//! The arguments of each command that may create the tables.
 
 use clap::Args;
 use hostport_nft::{Settings, TableName};
@@ -6,9 +6,9 @@ use ipnet::IpNet;
 
 #[derive(Debug, Default, Args)]
 pub struct RulesetArguments {
-    /// Destinations that keep their own service although they are local (repeatable)
+    /// Local addresses on which nothing is published (repeatable)
     ///
-    /// Name Kubernetes' service ranges here where kube-proxy runs in IPVS mode.
+    /// Give Kubernetes' service ranges here if kube-proxy runs in IPVS mode, which makes them local.
     #[arg(long, value_name = "CIDR")]
     pub exclude: Vec<IpNet>,
 
