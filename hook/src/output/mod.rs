@@ -4,6 +4,7 @@
 pub mod escape;
 pub mod log;
 pub mod progress;
+pub mod table;
 pub mod timestamp;
 
 /// Several things in one line, the first few by name.

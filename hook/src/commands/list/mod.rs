@@ -8,7 +8,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use hostport_nft::{HostPort, HostPorts, OwnerId, Published, Settings};
-
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::error;
@@ -20,9 +19,9 @@ use crate::journal::{Entry, JournalSnapshot, PATIENCE};
 use row::Row;
 use table::Shape;
 
-/// Cursor to the upper left, and all erased (ECMA-48).
+/// Moves the cursor to the upper left and clears the screen (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[2J";
-/// How long another hostport may keep the journal to itself, once there was a look.
+/// How long another hostport may keep the journal locked at a refresh.
 const PATIENCE_BETWEEN: Duration = Duration::from_secs(2);
 
 /// Prints the published host ports, as a table or as JSON; with `--watch` again and again.
@@ -42,13 +41,13 @@ pub fn run(arguments: &ListArguments, context: &Context) -> Result<(), CommandEr
                 if let Some((then, counts)) = &before {
                     rows.iter_mut().for_each(|row| row.set_rate(counts, now - *then));
                 }
-                let counts = rows.iter().map(|row| (row.host(), row.connections())).collect();
+                let counts = rows.iter().map(|row| (row.host, row.connections)).collect();
                 before = Some((now, counts));
                 if !print_more(&watched(&rows, arguments.wide))? {
                     return Ok(());
                 }
             }
-            // What never worked will not. Later it may be over at the next look.
+            // The first failure is final; a later one may be over at the next refresh.
             Err(problem) if before.is_none() => return Err(problem),
             Err(problem) => error!("{problem}"),
         }
@@ -58,7 +57,7 @@ pub fn run(arguments: &ListArguments, context: &Context) -> Result<(), CommandEr
     }
 }
 
-/// A terminal shows the latest, as much as it can; a file keeps them all, with a line between.
+/// A terminal shows the latest table, as much of it as fits; a file gets them all, with an empty line between.
 fn watched(rows: &[Row], wide: bool) -> String {
     match table::screen() {
         Some(screen) => {
@@ -69,7 +68,7 @@ fn watched(rows: &[Row], wide: bool) -> String {
     }
 }
 
-/// Waits, and tells whether somebody still reads: a pipe without a reader has an error (poll(2)).
+/// Waits, and says whether anybody still reads: a pipe without a reader reports an error (poll(2)).
 fn wait(how_long: Duration) -> Result<bool, CommandError> {
     let end = Instant::now() + how_long;
     loop {

@@ -10,55 +10,37 @@ use crate::journal::Entry;
 
 /// One line of the table.
 pub struct Row {
-    published: Published,
+    pub host: HostPort,
+    pub endpoint: Endpoint,
+    /// None for an element that hostport did not write.
+    pub owner: Option<OwnerId>,
+    /// Connections that came for the host port since it was published.
+    pub connections: u64,
+    /// Connections a second, since the last refresh.
+    pub rate: Option<f64>,
+    /// `namespace/name` of the pod, if annotations name it.
+    pub pod: Option<String>,
     since_ms: Option<u64>,
-    pod: Option<String>,
-    /// Connections a second, since the last look.
-    rate: Option<f64>,
 }
 
 impl Row {
     /// What is published, and the entry of its owner if there is one.
     pub fn new(published: Published, entry: Option<&Entry>) -> Row {
-        let since_ms = entry.map(|entry| entry.since_ms);
-        let pod = entry.and_then(|entry| entry.pod.as_ref()).map(ToString::to_string);
-        Row { published, since_ms, pod, rate: None }
+        Row {
+            host: published.mapping.host(),
+            endpoint: published.mapping.endpoint(),
+            owner: published.owner,
+            connections: published.counter.packets,
+            rate: None,
+            pod: entry.and_then(|entry| entry.pod.as_ref()).map(ToString::to_string),
+            since_ms: entry.map(|entry| entry.since_ms),
+        }
     }
 
-    /// The host port.
-    pub fn host(&self) -> HostPort {
-        self.published.mapping.host()
-    }
-
-    /// Where it leads.
-    pub fn endpoint(&self) -> Endpoint {
-        self.published.mapping.endpoint()
-    }
-
-    /// The owner; none for an element that hostport did not write.
-    pub fn owner(&self) -> Option<&OwnerId> {
-        self.published.owner.as_ref()
-    }
-
-    /// Connections that came for it since it was published.
-    pub fn connections(&self) -> u64 {
-        self.published.counter.packets
-    }
-
-    /// `namespace/name` of the pod, where the annotations told.
-    pub fn pod(&self) -> Option<&str> {
-        self.pod.as_deref()
-    }
-
-    /// Connections a second since the last look.
-    pub fn rate(&self) -> Option<f64> {
-        self.rate
-    }
-
-    /// Compares with the connections of the last look. A counter that is smaller now is a new one.
+    /// Compares with the connections at the last refresh. A counter that is smaller now is a new one.
     pub fn set_rate(&mut self, before: &BTreeMap<HostPort, u64>, passed: Duration) {
-        let now = self.connections();
-        let came = before.get(&self.host()).map(|before| now.checked_sub(*before).unwrap_or(now));
+        let now = self.connections;
+        let came = before.get(&self.host).map(|before| now.checked_sub(*before).unwrap_or(now));
         self.rate = came.map(|came| came as f64 / passed.as_secs_f64().max(0.001));
     }
 
@@ -99,15 +81,15 @@ pub struct Wide {
 
 impl Object {
     fn of(row: &Row, wide: bool) -> Object {
-        let (host, endpoint) = (row.host(), row.endpoint());
+        let (host, endpoint) = (row.host, row.endpoint);
         Object {
             host_ip: host.host_ip.to_string(),
             host_port: host.port.get(),
             protocol: host.protocol.to_string(),
             container_ip: endpoint.ip.to_string(),
             container_port: endpoint.port.get(),
-            owner: row.owner().map(OwnerId::to_string),
-            connections: row.connections(),
+            owner: row.owner.as_ref().map(OwnerId::to_string),
+            connections: row.connections,
             wide: wide.then(|| Wide { pod: row.pod.clone(), since_ms: row.since_ms }),
         }
     }
@@ -145,15 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_what_came_since_the_last_look_and_a_new_counter_begins_at_zero() {
+    fn a_rate_is_what_came_since_the_last_refresh_and_a_new_counter_begins_at_zero() {
         let mut rows = rows();
-        let before = BTreeMap::from([(rows[0].host(), 2)]);
+        let before = BTreeMap::from([(rows[0].host, 2)]);
         rows[0].set_rate(&before, Duration::from_secs(5));
-        assert_eq!(rows[0].rate(), Some(2.0));
-        let before = BTreeMap::from([(rows[0].host(), 100)]);
+        assert_eq!(rows[0].rate, Some(2.0));
+        let before = BTreeMap::from([(rows[0].host, 100)]);
         rows[0].set_rate(&before, Duration::from_secs(6));
-        assert_eq!(rows[0].rate(), Some(2.0));
+        assert_eq!(rows[0].rate, Some(2.0));
         rows[1].set_rate(&before, Duration::from_secs(5));
-        assert_eq!(rows[1].rate(), None);
+        assert_eq!(rows[1].rate, None);
     }
 }

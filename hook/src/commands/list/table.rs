@@ -1,6 +1,7 @@
-//! Rows as aligned columns.
+//! Rows in columns.
 
 use std::io::{self, IsTerminal};
+use std::iter::{once, zip};
 use std::time::Duration;
 
 use hostport_nft::OwnerId;
@@ -8,8 +9,9 @@ use rustix::termios::tcgetwinsize;
 
 use crate::commands::list::row::Row;
 use crate::output::escape::cell;
+use crate::output::table::{self, Align, cut};
 
-/// How the table looks. By default as text alone, whole: programs read it.
+/// How the table looks. By default it is plain and whole, since programs read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     /// With escape sequences of a terminal (ECMA-48): a bold heading, owners in grey.
@@ -21,7 +23,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// That of standard output: for people on a terminal only, and coloured unless NO_COLOR is set
+    /// The shape for standard output: for people only if it is a terminal, and coloured unless NO_COLOR is set
     /// (no-color.org).
     pub fn of_stdout() -> Shape {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -29,7 +31,7 @@ impl Shape {
         Shape { coloured, short_owners: io::stdout().is_terminal(), width: None }
     }
 
-    /// That of a screen, on which a line has one row.
+    /// The shape for a screen, on which each line has one row.
     pub fn of_screen(screen: Screen) -> Shape {
         Shape { width: Some(screen.columns), ..Shape::of_stdout() }
     }
@@ -48,22 +50,22 @@ fn is_capable() -> bool {
     io::stdout().is_terminal() && !dumb
 }
 
-/// What a terminal shows at a time.
+/// The size of a terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     rows: usize,
     columns: usize,
 }
 
-/// The screen that standard output is; none if it is no terminal that can be cleared.
+/// The screen behind standard output; none unless it is a terminal that can be cleared.
 pub fn screen() -> Option<Screen> {
     let size = tcgetwinsize(io::stdout()).ok().filter(|_| is_capable())?;
-    // A serial console may not know.
+    // A serial console may not know its size.
     let known = |size: u16| if size == 0 { usize::MAX } else { size.into() };
     Some(Screen { rows: known(size.ws_row), columns: known(size.ws_col) })
 }
 
-/// The heading and as many rows as there is room for, and how many are left out. The cursor needs a line.
+/// The heading, as many rows as fit, and the number of the others. The cursor needs a line of its own.
 pub fn fit(text: &str, screen: Screen) -> String {
     let (has, room) = (text.lines().count(), screen.rows.saturating_sub(1).max(2));
     if has <= room {
@@ -78,40 +80,29 @@ pub fn fit(text: &str, screen: Screen) -> String {
 
 const BOLD: &str = "1";
 const GREY: &str = "90";
-/// The longest pod in the table, in characters. Its author may write 500.
+/// The longest name of a pod in the table, in characters. It may have 500.
 const POD: usize = 50;
-/// A container's ID, whole and for people.
+/// The length of a container's ID, and of the beginning that is shown to people.
 const ID: usize = 64;
 const SHORT_ID: usize = 12;
 
-/// A column: its title, whether it is read from its right end as numbers are, and its cells.
-struct Column {
-    title: &'static str,
-    is_number: bool,
-    cell: fn(&Row) -> String,
-}
-
-const fn text(title: &'static str, cell: fn(&Row) -> String) -> Column {
-    Column { title, is_number: false, cell }
-}
-
-const fn number(title: &'static str, cell: fn(&Row) -> String) -> Column {
-    Column { title, is_number: true, cell }
-}
+/// A column: its title, where its texts stand, and the text of a row.
+type Column = (&'static str, Align, fn(&Row) -> String);
 
 const NARROW: [Column; 5] = [
-    text("HOST IP", |row| row.host().host_ip.to_string()),
-    number("PORT", |row| row.host().port.to_string()),
-    text("PROTO", |row| row.host().protocol.to_string()),
-    text("ENDPOINT", |row| row.endpoint().to_string()),
-    number("CONNECTIONS", |row| row.connections().to_string()),
+    ("HOST IP", Align::Left, |row| row.host.host_ip.to_string()),
+    ("PORT", Align::Right, |row| row.host.port.to_string()),
+    ("PROTO", Align::Left, |row| row.host.protocol.to_string()),
+    ("ENDPOINT", Align::Left, |row| row.endpoint.to_string()),
+    ("CONNECTIONS", Align::Right, |row| row.connections.to_string()),
 ];
 const WIDE: [Column; 3] = [
-    number("RATE/S", |row| row.rate().map_or_else(none, |rate| format!("{rate:.1}"))),
-    number("AGE", |row| row.age().map_or_else(none, age)),
-    text("POD", |row| row.pod().map_or_else(none, |pod| cell(pod, POD))),
+    ("RATE/S", Align::Right, |row| row.rate.map_or_else(none, |rate| format!("{rate:.1}"))),
+    ("AGE", Align::Right, |row| row.age().map_or_else(none, age)),
+    ("POD", Align::Left, |row| row.pod.as_ref().map_or_else(none, |pod| cell(pod, POD))),
 ];
-const OWNER: Column = text("OWNER", |row| row.owner().map_or_else(none, OwnerId::to_string));
+/// The last column, which is not padded.
+const OWNER: &str = "OWNER";
 
 fn none() -> String {
     "-".to_owned()
@@ -122,7 +113,7 @@ fn short(owner: &str) -> &str {
     owner.get(..SHORT_ID).filter(|_| is_id).unwrap_or(owner)
 }
 
-/// The two largest units, as kubectl has it: `45s`, `12m`, `3h20m`, `9d4h`.
+/// The two largest units, as kubectl prints them: `45s`, `12m`, `3h20m`, `9d4h`.
 fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -136,49 +127,24 @@ fn age(age: Duration) -> String {
 
 /// The rows under a heading.
 pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
-    let more = if wide { &WIDE[..] } else { &[] };
-    let columns: Vec<&Column> = NARROW.iter().chain(more).collect();
-    let owner = |row: &Row| match (OWNER.cell)(row) {
-        owner if shape.short_owners => short(&owner).to_owned(),
-        owner => owner,
-    };
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|column| (column.cell)(row)).collect()).collect();
-    let widths: Vec<usize> = columns
-        .iter()
-        .enumerate()
-        .map(|(context, column)| {
-            let of_cells = cells.iter().filter_map(|line| line.get(context));
-            let of_cells = of_cells.map(|cell| cell.chars().count());
-            of_cells.max().unwrap_or(0).max(column.title.len())
-        })
-        .collect();
-    let padded = |(cell, column, width): (&str, &Column, usize)| match column.is_number {
-        true => format!("{cell:>width$}  "),
-        false => format!("{cell:<width$}  "),
-    };
-    let line = |cells: &mut dyn Iterator<Item = &str>| -> String {
-        let cells = cells.zip(&columns).zip(&widths);
-        cells.map(|((cell, column), width)| padded((cell, column, *width))).collect()
-    };
-    let heading = line(&mut columns.iter().map(|column| column.title)) + OWNER.title;
-    let mut text = shape.paint(BOLD, cut(&heading, shape.width));
-    text.push('\n');
-    for (row, cells) in rows.iter().zip(&cells) {
-        let before = line(&mut cells.iter().map(String::as_str));
-        let left = shape.width.map(|width| width.saturating_sub(before.chars().count()));
-        text.push_str(cut(&before, shape.width));
-        text.push_str(&shape.paint(GREY, cut(&owner(row), left)));
+    let columns = || NARROW.iter().chain(if wide { &WIDE[..] } else { &[] });
+    let aligns: Vec<Align> = columns().map(|(_, align, _)| *align).collect();
+    let heading = columns().map(|(title, ..)| (*title).to_owned()).collect();
+    let texts = |row: &Row| columns().map(|(_, _, text)| text(row)).collect();
+    let cells: Vec<Vec<String>> = once(heading).chain(rows.iter().map(texts)).collect();
+    let mut lines = table::lines(&aligns, &cells).into_iter();
+
+    let heading = lines.next().unwrap_or_default() + OWNER;
+    let mut text = shape.paint(BOLD, cut(&heading, shape.width)) + "\n";
+    for (row, line) in zip(rows, lines) {
+        let owner = row.owner.as_ref().map_or_else(none, OwnerId::to_string);
+        let owner = if shape.short_owners { short(&owner) } else { &owner };
+        let left = shape.width.map(|width| width.saturating_sub(line.chars().count()));
+        text.push_str(cut(&line, shape.width));
+        text.push_str(&shape.paint(GREY, cut(owner, left)));
         text.push('\n');
     }
     text
-}
-
-/// The beginning of a line that has so many columns. No cell has a character that takes more or less than
-/// one.
-fn cut(line: &str, width: Option<usize>) -> &str {
-    let end = width.and_then(|width| line.char_indices().nth(width));
-    end.and_then(|(end, _)| line.get(..end)).unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -272,7 +238,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn people_see_the_beginning_of_a_containers_id_and_a_name_whole() {
+    fn people_see_the_beginning_of_a_containers_id_and_the_whole_of_a_name() {
         let id = "0123456789abcdef".repeat(4);
         assert_eq!(short(&id), "0123456789ab");
         assert_eq!(short("a-name-of-some-length"), "a-name-of-some-length");
@@ -281,7 +247,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_age_has_two_units_at_most() {
-        let told = [45, 119, 720, 12_000, 800_000].map(|seconds| age(Duration::from_secs(seconds)));
-        assert_eq!(told, ["45s", "119s", "12m", "3h20m", "9d6h"]);
+        let ages = [45, 119, 720, 12_000, 800_000].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["45s", "119s", "12m", "3h20m", "9d6h"]);
     }
 }
