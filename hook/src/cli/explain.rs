@@ -25,7 +25,7 @@ pub struct ExplainArguments {
     #[arg(long)]
     pub probe: bool,
 
-    /// Print one object instead of text
+    /// Print a JSON object instead of text
     #[arg(long)]
     pub json: bool,
 }

@@ -5,11 +5,13 @@
 //! memory, and a reboot begins anew), and no error is told. A file that is damaged begins anew; one of a
 //! later version, and whatever else is no file of ours, is left alone.
 
+use std::hash::Hasher;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use fnv::FnvHasher;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
@@ -162,10 +164,11 @@ enum Unreadable {
     NotOurs,
 }
 
-/// FNV-1a, 64 bits: against accidents, not against root.
+/// Protects against accidents, not against root.
 fn checksum(bytes: &[u8]) -> u64 {
-    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+    let mut hash = FnvHasher::default();
+    hash.write(bytes);
+    hash.finish()
 }
 
 /// Whether it could be locked soon. It is held for microseconds, unless its holder has been stopped.

@@ -1,8 +1,7 @@
-//! What a message quotes of a text that somebody else wrote: short, on one line, in plain characters.
+//! Text from others, made safe to print: on one line, in plain characters, and short.
 //!
-//! Ids, paths and annotations come from whoever asks for a container. A line break in one of them
-//! could forge a line of the log, an escape sequence could colour or clear a screen, and a megabyte
-//! could fill both.
+//! IDs, paths and annotations are written by those who ask for a container. A line break in one of them could
+//! forge a line of the log, an escape sequence could colour or clear a screen, and a megabyte could fill both.
 
 use std::path::Path;
 
@@ -21,13 +20,18 @@ pub fn excerpt(text: &str, most: usize) -> String {
     shorten(text, most, &['\'', '"', '\\'])
 }
 
+/// All of a text that has quotes of its own.
+pub fn line(text: &str) -> String {
+    excerpt(text, usize::MAX)
+}
+
 /// The beginning of a path.
 pub fn path(path: &Path) -> String {
     shorten(&path.to_string_lossy(), MOST_OF_A_PATH, &['\''])
 }
 
-/// A text in a column of a table, at most so many characters wide. Characters beyond ASCII are escaped: some
-/// are two columns wide, some none, and some turn around what stands beside them.
+/// The beginning of a text in a table. Characters beyond ASCII are escaped: some are two columns wide, some none,
+/// and some reverse the text beside them.
 pub fn cell(text: &str, most: usize) -> String {
     let mut plain = String::new();
     for c in text.chars() {
@@ -42,36 +46,32 @@ pub fn cell(text: &str, most: usize) -> String {
     }
 }
 
-/// Whether a text means itself in a command, as a word or several.
+/// Whether a text stands for itself in a command, as one word or several.
 pub fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./:@%+,= ".contains(&b))
 }
 
-/// A text as one word of a command for the shell.
+/// A text as one word of a shell command.
 pub fn word(text: &str) -> String {
-    match is_plain(text) && !text.contains(' ') {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+    // Only a NUL has no form, and no name or path has one.
+    shlex::try_quote(text).map_or_else(|_| quote(text), |word| word.into_owned())
 }
 
-/// As many of a text's characters as have room in `most`, escaped but for those to `keep`; then an
-/// ellipsis for the others.
+/// As many of a text's characters as fit into `most`, escaped except for those to `keep`; then an ellipsis if
+/// there are more.
 fn shorten(text: &str, most: usize, keep: &[char]) -> String {
-    let (mut short, mut length) = (String::new(), 0);
+    let (mut short, mut length) = (String::with_capacity(text.len().min(most)), 0);
     for c in text.chars() {
-        let end = short.len();
-        if keep.contains(&c) {
-            short.push(c);
-        } else {
-            short.extend(c.escape_debug());
-        }
-        length += short.get(end..).map_or(0, |escaped| escaped.chars().count());
+        let is_plain = matches!(c, ' '..='~') && !['\'', '"', '\\'].contains(&c);
+        length += if is_plain || keep.contains(&c) { 1 } else { c.escape_debug().count() };
         if length > most {
-            short.truncate(end);
             short.push('…');
             break;
+        }
+        match is_plain || keep.contains(&c) {
+            true => short.push(c),
+            false => short.extend(c.escape_debug()),
         }
     }
     short

@@ -1,31 +1,30 @@
-//! A moment as text. Milliseconds are since 1970.
+//! The clock, and its times as text. Times are in milliseconds since 1970 (UTC).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
+
+/// The end of the year 9999, the last one that has four digits.
+const LAST: u64 = 253_402_300_799_999;
+
+/// The present time. Zero if the clock stands before 1970.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
 
 /// For people: date and time, UTC.
 pub fn utc(ms: u64) -> String {
-    let (date, time) = date_and_time(ms / 1000);
-    format!("{date} {time} UTC")
+    format_rfc3339_seconds(time(ms)).to_string().replace('T', " ").replace('Z', " UTC")
 }
 
 /// For programs: RFC 3339, with milliseconds.
 pub fn rfc3339(ms: u64) -> String {
-    let (date, time) = date_and_time(ms / 1000);
-    format!("{date}T{time}.{:03}Z", ms % 1000)
+    format_rfc3339_millis(time(ms)).to_string()
 }
 
-fn date_and_time(seconds: u64) -> (String, String) {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Counted from a March 1st, since the day that leap years add is then a year's last. 719,468 days
-    // are between 0000-03-01 and 1970-01-01, and 400 years have 146,097.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    (format!("{year:04}-{month:02}-{date:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
+fn time(ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms.min(LAST))
 }
 
 #[cfg(test)]
@@ -33,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_those_of_date() {
+    fn times_are_those_of_date() {
         for (seconds, text) in [
             (0, "1970-01-01 00:00:00 UTC"),
             (951_782_399, "2000-02-28 23:59:59 UTC"),
@@ -44,5 +43,7 @@ mod tests {
         ] {
             assert_eq!(utc(seconds * 1000), text);
         }
+        assert_eq!(utc(u64::MAX), "9999-12-31 23:59:59 UTC");
+        assert_eq!(rfc3339(951_782_399_007), "2000-02-28T23:59:59.007Z");
     }
 }

@@ -155,8 +155,7 @@ impl Settings {
         if localhost && excluded == Settings::default().excluded(family) {
             return format!("hostport schema {SCHEMA}");
         }
-        // FNV-1a: the fingerprint must be the same in every build, which the standard library's hashers do not
-        // promise.
+        // Unlike the standard library's hashers, it is the same in every build.
         let mut hash = FnvHasher::default();
         for prefix in &excluded {
             hash.write(prefix.to_string().as_bytes());

@@ -1,12 +1,13 @@
 //! A published host port, with what the journal knows of its owner.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hostport_nft::{Endpoint, HostPort, OwnerId, Published};
 use serde::Serialize;
 
 use crate::journal::Entry;
+use crate::output::timestamp;
 
 /// One line of the table.
 pub struct Row {
@@ -46,8 +47,7 @@ impl Row {
 
     /// How long ago it was published.
     pub fn age(&self) -> Option<Duration> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.since_ms.map(|since| now.saturating_sub(Duration::from_millis(since)))
+        self.since_ms.map(|since| Duration::from_millis(timestamp::now().saturating_sub(since)))
     }
 }
 

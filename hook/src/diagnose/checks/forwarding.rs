@@ -74,9 +74,9 @@ fn links(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
 
 /// The command that switches a link's setting on. With slashes, dots in a link's name stay what they are.
 pub fn set(link: &str, setting: &str) -> String {
-    let change = match link.contains('.') {
-        true => format!("net/ipv4/conf/{link}/{setting}=1"),
-        false => format!("net.ipv4.conf.{link}.{setting}=1"),
-    };
-    format!("sysctl -w {}", escape::word(&change))
+    let word = escape::word(link);
+    match link.contains('.') {
+        true => format!("sysctl -w net/ipv4/conf/{word}/{setting}=1"),
+        false => format!("sysctl -w net.ipv4.conf.{word}.{setting}=1"),
+    }
 }
