@@ -102,7 +102,7 @@ newcomer: ## Do what the docs tell a newcomer with podman, in a fresh Debian roo
 	@xtask/install-packages package-test
 	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
 	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
-	xtask/newcomer $(PACKAGE_ROOT) $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb docs/newcomer.md
+	$(CARGO) xtask newcomer $(PACKAGE_ROOT) $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb
 
 .PHONY: reproducible
 reproducible: target/tools/bin/cargo-cyclonedx ## Build this machine's package and tarball twice from the last commit, in two folders: one hash

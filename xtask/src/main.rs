@@ -4,6 +4,7 @@ mod book;
 mod graphs;
 mod layers;
 mod manual;
+mod newcomer;
 mod pages;
 mod reference;
 mod schemas;
@@ -32,6 +33,13 @@ enum Task {
     Graphs,
     /// List the imports that point upwards, and the files that import each other
     Layers,
+    /// Write docs/newcomer.md: does what the docs tell a newcomer, in a fresh Debian root (as root)
+    Newcomer {
+        /// A Debian root, which is not changed
+        root: PathBuf,
+        /// The Debian package of hostport
+        package: PathBuf,
+    },
     /// Check that the generated pages of docs/ are current and that links lead somewhere
     Check,
 }
@@ -52,6 +60,7 @@ fn run(task: Task) -> Result<(), Box<dyn Error>> {
         Task::Reference => references().try_for_each(|page| page.write())?,
         Task::Graphs => graphs::page()?.write()?,
         Task::Layers => none(layers::problems())?,
+        Task::Newcomer { root, package } => newcomer::page(&root, &package)?.write()?,
         Task::Check => check()?,
     }
     Ok(())
