@@ -6,14 +6,14 @@ SHELL       := /bin/bash
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
-# Where podman and CRI-O look for hooks without being told.
+# The default folder of podman and CRI-O for hooks.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
-# Where containerd's configuration is.
+# The folder of containerd's configuration.
 CONTAINERDDIR ?= /etc/containerd
-# Where zsh looks for completions; Debian's packages put them into vendor-completions.
+# The folder of zsh's completions; in Debian's packages it is vendor-completions.
 ZSHDIR   ?= site-functions
-# What `make vm-test` boots, all of them if empty, and other arguments of it, bench and bench-quick.
+# The kernels that `make vm-test` boots (all if empty), and more arguments for it, bench and bench-quick.
 KERNELS  ?=
 ARGS     ?=
 # How long `make fuzz` runs each target.
@@ -23,8 +23,8 @@ CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 
-# Statically linked, and at a fixed address: nothing to load or relocate before main. Without tables that
-# only unwinding reads. What a panic says of a file does not depend on where the sources are.
+# Statically linked, at a fixed address: nothing to load or relocate before main. Without the tables that only unwinding
+# reads. Paths in a panic's message do not depend on the folder of the sources.
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,hook/static.ld \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/hostport
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
@@ -35,14 +35,14 @@ include dist/kubernetes/deploy.mk
 .PHONY: help build demo test monitoring-test graphs vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 build: ## Build the static binary
 	@xtask/install-packages build
 	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-hook --target $(TARGET)
 	@ls -l $(BINARY)
 
-demo: build ## Run the worked example for real, and show it
+demo: build ## Run the worked example, and show its output
 	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
 
@@ -58,7 +58,7 @@ endurance: build ## Run the long tests (as root): races and containers by the th
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
 		-- crash:: faults:: --nocapture --ignored
 
-monitoring-test: build ## Hold alerts, dashboard and metrics against a real Prometheus (as root)
+monitoring-test: build ## Check alerts, dashboard and metrics with a real Prometheus (as root)
 	@xtask/install-packages monitoring
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored
 
@@ -72,15 +72,14 @@ vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
-check: ## Formatting, clippy, documentation, licences, generated pages: no warnings
+check: ## Formatting, clippy, documentation, licences: no warnings
 	@xtask/install-packages check
 	@xtask/check-licences
 	$(CARGO) fmt --all --check
-	$(CARGO) xtask check
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
-# Its own profile: optimised, and a panic unwinds, so that namespaces are removed.
+# It has its own profile: optimised, and a panic unwinds, so that namespaces are removed.
 BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(subst hook/static.ld,$(CURDIR)/hook/static.ld,$(STATIC_FLAGS))" \
 	$(CARGO) run --quiet --profile harness --locked --package hostport-bench --
 
@@ -88,11 +87,11 @@ bench: build ## Measure against the peers, and write docs/benchmarks.md (as root
 	@xtask/install-packages bench
 	$(BENCH) $(ARGS)
 
-bench-quick: build ## The same in three minutes, against bench/baseline.json (ARGS=--store: makes a new one)
+bench-quick: build ## The same in three minutes, against bench/baseline.json (ARGS=--store writes a new one)
 	@xtask/install-packages bench
 	$(BENCH) --quick $(ARGS)
 
-fuzz: ## Fuzz what reads, each target for SECONDS (600): docs/fuzzing.md
+fuzz: ## Fuzz the parsers, each target for SECONDS (600): docs/fuzzing.md
 	@xtask/install-packages fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-fuzz
 	@cd fuzz && for target in $$($(CARGO) fuzz list); do \
@@ -114,25 +113,25 @@ docs: ## Build the book into target/book; its links and generated pages are chec
 	$(CARGO) xtask check
 	$(MDBOOK) build docs
 
-package-contents: ## Build the library from what would be published, and list it
+package-contents: ## Build the library from the files that would be published, and list them
 	$(CARGO) package --locked --package hostport-netlink --package hostport-nft --allow-dirty
 	$(CARGO) package --locked --package hostport-nft --allow-dirty --list
 
-# put MODE FOLDER NAME: standard input becomes a file, whole and at once, since containers start meanwhile. What begins
-# with a dot no runtime takes for a hook configuration.
+# put MODE FOLDER NAME: writes standard input to a file that appears whole and at once, since containers may start
+# meanwhile. Runtimes ignore a hook configuration whose name begins with a dot.
 PUT := put() { install -d -m 0755 "$$2" && cat >"$$2/.$$3.new" && chmod "$$1" "$$2/.$$3.new" && mv -fT "$$2/.$$3.new" "$$2/$$3"; };
 
-# They go into JSON, TOML and units as they are.
+# These paths are written into JSON, TOML and units unquoted.
 .PHONY: install-paths
 install-paths: export PATHS := $(PREFIX)/bin $(CONTAINERDDIR)/hostport
 install-paths:
 	@echo "$$PATHS" | grep -qxE '/[A-Za-z0-9/._+-]* /[A-Za-z0-9/._+-]*' \
 		|| { echo "PREFIX and CONTAINERDDIR must be absolute paths of letters, digits and /._+-" >&2; exit 1; }
 
-# anothers FILE: whether there is a hook configuration that calls another program, a package's or that of the installer for Kubernetes.
+# anothers FILE: whether it is a hook configuration that calls another hostport, such as a package's.
 ANOTHERS := anothers() { [ -e "$$1" ] && ! grep -qF '"$(PREFIX)/bin/hostport"' "$$1"; };
 
-# The hook configurations last: each names a program that is there.
+# The hook configurations come last, when the program that they name exists.
 install: install-paths ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
@@ -148,7 +147,7 @@ install: install-paths ## Install binary, hook configurations and systemd units 
 		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file | put 0644 "$(DESTDIR)$(HOOKSDIR)" $${file##*/}; \
 	done
 
-# man and the shells look below PREFIX by themselves.
+# man and the shells look below PREFIX by default.
 MANUAL := target/manual
 install-manual: install-paths ## Install man pages and completions, after make manual (PREFIX, DESTDIR)
 	@test -d $(MANUAL) || { echo "there is no manual: run make manual first" >&2; exit 1; }
@@ -178,7 +177,7 @@ uninstall-containerd: ## Remove what install-containerd installed, when no confi
 	for file in dist/containerd/*; do rm -f "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; done
 	rmdir "$(DESTDIR)$(CONTAINERDDIR)/hostport" 2>/dev/null || true
 
-# The hook configurations first: none names a program that is gone.
+# The hook configurations go first, while the program that they name exists.
 uninstall: ## Remove what install installed
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
 		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \

@@ -1,11 +1,11 @@
-# What is given away: Debian packages, a tarball, and the proof that anybody gets the same. docs/packages.md.
+# Packages to distribute: Debian packages and a tarball, and a check that builds are reproducible. docs/packages.md.
 
 VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 DEB_VERSION ?= $(VERSION)-1
-# For which machines `make deb` builds, in Debian's words.
+# The architectures that `make deb` builds for, as Debian names them.
 ARCHITECTURES ?= amd64 arm64
 DIST := target/dist
-# Everything is dated by the last commit.
+# Everything has the date of the last commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 triple = $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(1)))-unknown-linux-gnu
@@ -29,8 +29,8 @@ binary-arm64:
 	qemu-aarch64-static $(call binary_of,arm64) --help >/dev/null
 endif
 
-deb: deb-files ## Build the Debian packages into target/dist, and have lintian judge them (ARCHITECTURES="amd64 arm64")
-	@# Its exit status counts overridden errors too.
+deb: deb-files ## Build the Debian packages into target/dist, and check them with lintian (ARCHITECTURES="amd64 arm64")
+	@# lintian's exit status counts overridden errors too.
 	@packages="$(foreach a,$(ARCHITECTURES),$(DIST)/hostport_$(DEB_VERSION)_$(a).deb)"; \
 	lintian --allow-root --fail-on none --show-overrides $$packages | tee $(DIST)/lintian.txt; \
 	! grep '^E:' $(DIST)/lintian.txt
@@ -40,7 +40,7 @@ deb-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual
 	$(foreach a,$(ARCHITECTURES),dist/debian/build $(call binary_of,$(a)) $(a) $(DEB_VERSION) \
 		$(DIST)/hostport_$(DEB_VERSION)_$(a).deb &&) true
 
-# Debian 12, once; tests work on a layer above it.
+# Debian 12, installed once. Tests work on a layer above it.
 PACKAGE_ROOT := target/package-test/root
 $(PACKAGE_ROOT)/.complete:
 	rm -rf $(PACKAGE_ROOT)
@@ -49,7 +49,7 @@ $(PACKAGE_ROOT)/.complete:
 		|| { tail -5 target/package-test/debootstrap.txt; exit 1; }
 	touch $@
 
-# The previous build: the last tag, or else the commit before this one, packaged as this one is.
+# The previous build: the last tag, or without one the commit before this one, packaged as this one is.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --short HEAD^)
 PREVIOUS_TREE := target/package-test/previous-$(PREVIOUS)
 
@@ -66,7 +66,7 @@ package-test: ## Install, upgrade under load, remove and purge the package in a 
 		HOSTPORT_PACKAGE_ROOT=$(abspath $(PACKAGE_ROOT)) \
 		$(CARGO) test --locked --package hostport-tests --test all packages:: -- --ignored --nocapture --test-threads 1
 
-# Of a fixed version each, built once below target.
+# Each of a fixed version, built once below target.
 target/tools/bin/cargo-cyclonedx:
 	$(CARGO) install --quiet --locked --root target/tools cargo-cyclonedx --version 0.5.7
 target/tools/bin/cargo-semver-checks:
@@ -76,12 +76,12 @@ target/tools/bin/cargo-semver-checks:
 release: release-files ## Build tarballs with checksums and lists of parts (SBOM) into target/dist, and try this machine's
 	cd $(DIST) && sha256sum hostport-$(VERSION)-linux-*.tar.gz hostport-$(VERSION)-linux-*.cdx.json >SHA256SUMS
 	cd $(DIST) && sha256sum --check SHA256SUMS
-	@# Files only: an entry of a folder would change a folder of whoever unpacks it.
+	@# Files only: an entry for a folder would change that folder where the tarball is unpacked.
 	! tar -tzf $(DIST)/hostport-$(VERSION)-linux-$(NATIVE).tar.gz | grep '/$$'
 	rm -rf target/release-test && mkdir -p target/release-test
 	tar --directory target/release-test --strip-components=1 -xzf $(DIST)/hostport-$(VERSION)-linux-$(NATIVE).tar.gz
 	target/release-test/usr/local/bin/hostport --version
-	@# The list of parts holds what cargo says is linked in, and nothing else.
+	@# Every crate that cargo links in is in the list of parts.
 	$(CARGO) tree --locked --package hostport-hook --edges normal,no-proc-macro --target $(TARGET) --prefix none \
 		--format '{p}' | sed 's/ (.*//; s/ v/ /' | sort -u | grep -v '^hostport-hook ' >target/release-test/linked
 	python3 -c 'import json,sys; [print(c["name"], c["version"]) for c in json.load(sys.stdin)["components"]]' \
@@ -92,20 +92,20 @@ release: release-files ## Build tarballs with checksums and lists of parts (SBOM
 release-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual target/tools/bin/cargo-cyclonedx
 	$(foreach a,$(ARCHITECTURES),dist/release $(call binary_of,$(a)) $(call triple,$(a)) $(a) $(VERSION) $(DIST) &&) true
 
-# What users of the library were promised: the last tag, or else the commit before this one.
+# The interface that users of the library have: that of the last tag, or without one of the commit before this one.
 BASELINE ?= $(PREVIOUS)
-semver: target/tools/bin/cargo-semver-checks ## See whether the library's version says what changed in it (BASELINE=COMMIT)
+semver: target/tools/bin/cargo-semver-checks ## Check that the library's version fits the changes of its interface (BASELINE=COMMIT)
 	$< semver-checks --package hostport-nft --baseline-rev $(BASELINE) --default-features
 
 .PHONY: newcomer
-newcomer: ## Do what the docs tell a newcomer with podman, in a fresh Debian root, and write docs/newcomer.md (as root)
+newcomer: ## Follow the docs' steps for podman in a fresh Debian root, and write docs/newcomer.md (as root)
 	@xtask/install-packages package-test
 	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
 	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
 	$(CARGO) xtask newcomer $(PACKAGE_ROOT) $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb
 
 .PHONY: reproducible
-reproducible: target/tools/bin/cargo-cyclonedx ## Build this machine's package and tarball twice from the last commit, in two folders: one hash
+reproducible: target/tools/bin/cargo-cyclonedx ## Build this machine's package and tarball twice from the last commit, and compare the hashes
 	@rm -rf target/reproducible
 	for folder in one another-with-a-longer-name; do \
 		mkdir -p target/reproducible/$$folder; \

@@ -1,8 +1,8 @@
-# The image for Kubernetes nodes, and what holds it and its manifests against the real things. docs/fleet.md.
+# The image for Kubernetes nodes, and its tests. docs/fleet.md.
 
 INSTALLER := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport-install
 IMAGE := $(DIST)/hostport-$(VERSION)-image-$(NATIVE).tar
-# podman's storage, apart from this machine's own.
+# podman's storage, separate from this machine's.
 IMAGE_STORE := --root $(abspath target/image/store) --runroot $(abspath target/image/run) --storage-driver vfs
 
 .PHONY: image deploy-test
@@ -19,7 +19,7 @@ image: build ## Build the container image for Kubernetes nodes into target/dist 
 	podman $(IMAGE_STORE) save --quiet --format oci-archive --output $(IMAGE) localhost/hostport:$(VERSION)
 	@ls -l $(IMAGE)
 
-# kubectl for its kustomize, and the schemas of Kubernetes' API, which are in the validator.
+# kubectl for its kustomize, and a validator that contains the schemas of Kubernetes' API.
 KUBERNETES := target/kubernetes
 $(KUBERNETES)/.complete:
 	rm -rf $(KUBERNETES)
@@ -28,16 +28,16 @@ $(KUBERNETES)/.complete:
 	touch $@
 
 VALIDATE := $(KUBERNETES)/bin/kubernetes-validate --strict --no-warn
-deploy-test: image ## Hold the manifests against Kubernetes' schemas, and run the image as the DaemonSet does (as root)
+deploy-test: image ## Check the manifests with Kubernetes' schemas, and run the image as the DaemonSet does (as root)
 	@$(MAKE) --no-print-directory $(KUBERNETES)/.complete
 	for overlay in crio crio-options containerd uninstall; do \
 		$(KUBERNETES)/bin/kubectl kustomize dist/kubernetes/overlays/$$overlay >$(KUBERNETES)/$$overlay.yaml; \
 		$(VALIDATE) $(KUBERNETES)/$$overlay.yaml; \
 	done
-	@# What must not pass does not.
+	@# The validator refuses a wrong manifest.
 	sed 's/readOnlyRootFilesystem/readOnlyRoot/' $(KUBERNETES)/crio.yaml >$(KUBERNETES)/wrong.yaml
 	! $(VALIDATE) $(KUBERNETES)/wrong.yaml >/dev/null
-	@# With a journal of its own, in the place where the hook looks for it.
+	@# The tests have a journal of their own, mounted where the hook expects it.
 	mkdir -p -m 0700 /run/hostport
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_IMAGE=$(abspath $(IMAGE)) HOSTPORT_MANIFESTS=$(abspath $(KUBERNETES)) \
 		unshare --mount sh -c 'mount -t tmpfs -o mode=0755 tmpfs /run/hostport && exec "$$@"' sh \

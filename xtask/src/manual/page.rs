@@ -1,4 +1,4 @@
-//! One man page a command: clap's own sections, and what a reader of a manual looks for besides.
+//! One man page a command: clap's own sections, and the other sections that a manual has.
 
 use std::io;
 
@@ -58,7 +58,7 @@ fn commands(program: &Command) -> Roff {
     roff
 }
 
-/// What `--help` ends in: a heading with a colon, and lines that are to be typed.
+/// From the end of `--help`: a heading with a colon, and lines to type.
 fn examples(command: &Command) -> Roff {
     let mut roff = Roff::new();
     let Some(help) = command.get_after_help().map(ToString::to_string) else { return roff };
@@ -100,13 +100,13 @@ fn common() -> Roff {
     for (file, meaning) in [
         (
             hostport_hook::cli::DEFAULT_FOLDER,
-            "The journal: one file for each owner of host ports. It goes with a reboot, as the ruleset does. \
-             Never delete it while containers run: hostport-restore(8) removes what it does not know.",
+            "The journal: one file for each owner of host ports. A reboot clears it, as it clears the ruleset. \
+             Never delete it while containers run: hostport-restore(8) withdraws the ports that it does not list.",
         ),
         (
             "/usr/share/containers/oci/hooks.d/hostport.json, hostport-kubernetes.json",
             "The hook configurations that podman(1) and CRI-O read. A file of the same name in \
-             /etc/containers/oci/hooks.d comes before them; put there what needs other options.",
+             /etc/containers/oci/hooks.d replaces one of them; put a copy with other options there.",
         ),
     ] {
         roff.control("TP", []);

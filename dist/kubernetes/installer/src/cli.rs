@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 /// Put hostport on a Kubernetes node, or take it away
 ///
-/// For the container of a DaemonSet, with folders of the node mounted. A folder that is not there is left out:
-/// without hooks no runtime is told, without containerd nothing is kept for its configuration.
+/// For the container of a DaemonSet, with folders of the node mounted. A folder that is not mounted is skipped:
+/// without --hooks, podman and CRI-O do not call hostport; without --containerd, its configuration has no files
+/// to name.
 #[derive(Debug, Parser)]
 #[command(name = "hostport-install", version, arg_required_else_help = true)]
 #[command(after_help = "Example:\n  hostport-install install && hostport-install stay")]
@@ -21,7 +22,7 @@ pub struct Arguments {
 
 #[derive(Debug, Args)]
 pub struct Folders {
-    /// What is to be installed: hostport, oci-hooks.d and containerd
+    /// The folder with the files to install: hostport, oci-hooks.d and containerd
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub files: PathBuf,
 
@@ -41,7 +42,7 @@ pub struct Folders {
     #[arg(long, global = true, value_name = "DIR", default_value = "/node/containerd")]
     pub containerd: PathBuf,
 
-    /// The node's journal, /run/hostport, as it is mounted here; only `uninstall` looks at it
+    /// The node's journal, /run/hostport, as it is mounted here; only `uninstall` reads it
     #[arg(long, global = true, value_name = "DIR", default_value = "/node/journal")]
     pub journal: PathBuf,
 }
@@ -50,10 +51,11 @@ pub struct Folders {
 pub enum Task {
     /// Install, or upgrade
     ///
-    /// Before the program takes its place it is called, also as a hook for a container without ports. The one that
-    /// is replaced stays as hostport.previous, if it runs. What is as it should be is not touched. Hook
-    /// configurations hostport*.json that call our program are ours: they are replaced, and removed where this image
-    /// has none of that name. One that calls another program is an operator's or a package's: it is refused.
+    /// The new program is tried before it replaces the present one, also as a hook for a container without ports. The
+    /// present one stays as hostport.previous, if it runs. Files that are current are not touched. Hook configurations
+    /// hostport*.json that call this program are the installer's: they are replaced, and removed where this image has
+    /// none of that name. A configuration that calls another program belongs to an operator or a package; where it has
+    /// the name of one to install, nothing is installed.
     #[command(after_help = "Example:\n  hostport-install install")]
     Install,
 
@@ -65,7 +67,7 @@ pub enum Task {
         check: bool,
     },
 
-    /// Exchange hostport and hostport.previous; once more goes back
+    /// Exchange hostport and hostport.previous; a second call exchanges them back
     ///
     /// Hook configurations stay as they are. Refused if the previous program fails as the hook that they call.
     #[command(after_help = "Example:\n  hostport-install rollback")]
@@ -73,21 +75,22 @@ pub enum Task {
 
     /// Remove the hook configurations, and then the program if nothing needs it any more
     ///
-    /// All hook configurations hostport*.json that call our program go; others are left alone. Containers that run need the program when they end. While the journal has any, it stays, and so do the
-    /// files that containerd's configuration may name: call this again later.
+    /// Removes all hook configurations hostport*.json that call this program, and no others. Running containers need
+    /// the program when they end. While the journal lists any, the program stays, and so do the files that containerd's
+    /// configuration may name: call this again later.
     #[command(after_help = "Example:\n  hostport-install uninstall")]
     Uninstall {
-        /// No configuration of containerd names the files any more: remove them as well
+        /// containerd's configuration no longer names the files: remove them as well
         #[arg(long)]
         containerd_is_clean: bool,
     },
 
-    /// Wait for SIGTERM or SIGINT, so that the container lives
+    /// Wait for SIGTERM or SIGINT, so that the container keeps running
     #[command(after_help = "Example:\n  hostport-install stay")]
     Stay,
 }
 
-/// It goes into JSON and TOML as it is, and runtimes take no other.
+/// The path is written into JSON and TOML unquoted, and runtimes accept only an absolute one.
 fn path_on_node(text: &str) -> Result<PathBuf, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
     match text.starts_with('/') && text.chars().all(plain) {

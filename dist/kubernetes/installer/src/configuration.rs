@@ -1,4 +1,4 @@
-//! The configurations that the image has, and which program those on the node call.
+//! The image's configurations, and which program a configuration on the node calls.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// Where the files of the sources name the program.
+/// The program's path in the files of the sources.
 const PROGRAM: &str = "/usr/local/bin/hostport";
 
-/// A configuration to be installed.
+/// A configuration to install.
 #[derive(Debug)]
 pub struct Configuration {
     pub name: String,
     pub content: Vec<u8>,
 }
 
-/// A call of a program that a configuration asks a runtime for.
+/// How a configuration has a runtime call a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     pub program: String,
@@ -25,14 +25,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// What the shipped configurations ask for, with a program that nobody compares.
+    /// The call in the configurations that are shipped. Its program is empty, since nothing compares it.
     pub fn plain() -> Call {
         Call { program: String::new(), arguments: ["hostport", "hook"].map(str::to_owned).into() }
     }
 }
 
-/// The calls that a file asks for: of a hook configuration its one, of a runtime specification all of its hooks. None
-/// if it is neither.
+/// The calls in a file: the one of a hook configuration, or those of all hooks of a runtime specification. Empty if
+/// the file is neither.
 pub fn calls(content: &[u8]) -> Vec<Call> {
     let Ok(json) = serde_json::from_slice::<Value>(content) else { return Vec::new() };
     let stages = json["hooks"].as_object().into_iter().flat_map(|stages| stages.values());
@@ -51,7 +51,7 @@ pub fn calls(content: &[u8]) -> Vec<Call> {
 
 /// The files of a folder of the image, with the program's path on this node, sorted by name.
 ///
-/// A ConfigMap that is mounted in the folder's place has links to its files, and a hidden folder where they are.
+/// A ConfigMap mounted in the folder's place holds links to its files, which are in a hidden folder.
 pub fn read(folder: &Path, program: &str) -> Result<Vec<Configuration>, Error> {
     let bad = || Error::BadImage(folder.to_owned());
     let mut found = Vec::new();
@@ -63,7 +63,7 @@ pub fn read(folder: &Path, program: &str) -> Result<Vec<Configuration>, Error> {
         }
         let text = fs::read_to_string(&path).map_err(|_| Error::BadImage(path.clone()))?;
         let content = text.replace(PROGRAM, program).into_bytes();
-        // Else it would be taken for another's at the next install. What is no JSON would be in a runtime's way.
+        // Otherwise the next installation would not recognise it as ours. A runtime would stumble over broken JSON.
         if name.ends_with(".json") && !calls(&content).iter().any(|call| call.program == program) {
             return Err(Error::CallsAnother { path, program: PROGRAM });
         }

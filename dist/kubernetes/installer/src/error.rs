@@ -1,12 +1,13 @@
-//! What can go wrong, each a line with what to do.
+//! What can go wrong. Each error is one line that says what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a task failed. The node works as before.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A call of the system.
+    /// A system call.
     #[error("cannot {action} {path:?}: {source}")]
     Io {
         /// What was tried.
@@ -17,12 +18,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Something of another kind has the name of one of our files.
-    #[error("{0:?} is no regular file: it is not hostport's, and stays as it is; move it away")]
+    #[error("{0:?} is not a regular file; left unchanged: move it away")]
     NotAFile(PathBuf),
-    /// A file of the right name that somebody else has put there.
+    /// A file with a name of ours that somebody else installed.
     #[error(
-        "{path:?} calls {names:?} and not {ours:?}, so it is another's (a package's, make install's, an operator's) \
-         and stays: remove what installed it, or move it away"
+        "{path:?} calls {names:?}, not {ours:?}; left unchanged, since it belongs to a package, to make install or to \
+         an operator: remove what installed it, or move it away"
     )]
     NotOurs {
         /// The file on the node.
@@ -34,26 +35,31 @@ pub enum Error {
     },
     /// Another installer does not end.
     #[error(
-        "{0:?} is locked by another hostport-install, for {t} s now: see what it waits for, and start this again",
-        t = crate::lock::PATIENCE.as_secs()
+        "another hostport-install has held the lock {path:?} for {} s: see what it waits for, and try again",
+        waited.as_secs()
     )]
-    Locked(PathBuf),
-    /// What is to be installed is not there.
+    Locked {
+        /// The file of the lock.
+        path: PathBuf,
+        /// How long this one waited.
+        waited: Duration,
+    },
+    /// A file to install is missing.
     #[error(
-        "{0:?} is missing from the image, or is no text: build the image again with make image"
+        "{0:?} is missing from the image, or is not text: build the image again with make image"
     )]
     BadImage(PathBuf),
     /// A configuration of the image, or of the ConfigMap in its place, that is of no use.
-    #[error("{path:?} is no JSON that calls hostport: give its hook the path {program:?}")]
+    #[error("{path:?} is not JSON that calls hostport: give its hook the path {program:?}")]
     CallsAnother {
         /// The file in the image.
         path: PathBuf,
-        /// The path that becomes the node's.
+        /// The path that is replaced by the node's.
         program: &'static str,
     },
-    /// The node's folder is not there.
+    /// The node's folder is missing.
     #[error(
-        "{0:?} is not there: mount the node's folder there (hostPath), or name another with {1}"
+        "{0:?} does not exist: mount the node's folder there (hostPath), or name another with {1}"
     )]
     NotMounted(PathBuf, &'static str),
     /// The program does not run here.
@@ -64,9 +70,10 @@ pub enum Error {
         /// What it did.
         why: String,
     },
-    /// The new program runs, and containers could not start with it.
+    /// The new program runs, but containers could not start with it.
     #[error(
-        "{path:?} stays as it is, since the image's program fails as a hook: {why}; correct the release, or the hook's args"
+        "{path:?} is left unchanged: the image's program fails as a hook: {why}; correct the release, or the hook's \
+         args"
     )]
     HookFails {
         /// The program.
@@ -74,11 +81,11 @@ pub enum Error {
         /// How it was called, and what it did.
         why: String,
     },
-    /// The new program does not take what the node goes on to call it with.
+    /// The new program fails in calls that the node will go on to make.
     #[error(
-        "{path:?} stays as it is, since the image's program fails as this node goes on to call it: {why}; install \
-         args that both programs take, in an operator's own configuration too, restart containerd where it is the \
-         runtime, since it reads them at its start, and then install this"
+        "{path:?} is left unchanged: the image's program fails when called as this node will go on to call it: {why}; \
+         first install args that both programs accept, also in an operator's own configuration, and restart containerd \
+         where it is the runtime, since it reads them when it starts; then install this image"
     )]
     CallStays {
         /// The program.
@@ -88,8 +95,8 @@ pub enum Error {
     },
     /// The previous program does not work with the present configurations.
     #[error(
-        "{path:?} stays the previous one, it fails as the hook that this node's configurations call: {why}; roll \
-         out the image that it came with (kubectl rollout undo), which has configurations for it"
+        "{path:?} is not put back: it fails as the hook that this node's configurations call: {why}; roll out the \
+         image that it came with (kubectl rollout undo), which has configurations for it"
     )]
     PreviousFails {
         /// The program.
@@ -98,7 +105,7 @@ pub enum Error {
         why: String,
     },
     /// Nothing to go back to.
-    #[error("{0:?} is not there: nothing was replaced on this node yet")]
+    #[error("{0:?} does not exist: nothing was replaced on this node yet")]
     NoPrevious(PathBuf),
     /// Waiting for a signal.
     #[error("cannot wait for a signal: {0}")]

@@ -1,5 +1,5 @@
-//! One folder of the node. Files come into it whole and all at once: written under another name, synced,
-//! renamed. No link is followed.
+//! One folder of the node. A file appears in it whole and at once: written under another name, synced, renamed. No
+//! link is followed.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use rustix::process::{getegid, geteuid};
 
 use crate::error::Error;
 
-/// What a file is called until it is whole. It begins with a dot and does not end in .json, so that no runtime
+/// A file's name until it is whole. It begins with a dot and does not end in .json, so that no runtime
 /// takes it for a hook configuration.
 const NEW: &str = ".hostport-install.new";
 const LINK: &str = ".hostport-install.previous";
@@ -25,7 +25,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder that may not be there.
+    /// Opens a folder. None if it does not exist.
     pub fn open(path: &Path) -> Result<Option<Self>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
@@ -39,12 +39,12 @@ impl Folder {
         &self.folder
     }
 
-    /// Removes what an installer that was killed has left.
+    /// Removes what a killed installer left behind.
     pub fn clear(&self) -> Result<(), Error> {
         [NEW, LINK].into_iter().try_for_each(|name| nothing_if_read_only(self.unlink(name)))
     }
 
-    /// Makes a bundle of a container without ports, for the hook to be tried with, and says where.
+    /// Makes the bundle of a container without ports, for a trial of the hook. Returns its path.
     pub fn make_trial(&self) -> Result<PathBuf, Error> {
         self.clear_trial()?;
         let path = self.path(TRIAL);
@@ -55,7 +55,7 @@ impl Folder {
         Ok(path)
     }
 
-    /// Removes that bundle, with a journal if the hook has made one.
+    /// Removes that bundle, with the journal that the hook may have made in it.
     pub fn clear_trial(&self) -> Result<(), Error> {
         let path = self.path(TRIAL);
         match fs::remove_dir_all(&path) {
@@ -64,7 +64,7 @@ impl Folder {
         }
     }
 
-    /// The names of all that is in it, sorted.
+    /// The names of everything in it, sorted.
     pub fn names(&self) -> Result<Vec<String>, Error> {
         let fail = || Error::io("list", &self.path);
         let mut names = Vec::new();
@@ -82,7 +82,7 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// The content of a regular file; none if there is nothing of that name.
+    /// The content of a regular file. None if nothing has that name.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path(name);
         let found = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -102,7 +102,7 @@ impl Folder {
         Ok(Some(content))
     }
 
-    /// Whether there is a regular file with this content and mode, and ours.
+    /// Whether there is a regular file with this content and mode that belongs to our user and group.
     pub fn has(&self, name: &str, content: &[u8], mode: u32) -> Result<bool, Error> {
         if self.read(name)?.is_none_or(|present| present != content) {
             return Ok(false);
@@ -120,12 +120,12 @@ impl Folder {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.folder, NEW, flags, Mode::from(0o600))
             .map_err(Error::io("create", &path))?;
-        // Half a file would keep a full disk full.
+        // On a full disk, half a file would keep it full.
         fill(File::from(file), &path, content, mode).inspect_err(|_| drop(self.discard()))?;
         Ok(path)
     }
 
-    /// Gives the prepared file its name. What has the name is replaced, and with `keep` stays under that one.
+    /// Gives the prepared file its name. It replaces the file of that name, which stays as `keep` if that is given.
     pub fn settle(&self, name: &str, keep: Option<&str>) -> Result<(), Error> {
         if let Some(keep) = keep
             && self.read(name)?.is_some()
@@ -137,7 +137,7 @@ impl Folder {
                 .map_err(Error::io("link", self.path(link)))?;
             rustix::fs::renameat(&self.folder, link, &self.folder, keep)
                 .map_err(Error::io("rename to", self.path(keep)))?;
-            // Where both names are one file already, rename(2) does nothing.
+            // rename(2) does nothing where both names are the same file already.
             self.unlink(link)?;
         }
         rustix::fs::renameat(&self.folder, NEW, &self.folder, name)
@@ -145,12 +145,12 @@ impl Folder {
         self.sync()
     }
 
-    /// Forgets the prepared file.
+    /// Removes the prepared file.
     pub fn discard(&self) -> Result<(), Error> {
         self.unlink(NEW)
     }
 
-    /// Exchanges two files at one moment (RENAME_EXCHANGE).
+    /// Exchanges two files in one step (RENAME_EXCHANGE).
     pub fn exchange(&self, one: &str, other: &str) -> Result<(), Error> {
         let (flags, folder) = (RenameFlags::EXCHANGE, &self.folder);
         rustix::fs::renameat_with(folder, one, folder, other, flags)
@@ -158,7 +158,7 @@ impl Folder {
         self.sync()
     }
 
-    /// Removes a file. False if there is none.
+    /// Removes a file. False if it does not exist.
     pub fn remove(&self, name: &str) -> Result<bool, Error> {
         if self.read(name)?.is_none() {
             return Ok(false);
@@ -182,15 +182,16 @@ impl Folder {
 
 fn fill(mut file: File, path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     file.write_all(content).map_err(Error::io("write", path))?;
-    // A folder with the set-group-ID bit gives its own group.
+    // In a folder with the set-group-ID bit, a new file has the folder's group.
     rustix::fs::fchown(&file, Some(geteuid()), Some(getegid()))
         .map_err(Error::io("set the owner of", path))?;
-    // Not when it was made: the umask would have a say.
+    // Not at its creation, where the umask would change the mode.
     rustix::fs::fchmod(&file, Mode::from(mode)).map_err(Error::io("set the mode of", path))?;
     file.sync_all().map_err(Error::io("sync", path))
 }
 
-/// Nobody has left anything where nobody can write, and the kernel says so before it looks for the name.
+/// A read-only folder holds nothing that an installer left. The kernel reports that it is read-only before it looks
+/// for the name.
 fn nothing_if_read_only(result: Result<(), Error>) -> Result<(), Error> {
     match result {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {

@@ -1,5 +1,5 @@
-//! One installer at a time. The lock is on a file that root alone can open: on one that anybody can read, any user
-//! of the node could hold it for ever.
+//! One installer at a time. The lock is on a file that only root can open: if others could read it, any user of the
+//! node could hold the lock for ever.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::folder::Folder;
 
-pub const NAME: &str = ".hostport-install.lock";
-/// An installer takes less than a second, and some seconds where a program hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const NAME: &str = ".hostport-install.lock";
+/// An installer takes less than a second, or some seconds where a program hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The lock of a folder, until it is dropped or the process ends.
 #[derive(Debug)]
@@ -33,14 +33,14 @@ impl Lock {
                 return Ok(Lock { folder, _file: file });
             }
             if begin.elapsed() > PATIENCE {
-                return Err(Error::Locked(path));
+                return Err(Error::Locked { path, waited: PATIENCE });
             }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-/// The file, if it is locked now and has its name still: who had it before takes it away.
+/// The file, if it is locked now and still has its name: the installer that held it before removes it.
 fn attempt(folder: &OwnedFd, path: &PathBuf) -> Result<Option<OwnedFd>, Error> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -60,7 +60,8 @@ fn attempt(folder: &OwnedFd, path: &PathBuf) -> Result<Option<OwnedFd>, Error> {
 }
 
 impl Drop for Lock {
-    /// While it is held, so that nobody else's is taken away. One that stays after a kill does no harm.
+    /// Removes the file while it is locked, so that no other installer loses its own. A file left by a killed
+    /// installer does no harm.
     fn drop(&mut self) {
         let _ = rustix::fs::unlinkat(&self.folder, NAME, AtFlags::empty());
     }

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! cli            the command line
-//! folder         one folder of the node: files come into it whole, and all at once
+//! folder         one folder of the node, in which a file appears whole or not at all
 //! lock           one installer at a time
-//! configuration  what the image has, and which program a file calls
-//! node           what goes where: the binary, hook configurations, containerd's files
-//! program        the binary, called: does it run here, does it work as a hook
+//! configuration  the image's configurations, and which program a configuration calls
+//! node           where each file goes: the binary, hook configurations, containerd's files
+//! program        calls the binary: does it run here, does it work as a hook
 //! tasks          install, status, rollback, uninstall, stay
-//! say            what is told on the way
+//! say            progress on standard output
 //! ```
 //!
-//! The order is what keeps a node working whenever this is killed. On the way in, the hook configurations come
-//! last: a runtime never sees one that names a program that is not there. On the way out they go first.
+//! The order keeps a node working whenever the installer is killed. An installation writes the hook configurations
+//! last, so that a runtime never sees one that names a missing program. A removal deletes them first.
 
 mod cli;
 mod configuration;

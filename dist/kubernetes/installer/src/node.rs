@@ -1,4 +1,4 @@
-//! What goes where on the node, and what of it is ours.
+//! Where each file goes on the node, and which files there are ours.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ pub const PREVIOUS: &str = "hostport.previous";
 pub const FILE: u32 = 0o644;
 pub const EXECUTABLE: u32 = 0o755;
 
-/// The node's folders, and what belongs into them.
+/// The node's folders, and the files that belong into them.
 #[derive(Debug)]
 pub struct Node {
     pub bin: Folder,
@@ -26,7 +26,7 @@ pub struct Node {
     pub hook_configurations: Vec<Configuration>,
     pub containerd: Option<Folder>,
     pub containerd_files: Vec<Configuration>,
-    /// Last, so that it is let go of last.
+    /// The last field, so that it is dropped last.
     _lock: Option<Lock>,
 }
 
@@ -38,7 +38,7 @@ impl Node {
         Node::with(folders, bin, Some(lock))
     }
 
-    /// Opens the folders to look at them: a probe waits for nobody.
+    /// Opens the folders to read them, without the lock: a probe does not wait.
     pub fn look(folders: &Folders) -> Result<Self, Error> {
         Node::with(folders, open_bin(folders)?, None)
     }
@@ -60,14 +60,14 @@ impl Node {
         })
     }
 
-    /// Removes what an installer that was killed has left.
+    /// Removes what a killed installer left behind.
     pub fn clear(&self) -> Result<(), Error> {
         self.bin.clear_trial()?;
         let folders = [Some(&self.bin), self.hooks.as_ref(), self.containerd.as_ref()];
         folders.into_iter().flatten().try_for_each(Folder::clear)
     }
 
-    /// The configurations with the folder that they belong into, in the order in which they come.
+    /// The configurations, each with its folder, in the order of installation.
     pub fn configurations(&self) -> impl DoubleEndedIterator<Item = (&Folder, &Configuration)> {
         let containerd = self.containerd.iter();
         let containerd = containerd.flat_map(|f| self.containerd_files.iter().map(move |c| (f, c)));
@@ -76,7 +76,7 @@ impl Node {
         containerd.chain(hooks)
     }
 
-    /// Refuses where a file that is to be replaced is an operator's or a package's.
+    /// Refuses if a file to replace belongs to an operator or a package.
     pub fn refuse_others(&self) -> Result<(), Error> {
         for (folder, configuration) in self.configurations() {
             let name = &configuration.name;
@@ -93,14 +93,14 @@ impl Node {
         Ok(())
     }
 
-    /// Whether there is a file that calls programs, and not ours.
+    /// Whether there is a file of that name that calls another program.
     pub fn is_anothers(&self, folder: &Folder, name: &str) -> Result<bool, Error> {
         let present = folder.read(name)?;
         Ok(name.ends_with(".json") && present.is_some_and(|present| !self.calls_us(&present)))
     }
 
-    /// The names of the hook configurations on the node that call our program, those first that hostport has put
-    /// there by their name, and then the operator's own.
+    /// The names of the hook configurations on the node that call our program: those that hostport installed, judged by
+    /// their name, and the operator's own.
     pub fn hooks_of_ours(&self) -> Result<(Vec<String>, Vec<String>), Error> {
         let mut found = (Vec::new(), Vec::new());
         let Some(hooks) = &self.hooks else { return Ok(found) };
@@ -120,13 +120,13 @@ impl Node {
         Ok(found)
     }
 
-    /// Those of hostport's hook configurations on the node that the image does not have: of another release.
+    /// Hostport's hook configurations on the node that are from another release: the image does not have them.
     pub fn stale(&self) -> Result<Vec<String>, Error> {
         let has = |name: &String| self.hook_configurations.iter().any(|c| c.name == *name);
         Ok(self.hooks_of_ours()?.0.into_iter().filter(|name| !has(name)).collect())
     }
 
-    /// How runtimes will call the program once the image's configurations are in.
+    /// How runtimes will call the program once the image's configurations are installed.
     pub fn calls_to_come(&self) -> Vec<Call> {
         or_plain(self.distinct(self.configurations().map(|(_, c)| c.content.clone())))
     }
@@ -144,8 +144,8 @@ impl Node {
         Ok(or_plain(self.distinct(contents.into_iter())))
     }
 
-    /// How runtimes go on to call the program whatever is installed: by an operator's configurations, and by what
-    /// containerd has read at its start.
+    /// How runtimes will go on to call the program whatever is installed: by an operator's configurations, and by the
+    /// files that containerd read when it started.
     pub fn calls_that_stay(&self) -> Result<Vec<Call>, Error> {
         let mut contents = self.containerds()?;
         for folder in self.hooks.iter() {
@@ -182,7 +182,7 @@ impl Node {
     }
 }
 
-/// Where no folder is mounted, whoever makes the node has configurations of their own.
+/// Where no folder is mounted, the node's maker has written configurations that this program cannot see.
 fn or_plain(calls: Vec<Call>) -> Vec<Call> {
     if calls.is_empty() { vec![Call::plain()] } else { calls }
 }
@@ -191,7 +191,7 @@ fn open_bin(folders: &Folders) -> Result<Folder, Error> {
     Folder::open(&folders.bin)?.ok_or_else(|| Error::NotMounted(folders.bin.clone(), "--bin"))
 }
 
-/// How many owners the node's journal has; none where it is not mounted, so that nobody knows.
+/// How many owners the node's journal has. None if it is not mounted.
 pub fn owners(journal: &Path) -> io::Result<Option<usize>> {
     let entries = match fs::read_dir(journal) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -199,7 +199,7 @@ pub fn owners(journal: &Path) -> io::Result<Option<usize>> {
     };
     let mut count = 0;
     for entry in entries {
-        // One file an owner, ID.json; hidden files are none.
+        // One file an owner, ID.json. Hidden files are not owners.
         let name = entry?.file_name();
         let name = name.to_string_lossy();
         count += usize::from(name.ends_with(".json") && !name.starts_with('.'));

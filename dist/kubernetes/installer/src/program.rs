@@ -1,5 +1,4 @@
-//! The program itself, called: whether it runs on this node, and whether it works as the hook that each container
-//! will call.
+//! Calls the program: does it run on this node, and does it work as the hook that is called for each container?
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,10 +13,10 @@ use crate::configuration::Call;
 use crate::error::Error;
 use crate::folder::Folder;
 
-/// How long a call of the program may take.
+/// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a program says of its version; an error if it does not run.
+/// The version that a program prints. An error if it does not run.
 pub fn version(path: &Path) -> Result<String, Error> {
     let bad = |why: String| Error::DoesNotRun { path: path.to_owned(), why };
     let ended = call(path, &["--version".to_owned()], b"").map_err(bad)?;
@@ -27,8 +26,8 @@ pub fn version(path: &Path) -> Result<String, Error> {
     }
 }
 
-/// Calls the program as runtimes will, for a container without host ports: nothing is published, no right is
-/// needed, and nothing but the folder's trial bundle is touched. Where it fails, no container could start.
+/// Calls the program as runtimes will, for a container without host ports: this publishes nothing, needs no rights and
+/// touches only the folder's trial bundle. If it fails, no container could start.
 pub fn try_hook(folder: &Folder, path: &Path, calls: &[Call]) -> Result<(), String> {
     let bundle = folder.make_trial().map_err(|error| error.to_string())?;
     let result = try_each(path, &bundle, calls);
@@ -40,7 +39,7 @@ fn try_each(path: &Path, bundle: &Path, calls: &[Call]) -> Result<(), String> {
     for each in calls {
         let mut arguments: Vec<String> = each.arguments.iter().skip(1).cloned().collect();
         let line = arguments.join(" ");
-        // Given twice it would be refused; with a container without ports it is not opened anyway.
+        // The option is refused if given twice. For a container without ports the folder is not opened anyway.
         if !arguments.iter().any(|a| a == "--state-dir" || a.starts_with("--state-dir=")) {
             arguments
                 .extend(["--state-dir".to_owned(), bundle.join("journal").display().to_string()]);
@@ -76,7 +75,7 @@ fn call(path: &Path, arguments: &[String], input: &[u8]) -> Result<Ended, String
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
-    // A pipe takes as little at once. A program that does not read it is judged by how it ends.
+    // So little fits into the pipe at once. A program that does not read it is judged by how it ends.
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(input);
     }
@@ -92,7 +91,7 @@ fn call(path: &Path, arguments: &[String], input: &[u8]) -> Result<Ended, String
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    // What it wrote is in the pipes; who writes more has been killed above.
+    // All it wrote is in the pipes: a program that writes more than fits was killed above.
     Ok(Ended {
         status,
         said: child.stdout.take().map(|pipe| present(pipe.into())).unwrap_or_default(),
@@ -100,7 +99,7 @@ fn call(path: &Path, arguments: &[String], input: &[u8]) -> Result<Ended, String
     })
 }
 
-/// What is in a pipe now. Not until its end: a process that the program left behind may keep it open.
+/// What is in a pipe now. It is not read to its end: a process that the program left behind may keep it open.
 fn present(pipe: OwnedFd) -> String {
     let flags = rustix::fs::fcntl_getfl(pipe.as_fd()).unwrap_or(OFlags::empty());
     if rustix::fs::fcntl_setfl(pipe.as_fd(), flags | OFlags::NONBLOCK).is_err() {
@@ -109,7 +108,7 @@ fn present(pipe: OwnedFd) -> String {
     let mut bytes = vec![0; 400];
     let count = File::from(pipe).read(&mut bytes).unwrap_or_default();
     bytes.truncate(count);
-    // One line of an error may hold it.
+    // It has to fit into one line of an error.
     let text = String::from_utf8_lossy(&bytes);
     text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }

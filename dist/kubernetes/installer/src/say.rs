@@ -1,5 +1,5 @@
-//! What is told on the way. Nobody may be listening, or the disk behind the log may be full: the node is to be
-//! whole all the same, so an output that fails is no error.
+//! Progress on standard output. A failed write is not an error: the installation goes on even if nobody reads the log
+//! or its disk is full.
 
 /// A line on standard output.
 macro_rules! say {

@@ -1,4 +1,4 @@
-//! What can be done on a node.
+//! What the commands do.
 
 use std::fs;
 use std::io::{self, Read};
@@ -39,7 +39,7 @@ fn install(node: &Node) -> Result<(), Error> {
     let calls = node.calls_to_come();
     let fails = |why| Error::HookFails { path: path.clone(), why };
     if node.bin.has(HOSTPORT, &node.program, EXECUTABLE)? {
-        // New options come without a new program too.
+        // The options may be new although the program is not.
         program::try_hook(&node.bin, &path, &calls).map_err(fails)?;
         say!("{path:?} is up to date");
     } else {
@@ -72,7 +72,8 @@ fn install(node: &Node) -> Result<(), Error> {
     }
     if node.hooks.is_none() && node.containerd.is_none() {
         say!(
-            "no runtime is told: neither a folder of hooks nor one for containerd is mounted (--hooks, --containerd)"
+            "no runtime will call hostport: neither a folder of hooks nor one for containerd is mounted (--hooks, \
+             --containerd)"
         );
     }
     Ok(())
@@ -92,8 +93,9 @@ fn install_configurations(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the node's options are too new for the program: on the way back to an older release. Then its own come
-/// first, so that it never meets the others, provided that the present program takes them.
+/// Whether the node's options are too new for the program, as in a rollback to an older release. Then the image's
+/// options are installed first, so that its program is never called with the others, provided that the present program
+/// takes them.
 fn options_first(node: &Node, new: &Path, present_runs: bool) -> Result<bool, Error> {
     Ok(present_runs
         && program::try_hook(&node.bin, new, &node.calls_now()?).is_err()
@@ -101,7 +103,7 @@ fn options_first(node: &Node, new: &Path, present_runs: bool) -> Result<bool, Er
 }
 
 /// Refuses a program that fails where the present one works, in calls that no configuration of the image changes.
-/// On containerd no container would start any more, and so not the installer's either.
+/// With containerd, no container would start any more, not even the installer's.
 fn goes_on(node: &Node, new: &Path) -> Result<(), Error> {
     let path = node.bin.path(HOSTPORT);
     for call in node.calls_that_stay()? {
@@ -115,7 +117,7 @@ fn goes_on(node: &Node, new: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the program that is to be replaced is one to go back to. Where it is not, what was kept before stays.
+/// Whether the present program is worth going back to. If not, the one kept before stays.
 fn worth_keeping(node: &Node) -> Result<bool, Error> {
     let present = node.bin.read(HOSTPORT)?;
     Ok(present.is_some_and(|present| present != node.program)
@@ -194,12 +196,13 @@ fn uninstall(node: &Node, folders: &Folders, containerd_is_clean: bool) -> Resul
     let journal = match owners(&folders.journal) {
         Ok(Some(0)) => None,
         Ok(Some(count)) => Some(format!(
-            "{count} {} in the journal, whose host ports it withdraws when they end (hostport gc clears the dead)",
+            "{count} {} in the journal, and it withdraws their host ports when they end (hostport gc withdraws those of \
+             dead containers)",
             if count == 1 { "container is" } else { "containers are" }
         )),
         Ok(None) => Some(format!("the journal is not mounted at {:?}", folders.journal)),
         Err(error) => Some(format!(
-            "the journal {:?} cannot be read, so nobody knows who needs it: {error}",
+            "cannot read the journal {:?}, which lists the containers that need it: {error}",
             folders.journal
         )),
     };
@@ -216,8 +219,8 @@ fn uninstall(node: &Node, folders: &Folders, containerd_is_clean: bool) -> Resul
                 remove(containerd, &configuration.name)?;
             } else if containerd.read(&configuration.name)?.is_some() {
                 needed = needed.or(Some(
-                    "containerd's configuration may name it: take the import out, restart containerd, and say so \
- with --containerd-is-clean"
+                    "containerd's configuration may name it: take the import out, restart containerd, and call this with \
+                     --containerd-is-clean"
                         .to_owned(),
                 ));
             }
@@ -240,8 +243,8 @@ fn remove(folder: &Folder, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// kubelet makes a folder that is to be mounted and is not there with the mode 0755, which hostport refuses for its
-/// journal. As whoever owns it, this needs no capability.
+/// kubelet creates a missing folder for a mount with the mode 0755, which hostport refuses for its journal. The owner
+/// needs no capability to change that.
 fn tighten(journal: &Path) -> Result<(), Error> {
     match fs::metadata(journal) {
         Ok(found) if found.permissions().mode() & 0o7777 != 0o700 => {
@@ -252,7 +255,7 @@ fn tighten(journal: &Path) -> Result<(), Error> {
     }
 }
 
-/// Until a signal.
+/// Waits for a signal.
 fn stay() -> io::Result<()> {
     let (mut read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;

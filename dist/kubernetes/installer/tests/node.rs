@@ -210,7 +210,7 @@ fn what_is_not_hostports_is_neither_followed_nor_replaced() {
         symlink(node.at(other), node.at(place)).unwrap();
         let refused = node.call(&["install"]);
         assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
-        assert!(refused.stderr.contains("is no regular file"), "{refused:?}");
+        assert!(refused.stderr.contains("is not a regular file"), "{refused:?}");
         assert_eq!(fs::read_to_string(node.at(other)).unwrap(), "somebody's");
         assert!(node.at(place).is_symlink());
         assert_eq!(node.files("hooks").len(), usize::from(place.starts_with("hooks")));
