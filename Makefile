@@ -72,10 +72,11 @@ vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
-check: ## Formatting, clippy, documentation, licences: no warnings
+check: ## Formatting, clippy, documentation, licences, generated pages: no warnings
 	@xtask/install-packages check
 	@xtask/check-licences
 	$(CARGO) fmt --all --check
+	$(CARGO) xtask check
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 
