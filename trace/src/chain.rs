@@ -1,4 +1,4 @@
-//! What becomes of a packet in a chain, and in those that it is led to from there.
+//! What becomes of a packet in a chain, and in those that its rules call.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,93 +6,106 @@ use std::net::SocketAddr;
 use hostport_nft::ChainSnapshot;
 use hostport_nft::object::ObjectId;
 
-use crate::eval;
-use crate::packet::Passing;
-use crate::sets::Elements;
-use crate::verdict::Deed;
+use crate::eval::evaluate;
+use crate::packet::PacketView;
+use crate::sets::Sets;
+use crate::step::Action;
+use crate::verdict::Cause;
 
 /// NFT_JUMP_STACK_SIZE: the kernel takes no deeper one.
 const DEPTH: u32 = 16;
 
 /// All that may become of a packet in a chain.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Fate {
+pub(crate) struct Outcomes {
     pub(crate) accepted: bool,
-    pub(crate) dropped: Option<Deed>,
-    /// The destination is translated, and to where if that can be told.
-    pub(crate) translated: Option<(Deed, Option<SocketAddr>)>,
+    pub(crate) dropped: Option<Cause>,
+    /// The destination is translated, and to where if that is known.
+    pub(crate) translated: Option<(Cause, Option<SocketAddr>)>,
     /// The source is rewritten.
-    pub(crate) rewritten: Option<Deed>,
+    pub(crate) rewritten: Option<Cause>,
     /// It is taken out of connection tracking; whether in any case.
-    pub(crate) untracked: Option<(Deed, bool)>,
+    pub(crate) untracked: Option<(Cause, bool)>,
     /// It comes to the chain's end, or returns.
     pub(crate) left: bool,
 }
 
-impl Fate {
-    fn add(&mut self, other: Fate) {
+impl Outcomes {
+    fn add(&mut self, other: Outcomes) {
         self.accepted |= other.accepted;
         self.left |= other.left;
         self.dropped = self.dropped.take().or(other.dropped);
         self.translated = match (self.translated.take(), other.translated) {
-            // Of two, neither destination is sure.
-            (Some((deed, one)), Some((_, two))) => Some((deed, one.filter(|_| one == two))),
+            // Of two, neither destination is certain.
+            (Some((cause, one)), Some((_, two))) => Some((cause, one.filter(|_| one == two))),
             (one, two) => one.or(two),
         };
         self.rewritten = self.rewritten.take().or(other.rewritten);
         self.untracked = self.untracked.take().or(other.untracked);
     }
 
-    /// Whether nothing ends the packet's way through the chain so far.
-    fn goes_on(&self) -> bool {
-        let Fate { accepted, dropped, translated, rewritten, left, .. } = self;
-        !accepted && !left && dropped.is_none() && translated.is_none() && rewritten.is_none()
+    /// Whether something may end the packet's way through the chain.
+    fn may_end(&self) -> bool {
+        let Outcomes { accepted, dropped, translated, rewritten, left, .. } = self;
+        *accepted || *left || dropped.is_some() || translated.is_some() || rewritten.is_some()
     }
 }
 
-/// The rules that a packet is sent through.
-pub(crate) struct Rules<'a> {
-    pub(crate) chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
-    pub(crate) elements: &'a mut Elements,
+/// The chains that a packet is sent through.
+pub(crate) struct Walk<'a> {
+    chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
+    sets: &'a mut Sets,
+    packet: &'a PacketView,
     /// Each chain is walked through once: what becomes of the packet there does not depend on the way to it.
-    pub(crate) memory: BTreeMap<String, Fate>,
+    memory: BTreeMap<String, Outcomes>,
 }
 
-impl Rules<'_> {
-    pub(crate) fn fate(&mut self, name: &ObjectId, packet: &Passing, depth: u32) -> Fate {
-        if let Some(fate) = self.memory.get(&name.name) {
-            return fate.clone();
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
+        sets: &'a mut Sets,
+        packet: &'a PacketView,
+    ) -> Self {
+        Walk { chains, sets, packet, memory: BTreeMap::new() }
+    }
+
+    pub(crate) fn through(&mut self, id: &ObjectId, depth: u32) -> Outcomes {
+        if let Some(outcomes) = self.memory.get(&id.name) {
+            return outcomes.clone();
         }
-        let mut all = Fate::default();
-        let rules = self.chains.get(name).map_or(&[][..], |chain| &chain.rules);
+        let mut all = Outcomes::default();
+        let rules = self.chains.get(id).map_or(&[][..], |chain| &chain.rules);
         let (mut at_end, mut certain) = (true, true);
         for rule in rules {
-            let outcomes = eval::run(&rule.expressions, packet, name, self.elements);
-            let deed = || Deed::Rule { chain: rule.chain.clone(), handle: rule.handle };
-            let mut next = outcomes.next;
-            certain &= all.goes_on();
-            all.add(Fate {
-                accepted: outcomes.accepts,
-                dropped: outcomes.drops.then(deed),
-                translated: outcomes.translates.map(|to| (deed(), to)),
-                rewritten: outcomes.rewrites.then(deed),
-                untracked: outcomes.untracks.map(|sure| (deed(), sure && certain)),
-                left: outcomes.leaves,
-            });
-            let sure = !next && outcomes.calls.len() == 1 && certain;
-            for (chain, comes_back) in outcomes.calls {
-                let chain = ObjectId { name: chain, ..name.clone() };
-                // Not reached: the kernel takes no such ruleset.
-                if depth >= DEPTH {
-                    next = true;
-                    continue;
+            let cause = || Cause::Rule { chain: rule.chain.clone(), handle: rule.handle };
+            let outcome = evaluate(rule, self.packet, id, self.sets);
+            certain &= !all.may_end();
+            let untracked = outcome.untracks.map(|sure| (cause(), sure && certain));
+            all.add(Outcomes { untracked, ..Outcomes::default() });
+            let mut next = outcome.actions.contains(&Action::Next);
+            let is_call = |action: &Action| matches!(action, Action::Call { .. });
+            let (calls, actions): (Vec<_>, Vec<_>) = outcome.actions.into_iter().partition(is_call);
+            let sure = !next && calls.len() == 1 && certain;
+            // What the rule itself does names its cause, before what the called chains do.
+            for action in actions.into_iter().chain(calls) {
+                let mut one = Outcomes::default();
+                match action {
+                    Action::Next => {}
+                    Action::Return => one.left = true,
+                    Action::Accept => one.accepted = true,
+                    Action::Drop => one.dropped = Some(cause()),
+                    Action::Translate(to) => one.translated = Some((cause(), to)),
+                    Action::Rewrite => one.rewritten = Some(cause()),
+                    // Not reached: the kernel takes no such ruleset.
+                    Action::Call { .. } if depth >= DEPTH => next = true,
+                    Action::Call { chain, jump } => {
+                        let chain = ObjectId { name: chain, ..id.clone() };
+                        one = self.through(&chain, depth + 1);
+                        one.untracked = one.untracked.map(|(cause, all)| (cause, all && sure));
+                        next |= jump && std::mem::take(&mut one.left);
+                    }
                 }
-                let mut called = self.fate(&chain, packet, depth + 1);
-                called.untracked = called.untracked.map(|(deed, all)| (deed, all && sure));
-                if comes_back {
-                    next |= std::mem::take(&mut called.left);
-                }
-                all.add(called);
+                all.add(one);
             }
             if !next {
                 at_end = false;
@@ -100,7 +113,7 @@ impl Rules<'_> {
             }
         }
         all.left |= at_end;
-        self.memory.insert(name.name.clone(), all.clone());
+        self.memory.insert(id.name.clone(), all.clone());
         all
     }
 }

@@ -1,37 +1,16 @@
-//! One rule, run on a packet of which not everything is known: it matches, does not, or may.
+//! One rule, evaluated for a packet of which not everything is known: it matches, does not, or may.
 
 use std::net::SocketAddr;
 
 use hostport_nft::object::{
-    DataObject, ExpressionObject, NfFamily, ObjectId, VerdictObject, data, field, number, text,
+    DataObject, ElementObject, ExpressionObject, NfFamily, ObjectId, RuleObject, VerdictObject,
 };
 
-use crate::packet::Passing;
-use crate::registers::{
-    Bytes, Matched, Registers, bitwise, byteorder, compare, fib, nat_destination, range,
-};
-use crate::sets::Elements;
+use crate::packet::PacketView;
+use crate::registers::{Registers, UNKNOWN, known};
+use crate::sets::Sets;
+use crate::step::{Action, Matched, Step};
 use crate::xt;
-
-/// What a rule may do with the packet; more than one where that cannot be told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Outcomes {
-    /// It goes on to the next rule.
-    pub(crate) next: bool,
-    /// It goes back to the calling chain.
-    pub(crate) leaves: bool,
-    /// It is accepted, or something else ends its way through this hook.
-    pub(crate) accepts: bool,
-    pub(crate) drops: bool,
-    /// Its destination is translated; to where, if that can be told.
-    pub(crate) translates: Option<Option<SocketAddr>>,
-    /// Its source is rewritten.
-    pub(crate) rewrites: bool,
-    /// It is taken out of connection tracking, and goes on; whether in any case.
-    pub(crate) untracks: Option<bool>,
-    /// It goes to these chains; true for those that it comes back from.
-    pub(crate) calls: Vec<(String, bool)>,
-}
 
 /// `linux/netfilter.h` and `enum nft_verdicts`.
 const NF_DROP: i32 = 0;
@@ -41,240 +20,205 @@ const NFT_BREAK: i32 = -2;
 const NFT_JUMP: i32 = -3;
 const NFT_GOTO: i32 = -4;
 const NFT_RETURN: i32 = -5;
-const VERDICT_REGISTER: u32 = 0;
+const VERDICT_REGISTER: Option<u32> = Some(0);
 
-impl Outcomes {
-    fn next() -> Self {
-        Outcomes { next: true, ..Outcomes::default() }
-    }
-
-    fn anything() -> Self {
-        Outcomes { next: true, ..Self::decided_elsewhere() }
-    }
-
-    /// By a program or a proxy.
-    fn decided_elsewhere() -> Self {
-        Outcomes { accepts: true, drops: true, ..Outcomes::default() }
-    }
-
-    fn add(&mut self, verdict: &VerdictObject) {
-        match (verdict.code, &verdict.chain) {
-            (NF_DROP, _) => self.drops = true,
-            (NFT_CONTINUE | NFT_BREAK, _) => self.next = true,
-            (NFT_RETURN, _) => self.leaves = true,
-            (NFT_JUMP, Some(chain)) => self.calls.push((chain.clone(), true)),
-            (NFT_GOTO, Some(chain)) => self.calls.push((chain.clone(), false)),
-            (NF_ACCEPT, _) => self.accepts = true,
-            // A queue to a program: that decides.
-            _ => (self.accepts, self.drops) = (true, true),
-        }
-    }
+/// What a rule may do with a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Several where it is not known which.
+    pub(crate) actions: Vec<Action>,
+    /// It takes the packet out of connection tracking; whether in any case.
+    pub(crate) untracks: Option<bool>,
 }
 
-/// What a step does: it matches or not, or ends the rule.
-enum Step {
-    Match(Matched),
-    Untrack,
-    End(Outcomes),
-}
-
-/// Runs one rule. `chain` is the rule's own, in whose table its sets are.
-pub(crate) fn run(
-    expressions: &[ExpressionObject],
-    packet: &Passing,
+/// Evaluates a rule of a chain, in whose table its sets are.
+pub(crate) fn evaluate(
+    rule: &RuleObject,
+    packet: &PacketView,
     chain: &ObjectId,
-    elements: &mut Elements,
-) -> Outcomes {
+    sets: &mut Sets,
+) -> Outcome {
     let mut registers = Registers::new();
     let (mut certain, mut untracks) = (true, None);
-    for expression in expressions {
-        match step(expression, packet, chain, &mut registers, elements) {
+    for expression in &rule.expressions {
+        match step(expression, packet, chain, &mut registers, sets) {
             Step::Match(Matched::Yes) => {}
-            Step::Match(Matched::No) => return Outcomes { untracks, ..Outcomes::next() },
+            Step::Match(Matched::No) => break,
             Step::Match(Matched::Unknown) => certain = false,
             Step::Untrack => untracks = untracks.or(Some(certain)),
-            Step::End(mut outcomes) => {
-                outcomes.next |= !certain;
-                return Outcomes { untracks, ..outcomes };
+            Step::End(mut actions) => {
+                actions.extend((!certain).then_some(Action::Next));
+                return Outcome { actions, untracks };
             }
         }
     }
-    Outcomes { untracks, ..Outcomes::next() }
+    Outcome { actions: vec![Action::Next], untracks }
+}
+
+fn actions(verdict: &VerdictObject) -> Vec<Action> {
+    match (verdict.code, verdict.chain.clone()) {
+        (NF_DROP, _) => vec![Action::Drop],
+        (NFT_CONTINUE | NFT_BREAK, _) => vec![Action::Next],
+        (NFT_RETURN, _) => vec![Action::Return],
+        (NFT_JUMP, Some(chain)) => vec![Action::Call { chain, jump: true }],
+        (NFT_GOTO, Some(chain)) => vec![Action::Call { chain, jump: false }],
+        (NF_ACCEPT, _) => vec![Action::Accept],
+        // A queue to a program, which decides.
+        _ => vec![Action::Accept, Action::Drop],
+    }
 }
 
 fn step(
     expression: &ExpressionObject,
-    packet: &Passing,
+    packet: &PacketView,
     chain: &ObjectId,
     registers: &mut Registers,
-    elements: &mut Elements,
+    sets: &mut Sets,
 ) -> Step {
-    let bytes = expression.data.as_slice();
-    let yes = Step::Match(Matched::Yes);
-    // Most expressions have their destination register first.
-    let mut load = |value: &Bytes| {
-        if let Some(register) = number(bytes, 1) {
-            registers.set(register, value);
-        }
-    };
-    let size = |kind| number(bytes, kind).unwrap_or(0) as usize;
+    let first = expression.number(1);
+    let key = expression.number(2).unwrap_or(0);
     let own = NfFamily::from(packet.family) as u32;
     match expression.name.as_str() {
-        "payload" => load(&packet.header(number(bytes, 2).unwrap_or(0), size(3), size(4))),
-        "meta" => load(&packet.meta(number(bytes, 2).unwrap_or(0))),
-        // Without NFTA_CT_DREG it sets something.
-        "ct" if number(bytes, 1).is_some() => {
-            match packet.conntrack(number(bytes, 2).unwrap_or(0)) {
-                Some(value) => load(&value),
-                None => return Step::Match(Matched::No),
-            }
-        }
+        // NFTA_PAYLOAD_DREG, NFTA_META_DREG, NFTA_CT_DREG and NFTA_FIB_DREG come first.
+        "payload" => registers.set(first, &packet.payload(expression)),
+        "meta" => registers.set(first, &packet.meta(key)),
+        "fib" => registers.set(first, &packet.fib(expression)),
+        "ct" if first.is_some() => match packet.conntrack(key) {
+            Some(value) => registers.set(first, &value),
+            None => return Step::Match(Matched::No),
+        },
+        // It sets something.
         "ct" => {}
-        "fib" => load(&fib(bytes, packet)),
-        "bitwise" => bitwise(bytes, registers),
-        "byteorder" => {
-            let value = registers.get(number(bytes, 1).unwrap_or(0), size(4));
-            registers.set(number(bytes, 2).unwrap_or(0), &byteorder(&value, size(5)));
-        }
-        "immediate" => match (number(bytes, 1), field(bytes, 2).map(data)) {
-            (Some(VERDICT_REGISTER), Some(DataObject::Verdict(verdict))) => {
-                let mut outcomes = Outcomes::default();
-                outcomes.add(&verdict);
-                return Step::End(outcomes);
+        "bitwise" => registers.bitwise(expression),
+        "byteorder" => registers.byteorder(expression),
+        // NFTA_IMMEDIATE_DREG and NFTA_IMMEDIATE_DATA.
+        "immediate" => match expression.data(2) {
+            DataObject::Verdict(verdict) if first == VERDICT_REGISTER => {
+                return Step::End(actions(&verdict));
             }
-            (Some(register), Some(DataObject::Value(value))) => {
-                registers.set_known(register, &value);
-            }
+            DataObject::Value(value) => registers.set(first, &known(&value)),
             _ => {}
         },
-        "cmp" => return Step::Match(compare(bytes, registers)),
-        "range" => return Step::Match(range(bytes, registers)),
-        "lookup" => return lookup(bytes, chain, registers, elements),
-        "match" => return Step::Match(xt::matches(bytes, packet)),
-        "target" => return target(bytes, packet),
+        "cmp" => return Step::Match(registers.compare(expression)),
+        "range" => return Step::Match(registers.range(expression)),
+        "lookup" => return lookup(expression, chain, registers, sets),
+        "match" => return Step::Match(xt::matches(expression, packet)),
+        "target" => return xt::target(expression, packet),
         // NFTA_NAT_FAMILY: where it is neither the packet's nor both, nothing happens (nft_nat_inet_eval).
-        "nat"
-            if number(bytes, 2)
-                .is_some_and(|family| ![own, NfFamily::Inet as u32].contains(&family)) => {}
+        "nat" if ![own, NfFamily::Inet as u32].contains(&expression.number(2).unwrap_or(own)) => {}
         // NFTA_NAT_TYPE: NFT_NAT_DNAT.
-        "nat" if number(bytes, 1) == Some(1) => {
-            return translated(nat_destination(bytes, packet, registers));
+        "nat" if first == Some(1) => {
+            return Step::End(vec![Action::Translate(destination(expression, packet, registers))]);
         }
-        "redir" | "tproxy" => return translated(None),
-        "nat" | "masq" => return Step::End(Outcomes { rewrites: true, ..Outcomes::default() }),
-        "reject" => return Step::End(Outcomes { drops: true, ..Outcomes::default() }),
-        "queue" | "synproxy" | "fwd" => return Step::End(Outcomes::decided_elsewhere()),
+        "redir" | "tproxy" => return Step::End(vec![Action::Translate(None)]),
+        "nat" | "masq" => return Step::End(vec![Action::Rewrite]),
+        "reject" => return Step::End(vec![Action::Drop]),
+        "queue" | "synproxy" | "fwd" => return Step::decided_elsewhere(),
         "notrack" => return Step::Untrack,
-        "objref" => return object(bytes, chain, registers, elements),
+        "objref" => return object(expression, chain, registers, sets),
         "counter" | "log" | "dup" | "flow_offload" | "last" => {}
         // It reads something that is not known here, or is one that a newer kernel has.
-        "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => load(&vec![None; 16]),
-        // Theirs comes second (NFTA_HASH_DREG, NFTA_SOCKET_DREG, NFTA_TUNNEL_DREG).
-        "hash" | "socket" | "tunnel" => {
-            if let Some(register) = number(bytes, 2) {
-                registers.set(register, &[None; 16]);
-            }
-        }
+        "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => registers.set(first, &UNKNOWN),
+        // NFTA_HASH_DREG, NFTA_SOCKET_DREG and NFTA_TUNNEL_DREG come second.
+        "hash" | "socket" | "tunnel" => registers.set(expression.number(2), &UNKNOWN),
         _ => return Step::Match(Matched::Unknown),
     }
-    yes
+    Step::Match(Matched::Yes)
 }
 
-fn translated(to: Option<SocketAddr>) -> Step {
-    Step::End(Outcomes { translates: Some(to), ..Outcomes::default() })
+/// NFTA_NAT_REG_ADDR_MIN and NFTA_NAT_REG_PROTO_MIN; without a port, the packet's own stays. None for a
+/// range (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX), and for what is not known.
+fn destination(
+    expression: &ExpressionObject,
+    packet: &PacketView,
+    registers: &Registers,
+) -> Option<SocketAddr> {
+    let register = |min, max| {
+        let (min, max) = (expression.number(min), expression.number(max));
+        min.filter(|min| max.is_none_or(|max| max == *min))
+    };
+    let address = registers.whole(register(3, 4), packet.address_length())?;
+    let port = match expression.number(5) {
+        None => None,
+        Some(_) => {
+            Some(registers.whole(register(5, 6), 2)?.try_into().ok().map(u16::from_be_bytes)?)
+        }
+    };
+    packet.sent_to(&address, port)
 }
 
-fn target(bytes: &[u8], packet: &Passing) -> Step {
-    let end = |accepts, drops| Step::End(Outcomes { accepts, drops, ..Outcomes::default() });
-    match xt::target(bytes) {
-        xt::Target::Translates => translated(xt::destination(bytes, packet)),
-        xt::Target::Drops => end(false, true),
-        xt::Target::Ends => end(true, false),
-        xt::Target::Rewrites => Step::End(Outcomes { rewrites: true, ..Outcomes::default() }),
-        xt::Target::Decides => Step::End(Outcomes::decided_elsewhere()),
-        xt::Target::Untracks => Step::Untrack,
-        xt::Target::Passes => Step::Match(Matched::Yes),
-        xt::Target::Unknown => Step::End(Outcomes::anything()),
-    }
-}
-
-/// What a named object does with the packet: NFT_OBJECT_*. Those that count let only some packets go on.
+/// What a named object does with the packet (NFT_OBJECT_*). Those that count let only some packets go on.
 fn of_object(kind: u32) -> Step {
     const COUNTED: [u32; 3] = [2, 4, 5]; // a quota, a limit, connlimit
     const SYNPROXY: u32 = 10;
     match kind {
-        SYNPROXY => Step::End(Outcomes::decided_elsewhere()),
+        SYNPROXY => Step::decided_elsewhere(),
         kind if COUNTED.contains(&kind) => Step::Match(Matched::Unknown),
         _ => Step::Match(Matched::Yes),
     }
 }
 
-/// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_NAME), in which
-/// there may be none for this packet.
-fn object(bytes: &[u8], chain: &ObjectId, registers: &Registers, elements: &mut Elements) -> Step {
-    let Some(map) = text(bytes, 4) else {
-        return number(bytes, 1).map_or(Step::Match(Matched::Unknown), of_object);
+/// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_SREG, _SET_NAME), in
+/// which there may be none for this packet.
+fn object(
+    expression: &ExpressionObject,
+    chain: &ObjectId,
+    registers: &Registers,
+    sets: &mut Sets,
+) -> Step {
+    let unknown = Step::Match(Matched::Unknown);
+    let Some(map) = expression.text(4) else {
+        return expression.number(1).map_or(unknown, of_object);
     };
-    let Some(map) = elements.of(chain, map) else { return Step::Match(Matched::Unknown) };
-    let kind = map.object();
-    let source = number(bytes, 3).unwrap_or(0);
-    match (map.find(&registers.get(source, map.key_length())).0, kind.map(of_object)) {
+    let Some(map) = sets.of(chain, map) else { return unknown };
+    let key = registers.get(expression.number(3), map.key_length);
+    match (map.find(&key).0, map.object) {
         (Matched::No, _) => Step::Match(Matched::No),
-        (Matched::Yes, Some(step)) => step,
-        _ => Step::Match(Matched::Unknown),
+        (Matched::Yes, Some(kind)) => of_object(kind),
+        _ => unknown,
     }
 }
 
-/// In a set, a map, or a map of verdicts.
+/// In a set, a map, or a map of verdicts: NFTA_LOOKUP_SET, _SREG, _DREG and _FLAGS.
 fn lookup(
-    bytes: &[u8],
+    expression: &ExpressionObject,
     chain: &ObjectId,
     registers: &mut Registers,
-    elements: &mut Elements,
+    sets: &mut Sets,
 ) -> Step {
     const INVERTED: u32 = 1;
-    let set = text(bytes, 1).unwrap_or_default();
-    let source = number(bytes, 2).unwrap_or(0);
-    let inverted = number(bytes, 5).unwrap_or(0) & INVERTED != 0;
-    let destination = number(bytes, 3);
-    let Some(set) = elements.of(chain, set) else {
-        if let Some(register) = destination {
-            registers.set(register, &[None; 16]);
-        }
+    let destination = expression.number(3);
+    let inverted = expression.number(5).unwrap_or(0) & INVERTED != 0;
+    let Some(set) = sets.of(chain, expression.text(1).unwrap_or_default()) else {
+        registers.set(destination, &UNKNOWN);
         return match destination {
-            Some(VERDICT_REGISTER) => Step::End(Outcomes::anything()),
+            VERDICT_REGISTER => Step::anything(),
             _ => Step::Match(Matched::Unknown),
         };
     };
-    let (mut matched, found) = set.find(&registers.get(source, set.key_length()));
+    let (mut matched, found) = set.find(&registers.get(expression.number(2), set.key_length));
     // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
     if matched == Matched::Yes && !inverted && found.iter().any(|element| element.counted) {
         matched = Matched::Unknown;
     }
     match destination {
-        None if inverted => Step::Match(match matched {
-            Matched::Yes => Matched::No,
-            Matched::No => Matched::Yes,
-            Matched::Unknown => Matched::Unknown,
-        }),
+        None if inverted => Step::Match(matched.not()),
         None => Step::Match(matched),
-        Some(VERDICT_REGISTER) if matched == Matched::No => Step::Match(Matched::No),
-        Some(VERDICT_REGISTER) => {
-            let mut outcomes = Outcomes::default();
-            for element in found {
-                if let DataObject::Verdict(verdict) = &element.data {
-                    outcomes.add(verdict);
-                }
-            }
-            outcomes.next |= matched == Matched::Unknown;
-            Step::End(outcomes)
+        VERDICT_REGISTER if matched == Matched::No => Step::Match(Matched::No),
+        VERDICT_REGISTER => {
+            let verdicts = found.iter().filter_map(|element| match &element.data {
+                DataObject::Verdict(verdict) => Some(actions(verdict)),
+                _ => None,
+            });
+            let otherwise = (matched == Matched::Unknown).then_some(Action::Next);
+            Step::End(verdicts.flatten().chain(otherwise).collect())
         }
-        Some(register) => {
+        register => {
             match found.as_slice() {
-                [element] if matched == Matched::Yes => {
-                    if let DataObject::Value(value) = &element.data {
-                        registers.set_known(register, value);
-                    }
+                [ElementObject { data: DataObject::Value(value), .. }]
+                    if matched == Matched::Yes =>
+                {
+                    registers.set(register, &known(value));
                 }
                 _ => registers.set(register, &[None; 32]),
             }
@@ -288,17 +232,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::Packet;
-    use hostport_nft::{Family, Protocol};
+    use crate::testing::{expression, packet};
     use proptest::prelude::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     proptest! {
         /// Every expression that is followed, with numbers that no kernel would send.
@@ -315,33 +250,22 @@ mod tests {
                 0..6,
             ),
         ) {
-            let expressions: Vec<_> = rule
-                .iter()
-                .map(|(name, attributes)| {
-                    let data = attributes.iter().flat_map(|(kind, any, small, whether)| {
-                        let number = if *whether { *any } else { *small };
-                        attribute(*kind, &number.to_be_bytes())
-                    });
-                    ExpressionObject { name: (*name).to_owned(), data: data.collect() }
-                })
-                .collect();
-            let packet = Packet {
-                family: Family::Ip6,
-                protocol: Protocol::Tcp,
-                source: None,
-                destination: None,
-                port: "9000".parse().unwrap(),
-                local: true,
-                translated: false,
-                in_link: None,
-                out_link: None,
-            };
-            let mut elements = Elements::new(BTreeMap::new(), |_| None);
-            let table = "x".to_owned();
-            let chain = ObjectId { family: NfFamily::Ip, table, name: "y".to_owned() };
-            for packet in [Passing::first(&packet), Passing::answer(&packet).untracked()] {
-                let outcomes = run(&expressions, &packet, &chain, &mut elements);
-                prop_assert!(outcomes != Outcomes::default(), "something becomes of each packet");
+            let expressions = rule.iter().map(|(name, attributes)| {
+                let number = |(kind, any, small, whether): &(u16, u32, u32, bool)| {
+                    (*kind, if *whether { any } else { small }.to_be_bytes())
+                };
+                let numbers: Vec<_> = attributes.iter().map(number).collect();
+                let attributes: Vec<_> = numbers.iter().map(|(kind, n)| (*kind, &n[..])).collect();
+                expression(name, &attributes)
+            });
+            let (table, chain) = ("x".to_owned(), "y".to_owned());
+            let rule = RuleObject { table, chain, handle: 1, expressions: expressions.collect() };
+            let packet = packet("::", "2001:db8::5").before();
+            let mut sets = Sets::new(BTreeMap::new(), Box::new(|_| None));
+            let chain = ObjectId { family: NfFamily::Ip, table: "x".to_owned(), name: "y".to_owned() };
+            for packet in [packet.clone(), packet.answer().untracked()] {
+                let outcome = evaluate(&rule, &packet, &chain, &mut sets);
+                prop_assert!(!outcome.actions.is_empty(), "something becomes of each packet");
             }
         }
     }

@@ -1,8 +1,56 @@
 //! What the rules of others do with a packet that is to reach a host port.
 //!
 //! A [`Packet`] of which only a part is known is evaluated symbolically against the base chains of a
-//! [`Snapshot`]. Where a rule asks for what is not known, both ways are followed, so that the answer is
-//! certain or says that it is not. There is no I/O here: what the sets hold is asked of the caller.
+//! [`Snapshot`](hostport_nft::Snapshot). Where a rule asks for what is not known, both ways are followed,
+//! so that a [`Verdict`] is certain or says that it is not.
+//!
+//! ```
+//! use hostport_nft::object::{BaseObject, NfFamily, ObjectId};
+//! use hostport_nft::{ChainSnapshot, Endpoint, HostPort, Protocol, Snapshot, TableName};
+//! use hostport_trace::{Cause, Effect, Interface, Origin, Packet, Trace};
+//!
+//! // A ruleset with one chain, which drops all that is forwarded. `Snapshot::read` reads the kernel's.
+//! let (family, table, name) = (NfFamily::Inet, "filter".to_owned(), "forward".to_owned());
+//! let base = BaseObject { kind: "filter".to_owned(), hook: 2, priority: 0, drops: true };
+//! let mut snapshot = Snapshot::default();
+//! snapshot.chains.insert(
+//!     ObjectId { family, table, name },
+//!     ChainSnapshot { base: Some(base), rules: Vec::new() },
+//! );
+//! // Its rules look into no sets. `SetReader::read` reads the kernel's.
+//! let mut trace = Trace::new(snapshot, TableName::default(), |_set| None);
+//!
+//! // The first packet from any client to TCP port 9000 of any of this host's addresses, for a container.
+//! let packet = Packet {
+//!     origin: Origin::Outside,
+//!     in_link: None,
+//!     source: None,
+//!     host: HostPort {
+//!         host_ip: "0.0.0.0".parse()?,
+//!         port: "9000".parse()?,
+//!         protocol: Protocol::Tcp,
+//!     },
+//!     endpoint: Some(Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? }),
+//!     out_link: Some(Interface { index: 4, name: b"cni0".to_vec() }),
+//! };
+//! assert!(trace.before(&packet).is_empty());
+//! let verdicts = trace.behind(&packet);
+//! let [verdict] = verdicts.as_slice() else { panic!("{verdicts:?}") };
+//! assert_eq!((verdict.effect, verdict.certain), (Effect::DropsForwarded, true));
+//! assert_eq!((verdict.table.as_str(), &verdict.cause), ("inet filter", &Cause::Policy));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it knows
+//!
+//! - Base chains of the families ip, ip6 and inet, in the order of their priorities, and all chains that
+//!   their rules jump to. The rules of iptables-nft are among them (`xt`), those of iptables-legacy are not.
+//! - Of a packet: addresses, protocol, ports, links, TCP's flags, the state and status of its connection.
+//!   Marks, sizes, times and the like are not known.
+//! - Expressions that it does not know may match or not; targets of iptables that it does not know may do
+//!   anything.
+//!
+//! There is no I/O here. What the sets hold, the caller of [`Trace::new`] says.
 
 mod chain;
 mod eval;
@@ -10,72 +58,12 @@ mod packet;
 mod path;
 mod registers;
 mod sets;
+mod step;
+#[cfg(test)]
+mod testing;
 mod verdict;
 mod xt;
 
-use hostport_nft::Snapshot;
-use hostport_nft::object::{BaseObject, ElementObject, ObjectId};
-
-use sets::Elements;
-
-pub use packet::{Interface, Packet};
-pub use path::Stage;
-pub use verdict::{Deed, Hook, Judgement, Origin};
-
-/// A ruleset that packets are sent through.
-///
-/// ```no_run
-/// # use hostport_nft::{Family, Protocol, SetReader, Snapshot};
-/// # use hostport_trace::{Packet, Trace};
-/// # let packet = Packet {
-/// #     family: Family::Ip,
-/// #     protocol: Protocol::Tcp,
-/// #     source: None,
-/// #     destination: None,
-/// #     port: "8080".parse()?,
-/// #     local: false,
-/// #     translated: true,
-/// #     in_link: None,
-/// #     out_link: None,
-/// # };
-/// let mut sets = SetReader::open()?;
-/// let mut trace = Trace::new(Snapshot::read()?, move |set| sets.read(set));
-/// for judgement in trace.dropping(&packet) {
-///     println!("{} {} drops it", judgement.table, judgement.chain);
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct Trace {
-    snapshot: Snapshot,
-    /// The chains that hooks call, by priority.
-    bases: Vec<(ObjectId, BaseObject)>,
-    elements: Elements,
-}
-
-impl Trace {
-    /// Of a ruleset; `elements` is asked for what a set holds when a rule first looks into it, and says
-    /// none where that cannot be told.
-    ///
-    /// ```
-    /// # use hostport_nft::Snapshot;
-    /// # use hostport_trace::Trace;
-    /// let trace = Trace::new(Snapshot::default(), |_| None);
-    /// ```
-    pub fn new(
-        snapshot: Snapshot,
-        elements: impl FnMut(&ObjectId) -> Option<Vec<ElementObject>> + 'static,
-    ) -> Self {
-        // The chains of a dormant table are called from nowhere.
-        let called = |id: &ObjectId| {
-            let table = snapshot.tables.get(&(id.family, id.table.clone()));
-            !table.is_some_and(|table| table.dormant)
-        };
-        let bases = snapshot.chains.iter().filter(|(id, _)| called(id));
-        let mut bases: Vec<_> =
-            bases.filter_map(|(id, chain)| Some((id.clone(), chain.base.clone()?))).collect();
-        bases.sort_by_key(|(_, base)| base.priority);
-        let sets = Elements::new(snapshot.sets.clone(), elements);
-        Trace { snapshot, bases, elements: sets }
-    }
-}
+pub use packet::{Interface, Origin, Packet};
+pub use path::Trace;
+pub use verdict::{Cause, Effect, Hook, Verdict};

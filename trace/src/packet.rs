@@ -1,52 +1,63 @@
-//! A packet of which some things are known, and what rules load of it.
+//! The packet asked about, and what rules load of it at each point of its way.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use hostport_nft::object::NfFamily;
-use hostport_nft::{Family, Port, Protocol};
+use hostport_nft::object::{ExpressionObject, NfFamily};
+use hostport_nft::{Endpoint, Family, HostPort, Protocol};
 
-use crate::registers::{Bytes, known};
+use crate::registers::{Bytes, UNKNOWN, known};
 
-/// The first packet of a connection, as far as anything is known of it.
+/// The first packet of a connection to a host port, as far as anything is known of it.
 ///
 /// ```
-/// use hostport_nft::{Family, Protocol};
-/// use hostport_trace::Packet;
+/// use hostport_nft::{HostPort, Protocol};
+/// use hostport_trace::{Origin, Packet};
 ///
-/// // The first packet from anybody to port 9000 of this host.
+/// // From any client to TCP port 9000 of 192.0.2.1, which leads to no container yet.
 /// let packet = Packet {
-///     family: Family::Ip,
-///     protocol: Protocol::Tcp,
-///     source: None,
-///     destination: Some("192.0.2.1".parse()?),
-///     port: "9000".parse()?,
-///     local: true,
-///     translated: false,
+///     origin: Origin::Outside,
 ///     in_link: None,
+///     source: None,
+///     host: HostPort {
+///         host_ip: "192.0.2.1".parse()?,
+///         port: "9000".parse()?,
+///         protocol: Protocol::Tcp,
+///     },
+///     endpoint: None,
 ///     out_link: None,
 /// };
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// The IP family.
-    pub family: Family,
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// Where it comes from; none if that is any address.
-    pub source: Option<IpAddr>,
-    /// Where it goes; none if that is any address.
-    pub destination: Option<IpAddr>,
-    /// The port that it goes to.
-    pub port: Port,
-    /// Whether the destination is an address of this host (`fib daddr type local`).
-    pub local: bool,
-    /// Whether its destination was translated already (IPS_DST_NAT).
-    pub translated: bool,
-    /// The link that it came in by.
+    /// Where it enters.
+    pub origin: Origin,
+    /// The link that it comes in by, where it comes from outside; none if any link will do.
     pub in_link: Option<Interface>,
-    /// The link that it goes out by.
+    /// The client's address; none for any client.
+    pub source: Option<IpAddr>,
+    /// What the client connects to, which is an address of this host; the wildcard for any of them.
+    pub host: HostPort,
+    /// Where hostport's rules send it; none if they do not.
+    pub endpoint: Option<Endpoint>,
+    /// The link towards the endpoint; none if there is no route.
     pub out_link: Option<Interface>,
+}
+
+/// Where a packet enters.
+///
+/// ```
+/// use hostport_trace::Origin;
+///
+/// // A packet from outside meets other chains than one of this host's own.
+/// assert_ne!(Origin::Outside, Origin::Host);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// By a link: the hook prerouting.
+    Outside,
+    /// From a process of this host: the hook output.
+    Host,
 }
 
 /// A link, by index and name.
@@ -64,10 +75,15 @@ pub struct Interface {
     pub name: Vec<u8>,
 }
 
-/// Puts known bytes into others; nothing where there is no room.
-fn put(bytes: &mut Bytes, at: usize, value: &[u8]) {
-    for (place, byte) in bytes.iter_mut().skip(at).zip(value) {
-        *place = Some(*byte);
+impl Interface {
+    /// What rules see where there is no link: the index 0 and no name (`nft_meta_get_eval`).
+    fn none() -> Self {
+        Interface { index: 0, name: Vec::new() }
+    }
+
+    /// What this host sends to an address of its own goes out of lo: `oif` of the whole output hook.
+    fn lo() -> Self {
+        Interface { index: 1, name: b"lo".to_vec() }
     }
 }
 
@@ -75,133 +91,154 @@ fn put(bytes: &mut Bytes, at: usize, value: &[u8]) {
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 /// The bits of `ct state` and `ct status`: `linux/netfilter/nf_conntrack_common.h`.
-pub(crate) const STATE_INVALID: u32 = 1;
-pub(crate) const STATE_ESTABLISHED: u32 = 2;
-pub(crate) const STATE_NEW: u32 = 8;
+const STATE_INVALID: u32 = 1;
+const STATE_ESTABLISHED: u32 = 2;
+const STATE_NEW: u32 = 8;
 const IPS_SEEN_REPLY: u32 = 1 << 1;
 const IPS_CONFIRMED: u32 = 1 << 3;
 const IPS_DST_NAT: u32 = 1 << 5;
 const IPS_SRC_NAT_DONE: u32 = 1 << 7;
 const IPS_DST_NAT_DONE: u32 = 1 << 8;
+/// `enum nft_payload_bases`.
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
 /// `linux/rtnetlink.h`.
 const RTN_UNICAST: u32 = 1;
 const RTN_LOCAL: u32 = 2;
-/// The port that a client is taken to call from: one that no rule is likely to name, of the range that Linux
+/// The port that a client is assumed to use: one that no rule is likely to name, of the range that Linux
 /// and RFC 6335 both have for that.
 const CLIENT_PORT: u16 = 50123;
 
 /// A packet as the chains of one hook see it: a connection's first one, or the answer to it.
 #[derive(Debug, Clone)]
-pub(crate) struct Passing {
+pub(crate) struct PacketView {
     pub(crate) family: Family,
     pub(crate) protocol: Protocol,
     source: Option<IpAddr>,
     destination: Option<IpAddr>,
     pub(crate) source_port: Option<u16>,
     pub(crate) port: u16,
+    /// Whether the destination is an address of this host.
     pub(crate) local: bool,
+    /// Whether its destination was translated already (IPS_DST_NAT).
     pub(crate) translated: bool,
     in_link: Option<Interface>,
     out_link: Option<Interface>,
     answer: bool,
     /// Whether it belongs to a connection yet: not before connection tracking has seen it.
-    pub(crate) tracked: bool,
+    tracked: bool,
 }
 
-impl Passing {
-    /// A connection's first packet.
-    pub(crate) fn first(packet: &Packet) -> Self {
-        let packet = packet.clone();
-        Passing {
-            family: packet.family,
-            protocol: packet.protocol,
-            source: packet.source,
-            destination: packet.destination,
+impl Packet {
+    /// In its first hook, before its destination is translated.
+    pub(crate) fn before(&self) -> PacketView {
+        let destination = Some(self.host.host_ip).filter(|ip| !ip.is_unspecified());
+        let own = self.origin == Origin::Host;
+        PacketView {
+            family: self.host.family(),
+            protocol: self.host.protocol,
+            source: self.source.or(destination.filter(|ip| own && ip.is_loopback())),
+            destination,
             source_port: None,
-            port: packet.port.get(),
-            local: packet.local,
-            translated: packet.translated,
-            in_link: packet.in_link,
-            out_link: packet.out_link,
+            port: self.host.port.get(),
+            local: true,
+            translated: false,
+            in_link: if own { Some(Interface::none()) } else { self.in_link.clone() },
+            out_link: Some(if own { Interface::lo() } else { Interface::none() }),
             answer: false,
             tracked: true,
         }
     }
 
-    /// The answer to that.
-    pub(crate) fn answer(packet: &Packet) -> Self {
-        let first = Self::first(packet);
-        Passing {
-            source: first.destination,
-            destination: first.source,
-            source_port: Some(first.port),
+    /// In the same hook, when its destination is translated; none if it is not.
+    pub(crate) fn after(&self) -> Option<PacketView> {
+        let Endpoint { ip, port } = self.endpoint?;
+        let source = self.source;
+        let translated =
+            PacketView { destination: Some(ip), port: port.get(), source, ..self.before() };
+        Some(PacketView { local: false, translated: true, ..translated })
+    }
+
+    /// Where it is forwarded to its endpoint, or leaves for it; none without a route.
+    pub(crate) fn forwarded(&self) -> Option<PacketView> {
+        let out_link = Some(self.out_link.clone()?);
+        Some(PacketView { out_link, ..self.after()? })
+    }
+}
+
+impl PacketView {
+    /// The answer to a packet that was forwarded.
+    pub(crate) fn answer(self) -> Self {
+        PacketView {
+            source: self.destination,
+            destination: self.source,
+            source_port: Some(self.port),
             port: CLIENT_PORT,
             // What came from no link is this host's own, and so is the answer to it.
-            local: first.in_link.as_ref().is_some_and(|link| link.index == 0),
-            in_link: first.out_link,
-            out_link: first.in_link,
+            local: self.in_link.as_ref().is_some_and(|link| link.index == 0),
+            in_link: self.out_link,
+            out_link: self.in_link,
             answer: true,
-            ..first
+            ..self
         }
     }
 
-    /// Where it has not come to connection tracking yet.
-    pub(crate) fn untracked(self) -> Self {
-        Passing { tracked: false, ..self }
+    /// The same to another address.
+    pub(crate) fn to(&self, destination: IpAddr) -> Self {
+        PacketView { destination: Some(destination), ..self.clone() }
+    }
+
+    /// Where connection tracking has not seen it yet.
+    pub(crate) fn untracked(&self) -> Self {
+        PacketView { tracked: false, ..self.clone() }
     }
 
     /// Where its source is rewritten, or translated back.
-    pub(crate) fn disguised(self) -> Self {
-        Passing { source: None, source_port: None, ..self }
+    pub(crate) fn rewritten(&self) -> Self {
+        PacketView { source: None, source_port: None, ..self.clone() }
     }
 
-    /// What `payload` loads from a header (NFT_PAYLOAD_*): unknown, but for addresses, protocol, ports
-    /// and TCP's flags.
-    pub(crate) fn header(&self, base: u32, offset: usize, length: usize) -> Bytes {
-        let mut header: Bytes = Vec::new();
-        match (base, self.family) {
-            (1, Family::Ip) => {
-                header.resize(20, None);
-                put(&mut header, 9, &[self.protocol.number()]);
-                if let Some(IpAddr::V4(ip)) = self.source {
-                    put(&mut header, 12, &ip.octets());
-                }
-                if let Some(IpAddr::V4(ip)) = self.destination {
-                    put(&mut header, 16, &ip.octets());
-                }
-            }
-            (1, Family::Ip6) => {
-                header.resize(40, None);
-                put(&mut header, 6, &[self.protocol.number()]);
-                if let Some(IpAddr::V6(ip)) = self.source {
-                    put(&mut header, 8, &ip.octets());
-                }
-                if let Some(IpAddr::V6(ip)) = self.destination {
-                    put(&mut header, 24, &ip.octets());
+    /// The expression `payload`: NFTA_PAYLOAD_BASE, _OFFSET and _LEN. Of the headers, addresses, protocol,
+    /// ports and TCP's flags are known.
+    pub(crate) fn payload(&self, expression: &ExpressionObject) -> Bytes {
+        let [base, offset, length] = [2, 3, 4].map(|kind| expression.number(kind).unwrap_or(0));
+        let mut header = vec![None; 40];
+        let mut put = |at: usize, value: &[u8]| {
+            header.iter_mut().skip(at).zip(value).for_each(|(place, byte)| *place = Some(*byte));
+        };
+        let (protocol, source, destination) = match self.family {
+            Family::Ip => (9, 12, 16),
+            Family::Ip6 => (6, 8, 24),
+        };
+        match base {
+            NETWORK_HEADER => {
+                put(protocol, &[self.protocol.number()]);
+                for (at, address) in [(source, self.source), (destination, self.destination)] {
+                    match address.filter(|ip| Family::of(*ip) == self.family) {
+                        Some(IpAddr::V4(ip)) => put(at, &ip.octets()),
+                        Some(IpAddr::V6(ip)) => put(at, &ip.octets()),
+                        None => {}
+                    }
                 }
             }
-            (2, _) => {
-                header.resize(20, None);
-                if let Some(port) = self.source_port {
-                    put(&mut header, 0, &port.to_be_bytes());
-                }
-                put(&mut header, 2, &self.port.to_be_bytes());
+            TRANSPORT_HEADER => {
+                self.source_port.iter().for_each(|port| put(0, &port.to_be_bytes()));
+                put(2, &self.port.to_be_bytes());
                 if self.protocol == Protocol::Tcp {
-                    put(&mut header, 13, &[self.tcp_flags()]);
+                    put(13, &[self.tcp_flags()]);
                 }
             }
             _ => {}
         }
-        (offset..offset.saturating_add(length.min(64)))
-            .map(|at| header.get(at).copied().flatten())
-            .collect()
+        let bytes = offset..offset.saturating_add(length.min(64));
+        bytes.map(|at| header.get(at as usize).copied().flatten()).collect()
     }
 
     pub(crate) fn tcp_flags(&self) -> u8 {
         if self.answer { SYN_ACK } else { SYN }
     }
 
-    /// What `meta` loads (`enum nft_meta_keys`).
+    /// What `meta` loads: NFTA_META_KEY (`enum nft_meta_keys`).
     pub(crate) fn meta(&self, key: u32) -> Bytes {
         let index = |link: &Option<Interface>| match link {
             Some(link) => known(&link.index.to_ne_bytes()),
@@ -209,12 +246,8 @@ impl Passing {
         };
         let name = |link: &Option<Interface>| match link {
             // IFNAMSIZ, filled up with zeros.
-            Some(link) => {
-                let mut name = link.name.clone();
-                name.resize(16, 0);
-                known(&name)
-            }
-            None => vec![None; 16],
+            Some(link) => link.name.iter().copied().chain([0; 16]).take(16).map(Some).collect(),
+            None => UNKNOWN.to_vec(),
         };
         match key {
             // `protocol`: ETH_P_IP and ETH_P_IPV6.
@@ -226,11 +259,12 @@ impl Passing {
             7 => name(&self.out_link),
             15 => known(&[NfFamily::from(self.family) as u8]),
             16 => known(&[self.protocol.number()]),
-            _ => vec![None; 16],
+            _ => UNKNOWN.to_vec(),
         }
     }
 
-    /// What `ct` loads (`enum nft_ct_keys`); none where the rule does not match at all (nft_ct_get_eval).
+    /// What `ct` loads: NFTA_CT_KEY (`enum nft_ct_keys`); none where the rule does not match at all
+    /// (`nft_ct_get_eval`).
     pub(crate) fn conntrack(&self, key: u32) -> Option<Bytes> {
         match key {
             0 => Some(known(&self.state().to_ne_bytes())),
@@ -238,7 +272,7 @@ impl Passing {
             // The direction.
             1 => Some(known(&[u8::from(self.answer)])),
             2 => Some(known(&self.status().to_ne_bytes())),
-            _ => Some(vec![None; 16]),
+            _ => Some(UNKNOWN.to_vec()),
         }
     }
 
@@ -250,19 +284,55 @@ impl Passing {
         }
     }
 
+    /// Whether it begins a connection.
+    pub(crate) fn is_new(&self) -> bool {
+        self.state() == STATE_NEW
+    }
+
     fn status(&self) -> u32 {
         let translated = if self.translated { IPS_DST_NAT | IPS_DST_NAT_DONE } else { 0 };
         let answered = IPS_SEEN_REPLY | IPS_CONFIRMED | IPS_SRC_NAT_DONE;
         translated | if self.answer { answered } else { 0 }
     }
 
-    /// The type of the destination (RTN_*), which `fib daddr type` loads.
-    pub(crate) fn destination_type(&self) -> u32 {
-        if self.local { RTN_LOCAL } else { RTN_UNICAST }
+    /// What `fib` loads: NFTA_FIB_RESULT (`enum nft_fib_result`) and NFTA_FIB_FLAGS. Known are the type of
+    /// the destination, and that there is a way back to the source.
+    pub(crate) fn fib(&self, expression: &ExpressionObject) -> Bytes {
+        const OUT_LINK: u32 = 1;
+        const ADDRESS_TYPE: u32 = 3;
+        const SOURCE: u32 = 1;
+        const DESTINATION: u32 = 1 << 1;
+        const OF_LINK: u32 = 1 << 3 | 1 << 4;
+        const PRESENT: u32 = 1 << 5;
+        let flags = expression.number(3).unwrap_or(0);
+        match (expression.number(2), flags & (DESTINATION | SOURCE), self.way_back()) {
+            // An address of this host may be another link's.
+            (Some(ADDRESS_TYPE), DESTINATION, _) if !self.local || flags & OF_LINK == 0 => {
+                let local = if self.local { RTN_LOCAL } else { RTN_UNICAST };
+                known(&local.to_ne_bytes())
+            }
+            (Some(OUT_LINK), SOURCE, Some(_)) if flags & PRESENT != 0 => vec![Some(1)],
+            (Some(OUT_LINK), SOURCE, Some(link)) => known(&link.to_ne_bytes()),
+            _ => UNKNOWN.to_vec(),
+        }
     }
 
-    /// The link that leads back to the source: the one that it came in by, or it would be no honest packet.
+    /// The link that leads back to the source: the one that it came in by, or its source is forged.
     pub(crate) fn way_back(&self) -> Option<u32> {
         self.in_link.as_ref().map(|link| link.index).filter(|index| *index != 0)
+    }
+
+    /// How many bytes an address has.
+    pub(crate) fn address_length(&self) -> usize {
+        if self.family == Family::Ip { 4 } else { 16 }
+    }
+
+    /// Where a translation sends the packet: to an address, which `bytes` begin with, and a port, or its own.
+    pub(crate) fn sent_to(&self, bytes: &[u8], port: Option<u16>) -> Option<SocketAddr> {
+        let ip: IpAddr = match self.family {
+            Family::Ip => bytes.first_chunk::<4>().copied()?.into(),
+            Family::Ip6 => bytes.first_chunk::<16>().copied()?.into(),
+        };
+        Some(SocketAddr::new(ip, port.unwrap_or(self.port)))
     }
 }

@@ -1,15 +1,15 @@
-//! The base chains of others that decide on a packet, hook by hook.
+//! A packet's way through the base chains of others, hook by hook.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeBounds;
 
-use hostport_nft::object::{BaseObject, NfFamily, ObjectId};
-use hostport_nft::{Family, TableName};
+use hostport_nft::object::{BaseObject, ElementObject, NfFamily, ObjectId};
+use hostport_nft::{Family, Snapshot, TableName};
 
-use crate::Trace;
-use crate::chain::{Fate, Rules};
-use crate::packet::{Packet, Passing, STATE_NEW};
-use crate::verdict::{Deed, Hook, Judgement, Origin};
+use crate::chain::{Outcomes, Walk};
+use crate::packet::{Origin, Packet, PacketView};
+use crate::sets::Sets;
+use crate::verdict::{Cause, Effect, Hook, Verdict};
 
 /// `enum nf_ip_hook_priorities`: where connection tracking begins, and where hostport's own nat chains on
 /// prerouting and output are.
@@ -18,323 +18,260 @@ const DSTNAT: i32 = -100;
 /// Where sources are rewritten, and those of answers translated back, in postrouting and input.
 const SRCNAT: i32 = 100;
 
-/// How far a packet is on its way to a container.
-///
-/// ```
-/// use hostport_trace::Stage;
-///
-/// // What comes before hostport's own chains sees the destination that the client named.
-/// assert_ne!(Stage::Before, Stage::After);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// In prerouting or output, before its destination is translated.
-    Before,
-    /// In the same hook, when that is done.
-    After,
-    /// In postrouting.
-    Leaving,
+/// A ruleset that packets are evaluated against.
+#[derive(Debug)]
+pub struct Trace {
+    snapshot: Snapshot,
+    /// The name of hostport's own tables.
+    own: TableName,
+    /// The chains that hooks call, by priority.
+    bases: Vec<(ObjectId, BaseObject)>,
+    sets: Sets,
 }
 
 impl Trace {
-    /// The forward chains that drop a packet.
+    /// Takes a ruleset, and the name of hostport's own tables in it. `elements` is called once for each set
+    /// that rules look into, and returns none where it is not known what the set holds.
     ///
     /// ```
-    /// # use hostport_trace::{Packet, Trace};
-    /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// for judgement in trace.dropping(packet) {
-    ///     let drops = if judgement.certain { "drops" } else { "may drop" };
-    ///     println!("{} {} {drops} it: {}", judgement.table, judgement.chain, judgement.by);
-    /// }
-    /// # }
-    /// ```
-    pub fn dropping(&mut self, packet: &Packet) -> Vec<Judgement> {
-        self.stopping(Hook::Forward, &Passing::first(packet), None, |_| true)
-    }
-
-    /// The chains that drop the answer to a packet, which is described as in the forward hook: with its
-    /// translated destination. The answer comes by prerouting; then it is passed on, or is for this host.
+    /// use hostport_nft::{Snapshot, TableName};
+    /// use hostport_trace::Trace;
     ///
+    /// let trace = Trace::new(Snapshot::default(), TableName::default(), |_| None);
     /// ```
-    /// # use hostport_nft::TableName;
-    /// # use hostport_trace::{Origin, Packet, Trace};
-    /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// for judgement in trace.dropping_answer(packet, Origin::Outside, &TableName::default()) {
-    ///     println!("{} {} drops the answer", judgement.table, judgement.chain);
-    /// }
-    /// # }
-    /// ```
-    pub fn dropping_answer(
-        &mut self,
-        packet: &Packet,
-        origin: Origin,
-        own: &TableName,
-    ) -> Vec<Judgement> {
-        let mut judgements = self.stopping_answer(&Passing::answer(packet), origin, own);
-        // Of a client that is not known, a rule for some others' addresses is of no matter.
-        if packet.source.is_none() && judgements.iter().any(|judgement| !judgement.certain) {
-            let somebody = Packet { source: Some(somebody(packet.family)), ..packet.clone() };
-            let theirs = self.stopping_answer(&Passing::answer(&somebody), origin, own);
-            judgements.retain(|judgement| {
-                let same = |other: &Judgement| {
-                    (&other.table, &other.chain) == (&judgement.table, &judgement.chain)
-                };
-                judgement.certain || theirs.iter().any(same)
-            });
-        }
-        judgements
-    }
-
-    fn stopping_answer(
-        &mut self,
-        answer: &Passing,
-        origin: Origin,
-        own: &TableName,
-    ) -> Vec<Judgement> {
-        let untracked = answer.clone().untracked();
-        let own = Some(own);
-        let early = |base: &BaseObject| base.priority < CONNTRACK;
-        let mut judgements = self.stopping(Hook::Prerouting, &untracked, own, early);
-        judgements.extend(self.stopping(Hook::Prerouting, answer, own, |base| !early(base)));
-        let rest = match origin {
-            Origin::Outside => &[Hook::Forward, Hook::Postrouting][..],
-            Origin::Host => &[Hook::Input],
+    pub fn new(
+        mut snapshot: Snapshot,
+        own: TableName,
+        elements: impl FnMut(&ObjectId) -> Option<Vec<ElementObject>> + 'static,
+    ) -> Self {
+        let sets = Sets::new(std::mem::take(&mut snapshot.sets), Box::new(elements));
+        // No hook calls the chains of a dormant table.
+        let called = |id: &ObjectId| {
+            let table = snapshot.tables.get(&(id.family, id.table.clone()));
+            !table.is_some_and(|table| table.dormant)
         };
-        for hook in rest {
-            judgements.extend(self.stopping_late(*hook, answer, own));
-        }
-        judgements
+        let bases = snapshot.chains.iter().filter(|(id, _)| called(id));
+        let mut bases: Vec<_> =
+            bases.filter_map(|(id, chain)| Some((id.clone(), chain.base.clone()?))).collect();
+        bases.sort_by_key(|(_, base)| base.priority);
+        Trace { snapshot, own, bases, sets }
     }
 
-    /// The same of a hook in which sources are rewritten.
-    fn stopping_late(
-        &mut self,
-        hook: Hook,
-        packet: &Passing,
-        own: Option<&TableName>,
-    ) -> Vec<Judgement> {
-        let late = |base: &BaseObject| base.priority >= SRCNAT && hook != Hook::Forward;
-        let mut judgements = self.stopping(hook, packet, own, |base| !late(base));
-        judgements.extend(self.stopping(hook, &packet.clone().disguised(), own, late));
-        judgements
-    }
-
-    /// The chains of others, but for the forward hook's, that drop a packet at a stage of its way, as it is
-    /// there: [`Stage::Before`] with the destination that the client named.
-    ///
-    /// ```
-    /// # use hostport_nft::TableName;
-    /// # use hostport_trace::{Origin, Packet, Stage, Trace};
-    /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// let (origin, own) = (Origin::Outside, TableName::default());
-    /// for judgement in trace.dropping_at(Stage::Before, packet, origin, &own) {
-    ///     println!("{} {} drops it in {}", judgement.table, judgement.chain, judgement.hook);
-    /// }
-    /// # }
-    /// ```
-    pub fn dropping_at(
-        &mut self,
-        stage: Stage,
-        packet: &Packet,
-        origin: Origin,
-        own: &TableName,
-    ) -> Vec<Judgement> {
-        let packet = Passing::first(packet);
-        let hook = first_hook(origin);
-        let early = |base: &BaseObject| base.priority < CONNTRACK;
-        let before = |base: &BaseObject| base.priority <= DSTNAT;
-        match stage {
-            Stage::Before => {
-                let untracked = packet.clone().untracked();
-                let mut judgements = self.stopping(hook, &untracked, Some(own), early);
-                let middle = |base: &BaseObject| !early(base) && before(base);
-                judgements.extend(self.stopping(hook, &packet, Some(own), middle));
-                for (name, base, first) in self.nat_before(packet.family, hook, own) {
-                    let fate = self.fate(&name, &packet);
-                    let goes_on = fate.left || fate.accepted || fate.translated.is_some();
-                    let dropped = fate.dropped;
-                    judgements
-                        .extend(dropped.map(|by| judgement(name, &base, first && !goes_on, by)));
-                }
-                judgements
-            }
-            Stage::After => self.stopping(hook, &packet, Some(own), |base| base.priority >= DSTNAT),
-            Stage::Leaving => self.stopping_late(Hook::Postrouting, &packet, Some(own)),
-        }
-    }
-
-    /// The chains that take a packet out of connection tracking, without which nothing is translated.
-    ///
-    /// ```
-    /// # use hostport_trace::{Origin, Packet, Trace};
-    /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// for judgement in trace.untracking(packet, Origin::Outside) {
-    ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
-    /// }
-    /// # }
-    /// ```
-    pub fn untracking(&mut self, packet: &Packet, origin: Origin) -> Vec<Judgement> {
-        self.untracking_at(first_hook(origin), &Passing::first(packet).untracked())
-    }
-
-    /// The chains that take the answer to a packet out of connection tracking, so that it is not translated
-    /// back. The packet is described as in [`Trace::dropping_answer`].
+    /// What others do to a packet before hostport translates it: they take it out of connection tracking, drop
+    /// it, or translate it first. A translation to the packet's own endpoint takes it from nobody, and is left
+    /// out.
     ///
     /// ```
     /// # use hostport_trace::{Packet, Trace};
     /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// for judgement in trace.untracking_answer(packet) {
-    ///     println!("{} {}: {}", judgement.table, judgement.chain, judgement.by);
+    /// for verdict in trace.before(packet) {
+    ///     println!("{} {}: {:?}, {}", verdict.table, verdict.chain, verdict.effect, verdict.cause);
     /// }
     /// # }
     /// ```
-    pub fn untracking_answer(&mut self, packet: &Packet) -> Vec<Judgement> {
-        let answer = Passing::answer(packet).untracked();
-        let mut judgements = self.untracking_at(Hook::Prerouting, &answer);
-        // Of a client that is not known, a rule for some others' addresses is of no matter.
-        judgements.retain(|judgement| judgement.certain || packet.source.is_some());
-        judgements
-    }
-
-    fn untracking_at(&mut self, hook: Hook, packet: &Passing) -> Vec<Judgement> {
-        let mut judgements = Vec::new();
-        for (name, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
-            if base.priority >= CONNTRACK {
-                continue;
-            }
-            let untracked = self.fate(&name, packet).untracked;
-            judgements.extend(untracked.map(|(by, certain)| judgement(name, &base, certain, by)));
+    pub fn before(&mut self, packet: &Packet) -> Vec<Verdict> {
+        let (hook, view) = (first_hook(packet.origin), packet.before());
+        let untracked = view.untracked();
+        let mut verdicts = self.untracking(Effect::Untracks, hook, &untracked);
+        verdicts.extend(self.dropping(Effect::DropsBefore, hook, &untracked, ..CONNTRACK));
+        verdicts.extend(self.dropping(Effect::DropsBefore, hook, &view, CONNTRACK..=DSTNAT));
+        let mut translating = Vec::new();
+        for (id, base, first) in self.nat_before(view.family, hook) {
+            let Outcomes { accepted, dropped, translated, left, .. } = self.outcomes(&id, &view);
+            let certain = first && !left && !accepted;
+            let alone = certain && dropped.is_none();
+            let dropped_alone = certain && translated.is_none();
+            verdicts.extend(
+                dropped.map(|by| verdict(Effect::DropsBefore, &id, &base, dropped_alone, by)),
+            );
+            translating.extend(translated.map(|(by, to)| Verdict {
+                to,
+                ..verdict(Effect::Translates, &id, &base, alone, by)
+            }));
         }
-        judgements
+        let endpoint = packet.endpoint.map(|endpoint| (endpoint.ip, endpoint.port.get()));
+        translating.retain(|verdict| {
+            let to = verdict.to.map(|to| (to.ip(), to.port()));
+            to.is_none() || to != endpoint
+        });
+        verdicts.extend(translating);
+        verdicts
     }
 
-    /// The nat chains of others that translate a packet's destination, and come before hostport's own
-    /// or may do so.
+    /// What others do to a packet that hostport has translated, and to the answer: they drop either, or take
+    /// the answer out of connection tracking. Nothing where it is not translated, or there is no way to the
+    /// endpoint. A chain that drops the packet as certainly as the answer is named once.
     ///
     /// ```
-    /// # use hostport_nft::TableName;
-    /// # use hostport_trace::{Origin, Packet, Trace};
-    /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// for judgement in trace.translating(packet, Origin::Outside, &TableName::default()) {
-    ///     println!("{} {} comes first", judgement.table, judgement.chain);
-    /// }
-    /// # }
-    /// ```
-    pub fn translating(
-        &mut self,
-        packet: &Packet,
-        origin: Origin,
-        own: &TableName,
-    ) -> Vec<Judgement> {
-        let packet = Passing::first(packet);
-        let mut judgements = Vec::new();
-        for (name, base, first) in self.nat_before(packet.family, first_hook(origin), own) {
-            let fate = self.fate(&name, &packet);
-            let Some((by, to)) = fate.translated else { continue };
-            let certain = first && !fate.accepted && !fate.left && fate.dropped.is_none();
-            judgements.push(Judgement { to, ..judgement(name, &base, certain, by) });
-        }
-        judgements
-    }
-
-    /// The nat chains of others that rewrite the source of a packet which leaves to a container.
-    ///
-    /// ```
-    /// # use hostport_nft::TableName;
     /// # use hostport_trace::{Packet, Trace};
     /// # fn show(trace: &mut Trace, packet: &Packet) {
-    /// for judgement in trace.rewriting(packet, &TableName::default()) {
-    ///     println!("{} {} hides the client", judgement.table, judgement.chain);
+    /// for verdict in trace.behind(packet) {
+    ///     let drops = if verdict.certain { "drops" } else { "may drop" };
+    ///     println!("{} {} {drops} it in {}", verdict.table, verdict.chain, verdict.hook);
     /// }
     /// # }
     /// ```
-    pub fn rewriting(&mut self, packet: &Packet, own: &TableName) -> Vec<Judgement> {
-        let rewriters = self.rewriters(&Passing::first(packet)).into_iter();
-        rewriters.filter(|(name, _)| !is_own(name, own)).map(|(_, judgement)| judgement).collect()
-    }
-
-    /// The nat chains of postrouting that rewrite a packet's source, our own too.
-    fn rewriters(&mut self, packet: &Passing) -> Vec<(ObjectId, Judgement)> {
-        let mut rewriters = Vec::new();
-        for (name, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
-            let fate = self.fate(&name, packet);
-            let certain = !fate.accepted && !fate.left && fate.dropped.is_none();
-            let judged = fate.rewritten.map(|by| judgement(name.clone(), &base, certain, by));
-            rewriters.extend(judged.map(|judgement| (name, judgement)));
+    pub fn behind(&mut self, packet: &Packet) -> Vec<Verdict> {
+        // Where hostport rewrites the source.
+        let source = packet.source.filter(|ip| !ip.is_loopback());
+        let packet = Packet { source, ..packet.clone() };
+        let (Some(first), Some(view)) = (packet.after(), packet.forwarded()) else {
+            return Vec::new();
+        };
+        let hook = first_hook(packet.origin);
+        let mut verdicts = self.dropping(Effect::DropsAfter, hook, &first, DSTNAT..);
+        if packet.origin == Origin::Outside {
+            verdicts.extend(self.dropping(Effect::DropsForwarded, Hook::Forward, &view, ..));
         }
-        rewriters
+        verdicts.extend(self.dropping_late(Effect::DropsLeaving, Hook::Postrouting, &view));
+        let answers = self.dropping_answer(&packet, view.clone().answer());
+        let known = |answer: &Verdict| {
+            verdicts.iter().any(|v| v.is_of_chain(answer) && (v.certain || !answer.certain))
+        };
+        let answers: Vec<_> = answers.into_iter().filter(|answer| !known(answer)).collect();
+        verdicts.extend(answers);
+        let answer = view.answer().untracked();
+        let mut untracking = self.untracking(Effect::UntracksAnswer, Hook::Prerouting, &answer);
+        // Of a client that is not known, a rule for the addresses of some is of no matter.
+        untracking.retain(|verdict| verdict.certain || packet.source.is_some());
+        verdicts.extend(untracking);
+        verdicts
     }
 
-    /// The chains of a hook that drop a packet. Of nat chains those of postrouting, which only a connection's
-    /// first packet meets.
-    fn stopping(
+    /// The nat chains of others that rewrite the source of a packet which leaves to its endpoint.
+    ///
+    /// ```
+    /// # use hostport_trace::{Packet, Trace};
+    /// # fn show(trace: &mut Trace, packet: &Packet) {
+    /// for verdict in trace.rewriting(packet) {
+    ///     println!("{} {} hides the client", verdict.table, verdict.chain);
+    /// }
+    /// # }
+    /// ```
+    pub fn rewriting(&mut self, packet: &Packet) -> Vec<Verdict> {
+        let rewriters = packet.forwarded().map(|view| self.rewriters(&view)).unwrap_or_default();
+        let foreign = rewriters.into_iter().filter(|(id, _)| !self.is_own(id));
+        foreign.map(|(_, verdict)| verdict).collect()
+    }
+
+    /// The chains that drop the answer, which comes by prerouting; then it is forwarded, or is for this host.
+    fn dropping_answer(&mut self, packet: &Packet, answer: PacketView) -> Vec<Verdict> {
+        let mut verdicts = self.dropping_one_answer(packet.origin, &answer);
+        // Of a client that is not known, a rule for the addresses of some is of no matter.
+        if packet.source.is_none() && verdicts.iter().any(|verdict| !verdict.certain) {
+            let somebody = answer.to(somebody(packet.host.family()));
+            let theirs = self.dropping_one_answer(packet.origin, &somebody);
+            verdicts.retain(|v| v.certain || theirs.iter().any(|other| other.is_of_chain(v)));
+        }
+        verdicts
+    }
+
+    fn dropping_one_answer(&mut self, origin: Origin, answer: &PacketView) -> Vec<Verdict> {
+        const EFFECT: Effect = Effect::DropsAnswer;
+        let untracked = answer.untracked();
+        let mut verdicts = self.dropping(EFFECT, Hook::Prerouting, &untracked, ..CONNTRACK);
+        verdicts.extend(self.dropping(EFFECT, Hook::Prerouting, answer, CONNTRACK..));
+        match origin {
+            Origin::Outside => {
+                verdicts.extend(self.dropping(EFFECT, Hook::Forward, answer, ..));
+                verdicts.extend(self.dropping_late(EFFECT, Hook::Postrouting, answer));
+            }
+            Origin::Host => verdicts.extend(self.dropping_late(EFFECT, Hook::Input, answer)),
+        }
+        verdicts
+    }
+
+    /// Those of a hook in which sources are rewritten.
+    fn dropping_late(&mut self, effect: Effect, hook: Hook, packet: &PacketView) -> Vec<Verdict> {
+        let mut verdicts = self.dropping(effect, hook, packet, ..SRCNAT);
+        verdicts.extend(self.dropping(effect, hook, &packet.rewritten(), SRCNAT..));
+        verdicts
+    }
+
+    /// The chains of a hook, of some priorities, that drop a packet. Of nat chains those of postrouting, which
+    /// only a connection's first packet meets.
+    fn dropping(
         &mut self,
+        effect: Effect,
         hook: Hook,
-        packet: &Passing,
-        own: Option<&TableName>,
-        wanted: impl Fn(&BaseObject) -> bool,
-    ) -> Vec<Judgement> {
-        let mut judgements = Vec::new();
-        let (kinds, rewritten) = match hook == Hook::Postrouting && packet.state() == STATE_NEW {
+        packet: &PacketView,
+        priorities: impl RangeBounds<i32>,
+    ) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        let (kinds, rewritten) = match hook == Hook::Postrouting && packet.is_new() {
             true => (&["filter", "route", "nat"][..], self.rewritten_from(packet)),
             false => (&["filter", "route"][..], SRCNAT),
         };
-        for (name, base) in self.base_chains(packet.family, hook, kinds) {
-            if !wanted(&base) || own.is_some_and(|own| is_own(&name, own)) {
+        for (id, base) in self.base_chains(packet.family, hook, kinds) {
+            let own = effect != Effect::DropsForwarded && self.is_own(&id);
+            if own || !priorities.contains(&base.priority) {
                 continue;
             }
-            let mut fate = self.fate(&name, packet);
-            if std::mem::take(&mut fate.left) {
+            let mut outcomes = self.outcomes(&id, packet);
+            if std::mem::take(&mut outcomes.left) {
                 match base.drops {
-                    true => fate.dropped = fate.dropped.take().or(Some(Deed::Policy)),
-                    false => fate.accepted = true,
+                    true => outcomes.dropped = outcomes.dropped.or(Some(Cause::Policy)),
+                    false => outcomes.accepted = true,
                 }
             }
             // A chain of the very priority of the translation sees one packet or the other, by which is younger.
             // An answer's destination is not translated there.
             let asked = match hook {
                 Hook::Postrouting => base.kind != "nat" || base.priority < rewritten,
-                Hook::Prerouting | Hook::Output if packet.state() == STATE_NEW => {
-                    base.priority != DSTNAT
-                }
+                Hook::Prerouting | Hook::Output if packet.is_new() => base.priority != DSTNAT,
                 _ => true,
             };
-            let goes_on = fate.accepted || fate.translated.is_some() || fate.rewritten.is_some();
-            let certain = asked && !goes_on;
-            judgements.extend(fate.dropped.map(|by| judgement(name, &base, certain, by)));
+            let Outcomes { accepted, dropped, translated, rewritten, .. } = outcomes;
+            let goes_on = accepted || translated.is_some() || rewritten.is_some();
+            verdicts.extend(dropped.map(|by| verdict(effect, &id, &base, asked && !goes_on, by)));
         }
-        judgements
+        verdicts
+    }
+
+    /// The chains that take a packet out of connection tracking.
+    fn untracking(&mut self, effect: Effect, hook: Hook, packet: &PacketView) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for (id, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
+            if base.priority < CONNTRACK {
+                let untracked = self.outcomes(&id, packet).untracked;
+                verdicts.extend(untracked.map(|(by, sure)| verdict(effect, &id, &base, sure, by)));
+            }
+        }
+        verdicts
+    }
+
+    /// The nat chains of postrouting that rewrite a packet's source, our own too.
+    fn rewriters(&mut self, packet: &PacketView) -> Vec<(ObjectId, Verdict)> {
+        let mut rewriters = Vec::new();
+        for (id, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
+            let Outcomes { accepted, dropped, rewritten, left, .. } = self.outcomes(&id, packet);
+            let certain = !accepted && !left && dropped.is_none();
+            let verdict = rewritten.map(|by| verdict(Effect::Rewrites, &id, &base, certain, by));
+            rewriters.extend(verdict.map(|verdict| (id, verdict)));
+        }
+        rewriters
     }
 
     /// The priority from which on a nat chain of postrouting may not be asked: one there rewrites the source, or
     /// may, as our own does.
-    fn rewritten_from(&mut self, packet: &Passing) -> i32 {
+    fn rewritten_from(&mut self, packet: &PacketView) -> i32 {
         let rewriters = self.rewriters(packet).into_iter();
-        rewriters.map(|(_, judgement)| judgement.priority).fold(SRCNAT, i32::min)
+        rewriters.map(|(_, verdict)| verdict.priority).fold(SRCNAT, i32::min)
     }
 
-    /// The nat chains of others that come before hostport's own, and whether that is certain: of chains with
-    /// one priority, the kernel calls the younger one first (nf_hook_entries_grow). A chain is not older
+    /// The nat chains of others that are called before hostport's own, and whether that is certain: of chains
+    /// with one priority, the kernel calls the younger one first (nf_hook_entries_grow). A chain is not older
     /// than its table.
-    fn nat_before(
-        &self,
-        family: Family,
-        hook: Hook,
-        own: &TableName,
-    ) -> Vec<(ObjectId, BaseObject, bool)> {
-        let number = NfFamily::from(family);
-        let ours = self.snapshot.tables.get(&(number, own.to_string())).map(|table| table.handle);
+    fn nat_before(&self, family: Family, hook: Hook) -> Vec<(ObjectId, BaseObject, bool)> {
+        let handle = |family, table| self.snapshot.tables.get(&(family, table)).map(|t| t.handle);
+        let ours = handle(NfFamily::from(family), self.own.to_string());
         let chains = self.base_chains(family, hook, &["nat"]).into_iter();
         chains
-            .filter(|(name, base)| base.priority <= DSTNAT && !is_own(name, own))
-            .map(|(name, base)| {
-                let handle = self
-                    .snapshot
-                    .tables
-                    .get(&(name.family, name.table.clone()))
-                    .map_or(0, |t| t.handle);
-                let first = base.priority < DSTNAT || ours.is_none_or(|ours| ours < handle);
-                (name, base, first)
+            .filter(|(id, base)| base.priority <= DSTNAT && !self.is_own(id))
+            .map(|(id, base)| {
+                let theirs = handle(id.family, id.table.clone()).unwrap_or(0);
+                let first = base.priority < DSTNAT || ours.is_none_or(|ours| ours < theirs);
+                (id, base, first)
             })
             .collect()
     }
@@ -345,9 +282,8 @@ impl Trace {
         hook: Hook,
         kinds: &[&str],
     ) -> Vec<(ObjectId, BaseObject)> {
-        let family = NfFamily::from(family);
-        let asked = |(name, base): &&(ObjectId, BaseObject)| {
-            (name.family == family || name.family == NfFamily::Inet)
+        let asked = |(id, base): &&(ObjectId, BaseObject)| {
+            [NfFamily::from(family), NfFamily::Inet].contains(&id.family)
                 && base.hook == hook as u32
                 && kinds.contains(&base.kind.as_str())
         };
@@ -355,9 +291,13 @@ impl Trace {
     }
 
     /// What becomes of a packet in a chain.
-    fn fate(&mut self, name: &ObjectId, packet: &Passing) -> Fate {
-        let Trace { snapshot, elements, .. } = self;
-        Rules { chains: &snapshot.chains, elements, memory: BTreeMap::new() }.fate(name, packet, 0)
+    fn outcomes(&mut self, id: &ObjectId, packet: &PacketView) -> Outcomes {
+        Walk::new(&self.snapshot.chains, &mut self.sets, packet).through(id, 0)
+    }
+
+    /// A table of our name in the family inet is not ours.
+    fn is_own(&self, id: &ObjectId) -> bool {
+        id.family != NfFamily::Inet && id.table == self.own.as_str()
     }
 }
 
@@ -376,17 +316,13 @@ fn first_hook(origin: Origin) -> Hook {
     }
 }
 
-/// A table of our name in the family inet is not ours.
-fn is_own(chain: &ObjectId, own: &TableName) -> bool {
-    chain.family != NfFamily::Inet && chain.table == own.as_str()
-}
-
-fn judgement(
-    ObjectId { family, table, name: chain }: ObjectId,
+fn verdict(
+    effect: Effect,
+    id: &ObjectId,
     base: &BaseObject,
     certain: bool,
-    by: Deed,
-) -> Judgement {
+    cause: Cause,
+) -> Verdict {
     let hook = match base.hook {
         0 => Hook::Prerouting,
         1 => Hook::Input,
@@ -394,6 +330,6 @@ fn judgement(
         3 => Hook::Output,
         _ => Hook::Postrouting,
     };
-    let table = format!("{family} {table}");
-    Judgement { table, chain, hook, priority: base.priority, certain, by, to: None }
+    let (table, chain) = (format!("{} {}", id.family, id.table), id.name.clone());
+    Verdict { effect, certain, table, chain, hook, priority: base.priority, cause, to: None }
 }

@@ -1,4 +1,4 @@
-//! What is in the sets that rules look into, asked of the caller when it is first looked up.
+//! What the sets hold that rules look into.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,31 +6,24 @@ use std::ops::Range;
 
 use hostport_nft::object::{ElementObject, ObjectId, SetObject};
 
-use crate::registers::{Matched, differs};
+use crate::registers::{differs, whole};
+use crate::step::Matched;
 
-/// The elements of a set or map.
+/// A set or map with its elements.
 #[derive(Debug)]
-pub(crate) struct Contents {
-    key_length: usize,
+pub(crate) struct LoadedSet {
+    pub(crate) key_length: usize,
     /// Where in a key the fields are that it is joined from. Each begins at a multiple of 32 bits.
     fields: Vec<Range<usize>>,
     interval: bool,
-    object: Option<u32>,
+    /// The kind of the objects that the map leads to (NFT_OBJECT_*).
+    pub(crate) object: Option<u32>,
     elements: Vec<ElementObject>,
 }
 
-/// Whether a field is between two ends, as the kernel compares ranges: as big-endian numbers
-/// (`net/netfilter/nft_set_pipapo.c`).
-fn is_between(field: &Range<usize>, key: &[u8], first: &[u8], last: &[u8]) -> bool {
-    match [key, first, last].map(|key| key.get(field.clone())) {
-        [Some(key), Some(first), Some(last)] => first <= key && key <= last,
-        _ => false,
-    }
-}
-
-impl Contents {
-    pub(crate) fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
-        // Of joined intervals that hold one key, the kernel takes the first, in the order in which it tells them.
+impl LoadedSet {
+    fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
+        // Of joined intervals that hold one key, the kernel takes the first, in the order in which it lists them.
         if set.fields.is_empty() {
             elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
         }
@@ -47,27 +40,20 @@ impl Contents {
             fields.push(0..key_length);
         }
         let interval = set.flags & SetObject::INTERVAL != 0;
-        Contents { key_length, fields, interval, object: set.object, elements }
-    }
-
-    pub(crate) fn key_length(&self) -> usize {
-        self.key_length
-    }
-
-    /// The kind of the objects that a map leads to (NFT_OBJECT_*).
-    pub(crate) fn object(&self) -> Option<u32> {
-        self.object
+        LoadedSet { key_length, fields, interval, object: set.object, elements }
     }
 
     /// Whether there is an element for a key, and the elements that it may be.
     pub(crate) fn find(&self, key: &[Option<u8>]) -> (Matched, Vec<&ElementObject>) {
-        let all: Option<Vec<u8>> = key.iter().copied().collect();
-        let found: Vec<&ElementObject> = match (&all, self.interval) {
-            (Some(key), true) => self.interval_of(key).into_iter().collect(),
-            (Some(key), false) => self.elements.iter().filter(|e| e.key == *key).collect(),
+        let known = whole(key);
+        let found: Vec<&ElementObject> = match (&known, self.interval) {
+            (Some(known), true) => self.interval_of(key, known).into_iter().collect(),
+            (Some(known), false) => self.elements.iter().filter(|e| e.key == *known).collect(),
             // An interval is wider than its first value. Of a joined one, the fields that are known decide.
             (None, true) => {
-                let may_be = |e: &&ElementObject| !e.interval_end && self.may_hold(e, key);
+                let may_be = |e: &&ElementObject| {
+                    !e.interval_end && (e.last.is_none() || self.may_hold(e, key))
+                };
                 self.elements.iter().filter(may_be).collect()
             }
             (None, false) => self.elements.iter().filter(|e| !differs(key, &e.key)).collect(),
@@ -77,67 +63,61 @@ impl Contents {
         match (found.is_empty(), rest) {
             (true, None) => (Matched::No, found),
             (true, Some(rest)) => (Matched::Yes, vec![rest]),
-            (false, _) if all.is_some() => (Matched::Yes, found),
-            (false, Some(_)) => (Matched::Yes, found),
-            (false, None) => (Matched::Unknown, found),
+            (false, None) if known.is_none() => (Matched::Unknown, found),
+            (false, _) => (Matched::Yes, found),
         }
     }
 
+    /// Whether each field of a key is between the ends of a joined interval, as far as it is known. The kernel
+    /// compares fields as big-endian numbers (`net/netfilter/nft_set_pipapo.c`).
     fn may_hold(&self, element: &ElementObject, key: &[Option<u8>]) -> bool {
-        let Some(last) = element.last.as_deref() else { return true };
+        let Some(last) = &element.last else { return false };
         self.fields.iter().all(|field| {
-            let known: Option<Vec<u8>> =
-                key.get(field.clone()).and_then(|bytes| bytes.iter().copied().collect());
-            known.is_none_or(|known| {
-                let ends = (element.key.get(field.clone()), last.get(field.clone()));
-                matches!(ends, (Some(first), Some(last)) if *first <= *known && *known <= *last)
-            })
+            let known = key.get(field.clone()).and_then(whole);
+            let ends = (element.key.get(field.clone()), last.get(field.clone()));
+            known.is_none_or(
+                |known| matches!(ends, (Some(first), Some(last)) if *first <= *known && *known <= *last),
+            )
         })
     }
 
-    fn interval_of(&self, key: &[u8]) -> Option<&ElementObject> {
-        let joined = self.elements.iter().find(|element| {
-            let between = |last| self.fields.iter().all(|f| is_between(f, key, &element.key, last));
-            element.last.as_deref().is_some_and(between)
-        });
+    fn interval_of(&self, key: &[Option<u8>], known: &[u8]) -> Option<&ElementObject> {
         let single = || {
-            let behind = self.elements.partition_point(|e| e.key.as_slice() <= key);
+            let behind = self.elements.partition_point(|e| e.key.as_slice() <= known);
             let last = self.elements.get(..behind)?.last()?;
             (!last.interval_end && !last.key.is_empty() && last.last.is_none()).then_some(last)
         };
-        joined.or_else(single)
+        self.elements.iter().find(|element| self.may_hold(element, key)).or_else(single)
     }
 }
 
-/// Tells what a set holds; none where that cannot be told.
+/// Says what a set holds; none where that is not known.
 type Source = Box<dyn FnMut(&ObjectId) -> Option<Vec<ElementObject>>>;
 
-/// The sets of a ruleset.
-pub(crate) struct Elements {
-    sets: BTreeMap<ObjectId, SetObject>,
+/// The sets of a ruleset, each loaded when a rule first looks into it.
+pub(crate) struct Sets {
+    heads: BTreeMap<ObjectId, SetObject>,
     source: Source,
-    read: BTreeMap<ObjectId, Option<Contents>>,
+    loaded: BTreeMap<ObjectId, Option<LoadedSet>>,
 }
 
-impl fmt::Debug for Elements {
+impl fmt::Debug for Sets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Elements").field("read", &self.read).finish_non_exhaustive()
+        f.debug_struct("Sets").field("loaded", &self.loaded).finish_non_exhaustive()
     }
 }
 
-impl Elements {
-    pub(crate) fn new(
-        sets: BTreeMap<ObjectId, SetObject>,
-        source: impl FnMut(&ObjectId) -> Option<Vec<ElementObject>> + 'static,
-    ) -> Self {
-        Elements { sets, source: Box::new(source), read: BTreeMap::new() }
+impl Sets {
+    pub(crate) fn new(heads: BTreeMap<ObjectId, SetObject>, source: Source) -> Self {
+        Sets { heads, source, loaded: BTreeMap::new() }
     }
 
-    /// What a set holds that is in the table of a chain; none if that cannot be told.
-    pub(crate) fn of(&mut self, chain: &ObjectId, set: String) -> Option<&Contents> {
-        let Elements { sets, source, read } = self;
-        read.entry(ObjectId { name: set, ..chain.clone() })
-            .or_insert_with_key(|id| Some(Contents::new(sets.get(id)?, source(id)?)))
+    /// A set in the table of a chain; none if it is not known what it holds.
+    pub(crate) fn of(&mut self, chain: &ObjectId, set: String) -> Option<&LoadedSet> {
+        let Sets { heads, source, loaded } = self;
+        loaded
+            .entry(ObjectId { name: set, ..chain.clone() })
+            .or_insert_with_key(|id| Some(LoadedSet::new(heads.get(id)?, source(id)?)))
             .as_ref()
     }
 }
@@ -147,7 +127,7 @@ mod tests {
     use super::*;
     use std::net::Ipv6Addr;
 
-    fn contents(interval: bool, keys: &[(&[u8], bool)]) -> Contents {
+    fn contents(interval: bool, keys: &[(&[u8], bool)]) -> LoadedSet {
         let flags = if interval { SetObject::INTERVAL } else { 0 };
         let types = [None, Some(keys.first().map_or(0, |(key, _)| key.len() as u32)), None, None];
         let set = SetObject {
@@ -165,7 +145,7 @@ mod tests {
             interval_end: *interval_end,
             ..ElementObject::default()
         };
-        Contents::new(&set, keys.iter().map(element).collect())
+        LoadedSet::new(&set, keys.iter().map(element).collect())
     }
 
     #[test]
@@ -214,7 +194,7 @@ mod tests {
             last: Some(joined("2001:db8:0:1::5", 90)),
             ..ElementObject::default()
         };
-        let set = Contents::new(&set, vec![element]);
+        let set = LoadedSet::new(&set, vec![element]);
         for (address, port, matched) in [
             ("2001:db8::", 80, Matched::Yes),
             ("2001:db8::ffff", 85, Matched::Yes),

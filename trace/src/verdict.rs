@@ -1,9 +1,9 @@
-//! What is found of a packet's way: which chain of which hook decides, and what in it.
+//! What the chains of others do to a packet.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Where packets are called for: `enum nf_inet_hooks` of `linux/netfilter.h`.
+/// The hooks that call base chains: `enum nf_inet_hooks` of `linux/netfilter.h`.
 ///
 /// ```
 /// use hostport_trace::Hook;
@@ -12,15 +12,15 @@ use std::net::SocketAddr;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
-    /// What comes from a link.
+    /// For what comes from a link.
     Prerouting = 0,
-    /// What is for this host.
+    /// For what is for this host.
     Input = 1,
-    /// What is passed on.
+    /// For what is forwarded.
     Forward = 2,
-    /// What this host sends.
+    /// For what this host sends.
     Output = 3,
-    /// What leaves.
+    /// For what leaves.
     Postrouting = 4,
 }
 
@@ -36,67 +36,89 @@ impl fmt::Display for Hook {
     }
 }
 
-/// Where a packet comes from.
+/// What a chain does to a packet, in the order of the packet's way.
 ///
 /// ```
-/// use hostport_trace::Origin;
+/// use hostport_trace::Effect;
 ///
-/// // A packet from outside meets other chains than one of this host's own.
-/// assert_ne!(Origin::Outside, Origin::Host);
+/// assert!(Effect::DropsBefore < Effect::DropsForwarded);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// From a link: the hook prerouting.
-    Outside,
-    /// From a process of this host: the hook output.
-    Host,
+pub enum Effect {
+    /// It takes the packet out of connection tracking, so that nothing is translated.
+    Untracks,
+    /// It drops the packet before hostport translates it.
+    DropsBefore,
+    /// It translates the packet before hostport does, or may be called first.
+    Translates,
+    /// It drops the translated packet in prerouting or output.
+    DropsAfter,
+    /// It drops the packet in the forward hook.
+    DropsForwarded,
+    /// It drops the packet in postrouting.
+    DropsLeaving,
+    /// It rewrites the packet's source, which hides the client from the container.
+    Rewrites,
+    /// It drops the container's answer.
+    DropsAnswer,
+    /// It takes the container's answer out of connection tracking, so that it is not translated back.
+    UntracksAnswer,
 }
 
-/// A base chain of others that decides on a packet.
+/// What a base chain of others does to a packet, or may do.
 ///
 /// ```
-/// use hostport_trace::{Deed, Hook, Judgement};
+/// use hostport_trace::{Cause, Effect, Hook, Verdict};
 ///
-/// let judgement = Judgement {
+/// let verdict = Verdict {
+///     effect: Effect::DropsForwarded,
+///     certain: true,
 ///     table: "inet filter".to_owned(),
 ///     chain: "forward".to_owned(),
 ///     hook: Hook::Forward,
 ///     priority: 0,
-///     certain: true,
-///     by: Deed::Policy,
+///     cause: Cause::Policy,
 ///     to: None,
 /// };
-/// let Judgement { table, chain, by, .. } = judgement;
-/// assert_eq!(format!("{table} {chain}: {by}"), "inet filter forward: its policy");
+/// let Verdict { table, chain, cause, .. } = verdict;
+/// assert_eq!(format!("{table} {chain}: {cause}"), "inet filter forward: its policy");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Verdict {
+    /// What it does.
+    pub effect: Effect,
+    /// Whether it does so in any case; false where that depends on what is not known.
+    pub certain: bool,
     /// The chain's table, as nft names it: `ip filter`.
     pub table: String,
     /// The chain.
     pub chain: String,
-    /// What calls it.
+    /// The hook that calls it.
     pub hook: Hook,
     /// Its priority.
     pub priority: i32,
-    /// Whether it does so in any case; false where it depends on what is not known.
-    pub certain: bool,
-    /// The rule that does it, or the policy.
-    pub by: Deed,
-    /// Where it sends the packet, if it translates and that can be told.
+    /// What in the chain decided.
+    pub cause: Cause,
+    /// Where it sends the packet, if it translates it and that is known.
     pub to: Option<SocketAddr>,
+}
+
+impl Verdict {
+    pub(crate) fn is_of_chain(&self, other: &Verdict) -> bool {
+        (&self.table, &self.chain) == (&other.table, &other.chain)
+    }
 }
 
 /// What in a chain decided.
 ///
 /// ```
-/// use hostport_trace::Deed;
+/// use hostport_trace::Cause;
 ///
-/// let deed = Deed::Rule { chain: "DOCKER-USER".to_owned(), handle: 12 };
-/// assert_eq!(deed.to_string(), "the rule with handle 12 in DOCKER-USER");
+/// let cause = Cause::Rule { chain: "DOCKER-USER".to_owned(), handle: 12 };
+/// assert_eq!(cause.to_string(), "the rule with handle 12 in DOCKER-USER");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
+pub enum Cause {
     /// The base chain's policy.
     Policy,
     /// A rule.
@@ -108,11 +130,11 @@ pub enum Deed {
     },
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Deed::Policy => f.write_str("its policy"),
-            Deed::Rule { chain, handle } => write!(f, "the rule with handle {handle} in {chain}"),
+            Cause::Policy => f.write_str("its policy"),
+            Cause::Rule { chain, handle } => write!(f, "the rule with handle {handle} in {chain}"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
 }
 
 /// A 32-bit attribute, in network byte order.
-pub fn number(bytes: &[u8], kind: u16) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8], kind: u16) -> Option<u32> {
     field(bytes, kind)?.try_into().ok().map(u32::from_be_bytes)
 }
 
@@ -139,8 +139,30 @@ pub struct RuleObject {
 pub struct ExpressionObject {
     /// NFTA_EXPR_NAME.
     pub name: String,
-    /// NFTA_EXPR_DATA: attributes, which [`attributes`] and [`field`] read.
+    /// NFTA_EXPR_DATA: attributes, as the kernel sends them.
     pub data: Vec<u8>,
+}
+
+impl ExpressionObject {
+    /// The value of the first attribute of a type; none if there is none that can be read.
+    pub fn bytes(&self, kind: u16) -> Option<&[u8]> {
+        field(&self.data, kind)
+    }
+
+    /// An attribute with a number of 32 bits, which is in network byte order.
+    pub fn number(&self, kind: u16) -> Option<u32> {
+        number(&self.data, kind)
+    }
+
+    /// An attribute with text, without its NUL.
+    pub fn text(&self, kind: u16) -> Option<String> {
+        text(&self.data, kind)
+    }
+
+    /// An attribute with a value or a verdict (`enum nft_data_attributes`).
+    pub fn data(&self, kind: u16) -> DataObject {
+        self.bytes(kind).map(data).unwrap_or_default()
+    }
 }
 
 impl RuleObject {
@@ -246,6 +268,16 @@ pub enum DataObject {
     Verdict(VerdictObject),
 }
 
+impl DataObject {
+    /// The value, if it is one.
+    pub fn into_value(self) -> Option<Vec<u8>> {
+        match self {
+            DataObject::Value(value) => Some(value),
+            DataObject::None | DataObject::Verdict(_) => None,
+        }
+    }
+}
+
 /// A verdict's code, and the chain that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictObject {
@@ -269,10 +301,7 @@ pub fn data(bytes: &[u8]) -> DataObject {
 
 /// The elements in one message of a set's list.
 pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<ElementObject>, Malformed> {
-    let value = |bytes: &[u8]| match data(bytes) {
-        DataObject::Value(value) => value,
-        _ => Vec::new(),
-    };
+    let value = |bytes: &[u8]| data(bytes).into_value().unwrap_or_default();
     let counts = |expression: &[u8]| {
         text(expression, NFTA_EXPR_NAME)
             .is_some_and(|name| ["limit", "quota", "connlimit"].contains(&name.as_str()))

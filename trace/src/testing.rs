@@ -1,0 +1,34 @@
+//! What the tests of several files make packets and rules from.
+
+use hostport_nft::object::ExpressionObject;
+use hostport_nft::{Endpoint, HostPort, Protocol};
+
+use crate::{Interface, Origin, Packet};
+
+/// From anywhere to TCP port 9000 of any address, for a container.
+pub(crate) fn packet(host_ip: &str, endpoint: &str) -> Packet {
+    Packet {
+        origin: Origin::Outside,
+        in_link: None,
+        source: None,
+        host: HostPort {
+            host_ip: host_ip.parse().unwrap(),
+            port: "9000".parse().unwrap(),
+            protocol: Protocol::Tcp,
+        },
+        endpoint: Some(Endpoint { ip: endpoint.parse().unwrap(), port: "8080".parse().unwrap() }),
+        out_link: Some(Interface { index: 4, name: b"cni0".to_vec() }),
+    }
+}
+
+/// An expression with attributes by their types.
+pub(crate) fn expression(name: &str, attributes: &[(u16, &[u8])]) -> ExpressionObject {
+    let mut data = Vec::new();
+    for (kind, value) in attributes {
+        data.extend(((value.len() + 4) as u16).to_ne_bytes());
+        data.extend(kind.to_ne_bytes());
+        data.extend(*value);
+        data.resize(data.len().next_multiple_of(4), 0);
+    }
+    ExpressionObject { name: name.to_owned(), data }
+}
