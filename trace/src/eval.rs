@@ -38,10 +38,10 @@ pub(crate) fn evaluate(
     chain: &ObjectId,
     sets: &mut Sets,
 ) -> Outcome {
-    let mut registers = Registers::new();
+    let mut evaluation = Evaluation { packet, chain, sets, registers: Registers::new() };
     let (mut certain, mut untracks) = (true, None);
     for expression in &rule.expressions {
-        match step(expression, packet, chain, &mut registers, sets) {
+        match evaluation.step(expression) {
             Step::Match(Matched::Yes) => {}
             Step::Match(Matched::No) => break,
             Step::Match(Matched::Unknown) => certain = false,
@@ -53,6 +53,144 @@ pub(crate) fn evaluate(
         }
     }
     Outcome { actions: vec![Action::Next], untracks }
+}
+
+struct Evaluation<'a> {
+    packet: &'a PacketView,
+    chain: &'a ObjectId,
+    sets: &'a mut Sets,
+    registers: Registers,
+}
+
+impl Evaluation<'_> {
+    fn step(&mut self, expression: &ExpressionObject) -> Step {
+        let (packet, registers) = (self.packet, &mut self.registers);
+        let (first, second) = (expression.number(1), expression.number(2));
+        let own = NfFamily::from(packet.family) as u32;
+        match expression.name.as_str() {
+            // NFTA_PAYLOAD_DREG, NFTA_META_DREG, NFTA_FIB_DREG and NFTA_CT_DREG come first, then the key.
+            "payload" => registers.set(first, &packet.payload(expression)),
+            "meta" => registers.set(first, &packet.meta(second.unwrap_or(0))),
+            "fib" => registers.set(first, &packet.fib(expression)),
+            "ct" if first.is_some() => match packet.conntrack(second.unwrap_or(0)) {
+                Some(value) => registers.set(first, &value),
+                None => return Step::Match(Matched::No),
+            },
+            // It sets something.
+            "ct" => {}
+            "bitwise" => registers.bitwise(expression),
+            "byteorder" => registers.byteorder(expression),
+            // NFTA_IMMEDIATE_DREG and NFTA_IMMEDIATE_DATA.
+            "immediate" => match expression.data(2) {
+                DataObject::Verdict(verdict) if first == VERDICT_REGISTER => {
+                    return Step::End(actions(&verdict));
+                }
+                DataObject::Value(value) => registers.set(first, &known(&value)),
+                _ => {}
+            },
+            "cmp" => return Step::Match(registers.compare(expression)),
+            "range" => return Step::Match(registers.range(expression)),
+            "lookup" => return self.lookup(expression),
+            "match" => return Step::Match(xt::matches(expression, packet)),
+            "target" => return xt::target(expression, packet),
+            // NFTA_NAT_FAMILY: where it is neither the packet's nor both, nothing happens (nft_nat_inet_eval).
+            "nat" if ![own, NfFamily::Inet as u32].contains(&second.unwrap_or(own)) => {}
+            // NFTA_NAT_TYPE: NFT_NAT_DNAT.
+            "nat" if first == Some(1) => {
+                return Step::End(vec![Action::Translate(self.destination(expression))]);
+            }
+            "redir" | "tproxy" => return Step::End(vec![Action::Translate(None)]),
+            "nat" | "masq" => return Step::End(vec![Action::Rewrite]),
+            "reject" => return Step::End(vec![Action::Drop]),
+            "queue" | "synproxy" | "fwd" => return Step::decided_elsewhere(),
+            "notrack" => return Step::Untrack,
+            "objref" => return self.object(expression),
+            "counter" | "log" | "dup" | "flow_offload" | "last" => {}
+            // They load what is not known here.
+            "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => registers.set(first, &UNKNOWN),
+            // NFTA_HASH_DREG, NFTA_SOCKET_DREG and NFTA_TUNNEL_DREG come second.
+            "hash" | "socket" | "tunnel" => registers.set(second, &UNKNOWN),
+            // A limit, a quota, or one that a newer kernel has.
+            _ => return Step::Match(Matched::Unknown),
+        }
+        Step::Match(Matched::Yes)
+    }
+
+    /// NFTA_NAT_REG_ADDR_MIN and NFTA_NAT_REG_PROTO_MIN; without a port, the packet's own stays. None for a
+    /// range (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX), and for what is not known.
+    fn destination(&self, expression: &ExpressionObject) -> Option<SocketAddr> {
+        let register = |min, max| {
+            let (min, max) = (expression.number(min), expression.number(max));
+            min.filter(|min| max.is_none_or(|max| max == *min))
+        };
+        let address = self.registers.whole(register(3, 4), self.packet.address_length())?;
+        let port = match expression.number(5) {
+            None => None,
+            Some(_) => Some(self.registers.whole(register(5, 6), 2)?.try_into().ok()?),
+        };
+        self.packet.sent_to(&address, port.map(u16::from_be_bytes))
+    }
+
+    /// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_SREG, _SET_NAME), in
+    /// which there may be none for this packet.
+    fn object(&mut self, expression: &ExpressionObject) -> Step {
+        let unknown = Step::Match(Matched::Unknown);
+        let Some(map) = expression.text(4) else {
+            return expression.number(1).map_or(unknown, of_object);
+        };
+        let Some(map) = self.sets.of(self.chain, map) else { return unknown };
+        let key = self.registers.get(expression.number(3), map.key_length);
+        match (map.find(&key).0, map.object) {
+            (Matched::No, _) => Step::Match(Matched::No),
+            (Matched::Yes, Some(kind)) => of_object(kind),
+            _ => unknown,
+        }
+    }
+
+    /// In a set, a map, or a map of verdicts: NFTA_LOOKUP_SET, _SREG, _DREG and _FLAGS.
+    fn lookup(&mut self, expression: &ExpressionObject) -> Step {
+        const INVERTED: u32 = 1;
+        let registers = &mut self.registers;
+        let destination = expression.number(3);
+        let inverted = expression.number(5).unwrap_or(0) & INVERTED != 0;
+        let set = expression.text(1).unwrap_or_default();
+        let Some(set) = self.sets.of(self.chain, set) else {
+            registers.set(destination, &UNKNOWN);
+            return match destination {
+                VERDICT_REGISTER => Step::anything(),
+                _ => Step::Match(Matched::Unknown),
+            };
+        };
+        let (mut matched, found) = set.find(&registers.get(expression.number(2), set.key_length));
+        // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
+        if matched == Matched::Yes && !inverted && found.iter().any(|element| element.counted) {
+            matched = Matched::Unknown;
+        }
+        match destination {
+            None if inverted => Step::Match(matched.not()),
+            None => Step::Match(matched),
+            VERDICT_REGISTER if matched == Matched::No => Step::Match(Matched::No),
+            VERDICT_REGISTER => {
+                let verdicts = found.iter().filter_map(|element| match &element.data {
+                    DataObject::Verdict(verdict) => Some(actions(verdict)),
+                    _ => None,
+                });
+                let otherwise = (matched == Matched::Unknown).then_some(Action::Next);
+                Step::End(verdicts.flatten().chain(otherwise).collect())
+            }
+            register => {
+                match found.as_slice() {
+                    [ElementObject { data: DataObject::Value(value), .. }]
+                        if matched == Matched::Yes =>
+                    {
+                        registers.set(register, &known(value));
+                    }
+                    _ => registers.set(register, &[None; 32]),
+                }
+                Step::Match(matched)
+            }
+        }
+    }
 }
 
 fn actions(verdict: &VerdictObject) -> Vec<Action> {
@@ -68,85 +206,6 @@ fn actions(verdict: &VerdictObject) -> Vec<Action> {
     }
 }
 
-fn step(
-    expression: &ExpressionObject,
-    packet: &PacketView,
-    chain: &ObjectId,
-    registers: &mut Registers,
-    sets: &mut Sets,
-) -> Step {
-    let first = expression.number(1);
-    let key = expression.number(2).unwrap_or(0);
-    let own = NfFamily::from(packet.family) as u32;
-    match expression.name.as_str() {
-        // NFTA_PAYLOAD_DREG, NFTA_META_DREG, NFTA_CT_DREG and NFTA_FIB_DREG come first.
-        "payload" => registers.set(first, &packet.payload(expression)),
-        "meta" => registers.set(first, &packet.meta(key)),
-        "fib" => registers.set(first, &packet.fib(expression)),
-        "ct" if first.is_some() => match packet.conntrack(key) {
-            Some(value) => registers.set(first, &value),
-            None => return Step::Match(Matched::No),
-        },
-        // It sets something.
-        "ct" => {}
-        "bitwise" => registers.bitwise(expression),
-        "byteorder" => registers.byteorder(expression),
-        // NFTA_IMMEDIATE_DREG and NFTA_IMMEDIATE_DATA.
-        "immediate" => match expression.data(2) {
-            DataObject::Verdict(verdict) if first == VERDICT_REGISTER => {
-                return Step::End(actions(&verdict));
-            }
-            DataObject::Value(value) => registers.set(first, &known(&value)),
-            _ => {}
-        },
-        "cmp" => return Step::Match(registers.compare(expression)),
-        "range" => return Step::Match(registers.range(expression)),
-        "lookup" => return lookup(expression, chain, registers, sets),
-        "match" => return Step::Match(xt::matches(expression, packet)),
-        "target" => return xt::target(expression, packet),
-        // NFTA_NAT_FAMILY: where it is neither the packet's nor both, nothing happens (nft_nat_inet_eval).
-        "nat" if ![own, NfFamily::Inet as u32].contains(&expression.number(2).unwrap_or(own)) => {}
-        // NFTA_NAT_TYPE: NFT_NAT_DNAT.
-        "nat" if first == Some(1) => {
-            return Step::End(vec![Action::Translate(destination(expression, packet, registers))]);
-        }
-        "redir" | "tproxy" => return Step::End(vec![Action::Translate(None)]),
-        "nat" | "masq" => return Step::End(vec![Action::Rewrite]),
-        "reject" => return Step::End(vec![Action::Drop]),
-        "queue" | "synproxy" | "fwd" => return Step::decided_elsewhere(),
-        "notrack" => return Step::Untrack,
-        "objref" => return object(expression, chain, registers, sets),
-        "counter" | "log" | "dup" | "flow_offload" | "last" => {}
-        // It reads something that is not known here, or is one that a newer kernel has.
-        "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => registers.set(first, &UNKNOWN),
-        // NFTA_HASH_DREG, NFTA_SOCKET_DREG and NFTA_TUNNEL_DREG come second.
-        "hash" | "socket" | "tunnel" => registers.set(expression.number(2), &UNKNOWN),
-        _ => return Step::Match(Matched::Unknown),
-    }
-    Step::Match(Matched::Yes)
-}
-
-/// NFTA_NAT_REG_ADDR_MIN and NFTA_NAT_REG_PROTO_MIN; without a port, the packet's own stays. None for a
-/// range (NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_PROTO_MAX), and for what is not known.
-fn destination(
-    expression: &ExpressionObject,
-    packet: &PacketView,
-    registers: &Registers,
-) -> Option<SocketAddr> {
-    let register = |min, max| {
-        let (min, max) = (expression.number(min), expression.number(max));
-        min.filter(|min| max.is_none_or(|max| max == *min))
-    };
-    let address = registers.whole(register(3, 4), packet.address_length())?;
-    let port = match expression.number(5) {
-        None => None,
-        Some(_) => {
-            Some(registers.whole(register(5, 6), 2)?.try_into().ok().map(u16::from_be_bytes)?)
-        }
-    };
-    packet.sent_to(&address, port)
-}
-
 /// What a named object does with the packet (NFT_OBJECT_*). Those that count let only some packets go on.
 fn of_object(kind: u32) -> Step {
     const COUNTED: [u32; 3] = [2, 4, 5]; // a quota, a limit, connlimit
@@ -155,75 +214,6 @@ fn of_object(kind: u32) -> Step {
         SYNPROXY => Step::decided_elsewhere(),
         kind if COUNTED.contains(&kind) => Step::Match(Matched::Unknown),
         _ => Step::Match(Matched::Yes),
-    }
-}
-
-/// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_SREG, _SET_NAME), in
-/// which there may be none for this packet.
-fn object(
-    expression: &ExpressionObject,
-    chain: &ObjectId,
-    registers: &Registers,
-    sets: &mut Sets,
-) -> Step {
-    let unknown = Step::Match(Matched::Unknown);
-    let Some(map) = expression.text(4) else {
-        return expression.number(1).map_or(unknown, of_object);
-    };
-    let Some(map) = sets.of(chain, map) else { return unknown };
-    let key = registers.get(expression.number(3), map.key_length);
-    match (map.find(&key).0, map.object) {
-        (Matched::No, _) => Step::Match(Matched::No),
-        (Matched::Yes, Some(kind)) => of_object(kind),
-        _ => unknown,
-    }
-}
-
-/// In a set, a map, or a map of verdicts: NFTA_LOOKUP_SET, _SREG, _DREG and _FLAGS.
-fn lookup(
-    expression: &ExpressionObject,
-    chain: &ObjectId,
-    registers: &mut Registers,
-    sets: &mut Sets,
-) -> Step {
-    const INVERTED: u32 = 1;
-    let destination = expression.number(3);
-    let inverted = expression.number(5).unwrap_or(0) & INVERTED != 0;
-    let Some(set) = sets.of(chain, expression.text(1).unwrap_or_default()) else {
-        registers.set(destination, &UNKNOWN);
-        return match destination {
-            VERDICT_REGISTER => Step::anything(),
-            _ => Step::Match(Matched::Unknown),
-        };
-    };
-    let (mut matched, found) = set.find(&registers.get(expression.number(2), set.key_length));
-    // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
-    if matched == Matched::Yes && !inverted && found.iter().any(|element| element.counted) {
-        matched = Matched::Unknown;
-    }
-    match destination {
-        None if inverted => Step::Match(matched.not()),
-        None => Step::Match(matched),
-        VERDICT_REGISTER if matched == Matched::No => Step::Match(Matched::No),
-        VERDICT_REGISTER => {
-            let verdicts = found.iter().filter_map(|element| match &element.data {
-                DataObject::Verdict(verdict) => Some(actions(verdict)),
-                _ => None,
-            });
-            let otherwise = (matched == Matched::Unknown).then_some(Action::Next);
-            Step::End(verdicts.flatten().chain(otherwise).collect())
-        }
-        register => {
-            match found.as_slice() {
-                [ElementObject { data: DataObject::Value(value), .. }]
-                    if matched == Matched::Yes =>
-                {
-                    registers.set(register, &known(value));
-                }
-                _ => registers.set(register, &[None; 32]),
-            }
-            Step::Match(matched)
-        }
     }
 }
 

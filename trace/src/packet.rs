@@ -202,7 +202,7 @@ impl PacketView {
     /// ports and TCP's flags are known.
     pub(crate) fn payload(&self, expression: &ExpressionObject) -> Bytes {
         let [base, offset, length] = [2, 3, 4].map(|kind| expression.number(kind).unwrap_or(0));
-        let mut header = vec![None; 40];
+        let mut header = [None; 40];
         let mut put = |at: usize, value: &[u8]| {
             header.iter_mut().skip(at).zip(value).for_each(|(place, byte)| *place = Some(*byte));
         };

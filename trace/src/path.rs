@@ -214,8 +214,8 @@ impl Trace {
                     false => outcomes.accepted = true,
                 }
             }
-            // A chain of the very priority of the translation sees one packet or the other, by which is younger.
-            // An answer's destination is not translated there.
+            // Of a chain with the priority of the translation it is not known whether it sees the translated
+            // packet: the younger of two is called first. An answer's destination is not translated there.
             let asked = match hook {
                 Hook::Postrouting => base.kind != "nat" || base.priority < rewritten,
                 Hook::Prerouting | Hook::Output if packet.is_new() => base.priority != DSTNAT,
@@ -301,7 +301,7 @@ impl Trace {
     }
 }
 
-/// Someone in the Internet, for anybody there: an address that is none of a private network or for documents.
+/// An address in the Internet, for any client there: not of a private network, and not for documentation.
 fn somebody(family: Family) -> IpAddr {
     match family {
         Family::Ip => Ipv4Addr::new(9, 87, 65, 43).into(),
@@ -333,3 +333,6 @@ fn verdict(
     let (table, chain) = (format!("{} {}", id.family, id.table), id.name.clone());
     Verdict { effect, certain, table, chain, hook, priority: base.priority, cause, to: None }
 }
+
+#[cfg(test)]
+mod tests;

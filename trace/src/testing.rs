@@ -21,14 +21,17 @@ pub(crate) fn packet(host_ip: &str, endpoint: &str) -> Packet {
     }
 }
 
+/// An attribute (`struct nlattr`), padded.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
 /// An expression with attributes by their types.
 pub(crate) fn expression(name: &str, attributes: &[(u16, &[u8])]) -> ExpressionObject {
-    let mut data = Vec::new();
-    for (kind, value) in attributes {
-        data.extend(((value.len() + 4) as u16).to_ne_bytes());
-        data.extend(kind.to_ne_bytes());
-        data.extend(*value);
-        data.resize(data.len().next_multiple_of(4), 0);
-    }
+    let data = attributes.iter().flat_map(|(kind, value)| attribute(*kind, value)).collect();
     ExpressionObject { name: name.to_owned(), data }
 }
