@@ -51,7 +51,7 @@ impl Examination {
                 continue;
             }
             let mut sets = SetReader::open()?;
-            let mut rules = Trace::new(snapshot, move |set| sets.read(set));
+            let mut rules = Trace::new(snapshot, context.table.clone(), move |set| sets.read(set));
             // What takes long for many host ports and rules, and does not pass.
             findings.extend(firewall::find(&mut rules, &inventory, &scope));
             findings.extend(listeners::find(&inventory, &scope));

@@ -9,10 +9,10 @@ use super::constants::*;
 use crate::error::Malformed;
 pub use crate::model::NfFamily;
 
-pub use attribute::all as attributes;
+pub(crate) use attribute::all as attributes;
 
 /// The first attribute of a type; an unreadable one counts as absent.
-pub fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(crate) fn field(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attribute::find(bytes, kind).ok().flatten()
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn required(bytes: &[u8], kind: u16) -> Result<u32, Malformed> {
 }
 
 /// A text attribute, without its NUL. The kernel takes any bytes for a name.
-pub fn text(bytes: &[u8], kind: u16) -> Option<String> {
+pub(crate) fn text(bytes: &[u8], kind: u16) -> Option<String> {
     field(bytes, kind).map(attribute::text)
 }
 
@@ -288,7 +288,7 @@ pub struct VerdictObject {
 }
 
 /// `struct nft_data`, as NFTA_DATA_VALUE or NFTA_DATA_VERDICT.
-pub fn data(bytes: &[u8]) -> DataObject {
+pub(crate) fn data(bytes: &[u8]) -> DataObject {
     if let Some(value) = field(bytes, NFTA_DATA_VALUE) {
         return DataObject::Value(value.to_vec());
     }

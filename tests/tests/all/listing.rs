@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_nft::{Family, HostPorts, Port, Protocol, SetReader, Settings, Snapshot, TableName};
+use hostport_nft::{
+    Family, HostPort, HostPorts, Port, Protocol, SetReader, Settings, Snapshot, TableName,
+};
 use hostport_tests::hook::{Bundle, hostport, program, published, state_dir, two_containers};
 use hostport_tests::lab::{Lab, NODE4, NODE6, tcp};
 use hostport_tests::runtime::{run, wait_until};
 use hostport_tests::schema::assert_valid;
-use hostport_trace::{Origin, Packet, Trace};
+use hostport_trace::{Effect, Origin, Packet, Trace};
 use rustix::fs::{FlockOperation, flock};
 
 const SCHEMA: &str = include_str!("../../../docs/schemas/list.schema.json");
@@ -65,14 +67,15 @@ fn a_list_is_whole_while_the_tables_are_replaced() {
 fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     let another: TableName = "another".parse().unwrap();
     let packet = |port: u16| Packet {
-        family: Family::Ip6,
-        protocol: Protocol::Tcp,
-        source: None,
-        destination: Some(NODE6.into()),
-        port: Port::new(port).unwrap(),
-        local: true,
-        translated: false,
+        origin: Origin::Outside,
         in_link: None,
+        source: None,
+        host: HostPort {
+            host_ip: NODE6.into(),
+            port: Port::new(port).unwrap(),
+            protocol: Protocol::Tcp,
+        },
+        endpoint: None,
         out_link: None,
     };
     let look = || {
@@ -83,10 +86,10 @@ fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
             (audit.ports.len(), audit.hairpins.len(), audit.strangers)
         });
         let mut sets = SetReader::open().unwrap();
-        let mut trace = Trace::new(snapshot, move |set| sets.read(set));
+        let mut trace = Trace::new(snapshot, another.clone(), move |set| sets.read(set));
         let mut translated = |port| {
-            let judgements = trace.translating(&packet(port), Origin::Outside, &another);
-            judgements.iter().filter(|judgement| judgement.certain).count()
+            let verdicts = trace.before(&packet(port)).into_iter();
+            verdicts.filter(|v| v.effect == Effect::Translates && v.certain).count()
         };
         (audits, (8000..8300).step_by(10).map(&mut translated).sum::<usize>(), translated(8300))
     };

@@ -10,7 +10,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use hostport_nft::Family;
-use hostport_trace::{Judgement, Origin, Trace};
+use hostport_trace::{Origin, Trace, Verdict};
 use tracing::warn;
 
 use crate::diagnose::finding::Finding;
@@ -72,11 +72,11 @@ fn unfinished(done: usize, all: usize) -> Finding {
 }
 
 /// Chains of other programs that rewrite the source of the packet asked about, in postrouting.
-pub fn rewrites(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Judgement> {
+pub fn rewrites(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Verdict> {
     let packets = Packets { rules, inventory, scope };
     let asked = scope.mappings.first().zip(scope.origins().first());
-    let packet = asked.and_then(|(mapping, origin)| packets.passed_on(mapping, *origin));
-    packet.map_or_else(Vec::new, |packet| packets.rules.rewriting(&packet, &inventory.table))
+    let packet = asked.map(|(mapping, origin)| packets.packet(Asked::from(*mapping), *origin));
+    packet.map_or_else(Vec::new, |packet| packets.rules.rewriting(&packet))
 }
 
 /// The tables of iptables-legacy, which netlink does not show: `net/ipv4/netfilter/ip_tables.c`.

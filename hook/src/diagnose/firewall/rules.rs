@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hostport_trace::{Deed, Hook, Judgement, Origin};
+use hostport_trace::{Cause, Effect, Hook, Origin, Verdict};
 
 use crate::diagnose::finding::Finding;
-use crate::diagnose::firewall::packets::{Effect, Hit};
+use crate::diagnose::firewall::packets::Hit;
 use crate::diagnose::kind::{Kind, OnPath, Severity, Step};
 use crate::output::{escape, several};
 
@@ -14,26 +14,29 @@ const UNSURE: &str = "it is not certain: rules there ask for what cannot be told
     the order of chains (of one priority, the kernel asks the younger one first)";
 
 pub fn finding(hit: &Hit) -> Finding {
-    let mut finding = match hit.effect {
+    let mut finding = match hit.verdict.effect {
         Effect::Translates => translated(hit),
         Effect::Untracks | Effect::UntracksAnswer => untracked(hit),
         _ => dropped(hit),
     };
-    finding.severity = if hit.judgement.certain { Severity::Broken } else { Severity::Warning };
+    finding.severity = if hit.verdict.certain { Severity::Broken } else { Severity::Warning };
     finding.on_path = finding.on_path.map(|on_path| where_met(hit, on_path));
     finding
 }
 
 /// The step of the path where a packet meets the chain, and what it comes to.
 fn where_met(hit: &Hit, on_path: OnPath) -> OnPath {
-    let step = match (hit.effect, hit.origin) {
-        (Effect::Untracks | Effect::Translates | Effect::DropsBefore, _) => Step::OtherRules,
-        (Effect::DropsAfter, _) => Step::Translation,
-        (Effect::DropsForwarded, _) => Step::Firewall,
-        (Effect::DropsAnswer | Effect::UntracksAnswer, Origin::Outside) => Step::Firewall,
-        (Effect::DropsLeaving | Effect::DropsAnswer | Effect::UntracksAnswer, _) => Step::Source,
+    let step = match hit.verdict.effect {
+        Effect::Untracks | Effect::Translates | Effect::DropsBefore => Step::OtherRules,
+        Effect::DropsAfter => Step::Translation,
+        Effect::DropsForwarded => Step::Firewall,
+        Effect::DropsLeaving | Effect::Rewrites => Step::Source,
+        Effect::DropsAnswer | Effect::UntracksAnswer => match hit.origin {
+            Origin::Outside => Step::Firewall,
+            Origin::Host => Step::Source,
+        },
     };
-    let plain = match hit.effect {
+    let plain = match hit.verdict.effect {
         Effect::UntracksAnswer => {
             "a firewall on this host keeps the answer from being translated back"
         }
@@ -44,13 +47,13 @@ fn where_met(hit: &Hit, on_path: OnPath) -> OnPath {
 }
 
 fn dropped(hit: &Hit) -> Finding {
-    let Judgement { table, chain, certain, by, hook, .. } = &hit.judgement;
+    let Verdict { table, chain, certain, cause, hook, .. } = &hit.verdict;
     let verb = if *certain { "drops" } else { "may drop" };
-    let deed = match by {
-        Deed::Policy => format!("it is dropped by the policy of {chain}"),
-        Deed::Rule { .. } => format!("it is dropped by {by}"),
+    let deed = match cause {
+        Cause::Policy => format!("it is dropped by the policy of {chain}"),
+        Cause::Rule { .. } => format!("it is dropped by {cause}"),
     };
-    let what = match (hit.effect, hit.origin) {
+    let what = match (hit.verdict.effect, hit.origin) {
         (Effect::DropsAnswer, Origin::Outside) => {
             "what containers answer to those who call host ports"
         }
@@ -72,14 +75,14 @@ fn dropped(hit: &Hit) -> Finding {
 fn let_through(hit: &Hit) -> String {
     /// Before this priority nothing is known of connections.
     const CONNTRACK: i32 = -200;
-    let Judgement { table, chain, priority, .. } = &hit.judgement;
-    let translated = hit.effect != Effect::DropsBefore && *priority >= CONNTRACK;
+    let Verdict { table, chain, priority, .. } = &hit.verdict;
+    let translated = hit.verdict.effect != Effect::DropsBefore && *priority >= CONNTRACK;
     if translated {
         return let_translated_through(table, chain);
     }
     let protocol = hit.protocol;
     let of_one = hit.asked.iter().filter(|asked| asked.host.protocol == protocol);
-    let (ports, side): (BTreeSet<u16>, _) = match hit.effect {
+    let (ports, side): (BTreeSet<u16>, _) = match hit.verdict.effect {
         Effect::DropsAnswer => {
             let mappings = of_one.filter_map(|asked| asked.mapping);
             (mappings.map(|mapping| mapping.endpoint().port.get()).collect(), "sport")
@@ -140,13 +143,13 @@ fn whose(origin: Origin) -> &'static str {
 }
 
 fn untracked(hit: &Hit) -> Finding {
-    let Judgement { table, chain, certain, by, .. } = &hit.judgement;
+    let Verdict { table, chain, certain, cause, .. } = &hit.verdict;
     let verb = if *certain { "keeps" } else { "may keep" };
-    let whose = match hit.effect {
+    let whose = match hit.verdict.effect {
         Effect::UntracksAnswer => "what containers answer",
         _ => whose(hit.origin),
     };
-    let lacks = match hit.effect {
+    let lacks = match hit.verdict.effect {
         Effect::UntracksAnswer => "it is not translated back",
         _ => "nothing is translated",
     };
@@ -156,15 +159,15 @@ fn untracked(hit: &Hit) -> Finding {
             "the chain {chain} of the table {table} {verb} {whose} out of connection tracking, \
              and so {lacks}"
         ),
-        [format!("{by} has notrack"), several(&hit.asked)],
-        without(by, table, "take host ports out of that rule"),
+        [format!("{cause} has notrack"), several(&hit.asked)],
+        without(cause, table, "take host ports out of that rule"),
     )
 }
 
 /// Without a rule, or with what is to be done about it.
-fn without(by: &Deed, table: &str, instead: &str) -> String {
-    match by {
-        Deed::Rule { chain, handle } if escape::is_plain(chain) && escape::is_plain(table) => {
+fn without(cause: &Cause, table: &str, instead: &str) -> String {
+    match cause {
+        Cause::Rule { chain, handle } if escape::is_plain(chain) && escape::is_plain(table) => {
             format!("{instead}, or: nft delete rule {table} {chain} handle {handle}")
         }
         _ => format!("{instead}: nft --handle list ruleset shows it"),
@@ -172,17 +175,17 @@ fn without(by: &Deed, table: &str, instead: &str) -> String {
 }
 
 fn translated(hit: &Hit) -> Finding {
-    let Judgement { table, chain, certain, by, priority, .. } = &hit.judgement;
+    let Verdict { table, chain, certain, cause, priority, .. } = &hit.verdict;
     let verb = if *certain { "translates" } else { "may translate" };
     let whose = whose(hit.origin);
     let hosts = hit.asked.iter().map(|asked| asked.host);
-    let mut evidence = vec![format!("{by}, priority {priority}"), several(hosts)];
+    let mut evidence = vec![format!("{cause}, priority {priority}"), several(hosts)];
     evidence.extend((!certain).then(|| UNSURE.to_owned()));
     Finding::new(
         Kind::TranslatedBefore,
         format!("the chain {chain} of the table {table} {verb} {whose} to published ports first"),
         evidence,
-        without(by, table, "take the port from whoever published it there"),
+        without(cause, table, "take the port from whoever published it there"),
     )
 }
 

@@ -6,7 +6,7 @@ mod steps;
 
 use std::net::IpAddr;
 
-use hostport_trace::{Judgement, Origin};
+use hostport_trace::{Origin, Verdict};
 
 use crate::context::Context;
 use crate::diagnose::checks::listeners;
@@ -101,8 +101,8 @@ impl Path {
 }
 
 /// A container does not need a route to a client that others hide from it.
-fn hide_client(findings: &mut Vec<Finding>, rewrites: &[Judgement]) {
-    let hidden = rewrites.iter().any(|judgement| judgement.certain);
+fn hide_client(findings: &mut Vec<Finding>, rewrites: &[Verdict]) {
+    let hidden = rewrites.iter().any(|verdict| verdict.certain);
     findings.retain(|finding| !hidden || finding.kind != Kind::EndpointWithoutRoute);
     let of_route = findings.iter_mut().filter(|f| f.kind == Kind::EndpointWithoutRoute);
     for finding in of_route.filter(|_| !rewrites.is_empty()) {

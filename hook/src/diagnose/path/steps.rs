@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hostport_nft::State;
-use hostport_trace::{Judgement, Origin};
+use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
 use super::connect::Answer;
@@ -45,7 +45,7 @@ pub struct Steps<'a> {
     pub inventory: &'a Inventory,
     pub scope: &'a Scope,
     /// The chains of others that hide the client, or may do so.
-    pub rewrites: &'a [Judgement],
+    pub rewrites: &'a [Verdict],
     /// The endpoint's answer, if it was tried.
     pub answer: Option<Answer>,
 }
@@ -161,15 +161,15 @@ impl Steps<'_> {
         }
         let who =
             packet.from.map_or_else(|| "the client's address".to_owned(), |ip| ip.to_string());
-        let certain = self.rewrites.iter().find(|judgement| judgement.certain);
+        let certain = self.rewrites.iter().find(|verdict| verdict.certain);
         match certain.or(self.rewrites.first()) {
             None => format!("{who} stays: the container sees who calls"),
-            Some(Judgement { table, chain, certain: true, by, .. }) => format!(
-                "{who} is rewritten by the chain {chain} of the table {table} ({by}): the container does \
+            Some(Verdict { table, chain, certain: true, cause, .. }) => format!(
+                "{who} is rewritten by the chain {chain} of the table {table} ({cause}): the container does \
                  not see who calls"
             ),
-            Some(Judgement { table, chain, by, .. }) => format!(
-                "{who} may be rewritten by the chain {chain} of the table {table} ({by}); if not, the \
+            Some(Verdict { table, chain, cause, .. }) => format!(
+                "{who} may be rewritten by the chain {chain} of the table {table} ({cause}); if not, the \
                  container sees who calls"
             ),
         }
