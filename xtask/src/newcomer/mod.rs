@@ -121,14 +121,14 @@ fn introduction(machine: &Machine, reached: Duration, download: Duration) -> Str
     let kernel = say("uname", "-r");
     format!(
         "# A newcomer's first port\n\n\
-         What a person types who has only the docs, on a fresh Debian 12 with podman, and what the machine said. \
-         `make newcomer`\nwrote this page: the commands are those of [runtimes](runtimes.md#podman) and of its\n\
-         [first container](runtimes.md#a-first-container), read out of them and typed by a program.\n\n\
+         What somebody with only the docs types on a fresh Debian 12 with podman, and what the machine says. \
+         `make newcomer`\nwrote this page: a program took the commands from [runtimes](runtimes.md#podman) and its\n\
+         [first container](runtimes.md#a-first-container), and typed them.\n\n\
          **{:.0} seconds** from the fresh root to the answer on another machine, without the downloads, which \
          took\n{:.0} seconds more. {}, {} cores, Linux {}, hostport {},\n{}.\n\n\
-         The root is one of debootstrap's with two network namespaces for node and client. No systemd runs in \
-         it, so podman was told to use\ncgroupfs, to log into files and to call runc; on a machine that was \
-         booted nothing is to be configured. The package is that of\n[make deb](packages.md).\n\n",
+         debootstrap made the root, and two network namespaces are node and client. No systemd runs in it, \
+         so podman is configured\nto use cgroupfs, to log into files and to call runc; a machine that was booted \
+         needs no configuration. The package is that of\n[make deb](packages.md).\n\n",
         reached.as_secs_f64(),
         download.as_secs_f64(),
         call(Command::new("date").args(["--utc", "+%F"])).trim(),

@@ -43,7 +43,7 @@ fn a_configuration_that_calls_another_program_is_neither_replaced_nor_removed() 
     let packages = r#"{"version":"1.0.0","hook":{"path":"/usr/bin/hostport"}}"#;
     for place in ["hooks/hostport.json", "containerd/base-runtime-spec.json"] {
         fs::write(node.at(place), packages).unwrap();
-        assert_refused(&node.call(&["install"]), "calls \"/usr/bin/hostport\" and not");
+        assert_refused(&node.call(&["install"]), "calls \"/usr/bin/hostport\", not");
         assert!(node.files("bin").is_empty(), "nothing changes");
         let said = node.call(&["uninstall", "--containerd-is-clean"]).expect_success();
         assert!(said.stdout.contains("stays: it does not call"), "{said:?}");
@@ -82,6 +82,6 @@ fn a_config_map_in_the_place_of_the_images_hooks_is_installed() {
     node.call(&["status", "--check"]).expect_success();
     for wrong in [r#"{"version":"1.0.0","hook":{"path":"/usr/bin/hostport"}}"#, "{ half"] {
         fs::write(data.join("hostport.json"), wrong).unwrap();
-        assert_refused(&node.call(&["install"]), "is no JSON that calls hostport");
+        assert_refused(&node.call(&["install"]), "is not JSON that calls hostport");
     }
 }
