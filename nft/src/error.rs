@@ -50,9 +50,9 @@ pub enum Error {
         /// The kernel's error.
         error: Errno,
     },
-    /// The kernel lacks a module that the ruleset needs.
+    /// The kernel has no module that the ruleset needs.
     #[error("{0}")]
-    Lacking(Box<Lack>),
+    Unsupported(Box<Unsupported>),
     /// There is a table of our name that is not ours.
     #[error(
         "the table {family} {table} exists and was not made by hostport: remove it \
@@ -130,13 +130,13 @@ pub struct Taken {
 /// ```no_run
 /// # use hostport_nft::{HostPorts, Settings};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
-/// for lack in host_ports.probe()? {
-///     println!("{lack}"); // the kernel lacks nft_masq, for a rule of the chain postrouting: ...
+/// for unsupported in host_ports.check()? {
+///     println!("{unsupported}"); // the kernel lacks nft_masq, for a rule of the chain postrouting: ...
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
+pub struct Unsupported {
     /// The family of the table.
     pub family: Family,
     /// The part, in words: `the chain prerouting`.
@@ -147,9 +147,9 @@ pub struct Lack {
     pub modules: Vec<&'static str>,
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lack { family, part, modules, .. } = self;
+        let Unsupported { family, part, modules, .. } = self;
         let (any, all) = (modules.join(" or "), modules.join(" "));
         write!(f, "the kernel lacks {any}, for {part} (family {family}): ")?;
         write!(f, "load it with modprobe {all}, or use a kernel that has it")

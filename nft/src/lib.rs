@@ -44,7 +44,7 @@
 //!   that was made with others is replaced by the next publication, with all that it holds.
 //! - [`HostPorts`] is the ruleset of the network namespace that the opening thread was in: one table
 //!   for IPv4 and one for IPv6. [`Table`] is the description of one; its `Display` is nft text.
-//! - [`HostPorts::audit`] compares a table with what it should be, [`HostPorts::probe`] asks the kernel
+//! - [`HostPorts::audit`] compares a table with what it should be, [`HostPorts::check`] asks the kernel
 //!   whether it takes one. A [`Snapshot`] is the ruleset of everybody, as [`object`]s; the crate
 //!   `hostport-trace` tells from it what the rules of others do with a host port's packets.
 //!
@@ -95,13 +95,13 @@ mod ops;
 mod ruleset;
 mod wire;
 
-pub use error::{Error, Lack, Malformed, Taken};
+pub use error::{Error, Malformed, Taken, Unsupported};
 pub use kernel::SetReader;
 pub use kernel::events::{Event, Events};
 pub use model::{
-    Claim, Counter, Endpoint, Family, FamilyMismatch, HostPort, InvalidOwner, InvalidPort,
-    InvalidProtocol, InvalidTableName, Link, Mapping, OwnerId, Port, Protocol, Published, Settings,
-    TableName,
+    Claim, Counter, Endpoint, Family, FamilyMismatch, Handle, HostPort, IfIndex, InvalidOwner,
+    InvalidPort, InvalidProtocol, InvalidTableName, Link, Mapping, OwnerId, Port, Protocol,
+    Published, Settings, TableName,
 };
 pub use ops::{Audit, Budget, Changes, HostPorts, Publication, Restored, State};
 pub use ruleset::table::Table;

@@ -269,7 +269,7 @@ impl Trace {
         chains
             .filter(|(id, base)| base.priority <= DSTNAT && !self.is_own(id))
             .map(|(id, base)| {
-                let theirs = handle(id.family, id.table.clone()).unwrap_or(0);
+                let theirs = handle(id.family, id.table.clone()).unwrap_or_default();
                 let first = base.priority < DSTNAT || ours.is_none_or(|ours| ours < theirs);
                 (id, base, first)
             })

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use hostport_nft::Handle;
+
 /// The hooks that call base chains: `enum nf_inet_hooks` of `linux/netfilter.h`.
 ///
 /// ```
@@ -114,7 +116,8 @@ impl Verdict {
 /// ```
 /// use hostport_trace::Cause;
 ///
-/// let cause = Cause::Rule { chain: "DOCKER-USER".to_owned(), handle: 12 };
+/// let handle = hostport_nft::Handle(12);
+/// let cause = Cause::Rule { chain: "DOCKER-USER".to_owned(), handle };
 /// assert_eq!(cause.to_string(), "the rule with handle 12 in DOCKER-USER");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +129,7 @@ pub enum Cause {
         /// The chain that it is in, which another may have jumped to.
         chain: String,
         /// Its handle, as `nft --handle list ruleset` shows it.
-        handle: u64,
+        handle: Handle,
     },
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hostport_nft::{
-    Audit, Family, HostPorts, Lack, Mapping, OwnerId, Settings, Snapshot, State, TableName,
+    Audit, Family, HostPorts, Mapping, OwnerId, Settings, Snapshot, State, TableName, Unsupported,
 };
 use hostport_trace::Interface;
 
@@ -35,7 +35,7 @@ pub struct Inventory {
     pub settings: Settings,
     pub audits: BTreeMap<Family, Audit>,
     /// What the kernel does not take of the ruleset.
-    pub lacks: Vec<Lack>,
+    pub unsupported: Vec<Unsupported>,
     /// What is published, and what living owners in the journal should have.
     pub mappings: BTreeSet<Mapping>,
     /// The addresses of this host's links.
@@ -59,7 +59,7 @@ impl Inventory {
         let Context { table, state_dir } = context.clone();
         let mut host_ports =
             HostPorts::open(Settings { table: table.clone(), ..Settings::default() })?;
-        let lacks = host_ports.probe()?;
+        let unsupported = host_ports.check()?;
         let settings = host_ports.present_settings(snapshot)?;
         let mut host_ports = HostPorts::open(settings.clone())?;
         let mut journal = JournalSnapshot::read(&state_dir, PATIENCE);
@@ -83,7 +83,7 @@ impl Inventory {
             journal,
             dead: BTreeSet::new(),
             audits,
-            lacks,
+            unsupported,
             mappings: BTreeSet::new(),
             addresses: open.collect(),
             link_addresses,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::{Family, Link};
+use hostport_nft::{Family, IfIndex, Link};
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -103,7 +103,7 @@ impl Pod {
                 Way::Link(way) => {
                     links.push(Link {
                         family: Family::of(address.ip),
-                        index: way.index,
+                        index: IfIndex(way.index),
                         bypasses: way.bypasses,
                     });
                     address.way = Some(way);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 use std::net::IpAddr;
 
-use hostport_nft::{Family, Link};
+use hostport_nft::{Family, IfIndex, Link};
 use tracing::warn;
 
 use crate::network::link::{self, Way};
@@ -24,7 +24,7 @@ pub fn towards(
         let family = Family::of(*ip);
         if let std::collections::btree_map::Entry::Vacant(vacant) = links.entry((family, way.index))
         {
-            vacant.insert(Link { family, index: way.index, bypasses: way.bypasses });
+            vacant.insert(Link { family, index: IfIndex(way.index), bypasses: way.bypasses });
             if localhost
                 && family == Family::Ip
                 && let Err(error) = link::enable_route_localnet(&way.name)

@@ -2,6 +2,7 @@
 
 use super::family::Family;
 use super::mapping::Mapping;
+use super::number::IfIndex;
 use super::owner::OwnerId;
 use super::published::Published;
 
@@ -35,10 +36,10 @@ impl Claim {
 /// The link by which the node reaches the endpoints of one family.
 ///
 /// ```
-/// use hostport_nft::{Family, Link, Publication};
+/// use hostport_nft::{Family, IfIndex, Link, Publication};
 ///
 /// // Link 4 is the bridge of the endpoint, and bridge-nf-call-iptables is off.
-/// let link = Link { family: Family::Ip, index: 4, bypasses: true };
+/// let link = Link { family: Family::Ip, index: IfIndex(4), bypasses: true };
 /// let publication = Publication { links: vec![link], ..Publication::default() };
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub struct Link {
     /// The family of the endpoints.
     pub family: Family,
     /// The link's index.
-    pub index: u32,
+    pub index: IfIndex,
     /// Whether two endpoints on this link reach each other without passing the node's connection
     /// tracking: a bridge whose traffic is not given to netfilter (bridge-nf-call-iptables off).
     pub bypasses: bool,

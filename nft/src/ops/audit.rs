@@ -10,7 +10,7 @@ use super::host_ports::HostPorts;
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Element, Kernel, SetName};
-use crate::model::{Family, Published, Settings};
+use crate::model::{Family, IfIndex, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
 use crate::ruleset::table::{Chain, Table};
 use crate::wire::message::Message;
@@ -44,7 +44,7 @@ pub struct Audit {
     /// The pods that can reach themselves.
     pub hairpins: BTreeSet<IpAddr>,
     /// The links on which pods can reach each other although replies would bypass the host.
-    pub links: BTreeSet<u32>,
+    pub links: BTreeSet<IfIndex>,
 }
 
 /// Whether there is a table, and whose.

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::host_ports::HostPorts;
-use crate::error::{Error, Lack};
+use crate::error::{Error, Unsupported};
 use crate::kernel::{Kernel, TableFacts, TableQuery};
 use crate::model::{Family, Settings, TableName};
 use crate::ruleset::rule::{Rule, Statement};
@@ -17,21 +17,21 @@ impl<K: Kernel> HostPorts<K> {
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// assert!(host_ports.probe()?.is_empty(), "this kernel takes the whole ruleset");
+    /// assert!(host_ports.check()?.is_empty(), "this kernel takes the whole ruleset");
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::Transport`].
-    pub fn probe(&mut self) -> Result<Vec<Lack>, Error> {
+    pub fn check(&mut self) -> Result<Vec<Unsupported>, Error> {
         // A table of this name is not there, and will not be.
         let name: Result<TableName, _> = format!("hostport-probe-{}", std::process::id()).parse();
         let settings = Settings { table: name.unwrap_or_default(), ..self.settings.clone() };
-        let mut lacks = Vec::new();
+        let mut unsupported = Vec::new();
         for family in Family::ALL {
-            lacks.extend(self.probe_table(&Table::new(family, &settings))?);
+            unsupported.extend(self.check_table(&Table::new(family, &settings))?);
         }
-        Ok(lacks)
+        Ok(unsupported)
     }
 
     /// Says of an error which module the kernel lacks, where that is the reason (ENOENT), or whose the table
@@ -45,9 +45,9 @@ impl<K: Kernel> HostPorts<K> {
         if !matches!(error, Error::Refused { error: Errno::NOENT, .. }) {
             return error;
         }
-        let lacks = self.probe().unwrap_or_default();
-        let lack = lacks.into_iter().find(|lack| lack.error == Errno::NOENT);
-        lack.map_or(error, |lack| Error::Lacking(Box::new(lack)))
+        let found = self.check().unwrap_or_default();
+        let unsupported = found.into_iter().find(|one| one.error == Errno::NOENT);
+        unsupported.map_or(error, |one| Error::Unsupported(Box::new(one)))
     }
 
     fn is_owned(&mut self, family: Family) -> bool {
@@ -56,14 +56,14 @@ impl<K: Kernel> HostPorts<K> {
         self.kernel.tables(&[query]).is_ok_and(|tables| tables.iter().flatten().any(owned))
     }
 
-    fn probe_table(&mut self, table: &Table) -> Result<Option<Lack>, Error> {
+    fn check_table(&mut self, table: &Table) -> Result<Option<Unsupported>, Error> {
         let parts = parts(table);
         let messages: Vec<Message> = parts.iter().map(|part| part.message.clone()).collect();
         let Some((place, error)) = self.kernel.first_refused(&messages)? else { return Ok(None) };
         Ok(parts.into_iter().nth(place).map(|part| {
             let unknown = matches!(error, Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT);
             let modules = if unknown { part.modules } else { Vec::new() };
-            Lack { family: table.family, part: part.name, error, modules }
+            Unsupported { family: table.family, part: part.name, error, modules }
         }))
     }
 }

@@ -132,7 +132,7 @@ impl<K: Kernel> HostPorts<K> {
     /// # Errors
     /// [`Error::Taken`] if another owner keeps one of the host ports; [`Error::Twice`] if two claims are for
     /// one; [`Error::NotPermitted`],
-    /// [`Error::NoNfTables`], [`Error::Lacking`], [`Error::ForeignTable`], [`Error::Refused`],
+    /// [`Error::NoNfTables`], [`Error::Unsupported`], [`Error::ForeignTable`], [`Error::Refused`],
     /// [`Error::Transport`];
     /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was. Only
     /// with [`Error::Unanswered`] all of the mappings may be published.

@@ -12,7 +12,7 @@ use super::publish::{each_once, hairpins};
 use crate::error::Error;
 use crate::kernel::retry::{PATIENCE, complete};
 use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
-use crate::model::{Claim, Family, HostPort, Link, Published};
+use crate::model::{Claim, Family, HostPort, IfIndex, Link, Published};
 use crate::ruleset::element::{Hairpin, SameLink};
 use crate::ruleset::table::{Elements, Table};
 
@@ -202,7 +202,7 @@ impl<K: Kernel> HostPorts<K> {
                     .iter()
                     .filter(|link| link.family == family && link.bypasses)
                     .map(|link| link.index)
-                    .collect::<BTreeSet<u32>>()
+                    .collect::<BTreeSet<IfIndex>>()
                     .into_iter()
                     .map(|index| SameLink { iif: index, oif: index })
                     .collect(),

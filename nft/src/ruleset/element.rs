@@ -13,7 +13,7 @@
 use std::net::IpAddr;
 
 use crate::model::{
-    Counter, Endpoint, Family, HostPort, Mapping, OwnerId, Port, Protocol, Published,
+    Counter, Endpoint, Family, HostPort, IfIndex, Mapping, OwnerId, Port, Protocol, Published,
 };
 
 /// One element, as the kernel holds it.
@@ -142,19 +142,19 @@ pub(crate) fn hairpin_key(pod: IpAddr) -> Vec<u8> {
 /// A link on which replies would bypass the host: an element of the set `same_link`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SameLink {
-    pub(crate) iif: u32,
-    pub(crate) oif: u32,
+    pub(crate) iif: IfIndex,
+    pub(crate) oif: IfIndex,
 }
 
 impl SameLink {
     pub(crate) fn element(self) -> Element {
-        let key = [self.iif.to_ne_bytes(), self.oif.to_ne_bytes()].concat();
+        let key = [self.iif, self.oif].map(|index| index.0.to_ne_bytes()).concat();
         Element { key, ..Element::default() }
     }
 
     pub(crate) fn from_element(element: &Element) -> Option<Self> {
         let mut key = element.key.as_slice();
-        let mut index = || take::<4>(&mut key).map(u32::from_ne_bytes);
+        let mut index = || take::<4>(&mut key).map(|index| IfIndex(u32::from_ne_bytes(index)));
         let link = SameLink { iif: index()?, oif: index()? };
         key.is_empty().then_some(link)
     }
@@ -252,8 +252,11 @@ mod tests {
         assert_eq!(read(&|element| element.key.push(0)), None);
         assert_eq!(read(&|element| element.data.as_mut().unwrap().push(0)), None);
 
-        let mut link = SameLink { iif: 3, oif: 3 }.element();
-        assert_eq!(SameLink::from_element(&link), Some(SameLink { iif: 3, oif: 3 }));
+        let mut link = SameLink { iif: IfIndex(3), oif: IfIndex(3) }.element();
+        assert_eq!(
+            SameLink::from_element(&link),
+            Some(SameLink { iif: IfIndex(3), oif: IfIndex(3) })
+        );
         link.key.extend([0; 8]);
         assert_eq!(SameLink::from_element(&link), None);
     }

@@ -126,7 +126,7 @@ impl Hairpin {
 
 impl SameLink {
     fn json(self) -> Value {
-        json!({"concat": [self.iif, self.oif]})
+        json!({"concat": [self.iif.0, self.oif.0]})
     }
 }
 

@@ -7,7 +7,7 @@ use hostport_netlink::attribute;
 use super::comment::decode_comment;
 use super::constants::*;
 use crate::error::Malformed;
-pub use crate::model::NfFamily;
+pub use crate::model::{Handle, NfFamily};
 
 pub(crate) use attribute::all as attributes;
 
@@ -32,8 +32,9 @@ pub(crate) fn text(bytes: &[u8], kind: u16) -> Option<String> {
 }
 
 /// A 64-bit attribute, zero where it is absent.
-fn handle(bytes: &[u8], kind: u16) -> u64 {
-    field(bytes, kind).and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes)
+fn handle(bytes: &[u8], kind: u16) -> Handle {
+    let value = field(bytes, kind).and_then(|value| value.try_into().ok());
+    Handle(value.map_or(0, u64::from_be_bytes))
 }
 
 /// What names a chain or a set: names are unique within a table only.
@@ -60,7 +61,7 @@ pub struct TableObject {
     /// NFTA_TABLE_NAME.
     pub name: String,
     /// NFTA_TABLE_HANDLE: a later table has a greater one.
-    pub handle: u64,
+    pub handle: Handle,
     /// NFT_TABLE_F_DORMANT: its chains are called from nowhere.
     pub dormant: bool,
     /// The comment in NFTA_TABLE_USERDATA.
@@ -129,7 +130,7 @@ pub struct RuleObject {
     /// NFTA_RULE_CHAIN.
     pub chain: String,
     /// NFTA_RULE_HANDLE, as `nft --handle list ruleset` shows it.
-    pub handle: u64,
+    pub handle: Handle,
     /// NFTA_RULE_EXPRESSIONS, in the order in which the kernel evaluates them.
     pub expressions: Vec<ExpressionObject>,
 }

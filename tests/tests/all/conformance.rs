@@ -22,8 +22,8 @@ use hostport_nft::kernel::{
 };
 use hostport_nft::object::NfFamily;
 use hostport_nft::{
-    Claim, Counter, Endpoint, Family, HostPort, HostPorts, Link, Mapping, OwnerId, Port, Protocol,
-    Publication, Settings, Snapshot, Table, TableName,
+    Claim, Counter, Endpoint, Family, HostPort, HostPorts, IfIndex, Link, Mapping, OwnerId, Port,
+    Protocol, Publication, Settings, Snapshot, Table, TableName,
 };
 use hostport_tests::lab::Lab;
 use proptest::prelude::*;
@@ -245,7 +245,7 @@ fn claims(number: u8, hosts: &BTreeSet<u8>, pod: u8) -> Vec<Claim> {
 }
 
 fn links() -> [Link; 2] {
-    Family::ALL.map(|family| Link { family, index: 3, bypasses: family == Family::Ip })
+    Family::ALL.map(|family| Link { family, index: IfIndex(3), bypasses: family == Family::Ip })
 }
 
 /// What is done to a kernel beside our own operations.

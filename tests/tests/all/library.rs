@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use hostport_nft::{
-    Claim, Endpoint, Error, Family, HostPort, HostPorts, Link, Mapping, OwnerId, Publication,
-    Settings, Snapshot,
+    Claim, Endpoint, Error, Family, HostPort, HostPorts, IfIndex, Link, Mapping, OwnerId,
+    Publication, Settings, Snapshot,
 };
 use hostport_tests::lab::Lab;
 
@@ -91,7 +91,7 @@ fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
         host_ports.publish(&publication(&owner, &[wrong, right]), |_| false).unwrap();
         let wanted = publication(&owner, &[right, missing]).claims;
-        let links = [Link { family: Family::Ip, index: 1, bypasses: true }];
+        let links = [Link { family: Family::Ip, index: IfIndex(1), bypasses: true }];
         let restored = host_ports.restore(&wanted, &links).unwrap();
         assert_eq!(restored.tables, [Family::Ip6]);
         assert_eq!(restored.kept, 1);
@@ -122,7 +122,7 @@ fn restoring_touches_nothing_that_is_right() {
         let second = mapping(("0.0.0.0", 9001), ("10.85.0.11", 8080));
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
         let both = publication(&owner, &[first, second]);
-        let links = [Link { family: Family::Ip, index: 1, bypasses: true }];
+        let links = [Link { family: Family::Ip, index: IfIndex(1), bypasses: true }];
         host_ports.restore(&both.claims, &links).unwrap();
         let before = lab.node().nft_list_handles();
         let restored = host_ports.restore(&both.claims, &links).unwrap();

@@ -11,10 +11,10 @@ use crate::diagnose::scope::Scope;
 /// mind where its table stands already.
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let stands = |family| scope.packet.is_some() && inventory.state(family) == State::Ours;
-    let lacks = inventory.lacks.iter();
-    let lacks = lacks.filter(|lack| scope.covers(lack.family) && !stands(lack.family));
-    let finding = |lack: &hostport_nft::Lack| {
-        let fix = match lack.modules.as_slice() {
+    let unsupported = inventory.unsupported.iter();
+    let unsupported = unsupported.filter(|part| scope.covers(part.family) && !stands(part.family));
+    let finding = |part: &hostport_nft::Unsupported| {
+        let fix = match part.modules.as_slice() {
             [] => format!("hostport show --table {} | nft --check --file -", inventory.table),
             modules => format!("modprobe --all {}", modules.join(" ")),
         };
@@ -22,13 +22,13 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             Kind::RulesetRefused,
             format!(
                 "the kernel refuses {} of the table {} {}",
-                lack.part, lack.family, inventory.table
+                part.part, part.family, inventory.table
             ),
-            [format!("tried in a transaction that was not committed: {}", lack.error)],
+            [format!("tried in a transaction that was not committed: {}", part.error)],
             fix,
         )
     };
-    lacks.map(finding).collect()
+    unsupported.map(finding).collect()
 }
 
 /// Where there is no nf_tables at all, nothing else can be looked at.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr};
 
-use hostport_nft::{Family, Mapping, State};
+use hostport_nft::{Family, IfIndex, Mapping, State};
 
 use crate::diagnose::checks::forwarding::set;
 use crate::diagnose::finding::Finding;
@@ -100,7 +100,7 @@ fn neighbours(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         };
         let links = scope.links(inventory, *family).into_values();
         let links = links.filter(|link| link.bypasses && comes_by(link.index));
-        for link in links.filter(|link| !audit.links.contains(&link.index)) {
+        for link in links.filter(|link| !audit.links.contains(&IfIndex(link.index))) {
             let name = link.name.to_string_lossy();
             findings.push(Finding::new(
                 Kind::NeighboursUnanswered,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::State;
+use hostport_nft::{IfIndex, State};
 use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
@@ -153,7 +153,9 @@ impl Steps<'_> {
         let same_link =
             packet.in_link.as_ref().map(|link| link.index).filter(|i| Some(*i) == index);
         let audit = self.inventory.audits.get(&packet.family);
-        if same_link.is_some_and(|index| audit.is_some_and(|audit| audit.links.contains(&index))) {
+        if same_link
+            .is_some_and(|index| audit.is_some_and(|audit| audit.links.contains(&IfIndex(index))))
+        {
             return format!(
                 "rewritten to this host's address: client and container are both on {out}, and the \
                  answer would not come by here"

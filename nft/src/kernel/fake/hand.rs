@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Shared;
 use super::ruleset::{FakeRule, FakeTable};
 use crate::kernel::SetName;
-use crate::model::{Counter, Endpoint, Family, Flow, HostPort, Published, TableName};
+use crate::model::{Counter, Endpoint, Family, Flow, Handle, HostPort, Published, TableName};
 use crate::ruleset::element::{Element, Hairpin, port_key};
 use crate::wire::object::{ExpressionObject, RuleObject};
 
@@ -88,7 +88,7 @@ impl Hand {
             let object = RuleObject {
                 table: table.to_string(),
                 chain: chain.object.name.clone(),
-                handle: 0,
+                handle: Handle::default(),
                 expressions: vec![counter],
             };
             chain.rules.push(FakeRule { object: Arc::new(object), goes_to: None });

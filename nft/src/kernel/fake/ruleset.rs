@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::kernel::{Change, Failure, Generation, Transaction};
-use crate::model::{Counter, Family, Flow, TableName};
+use crate::model::{Counter, Family, Flow, Handle, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::rule::Statement;
 use crate::ruleset::set::SetName;
@@ -26,6 +26,7 @@ pub(super) struct Ruleset {
     /// By family and name. Shared with older states of the ruleset until it changes.
     pub(super) tables: BTreeMap<(Family, String), Arc<FakeTable>>,
     pub(super) flows: Vec<Flow>,
+    /// The last one that was given out.
     pub(super) handle: u64,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct FakeTable {
     pub(super) comment: String,
     /// NFTA_TABLE_FLAGS.
     pub(super) flags: u32,
-    pub(super) handle: u64,
+    pub(super) handle: Handle,
     pub(super) sets: BTreeMap<String, FakeSet>,
     /// In the order in which they were made.
     pub(super) chains: Vec<FakeChain>,
@@ -177,7 +178,11 @@ impl Ruleset {
 impl FakeTable {
     /// A table as it is described; none if the description does not come back from its own messages.
     fn new(table: &Table, handle: u64) -> Option<Self> {
-        let mut made = FakeTable { comment: table.comment.clone(), handle, ..FakeTable::default() };
+        let mut made = FakeTable {
+            comment: table.comment.clone(),
+            handle: Handle(handle),
+            ..FakeTable::default()
+        };
         for (index, set) in table.sets.iter().enumerate() {
             let message = Message::new_set(table, set, index as u32 + 1);
             let object = Arc::new(SetObject::decode(message.attributes()).ok()?);
@@ -193,7 +198,7 @@ impl FakeTable {
             for (index, rule) in chain.rules.iter().enumerate() {
                 let message = Message::new_rule(table, chain, rule);
                 let object = RuleObject::decode(message.attributes()).ok()?;
-                let object = Arc::new(RuleObject { handle: handle + index as u64 + 1, ..object });
+                let object = Arc::new(RuleObject { handle: Handle(index as u64 + 1), ..object });
                 let goes_to = rule.0.iter().find_map(|statement| match statement {
                     Statement::Goto(chain) => Some((*chain).to_owned()),
                     _ => None,
