@@ -13,7 +13,7 @@ pub struct ExplainArguments {
     #[arg(value_name = "PORT[/PROTO]")]
     target: Target,
 
-    /// The client's address; without it, somebody outside
+    /// The client's address; without it, a client outside
     #[arg(long, value_name = "ADDR", value_parser = address)]
     from: Option<IpAddr>,
 

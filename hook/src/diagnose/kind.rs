@@ -184,16 +184,13 @@ impl Kind {
         use Step::*;
         let (step, plain) = match self {
             RulesetRefused => (Table, "this kernel lacks a part that hostport needs"),
-            ForwardingOff => {
-                (Forwarding, "this host is not allowed to pass packets on to containers")
+            ForwardingOff => (Forwarding, "this host does not forward packets to containers"),
+            LinkForwardingOff => {
+                (Forwarding, "this host does not forward packets that arrive on one of its links")
             }
-            LinkForwardingOff => (
-                Forwarding,
-                "this host is not allowed to pass on what comes in by one of its links",
-            ),
-            // Of rules of others, the chain's hook tells the step more exactly: see `firewall::rules`.
-            ForwardDrop => (Firewall, "a firewall on this host throws the packet away"),
-            HookDrop => (OtherRules, "a firewall on this host throws the packet away"),
+            // For rules of other programs, `firewall::rules` names the exact step by the chain's hook.
+            ForwardDrop => (Firewall, "a firewall on this host drops the packet"),
+            HookDrop => (OtherRules, "a firewall on this host drops the packet"),
             NotTracked => {
                 (OtherRules, "a firewall on this host keeps the packet from being translated")
             }
@@ -203,30 +200,32 @@ impl Kind {
             IptablesLegacy => (Firewall, "there may be firewall rules that hostport cannot see"),
             TableForeign => (Table, "another program has a table of hostport's name"),
             TableMissing => (Table, "hostport's rules are gone from the kernel"),
-            TableAltered => (Table, "somebody changed hostport's rules in the kernel"),
+            TableAltered => (Table, "hostport's rules in the kernel were changed"),
             ElementForeign => {
-                (Owner, "somebody else wrote this port into hostport's table by hand")
+                (Owner, "this port was added to hostport's table, but not by hostport")
             }
             PortMissing => {
                 (Element, "the kernel does not have the port as its container asked for it")
             }
-            OwnerUnknown => (Owner, "nothing is noted of the container that has the port"),
+            OwnerUnknown => (Owner, "the journal has no entry for the container that has the port"),
             OwnerDead => (Owner, "the container that has the port has ended"),
             HairpinMissing | HairpinModeOff => {
                 (Source, "a container cannot call itself by its host port")
             }
-            HostIpExcluded => (Excluded, "hostport leaves this address alone"),
-            HostIpMissing => (Destination, "the address is not one of this host's"),
+            HostIpExcluded => (Excluded, "this address is excluded from host ports"),
+            HostIpMissing => (Destination, "the address does not belong to this host"),
             EndpointLinkDown => (Route, "a network link of the container is down"),
-            EndpointUnreachable => (Route, "this host knows no way to the container"),
+            EndpointUnreachable => (Route, "this host has no route to the container"),
             EndpointWithoutRoute => (Route, "the container cannot answer the client"),
             EndpointMoved => (Endpoint, "the container's address has changed"),
             EndpointSilent => {
-                (Endpoint, "the container is there, but no program in it waits on that port")
+                (Endpoint, "the container runs, but no program in it listens on that port")
             }
-            LocalhostClosed => (Source, "127.0.0.1 is not let through to the container"),
+            LocalhostClosed => {
+                (Source, "packets for 127.0.0.1 do not get through to the container")
+            }
             NeighboursUnanswered => {
-                (Source, "containers on one link cannot answer each other by host ports")
+                (Source, "containers on the same link cannot reach each other by host ports")
             }
             IpvsNotExcluded => (
                 Destination,
@@ -234,7 +233,7 @@ impl Kind {
             ),
             PortShadowed => (
                 Listeners,
-                "a program of this host waits on the same port, and the container gets what comes",
+                "a program on this host listens on the same port, and the container gets its connections",
             ),
             // The kernel does not read the journal, and of one packet all rules are looked at.
             JournalUnreadable | JournalDamaged | JournalSetAside | Unfinished => return None,

@@ -8,7 +8,7 @@ use crate::diagnose::finding::Finding;
 use crate::diagnose::kind::Severity;
 
 /// A finding begins with its severity and kind; below it are its evidence and its fix, indented; at the
-/// end a sentence tells what all of it comes to.
+/// end one sentence sums them up.
 pub fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
@@ -69,7 +69,7 @@ mod tests {
     fn finding(severity: Severity) -> Finding {
         let finding = Finding::new(
             Kind::ForwardingOff,
-            "this host forwards no IPv4",
+            "this host does not forward IPv4",
             ["net.ipv4.ip_forward is 0"],
             "sysctl -w net.ipv4.ip_forward=1",
         );
@@ -80,7 +80,7 @@ mod tests {
     fn a_finding_is_a_line_with_its_evidence_and_its_fix_below() {
         assert_eq!(
             text(&[finding(Severity::Broken)]),
-            "broken: forwarding-off: this host forwards no IPv4\n    \
+            "broken: forwarding-off: this host does not forward IPv4\n    \
              net.ipv4.ip_forward is 0\n    \
              fix: sysctl -w net.ipv4.ip_forward=1\n\n\
              1 thing is broken.\n"
@@ -108,7 +108,7 @@ mod tests {
             serde_json::json!({ "sound": true, "findings": [{
                 "kind": "forwarding-off",
                 "severity": "warning",
-                "what": "this host forwards no IPv4",
+                "what": "this host does not forward IPv4",
                 "evidence": ["net.ipv4.ip_forward is 0"],
                 "fix": "sysctl -w net.ipv4.ip_forward=1",
             }]})

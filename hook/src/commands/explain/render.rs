@@ -1,4 +1,4 @@
-//! The way as text, and as JSON.
+//! A packet's path as text, and as JSON.
 
 use std::fmt::Write;
 

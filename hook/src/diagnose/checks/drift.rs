@@ -46,7 +46,7 @@ fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
         shorten(&mut evidence);
         Finding::new(
             Kind::PortMissing,
-            format!("{owner}: {} not published, but in the journal", ports_are(count)),
+            format!("{owner}: {} in the journal, but not published", ports_are(count)),
             evidence,
             inventory.call("restore"),
         )
@@ -59,7 +59,7 @@ fn ports_are(count: usize) -> String {
 }
 
 fn of(published: &Published) -> String {
-    published.owner.as_ref().map_or(", of nobody".to_owned(), |owner| format!(" of {owner}"))
+    published.owner.as_ref().map_or(", without an owner".to_owned(), |owner| format!(" of {owner}"))
 }
 
 fn shorten(evidence: &mut Vec<String>) {
@@ -90,9 +90,9 @@ fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
     if !owned.is_empty() {
         findings.push(Finding::new(
             Kind::OwnerUnknown,
-            format!("{} published, and there is no journal", ports_are(owned.len())),
+            format!("{} published, but there is no journal", ports_are(owned.len())),
             [format!("there is no folder {}", folder.display()), several(owned)],
-            "name the folder that the hooks use with --state-dir, or start the containers again",
+            "name the folder that the hooks use with --state-dir, or restart the containers",
         ));
     }
     for ((family, owner), mappings) in unknown {
@@ -104,21 +104,21 @@ fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
         let Some(owner) = owner else {
             findings.push(Finding::new(
                 Kind::ElementForeign,
-                format!("{which} published without an owner: hostport did not do that"),
-                ["no comment that is an ID".to_owned(), several(mappings)],
+                format!("{which} published without an owner, so not by hostport"),
+                ["the comment is not an owner's ID".to_owned(), several(mappings)],
                 fix,
             ));
             continue;
         };
         let evidence = match with_entry.contains(owner) {
-            true => format!("the entry of {owner} does not list it"),
-            false => format!("there is no entry of {owner}"),
+            true => format!("the journal's entry for {owner} does not list it"),
+            false => format!("the journal has no entry for {owner}"),
         };
         findings.push(Finding::new(
             Kind::OwnerUnknown,
-            format!("{which} published, and the journal does not know of it"),
+            format!("{which} published, but not in the journal"),
             [several(mappings), evidence],
-            format!("once {owner} has ended: {fix}"),
+            format!("after {owner} has ended: {fix}"),
         ));
     }
     findings
@@ -136,7 +136,7 @@ fn delete(table: &TableName, family: Family, mappings: &[Mapping]) -> String {
         format!("{host_ip} . {port} . {protocol}")
     });
     let keys = keys.collect::<Vec<_>>().join(", ");
-    let more = if mappings.len() > MOST { "; then look again: hostport doctor" } else { "" };
+    let more = if mappings.len() > MOST { "; then check again: hostport doctor" } else { "" };
     format!("nft delete element {family} {table} ports '{{ {keys} }}'{more}")
 }
 
@@ -152,12 +152,12 @@ fn dead(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
             (None, None) => return None,
         };
         let still = match theirs.is_empty() {
-            true => "nothing of it is published any more".to_owned(),
+            true => "none of its host ports is still published".to_owned(),
             false => format!("still published: {}", several(theirs)),
         };
         Some(Finding::new(
             Kind::OwnerDead,
-            format!("{} has ended without a withdrawal", entry.owner),
+            format!("{} has ended, but was not withdrawn", entry.owner),
             [gone, still],
             inventory.call("gc"),
         ))

@@ -83,7 +83,7 @@ fn off_its_bridge(inventory: &Inventory, ip: IpAddr, container: &Container) -> O
         format!(
             "the link {name}, which leads to the container {owner}, is not on the bridge {bridge}"
         ),
-        format!("{ip} goes out of {bridge}, and {name} is a port of no bridge"),
+        format!("{ip} is reached by {bridge}, and {name} is not a port of any bridge"),
         format!("ip link set dev {} master {}", escape::word(&name), escape::word(&bridge)),
     ))
 }
@@ -93,9 +93,9 @@ fn without_carrier(link: &OsStr) -> LinkDown {
     let word = escape::word(&name);
     (
         format!("the link {name}, which leads to the container, has no carrier"),
-        format!("nothing that is up is connected to {name}"),
+        format!("no link that is up is connected to {name}"),
         format!(
-            "see what should be connected to it: ip link show dev {word}; ip link show master {word}"
+            "find out what should be connected to it: ip link show dev {word}; ip link show master {word}"
         ),
     )
 }
@@ -105,15 +105,13 @@ fn leading_to(scope: &Scope, ip: IpAddr) -> String {
     several(scope.mappings.iter().filter(|mapping| mapping.endpoint().ip == ip))
 }
 
-/// Endpoints that this host has no way to.
+/// Endpoints that this host has no route to.
 fn unreachable(inventory: &Inventory, scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
     let seen = |ip: &IpAddr| match inventory.ways.get(ip)? {
         Way::Link(_) if inventory.link_towards(*ip).is_some() => None,
         Way::Link(link) => {
             let name = link.name.to_string_lossy();
-            Some(format!(
-                "no route of its own leads to {ip}, only the default route, out of {name}"
-            ))
+            Some(format!("only the default route, out of {name}, leads to {ip}"))
         }
         Way::Local => Some(format!("{ip} is an address of this host")),
         Way::NoRoute => Some(format!("there is no route to {ip}")),
@@ -123,9 +121,7 @@ fn unreachable(inventory: &Inventory, scope: &Scope, down: &BTreeSet<IpAddr>) ->
             Kind::EndpointUnreachable,
             format!("no container can be reached at {ip}"),
             [seen(&ip)?, leading_to(scope, ip)],
-            format!(
-                "start the container again, or give this host a route: ip route add {ip} dev LINK"
-            ),
+            format!("restart the container, or add a route: ip route add {ip} dev LINK"),
         ))
     };
     scope.endpoints().difference(down).copied().filter_map(finding).collect()
@@ -139,7 +135,7 @@ fn moved(scope: &Scope) -> Vec<Finding> {
             Kind::EndpointMoved,
             format!("the container {owner} no longer has the address {ip}"),
             [format!("none of its links has {ip}"), leading_to(scope, *ip)],
-            format!("start the container {owner} again, so that its ports lead to its address"),
+            format!("restart the container {owner}, so that its host ports lead to its address"),
         )
     };
     scope.containers.moved.iter().map(finding).collect()
@@ -149,7 +145,7 @@ fn moved(scope: &Scope) -> Vec<Finding> {
 fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
     let (severity, whom) = match scope.source() {
         Some(source) => (Severity::Broken, source.to_string()),
-        None => (Severity::Warning, "who calls from outside".to_owned()),
+        None => (Severity::Warning, "clients outside".to_owned()),
     };
     let finding = |(ip, container): (&IpAddr, &Container)| {
         let owner = &container.owner;
@@ -157,7 +153,7 @@ fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
             Kind::EndpointWithoutRoute,
             format!("the container {owner} has no route to {whom}, so it cannot answer"),
             ["there is no such route in its network namespace".to_owned(), leading_to(scope, *ip)],
-            "give the container a default route, or start it again: its network plugin makes one",
+            "add a default route in the container, or restart it: its network plugin adds one",
         );
         Finding { severity, ..finding }
     };
@@ -204,10 +200,10 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
                 fix = Some(format!("publish the port for {other}: HOSTPORT:{port}/{other}"));
             } else if other == protocol && ip.is_loopback() {
                 evidence.push(format!(
-                    "but it listens on {ip}, where only the container itself is heard"
+                    "but it listens on {ip}, which only the container itself reaches"
                 ));
                 fix = Some(format!(
-                    "let the program in the container listen on {endpoint}, or on every address"
+                    "make the program in the container listen on {endpoint}, or on every address"
                 ));
             }
         }
@@ -226,7 +222,7 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             None => "the ports that it listens on instead".to_owned(),
         };
         let fix = format!(
-            "start the program in the container that is to listen there, or publish {instead}"
+            "start the program in the container that should listen there, or publish {instead}"
         );
         findings.push(unheard_on(&owner, protocol, &ports, vec![several(mappings)], fix));
     }

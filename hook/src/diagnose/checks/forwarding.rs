@@ -41,7 +41,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         }
         let finding = Finding::new(
             Kind::ForwardingOff,
-            format!("this host forwards no {name}, so no host port leads to a container"),
+            format!("this host does not forward {name}, so no host port reaches a container"),
             [format!("{setting} is 0")],
             format!("sysctl -w {setting}=1"),
         );
@@ -64,7 +64,7 @@ fn links(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let link = link.to_string_lossy();
         Finding::new(
             Kind::LinkForwardingOff,
-            format!("nothing is forwarded that comes in by the link {link}"),
+            format!("packets that arrive on the link {link} are not forwarded"),
             [format!("net.ipv4.conf.{link}.forwarding is 0")],
             set(&link, "forwarding"),
         )

@@ -20,28 +20,28 @@ pub fn find(inventory: &Inventory, _: &Scope) -> Vec<Finding> {
     let damaged = look.damaged.iter().map(|(name, why)| {
         Finding::new(
             Kind::JournalDamaged,
-            format!("the journal's file {name} is no entry, so its owner is not known"),
+            format!("the journal file {name} is not an entry, so its owner is not known"),
             [why],
-            "start the container again; the next call of hostport sets the file aside",
+            "restart the container; the next call of hostport sets the file aside",
         )
     });
     let mut findings: Vec<Finding> = damaged.collect();
     if !look.set_aside.is_empty() {
         findings.push(Finding::new(
             Kind::JournalSetAside,
-            "files of the journal were set aside, since they were no entries",
+            "journal files were set aside, because they were not entries",
             [several(&look.set_aside)],
             // While they are there, restore leaves their owners what they have.
             format!(
-                "start those of their containers again that run, or restore takes their host ports \
-                 away; then: rm -r {path}/*.set-aside*"
+                "restart those of their containers that still run, or restore removes their host \
+                 ports; then: rm -r {path}/*.set-aside*"
             ),
         ));
     }
     findings
 }
 
-/// What keeps hooks from using the journal's folder. `path` is how a shell has it.
+/// What keeps hooks from using the journal's folder. `path` is its path as a word for the shell.
 fn unreadable(folder: &Path, path: &str, error: &JournalError) -> Finding {
     let (evidence, fix) = match error {
         JournalError::NotPrivate(_) => in_its_place(folder, path, error),
@@ -54,17 +54,20 @@ fn unreadable(folder: &Path, path: &str, error: &JournalError) -> Finding {
 
 /// A folder that is not root's alone, or what is there instead of one; and what mends it.
 ///
-/// A link is never followed. What it leads to, and a file, may be somebody's: they are kept.
+/// Hooks never follow a link. A file, and what a link leads to, may belong to another program: both are kept.
 fn in_its_place(folder: &Path, path: &str, error: &JournalError) -> (Vec<String>, String) {
     let kind = fs::symlink_metadata(folder).map(|metadata| metadata.file_type());
     let anew = format!("mkdir -m 0700 {path}");
     match kind {
         Ok(kind) if kind.is_symlink() => {
             let target = fs::read_link(folder).unwrap_or_default();
-            let link = format!("it is a link to {}, and a link is not followed", target.display());
-            let way = "for a journal elsewhere, each hook configuration takes --state-dir";
+            let link = format!(
+                "it is a symbolic link to {}, which hostport does not follow",
+                target.display()
+            );
+            let way = "to keep the journal elsewhere, add --state-dir to each hook configuration";
             let fix = match fs::canonicalize(folder) {
-                // The entries are copied, for they tell of containers that still run.
+                // The entries are copied, since they are about containers that still run.
                 Ok(target) if target.is_dir() => {
                     let target = escape::word(&target.to_string_lossy());
                     let copy = format!("-exec cp -p -t {path} {{}} +");

@@ -36,7 +36,7 @@ pub fn without_nf_tables() -> Finding {
     Finding::new(
         Kind::RulesetRefused,
         "this kernel has no nf_tables, so nothing can be published",
-        ["it refuses any request for the ruleset"],
+        ["it refuses every request for the ruleset"],
         "modprobe nf_tables",
     )
 }

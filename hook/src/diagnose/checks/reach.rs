@@ -35,20 +35,20 @@ fn addresses(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         };
         if ip == IpAddr::from(Ipv6Addr::LOCALHOST) {
             let fix = "use 127.0.0.1, or another address of this host".to_owned();
-            findings.push(excluded("Linux lets nothing for ::1 leave this host", fix));
+            findings.push(excluded("Linux lets no packet for ::1 leave this host", fix));
         } else if inventory.settings.is_excluded(ip) {
             let fix = format!(
-                "publish on another address, or take the option that excludes {ip} out of the hook \
+                "publish on another address, or remove the option that excludes {ip} from the hook \
                  configurations and run: {}",
                 inventory.call("restore")
             );
             findings.push(excluded("it is in the set excluded", fix));
         } else if scope.missing_host_ips.contains(&ip) {
             findings.push(Finding::new(Kind::HostIpMissing,
-                format!("host ports on {ip} cannot be reached: this host does not have it"),
+                format!("host ports on {ip} cannot be reached: this host does not have the address"),
                 [hosts, format!("no route of type local leads to {ip}")],
                 format!(
-                    "give the address to a link (ip address add {ip} dev LINK), or publish on another"
+                    "add the address to a link (ip address add {ip} dev LINK), or publish on another one"
                 ),
             ));
         }
@@ -82,7 +82,7 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let link = link.to_string_lossy();
         Finding::new(
             Kind::LocalhostClosed,
-            format!("host ports do not answer on 127.0.0.1 by the link {link}"),
+            format!("host ports on 127.0.0.1 do not answer by the link {link}"),
             [format!("net.ipv4.conf.{link}.route_localnet is 0"), several(mappings)],
             set(&link, "route_localnet"),
         )
@@ -107,7 +107,7 @@ fn neighbours(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
                 format!("pods on {name} cannot reach each other by host ports"),
                 [
                     format!(
-                        "netfilter does not see what is bridged on {name} (bridge-nf-call-iptables)"
+                        "netfilter does not see packets that {name} bridges (bridge-nf-call-iptables)"
                     ),
                     format!(
                         "link {} is not in the set same_link of the table {family} {}",
@@ -136,7 +136,7 @@ fn hairpin_mode(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         Finding::new(Kind::HairpinModeOff,
             format!("the pod {ip} cannot reach itself by its own host ports"),
             [
-                "netfilter sees what is bridged (bridge-nf-call-iptables), and keeps it on the bridge"
+                "netfilter sees bridged packets (bridge-nf-call-iptables), and keeps them on the bridge"
                     .to_owned(),
                 format!("the bridge port {port} is not in hairpin mode"),
             ],
@@ -161,10 +161,10 @@ fn services(inventory: &Inventory, scope: &Scope) -> Option<Finding> {
     }
     Some(Finding::new(
         Kind::IpvsNotExcluded,
-        "host ports take the traffic of Kubernetes' services with the same port",
+        "host ports take the traffic of Kubernetes services with the same port",
         evidence,
         format!(
-            "add --exclude RANGE with the service range, which has {example}, to each hook \
+            "add --exclude RANGE with the service range, which contains {example}, to each hook \
              configuration, and run: {} --exclude RANGE",
             inventory.call("restore")
         ),

@@ -18,7 +18,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         if audit.state == State::Missing && !wanted.is_empty() {
             findings.push(Finding::new(
                 Kind::TableMissing,
-                format!("the table {table} is missing, and with it what was published"),
+                format!("the table {table} is missing, and so are its host ports"),
                 [format!("the journal has {}", several(wanted))],
                 inventory.call("restore"),
             ));
@@ -26,7 +26,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         if audit.state == State::Foreign {
             findings.push(Finding::new(
                 Kind::TableForeign,
-                format!("the table {table} was not made by hostport, which leaves it alone"),
+                format!("the table {table} was not created by hostport, which does not change it"),
                 ["its comment does not begin with \"hostport schema\""],
                 format!("nft delete table {table}"),
             ));
@@ -34,7 +34,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         if !audit.differences.is_empty() {
             findings.push(Finding::new(
                 Kind::TableAltered,
-                format!("the table {table} is not as hostport makes it"),
+                format!("the table {table} is not as hostport creates it"),
                 &audit.differences,
                 inventory.call("restore"),
             ));
@@ -42,7 +42,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         if audit.strangers > 0 {
             findings.push(Finding::new(
                 Kind::ElementForeign,
-                format!("the map ports of the table {table} holds what is no mapping"),
+                format!("the map ports of the table {table} has elements that are not mappings"),
                 [format!("elements: {}", audit.strangers)],
                 inventory.call("restore"),
             ));

@@ -58,16 +58,16 @@ pub fn find(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Find
 }
 
 fn unfinished(done: usize, all: usize) -> Finding {
-    let what = format!("looked for rules in the way of {done} of {all} host ports only");
+    let what = format!("stopped after checking {done} of {all} host ports");
     warn!("{what}");
     Finding::new(
         Kind::Unfinished,
         what,
         [format!(
-            "after {} seconds: there are very many host ports, addresses and rules",
+            "the limit is {} seconds, and there are very many host ports, addresses and rules",
             PATIENCE.as_secs()
         )],
-        "ask for a port by itself: hostport explain PORT",
+        "check one port: hostport explain PORT",
     )
 }
 
@@ -103,10 +103,10 @@ fn legacy(scope: &Scope) -> Vec<Finding> {
             look.push(format!("{program} -t nat -S"));
         }
         findings.push(Finding::new(Kind::IptablesLegacy,
-            format!("{program} has tables here, and hostport cannot see what rules are in them"),
+            format!("{program} has tables here, whose rules hostport cannot see"),
             [format!("{file} has {}", names.join(", "))],
             format!(
-                "look: {}; if FORWARD drops: {program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+                "look at them: {}; if FORWARD drops: {program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
                 look.join("; ")
             ),
         ));

@@ -9,7 +9,7 @@ use hostport_trace::{Effect, Origin, Packet, Trace, Verdict};
 use crate::diagnose::inventory::{Inventory, interface};
 use crate::diagnose::scope::Scope;
 
-/// A chain that packets meet on their way, and what it does to them.
+/// A chain that packets meet on their path, and what it does to them.
 #[derive(Debug, Clone)]
 pub struct Hit {
     pub origin: Origin,
@@ -60,9 +60,9 @@ pub struct Packets<'a> {
 impl Packets<'_> {
     /// The chains in the way of a packet from its first hook to its answer.
     ///
-    /// What others do with host ports on an address of a service, say, does not concern those on every
-    /// address: where something may be done at all, a wildcard's packet is sent to each of this host's
-    /// addresses. There may be thousands, so `in_time` is asked before each.
+    /// A rule for one address of this host, such as a service's, does not concern a host port on every address.
+    /// So where a wildcard's packet may meet something, one packet is tried for each of this host's addresses.
+    /// There may be thousands, so `in_time` is asked before each.
     pub fn hits(&mut self, asked: Asked, origin: Origin, in_time: impl Fn() -> bool) -> Vec<Hit> {
         let Asked { host, mapping } = asked;
         let mut hits = self.before(asked, origin);

@@ -10,8 +10,8 @@ use crate::diagnose::kind::{Kind, OnPath, Severity, Step};
 use crate::output::{escape, several};
 
 /// Why something is not called certain.
-const UNSURE: &str = "it is not certain: rules there ask for what cannot be told in advance, or it depends on \
-    the order of chains (of one priority, the kernel asks the younger one first)";
+const UNSURE: &str = "this is not certain: it depends on something that is not known of the packet, or on the \
+    order of chains (of two with one priority, the kernel calls the younger one first)";
 
 pub fn finding(hit: &Hit) -> Finding {
     let mut finding = match hit.verdict.effect {
@@ -40,7 +40,7 @@ fn where_met(hit: &Hit, on_path: OnPath) -> OnPath {
         Effect::UntracksAnswer => {
             "a firewall on this host keeps the answer from being translated back"
         }
-        Effect::DropsAnswer => "a firewall on this host throws the container's answer away",
+        Effect::DropsAnswer => "a firewall on this host drops the container's answer",
         _ => on_path.plain,
     };
     OnPath { step, plain, ..on_path }
@@ -50,16 +50,16 @@ fn dropped(hit: &Hit) -> Finding {
     let Verdict { table, chain, certain, cause, hook, .. } = &hit.verdict;
     let verb = if *certain { "drops" } else { "may drop" };
     let deed = match cause {
-        Cause::Policy => format!("it is dropped by the policy of {chain}"),
-        Cause::Rule { .. } => format!("it is dropped by {cause}"),
+        Cause::Policy => format!("the policy of {chain} drops them"),
+        Cause::Rule { .. } => format!("{cause} drops them"),
     };
     let what = match (hit.verdict.effect, hit.origin) {
         (Effect::DropsAnswer, Origin::Outside) => {
-            "what containers answer to those who call host ports"
+            "the answers of containers to clients of host ports"
         }
-        (Effect::DropsAnswer, Origin::Host) => "what containers answer to this host",
-        (_, Origin::Outside) => "what comes for host ports",
-        (_, Origin::Host) => "what this host itself sends to host ports",
+        (Effect::DropsAnswer, Origin::Host) => "the answers of containers to this host",
+        (_, Origin::Outside) => "packets for host ports",
+        (_, Origin::Host) => "packets that this host sends to host ports",
     };
     let mut evidence = vec![deed, several(&hit.asked)];
     evidence.extend((!certain).then(|| UNSURE.to_owned()));
@@ -71,7 +71,7 @@ fn dropped(hit: &Hit) -> Finding {
     )
 }
 
-/// The rule that lets the packet through, in the words of whom the chain belongs to.
+/// The command that lets the packet through: iptables' own for a chain of iptables, else nft's.
 fn let_through(hit: &Hit) -> String {
     /// Before this priority nothing is known of connections.
     const CONNTRACK: i32 = -200;
@@ -93,7 +93,7 @@ fn let_through(hit: &Hit) -> String {
     // XT_MULTI_PORTS of `linux/netfilter/xt_multiport.h`; and what a finding has room for.
     let most = if iptables.is_some() { 15 } else { 200 };
     if ports.len() > most || !escape::is_plain(chain) || !escape::is_plain(table) {
-        return "let host ports pass in that chain: nft --handle list ruleset shows it".to_owned();
+        return "accept host ports in that chain: nft --handle list ruleset shows it".to_owned();
     }
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     if let Some(insert) = iptables {
@@ -107,8 +107,9 @@ fn let_through(hit: &Hit) -> String {
     format!("nft insert rule {table} {chain} {protocol} {side} {ports} accept")
 }
 
-/// Inserts into a chain that is iptables'. Rules that nft writes there, iptables may not understand: then it
-/// lists and saves nothing of the table any more, or, of a set of ports, a rule for all ports.
+/// The command that inserts into a chain of iptables; none for another chain. iptables may not understand rules
+/// that nft writes there: then it lists and saves nothing of the table any more, or takes a rule for a set of
+/// ports for one for all ports.
 fn iptables(table: &str, chain: &str) -> Option<String> {
     let (program, table) = match table.split_once(' ')? {
         ("ip", table) => ("iptables", table),
@@ -128,7 +129,7 @@ fn let_translated_through(table: &str, chain: &str) -> String {
     match iptables(table, chain) {
         Some(insert) => format!("{insert} -m conntrack --ctstate DNAT -j ACCEPT"),
         None if !escape::is_plain(chain) || !escape::is_plain(table) => {
-            "let pass what has ct status dnat, in that chain: nft --handle list ruleset shows it"
+            "accept packets with ct status dnat in that chain: nft --handle list ruleset shows it"
                 .to_owned()
         }
         None => format!("nft insert rule {table} {chain} ct status dnat accept"),
@@ -146,25 +147,25 @@ fn untracked(hit: &Hit) -> Finding {
     let Verdict { table, chain, certain, cause, .. } = &hit.verdict;
     let verb = if *certain { "keeps" } else { "may keep" };
     let whose = match hit.verdict.effect {
-        Effect::UntracksAnswer => "what containers answer",
+        Effect::UntracksAnswer => "the answers of containers",
         _ => whose(hit.origin),
     };
     let lacks = match hit.verdict.effect {
-        Effect::UntracksAnswer => "it is not translated back",
+        Effect::UntracksAnswer => "they are not translated back",
         _ => "nothing is translated",
     };
     Finding::new(
         Kind::NotTracked,
         format!(
-            "the chain {chain} of the table {table} {verb} {whose} out of connection tracking, \
-             and so {lacks}"
+            "the chain {chain} of the table {table} {verb} {whose} out of connection tracking, so \
+             {lacks}"
         ),
         [format!("{cause} has notrack"), several(&hit.asked)],
-        without(cause, table, "take host ports out of that rule"),
+        without(cause, table, "exempt host ports from that rule"),
     )
 }
 
-/// Without a rule, or with what is to be done about it.
+/// The command that deletes a rule, and what to do instead.
 fn without(cause: &Cause, table: &str, instead: &str) -> String {
     match cause {
         Cause::Rule { chain, handle } if escape::is_plain(chain) && escape::is_plain(table) => {
@@ -185,7 +186,7 @@ fn translated(hit: &Hit) -> Finding {
         Kind::TranslatedBefore,
         format!("the chain {chain} of the table {table} {verb} {whose} to published ports first"),
         evidence,
-        without(cause, table, "take the port from whoever published it there"),
+        without(cause, table, "unpublish the port there"),
     )
 }
 
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rule_is_in_the_words_of_whom_the_chain_belongs_to() {
+    fn a_chain_of_iptables_gets_a_rule_of_iptables() {
         assert_eq!(
             let_translated_through("inet filter", "forward"),
             "nft insert rule inet filter forward ct status dnat accept"

@@ -28,18 +28,18 @@ pub fn connect(endpoint: Endpoint, protocol: Protocol) -> Answer {
     match protocol {
         Protocol::Tcp => tcp(endpoint),
         Protocol::Udp => udp(endpoint),
-        Protocol::Sctp => Answer::Untried("whether it answers is not tried for sctp".to_owned()),
+        Protocol::Sctp => Answer::Untried("not tried: --probe does not know sctp".to_owned()),
     }
 }
 
 fn tcp(endpoint: Endpoint) -> Answer {
     let address = SocketAddr::new(endpoint.ip, endpoint.port.get());
     match TcpStream::connect_timeout(&address, CONNECT) {
-        Ok(_) => Answer::Yes(format!("{endpoint} takes connections")),
+        Ok(_) => Answer::Yes(format!("{endpoint} accepts connections")),
         Err(error) => Answer::No(match error.kind() {
             ErrorKind::ConnectionRefused => format!("{endpoint} refuses connections"),
             ErrorKind::TimedOut => format!("{endpoint} does not answer within a second"),
-            _ => format!("{endpoint} cannot be connected to: {error}"),
+            _ => format!("connecting to {endpoint} fails: {error}"),
         }),
     }
 }
@@ -61,7 +61,7 @@ fn udp(endpoint: Endpoint) -> Answer {
                 "{endpoint} neither answers an empty datagram nor refuses it"
             )),
             ErrorKind::ConnectionRefused => Answer::No(format!("{endpoint} refuses datagrams")),
-            _ => Answer::No(format!("{endpoint} cannot be reached: {error}")),
+            _ => Answer::No(format!("sending to {endpoint} fails: {error}")),
         },
     }
 }

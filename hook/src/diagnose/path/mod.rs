@@ -100,7 +100,7 @@ impl Path {
     }
 }
 
-/// A container does not need a route to a client that others hide from it.
+/// A container needs no route to a client whose address another program replaces.
 fn hide_client(findings: &mut Vec<Finding>, rewrites: &[Verdict]) {
     let hidden = rewrites.iter().any(|verdict| verdict.certain);
     findings.retain(|finding| !hidden || finding.kind != Kind::EndpointWithoutRoute);

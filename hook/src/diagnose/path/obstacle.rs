@@ -85,9 +85,9 @@ pub fn no_way_back(from: IpAddr) -> Obstacle {
     Obstacle::new(
         Step::Client,
         "no-way-back",
-        "answers would not find their way to the client",
-        format!("no route leads to {from}"),
-        format!("give this host a route: ip route add {from} via GATEWAY; who knows it: ip route"),
+        "answers cannot reach the client",
+        format!("this host has no route to {from}"),
+        format!("add a route: ip route add {from} via GATEWAY; to see the routes: ip route"),
     )
 }
 
@@ -99,18 +99,18 @@ pub fn stays_put(packet: &PacketContext) -> Option<Obstacle> {
         return Some(Obstacle::new(
             Step::Client,
             "link-local",
-            "addresses that begin with fe80 are never passed on",
-            format!("{ip} is an address of one link alone, and the container is on another"),
-            "connect by another address of IPv6: ip -6 address show scope global",
+            "packets with an address that begins with fe80 are never forwarded",
+            format!("{ip} is valid on one link only, and the container is on another"),
+            "use another IPv6 address: ip -6 address show scope global",
         ));
     }
     let loopback = packet.from.filter(|ip| ip.is_ipv6() && ip.is_loopback())?;
     Some(Obstacle::new(
         Step::Client,
         "loopback-source",
-        "nothing from ::1 leaves this host",
-        format!("what is sent from {loopback} does not come to a container"),
-        "connect from another address of this host, or by 127.0.0.1",
+        "packets from ::1 never leave this host",
+        format!("packets from {loopback} do not reach a container"),
+        "connect from another address of this host, or from 127.0.0.1",
     ))
 }
 
@@ -122,11 +122,11 @@ pub fn not_local(packet: &PacketContext, inventory: &Inventory) -> Obstacle {
     Obstacle::new(
         Step::Destination,
         "host-ip-missing",
-        "the address is not one of this host's",
-        format!("{to} is not an address of this host, which would only pass the packet on"),
+        "the address does not belong to this host",
+        format!("{to} is not an address of this host, which would only forward the packet"),
         match own.as_str() {
-            "" => "name an address of this host: ip address".to_owned(),
-            own => format!("name an address of this host: {own}"),
+            "" => "use an address of this host: ip address".to_owned(),
+            own => format!("use an address of this host: {own}"),
         },
     )
 }
@@ -141,8 +141,8 @@ pub fn loopback_from_outside(packet: &PacketContext) -> Obstacle {
     Obstacle::new(
         Step::Destination,
         "loopback-from-outside",
-        "127.0.0.1 is for programs on this host alone",
-        format!("what comes from outside for {to} is dropped"),
+        "only programs on this host reach 127.0.0.1",
+        format!("packets from outside for {to} are dropped"),
         match only {
             true => anywhere(packet.target),
             false => "connect to another address of this host".to_owned(),
@@ -156,9 +156,9 @@ pub fn in_link_down(link: &str) -> Obstacle {
         Step::Destination,
         "entrance-down",
         "the network link towards the client is down",
-        format!("nothing comes in by {link}: it is down or has no carrier"),
+        format!("no packets arrive on {link}: it is down or has no carrier"),
         format!(
-            "ip link set dev {} up; if it is up: see what it is plugged into",
+            "ip link set dev {} up; if it is up, check its cable and its other end",
             escape::word(link)
         ),
     )
@@ -171,12 +171,10 @@ pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: &io::Error)
     let mut obstacle = Obstacle::new(
         Step::Route,
         "not-routed",
-        "this host does not pass on what comes from there",
+        "this host does not forward packets from the client",
+        format!("the kernel refuses to route packets from {from} on {link} to {endpoint}: {error}"),
         format!(
-            "the kernel refuses to route what comes from {from} by {link} to {endpoint}: {error}"
-        ),
-        format!(
-            "see the rules, routes and rp_filter in its way: ip rule; {question}; \
+            "check the routing rules, the routes and rp_filter: ip rule; {question}; \
              sysctl net/ipv4/conf/all/rp_filter net/ipv4/conf/{link}/rp_filter"
         ),
     );
@@ -199,7 +197,7 @@ pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &Answ
                 "endpoint-unanswered",
                 "the container does not answer",
                 format!("a connection from this host to {endpoint} failed"),
-                format!("see whether the program in the container runs, and listens on {endpoint}"),
+                format!("check that the program in the container runs and listens on {endpoint}"),
             )
         });
         obstacle.evidence.insert(0, what.clone());
@@ -210,8 +208,8 @@ pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &Answ
 /// What to do about a port on 127.0.0.1 alone.
 fn anywhere(Target { port, protocol }: Target) -> String {
     format!(
-        "publish the port without an address, as {port}:CONTAINERPORT/{protocol}, or on one that others reach; \
-         programs on this host do reach it: hostport explain {port}/{protocol} --to 127.0.0.1"
+        "publish the port without an address, as {port}:CONTAINERPORT/{protocol}, or on one that clients \
+         reach; programs on this host do reach it: hostport explain {port}/{protocol} --to 127.0.0.1"
     )
 }
 
@@ -230,9 +228,9 @@ pub fn not_published(packet: &PacketContext) -> Obstacle {
         return Obstacle::new(
             Step::Element,
             "other-family",
-            "the port is published for the other family of addresses",
+            "the port is published for the other IP family",
             format!("{target} is published for {there} only: the container has no {lacks} address"),
-            format!("connect by {there}, or start the container again with an {lacks} address"),
+            format!("connect over {there}, or restart the container with an {lacks} address"),
         );
     }
     if !elsewhere.is_empty() {
@@ -256,7 +254,7 @@ pub fn not_published(packet: &PacketContext) -> Obstacle {
             "the port is published for another protocol",
             format!("port {port} is published for {}, and not for {protocol}", list(&others)),
             format!(
-                "connect by {other} (hostport explain {port}/{other}), or publish it as \
+                "connect over {other} (hostport explain {port}/{other}), or publish it as \
                  {port}:CONTAINERPORT/{protocol}"
             ),
         );
@@ -268,7 +266,7 @@ pub fn not_published(packet: &PacketContext) -> Obstacle {
         format!("nothing is published on {target}"),
         format!(
             "start the container with the annotation io.hostport.ports={port}:CONTAINERPORT/{protocol}; \
-             hostport list has what is published"
+             hostport list shows what is published"
         ),
     )
 }

@@ -44,7 +44,7 @@ pub struct Steps<'a> {
     pub packet: &'a PacketContext,
     pub inventory: &'a Inventory,
     pub scope: &'a Scope,
-    /// The chains of others that hide the client, or may do so.
+    /// The chains of other programs that replace the client's address, or may do so.
     pub rewrites: &'a [Verdict],
     /// The endpoint's answer, if it was tried.
     pub answer: Option<Answer>,
@@ -59,27 +59,27 @@ impl Steps<'_> {
         let what = match step {
             Step::Client => return None,
             Step::Destination => format!("{} is an address of this host", packet.to),
-            Step::OtherRules => "no other program's rule takes it before hostport".to_owned(),
+            Step::OtherRules => "no rule of another program takes it before hostport".to_owned(),
             Step::Table if inventory.state(packet.family) == State::Missing => {
                 let what = format!("there is no {table} yet: nothing is published");
                 return Some((Status::Skipped, what));
             }
-            Step::Table => format!("{table} is as hostport makes it"),
+            Step::Table => format!("{table} is as hostport creates it"),
             Step::Excluded => match inventory.settings.is_excluded(packet.to) {
-                true => format!("{} is excluded: hostport leaves it alone", packet.to),
+                true => format!("{} is excluded: hostport does not translate it", packet.to),
                 false => format!("{} is not excluded", packet.to),
             },
             Step::Element => self.element()?,
             Step::Owner => self.owner_since(),
-            Step::Listeners => "no program of this host waits on the port as well".to_owned(),
+            Step::Listeners => "no program on this host listens on the port too".to_owned(),
             Step::Translation => format!("the destination becomes {}", endpoint?),
-            Step::Route => format!("{} goes out of {}", endpoint?.ip, self.out_link()),
+            Step::Route => format!("{} is reached by {}", endpoint?.ip, self.out_link()),
             Step::Forwarding | Step::Firewall if packet.origin == Origin::Host => {
-                let why = "it begins on this host, so it is not forwarded";
+                let why = "it comes from this host itself, so it is not forwarded";
                 return Some((Status::Skipped, why.to_owned()));
             }
             Step::Forwarding => "this host forwards it".to_owned(),
-            Step::Firewall => "no forward chain drops it, nor the answer".to_owned(),
+            Step::Firewall => "no forward chain drops it or the answer".to_owned(),
             Step::Source => self.source(endpoint?.ip),
             Step::Endpoint => return Some(self.endpoint()),
         };
@@ -90,7 +90,7 @@ impl Steps<'_> {
         let host = self.packet.mapping?.host();
         let which = match host.host_ip.is_unspecified() {
             true => format!("{host}, on every address"),
-            false => format!("{host}, on that address alone"),
+            false => format!("{host}, on that address only"),
         };
         Some(match &self.packet.element {
             Some(element) => format!("{which}; connections so far: {}", element.counter.packets),
@@ -132,7 +132,7 @@ impl Steps<'_> {
         let endpoint = self.packet.mapping.map(|mapping| mapping.endpoint().ip);
         let link = endpoint.and_then(|ip| self.inventory.link_towards(ip));
         link.map_or_else(
-            || "a link that is not known".to_owned(),
+            || "an unknown link".to_owned(),
             |link| link.name.to_string_lossy().into_owned(),
         )
     }
@@ -142,11 +142,11 @@ impl Steps<'_> {
         let (packet, out) = (self.packet, self.out_link());
         if let Some(source) = packet.source().filter(IpAddr::is_loopback) {
             return format!(
-                "rewritten to this host's address on {out}: nobody else can answer {source}"
+                "rewritten to this host's address on {out}, since only this host can answer {source}"
             );
         }
         if packet.from == Some(endpoint) {
-            return "rewritten to this host's address: the container calls itself, and would answer itself"
+            return "rewritten to this host's address: the container calls itself, and its answer would not leave it"
                 .to_owned();
         }
         let index = self.inventory.link_towards(endpoint).map(|link| link.index);
@@ -158,28 +158,28 @@ impl Steps<'_> {
         {
             return format!(
                 "rewritten to this host's address: client and container are both on {out}, and the \
-                 answer would not come by here"
+                 answer would bypass this host"
             );
         }
         let who =
             packet.from.map_or_else(|| "the client's address".to_owned(), |ip| ip.to_string());
         let certain = self.rewrites.iter().find(|verdict| verdict.certain);
         match certain.or(self.rewrites.first()) {
-            None => format!("{who} stays: the container sees who calls"),
+            None => format!("{who} is not rewritten: the container sees the client"),
             Some(Verdict { table, chain, certain: true, cause, .. }) => format!(
                 "{who} is rewritten by the chain {chain} of the table {table} ({cause}): the container does \
-                 not see who calls"
+                 not see the client"
             ),
             Some(Verdict { table, chain, cause, .. }) => format!(
                 "{who} may be rewritten by the chain {chain} of the table {table} ({cause}); if not, the \
-                 container sees who calls"
+                 container sees the client"
             ),
         }
     }
 
     fn endpoint(&self) -> (Status, String) {
         match &self.answer {
-            None => (Status::Skipped, "whether it answers was not tried: --probe does".to_owned()),
+            None => (Status::Skipped, "not tried: --probe connects to it".to_owned()),
             Some(Answer::Yes(what)) => (Status::Ok, what.clone()),
             Some(Answer::Unknown(what)) => (Status::Unsure, what.clone()),
             Some(Answer::Untried(what) | Answer::No(what)) => (Status::Skipped, what.clone()),
@@ -194,7 +194,7 @@ impl Steps<'_> {
             (Origin::Host, Some(from)) => format!("{from}, this host itself"),
             (Origin::Host, None) => "this host itself".to_owned(),
             (Origin::Outside, from) => {
-                let who = from.map_or_else(|| "somebody outside".to_owned(), |ip| ip.to_string());
+                let who = from.map_or_else(|| "a client outside".to_owned(), |ip| ip.to_string());
                 let probably = if self.packet.in_link_is_guessed { "probably " } else { "" };
                 let by = self.packet.in_link_name().map(|link| format!(", {probably}by {link}"));
                 format!("{who}{}", by.unwrap_or_default())

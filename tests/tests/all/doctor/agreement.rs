@@ -40,12 +40,12 @@ fn a_host_port_whose_owner_the_journal_does_not_know() {
     assert_eq!(report.kinds(), ["owner-unknown"; 2], "a family each");
     assert_eq!(report.findings[0]["severity"], "warning");
     let said = text(&report.findings[0]);
-    assert!(said.contains("there is no entry of web"), "{said}");
-    assert!(said.contains("once web has ended: nft delete element ip hostport ports"), "{said}");
+    assert!(said.contains("the journal has no entry for web"), "{said}");
+    assert!(said.contains("after web has ended: nft delete element ip hostport ports"), "{said}");
     // As the fix says.
     for finding in &report.findings {
         let fix =
-            finding["fix"].as_str().unwrap().strip_prefix("once web has ended: nft ").unwrap();
+            finding["fix"].as_str().unwrap().strip_prefix("after web has ended: nft ").unwrap();
         ground.node().nft(&fix.replace('\'', ""));
     }
     assert_eq!(ground.doctor().kinds(), [""; 0]);
@@ -58,7 +58,7 @@ fn a_host_port_that_its_owners_entry_does_not_list() {
         "add element ip hostport ports { 0.0.0.0 . 9009 . tcp comment \"web\" : 10.85.0.11 . 8080 }",
     );
     let said = text(&ground.doctor().only("owner-unknown"));
-    assert!(said.contains("the entry of web does not list it"), "{said}");
+    assert!(said.contains("the journal's entry for web does not list it"), "{said}");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_dead_owner_of_whom_only_the_entry_is_left() {
     ground.kill();
     ground.node().nft("delete table ip hostport; delete table ip6 hostport");
     let finding = ground.doctor().only("owner-dead");
-    assert!(text(&finding).contains("nothing of it is published any more"), "{finding:#}");
+    assert!(text(&finding).contains("none of its host ports is still published"), "{finding:#}");
     ground.mend(&finding);
     assert_eq!(ground.doctor().kinds(), [""; 0]);
 }
@@ -133,7 +133,7 @@ fn a_damaged_entry_and_then_what_was_set_aside() {
     assert_eq!(report.kinds(), ["journal-set-aside"]);
     let said = text(&report.findings[0]);
     assert!(said.contains("cut.json.set-aside"), "{said}");
-    assert!(said.contains("or restore takes their host ports away"), "{said}");
+    assert!(said.contains("or restore removes their host ports"), "{said}");
     let command = said.split("then: ").last().unwrap().to_owned();
     let removed = std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
     assert!(removed.success());
@@ -150,7 +150,7 @@ fn a_file_that_was_set_aside_is_to_stay_while_its_container_runs() {
     let report = ground.doctor();
     let of_file = report.findings.iter().find(|finding| finding["kind"] == "journal-set-aside");
     let said = text(of_file.unwrap());
-    assert!(said.contains("start those of their containers again that run"), "{said}");
+    assert!(said.contains("restart those of their containers that still run"), "{said}");
     // For that is what the file is good for.
     hostport(ground.node(), &["restore"]).expect_success();
     assert!(ground.reaches());

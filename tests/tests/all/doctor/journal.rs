@@ -21,7 +21,7 @@ fn a_journal_that_was_moved_behind_a_link() {
     });
     assert_eq!(finding["severity"], "broken");
     let said = text(&finding);
-    assert!(said.contains(&format!("it is a link to {}", target.display())), "{said}");
+    assert!(said.contains(&format!("it is a symbolic link to {}", target.display())), "{said}");
     assert!(said.contains("--state-dir"), "{said}");
     // The owner is known again: its entry came along.
     assert!(folder.join("web.json").is_file() && !folder.is_symlink());

@@ -118,7 +118,7 @@ fn text_is_a_line_a_finding_with_evidence_and_fix_below() {
     assert_eq!(said.code, Some(1));
     assert_eq!(
         said.stdout,
-        "broken: forwarding-off: this host forwards no IPv4, so no host port leads to a container\n    \
+        "broken: forwarding-off: this host does not forward IPv4, so no host port reaches a container\n    \
          net.ipv4.ip_forward is 0\n    \
          fix: sysctl -w net.ipv4.ip_forward=1\n\n\
          1 thing is broken.\n"

@@ -132,7 +132,7 @@ fn elements_of_somebody_elses_hand() {
     let finding = ground.breaks_and_mends("element-foreign", |ground| {
         ground.node().nft("add element ip hostport ports { 0.0.0.0 . 0 . icmp : 10.85.0.11 . 81 }");
     });
-    assert!(text(&finding).contains("holds what is no mapping"), "{finding:#}");
+    assert!(text(&finding).contains("has elements that are not mappings"), "{finding:#}");
 }
 
 #[test]

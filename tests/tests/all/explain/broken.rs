@@ -61,7 +61,7 @@ fn no_forwarding() {
     let ground = Ground::new();
     ground.node().sysctl("net.ipv4.ip_forward", "0");
     assert!(ground.is_cut_off());
-    let plain = "this host is not allowed to pass packets on to containers";
+    let plain = "this host does not forward packets to containers";
     let fix = "sysctl -w net.ipv4.ip_forward=1";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forwarding-off", plain, fix);
     assert!(said.step("forwarding").starts_with("blocked "));
@@ -79,7 +79,7 @@ fn a_drop_policy_in_nftables() {
             ct state established,related accept; }; }",
     );
     assert!(ground.is_cut_off());
-    let plain = "a firewall on this host throws the packet away";
+    let plain = "a firewall on this host drops the packet";
     let fix = "nft insert rule inet filter forward ct status dnat accept";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forward-drop", plain, fix);
     assert!(said.step("firewall").contains("the policy of forward"), "{said:#?}");
@@ -91,7 +91,7 @@ fn a_drop_policy_in_iptables() {
     let ground = Ground::new();
     iptables(ground.node(), "iptables-nft -P FORWARD DROP");
     assert!(ground.is_cut_off());
-    let plain = "a firewall on this host throws the packet away";
+    let plain = "a firewall on this host drops the packet";
     let fix = "iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forward-drop", plain, fix);
     mend(&ground, &said);
@@ -101,7 +101,7 @@ fn a_drop_policy_in_iptables() {
 fn a_port_that_is_excluded() {
     let ground = Ground::with("192.0.2.1:9000:8080", &["--exclude", "192.0.2.0/24"]);
     assert!(ground.is_cut_off());
-    let plain = "hostport leaves this address alone";
+    let plain = "this address is excluded from host ports";
     for arguments in [&["9000"][..], &["9000", "--from", "192.0.2.2", "--to", "192.0.2.1"]] {
         let said = stopped_as_the_doctor_says(
             &ground,
@@ -122,7 +122,8 @@ fn a_port_that_is_excluded() {
 fn a_port_that_a_listener_shadows() {
     let ground = Ground::new();
     let listener = idle_listener(ground.node(), Protocol::Tcp, ([0, 0, 0, 0], 9000));
-    let plain = "a program of this host waits on the same port, and the container gets what comes";
+    let plain =
+        "a program on this host listens on the same port, and the container gets its connections";
     let said =
         stopped_as_the_doctor_says(&ground, &["9000"], "port-shadowed", plain, "stop the process");
     assert!(said.conclusion().contains(&format!("the process {} (sleep)", listener.pid())));
@@ -162,7 +163,7 @@ fn an_endpoint_that_is_down() {
     explain(ground.node(), &["9000/udp", "--probe"]).expect_open();
     ground.servers.clear();
     assert!(ground.is_cut_off());
-    let plain = "the container is there, but no program in it waits on that port";
+    let plain = "the container runs, but no program in it listens on that port";
     let fix = "start the program in the container";
     for protocol in ["9000", "9000/udp"] {
         let arguments = [protocol, "--probe"];
@@ -182,8 +183,8 @@ fn an_endpoint_that_listens_on_its_own_loopback_alone() {
     ground.servers.clear();
     let _server = Server::tcp(&ground.web, "web", ([127, 0, 0, 1], 8080));
     assert!(ground.is_cut_off());
-    let plain = "the container is there, but no program in it waits on that port";
-    let fix = "let the program in the container listen on 10.85.0.11:8080";
+    let plain = "the container runs, but no program in it listens on that port";
+    let fix = "make the program in the container listen on 10.85.0.11:8080";
     stopped_as_the_doctor_says(&ground, &["9000", "--probe"], "endpoint-silent", plain, fix);
 }
 
@@ -239,7 +240,7 @@ fn a_table_that_was_flushed() {
     // Rules alone, with the table left.
     ground.node().nft("flush table ip hostport");
     assert!(ground.is_cut_off());
-    let plain = "somebody changed hostport's rules in the kernel";
+    let plain = "hostport's rules in the kernel were changed";
     let said =
         stopped_as_the_doctor_says(&ground, &["9000"], "table-altered", plain, "hostport restore");
     mend(&ground, &said);
@@ -275,11 +276,11 @@ fn the_wrong_protocol() {
         &["9000"],
         "wrong-protocol",
         plain,
-        "connect by udp (hostport explain",
+        "connect over udp (hostport explain",
     );
     assert!(said.conclusion().contains("published for udp, and not for tcp"), "{said:#?}");
     // The doctor asks for no packet, and sees it from the container's side; and so does explain for udp.
-    let plain = "the container is there, but no program in it waits on that port";
+    let plain = "the container runs, but no program in it listens on that port";
     let fix = "publish the port for tcp";
     let said = stopped_as_the_doctor_says(&ground, &["9000/udp"], "endpoint-silent", plain, fix);
     assert!(said.step("endpoint").contains("but it listens on tcp port 8080"), "{said:#?}");
@@ -305,7 +306,7 @@ fn a_foreign_translation_that_comes_first() {
         &["9000"],
         "translated-before",
         plain,
-        "take the port from whoever published it there, or: nft delete rule ip other pre handle",
+        "unpublish the port there, or: nft delete rule ip other pre handle",
     );
     let (_, delete) = said.conclusion().split_once("or: nft ").unwrap();
     ground.node().nft(delete);
@@ -326,7 +327,7 @@ fn an_address_of_ipvs() {
     stopped_as_the_doctor_says(&ground, &arguments, "ipvs-not-excluded", plain, fix);
     hostport(ground.node(), &["restore", "--exclude", "10.96.0.0/12"]).expect_success();
     assert_eq!(tcp(ground.node(), ([10, 96, 0, 10], 9000)).unwrap().server, "service");
-    let plain = "hostport leaves this address alone";
+    let plain = "this address is excluded from host ports";
     stopped(ground.node(), &arguments, "host-ip-excluded", plain, "publish on another address");
     explain(ground.node(), &["9000"]).expect_open();
 }

@@ -17,18 +17,18 @@ fn the_whole_way_is_a_line_a_step_and_a_sentence() {
         "A packet to {to}:9000/tcp, from 192.0.2.2, by uplink0
 
 ok  prerouting   destination  {to} is an address of this host
-ok  prerouting   other rules  no other program's rule takes it before hostport
-ok  prerouting   table        ip hostport is as hostport makes it
+ok  prerouting   other rules  no rule of another program takes it before hostport
+ok  prerouting   table        ip hostport is as hostport creates it
 ok  prerouting   excluded     {to} is not excluded
 ok  prerouting   element      0.0.0.0:9000/tcp, on every address; connections so far: 0
 ok  prerouting   owner        web, since {since}
-ok  prerouting   listeners    no program of this host waits on the port as well
+ok  prerouting   listeners    no program on this host listens on the port too
 ok  prerouting   translation  the destination becomes 10.85.0.11:8080
-ok  routing      route        10.85.0.11 goes out of br0
+ok  routing      route        10.85.0.11 is reached by br0
 ok  forward      forwarding   this host forwards it
-ok  forward      firewall     no forward chain drops it, nor the answer
-ok  postrouting  source       192.0.2.2 stays: the container sees who calls
-ok  container    endpoint     10.85.0.11:8080 takes connections
+ok  forward      firewall     no forward chain drops it or the answer
+ok  postrouting  source       192.0.2.2 is not rewritten: the container sees the client
+ok  container    endpoint     10.85.0.11:8080 accepts connections
 
 Reachable: 9000/tcp on {to} leads to 10.85.0.11:8080 of web."
     );
@@ -45,16 +45,16 @@ fn each_place_that_a_packet_comes_from_has_its_own_way() {
         (said.step("source"), said.step("forwarding").split(' ').next().unwrap().to_owned())
     };
     for (arguments, says, forwarding) in [
-        (&[][..], "the client's address stays", "ok"),
-        (&["--from", "192.0.2.2"], "192.0.2.2 stays", "ok"),
-        (&["--from", "198.51.100.2"], "198.51.100.2 stays", "ok"),
+        (&[][..], "the client's address is not rewritten", "ok"),
+        (&["--from", "192.0.2.2"], "192.0.2.2 is not rewritten", "ok"),
+        (&["--from", "198.51.100.2"], "198.51.100.2 is not rewritten", "ok"),
         (&["--from", &web], "the container calls itself", "ok"),
         (&["--from", &other], "client and container are both on br0", "ok"),
-        (&["--to", "127.0.0.1"], "nobody else can answer 127.0.0.1", "skipped"),
-        (&["--from", "127.0.0.1"], "nobody else can answer 127.0.0.1", "skipped"),
-        (&["--from", "192.0.2.1", "--to", "192.0.2.3"], "192.0.2.1 stays", "skipped"),
-        (&["--from", "2001:db8:1::2"], "2001:db8:1::2 stays", "ok"),
-        (&["--to", "2001:db8:1::1"], "the client's address stays", "ok"),
+        (&["--to", "127.0.0.1"], "only this host can answer 127.0.0.1", "skipped"),
+        (&["--from", "127.0.0.1"], "only this host can answer 127.0.0.1", "skipped"),
+        (&["--from", "192.0.2.1", "--to", "192.0.2.3"], "192.0.2.1 is not rewritten", "skipped"),
+        (&["--from", "2001:db8:1::2"], "2001:db8:1::2 is not rewritten", "ok"),
+        (&["--to", "2001:db8:1::1"], "the client's address is not rewritten", "ok"),
     ] {
         let (source, forwards) = source(arguments);
         assert!(source.contains(says), "{arguments:?}: {source}");
@@ -75,7 +75,7 @@ fn of_a_specific_address_and_the_wildcard_the_specific_one_has_the_packet() {
         .annotation("io.hostport.ports", "192.0.2.3:9000:8080")
         .start(ground.node());
     for (to, owner, says) in
-        [("192.0.2.3", "other", "on that address alone"), ("192.0.2.1", "web", "on every address")]
+        [("192.0.2.3", "other", "on that address only"), ("192.0.2.1", "web", "on every address")]
     {
         let said = explain(ground.node(), &["9000", "--to", to]).expect_open();
         assert!(said.conclusion().ends_with(&format!(" of {owner}.")), "{said:#?}");

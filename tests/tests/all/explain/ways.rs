@@ -91,7 +91,7 @@ fn a_rule_of_routing_that_refuses_what_comes_by_one_link() {
         let ground = Ground::new();
         ground.node().ip(&format!("rule add iif uplink0 to 10.85.0.0/24 priority 100 {action}"));
         let said = stopped(&ground, "not-routed");
-        assert!(said.step("route").contains("from 192.0.2.2 by uplink0"), "{said:#?}");
+        assert!(said.step("route").contains("from 192.0.2.2 on uplink0"), "{said:#?}");
         assert!(said.conclusion().contains("ip rule"), "{said:#?}");
         ground.node().ip("rule del priority 100");
         assert!(ground.reaches());
@@ -162,7 +162,7 @@ fn of_an_address_that_is_not_this_hosts_those_that_are_get_named() {
     let said = explain(ground.node(), &["9000", "--to", "192.0.2.2"]);
     assert_eq!(said.causes()[0], "host-ip-missing");
     let fix = said.report["causes"][0]["fix"].as_str().unwrap();
-    assert!(fix.contains("name an address of this host: ") && fix.contains("192.0.2.1"), "{fix}");
+    assert!(fix.contains("use an address of this host: ") && fix.contains("192.0.2.1"), "{fix}");
     assert!(!fix.contains("address add"), "{fix}");
 }
 
@@ -250,13 +250,13 @@ fn many_host_ports_that_the_journal_does_not_know_are_one_finding() {
     std::fs::remove_file(state_dir(ground.node()).join("web.json")).unwrap();
     let finding = ground.doctor().only("owner-unknown");
     assert!(
-        text(&finding).starts_with("50 host ports are published, and the journal"),
+        text(&finding).starts_with("50 host ports are published, but not in the journal"),
         "{finding:#}"
     );
     std::fs::remove_dir_all(state_dir(ground.node())).unwrap();
     let finding = ground.doctor().only("owner-unknown");
     assert!(
-        text(&finding).contains("50 host ports are published, and there is no journal"),
+        text(&finding).contains("50 host ports are published, but there is no journal"),
         "{finding:#}"
     );
 }
