@@ -114,7 +114,7 @@ docs: ## Build the book into target/book; its links and generated pages are chec
 	$(CARGO) xtask check
 	$(MDBOOK) build docs
 
-package-contents: ## Build the library from the files that would be published, and list them
+package-contents: ## Build the libraries from the files that would be published, and list them
 	$(CARGO) package --locked --package hostport-netlink --package hostport-nft --allow-dirty
 	$(CARGO) package --locked --package hostport-nft --allow-dirty --list
 
