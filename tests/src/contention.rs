@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::lab::Netns;
 
-/// Ports of nobody in the map, 20,000 of them.
+/// 20,000 ports in the map that belong to no container.
 pub fn add_many(node: &Netns, protocol: &str) {
     let many: Vec<String> = (20_000..40_000)
         .map(|port| format!("0.0.0.0 . {port} . {protocol} comment \"many\" : 10.85.0.99 . 80"))
@@ -16,7 +16,7 @@ pub fn add_many(node: &Netns, protocol: &str) {
     node.nft(&format!("add element ip hostport ports {{ {} }}", many.join(", ")));
 }
 
-/// Works while another program changes a table of its own, at these intervals.
+/// Works while another program changes a table of its own, with this pause between its changes.
 pub fn while_others_change<T>(node: &Netns, pause: Duration, work: impl FnOnce() -> T) -> T {
     node.nft("add table ip other; add set ip other marks { type mark; }");
     let mut other = node.command("nft");

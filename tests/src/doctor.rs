@@ -1,4 +1,4 @@
-//! A node with a container, and what the doctor says of it.
+//! A node with a container, and what the doctor reports about it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +15,14 @@ const SCHEMA: &str = include_str!("../../docs/schemas/doctor.schema.json");
 
 /// A node whose container `web` publishes 9000 in both families.
 pub struct Ground {
-    /// Where it all is.
+    /// Client, node and pods.
     pub lab: Lab,
     /// The container's namespace.
     pub web: Pod,
     /// The container as its runtime describes it.
     pub bundle: Bundle,
     init: Option<Sleeper>,
-    /// What listens in it, on port 8080: TCP, then UDP.
+    /// The servers in it, on port 8080: TCP, then UDP.
     pub servers: Vec<Server>,
 }
 
@@ -66,25 +66,25 @@ impl Ground {
         doctor(self.node())
     }
 
-    /// Whether a client outside reaches the container. The node looks for its neighbours anew: one that was away it
-    /// would ask for again in a second only, and thrice at most.
+    /// Whether a client outside reaches the container. The node first forgets what it knows of its neighbours: it
+    /// would ask again only after a second for a neighbour that was away, and three times at most.
     pub fn reaches(&self) -> bool {
         self.node().ip("neigh flush all");
         self.answers(Duration::from_secs(2))
     }
 
-    /// Whether a client outside, who does not wait for long, is not answered by the container.
+    /// Whether the container does not answer a client outside within a short time.
     pub fn is_cut_off(&self) -> bool {
         !self.answers(Duration::from_millis(300))
     }
 
-    /// Whether a client outside is answered by the container within a time.
+    /// Whether the container answers a client outside within a time.
     pub fn answers(&self, timeout: Duration) -> bool {
         let client = Client::new(self.lab.client()).timeout(timeout);
         client.tcp((NODE4, 9000)).is_ok_and(|answer| answer.server == "web")
     }
 
-    /// Makes a change, finds it, makes the fix that is told, and finds the host sound again.
+    /// Breaks something, expects the finding, runs the fix that it names, and expects a sound host again.
     #[track_caller]
     pub fn breaks_and_mends(&self, kind: &str, breaking: impl FnOnce(&Ground)) -> Value {
         assert_eq!(self.doctor().kinds(), [""; 0]);
@@ -113,12 +113,12 @@ impl Ground {
     }
 }
 
-/// What the doctor said.
+/// What the doctor reported.
 #[derive(Debug)]
 pub struct Report {
     /// The exit status.
     pub code: Option<i32>,
-    /// In the order in which they were told.
+    /// In the order of the report.
     pub findings: Vec<Value>,
 }
 
@@ -137,7 +137,7 @@ impl Report {
     }
 }
 
-/// Calls the doctor, and sees that its exit status fits and that it changed nothing.
+/// Calls the doctor, and checks that its exit status fits and that it changed nothing.
 #[track_caller]
 pub fn doctor(node: &Netns) -> Report {
     let Finished { code, stdout, stderr, .. } = looks(node, &["doctor", "--json"]);
@@ -151,7 +151,7 @@ pub fn doctor(node: &Netns) -> Report {
     Report { code, findings }
 }
 
-/// Calls a command that only looks, and sees that it changed neither ruleset nor journal.
+/// Calls a command that only reads, and checks that it changed neither ruleset nor journal.
 #[track_caller]
 pub fn looks(node: &Netns, arguments: &[&str]) -> Finished {
     let before = (ruleset(node), journal(node));
@@ -160,7 +160,7 @@ pub fn looks(node: &Netns, arguments: &[&str]) -> Finished {
     finished
 }
 
-/// The ruleset with its handles, which tell what was made anew, and without what traffic counts.
+/// The ruleset with its handles, which show what was re-created, and without the values of counters.
 fn ruleset(node: &Netns) -> String {
     let list = || Command::new("nft").args(["-a", "-s", "list", "ruleset"]).output().unwrap();
     String::from_utf8(node.run(list).stdout).unwrap()
@@ -177,7 +177,7 @@ fn journal(node: &Netns) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// All that a finding says, in one text.
+/// Everything that a finding says, in one text.
 pub fn text(finding: &Value) -> String {
     let evidence =
         finding["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap());

@@ -1,6 +1,6 @@
-//! firewalld, for real, in a node's network namespace, with a message bus and a configuration of its own
-//! in a folder of the test. Its package is unpacked and not installed, since it would take over the
-//! firewall of the machine: xtask/install-packages says where.
+//! The real firewalld, in a node's network namespace, with a message bus and a configuration of its own in a folder
+//! of the test. Its package is unpacked and not installed, since it would take over the machine's firewall: see
+//! xtask/install-packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Daemon(Child);
 
 impl Daemon {
-    /// Starts it, with nothing to read and nobody who reads it.
+    /// Starts it without input, and drops its output.
     pub fn start(node: &Netns, command: &mut Command) -> Daemon {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Daemon(node.run(|| command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))))
@@ -31,7 +31,7 @@ impl Drop for Daemon {
     }
 }
 
-/// firewalld and its message bus, of a node's own.
+/// firewalld and its message bus, for one node.
 #[derive(Debug)]
 pub struct Firewalld<'a> {
     node: &'a Netns,

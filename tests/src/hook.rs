@@ -60,7 +60,7 @@ impl Bundle {
         Bundle::new(Some(namespace(LinuxNamespaceType::Network, Some(path))))
     }
 
-    /// A container in the namespace of its own init process, whose pid the state tells.
+    /// A container in the namespace of its own init process, whose pid is in the state.
     pub fn of_process(pid: u32) -> Bundle {
         let bundle = Bundle::new(Some(namespace(LinuxNamespaceType::Network, None)));
         Bundle { pid: Some(pid), ..bundle }
@@ -109,7 +109,7 @@ impl Bundle {
         self.scratch.path()
     }
 
-    /// The config.json, as far as a hook could look at it.
+    /// The config.json.
     pub fn config(&self) -> Value {
         to_json(&oci::spec(&["server".to_owned()], self.namespaces.clone(), &self.annotations))
     }
@@ -170,8 +170,7 @@ pub fn state_dir(node: &Netns) -> PathBuf {
     node.folder().join("journal")
 }
 
-/// The files in the folder of a node's journal, without what is counted there: entries, and what
-/// should not be.
+/// The files in the folder of a node's journal, except the counters: entries, and whatever should not be there.
 pub fn journal_files(node: &Netns) -> BTreeMap<String, PathBuf> {
     let files = fs::read_dir(state_dir(node)).into_iter().flatten();
     let files = files.map(|file| {
@@ -199,7 +198,7 @@ pub fn published(node: &Netns) -> Vec<String> {
     as_lines(&list(node))
 }
 
-/// What `list --json` printed, as [`published`] has it.
+/// What `list --json` printed, in the form of [`published`].
 pub fn as_lines(rows: &[Value]) -> Vec<String> {
     let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
     rows.iter()
@@ -262,7 +261,7 @@ impl Running {
     }
 }
 
-/// Two containers that publish, with the names of their pods: one of them is not to be printed as it is.
+/// Two containers that publish, with the names of their pods. One name holds a terminal's control characters.
 pub fn two_containers([named, other]: &[Pod; 2], lab: &Lab) -> [Bundle; 2] {
     let named = Bundle::of(named)
         .annotation("io.hostport.ports", "9000:8080,9001:8080/udp")

@@ -13,7 +13,7 @@ pub fn command(target: &str, variables: &[String]) -> Command {
     make.args(["--silent", "--directory", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), target])
         .arg(format!("BINARY={}", program().display()))
         .args(variables)
-        // Not a part of the make that runs the tests.
+        // It is not part of the make that runs the tests.
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL");
     make

@@ -1,5 +1,5 @@
-//! What the tests of hostport stand on: the network lab, real runtimes, calls of the hook, and calls that
-//! go wrong on purpose.
+//! What the tests of hostport use: the network lab, real runtimes, calls of the hook, and calls that fail on
+//! purpose.
 
 pub mod contention;
 pub mod doctor;

@@ -27,7 +27,7 @@ pub fn namespace(kind: LinuxNamespaceType, path: Option<&Path>) -> LinuxNamespac
 }
 
 /// The specification of a container that runs a command as root in the folder `rootfs` beside config.json, without
-/// mounts, without limits, and with what the machine's security modules allow.
+/// mounts, limits or security profiles.
 pub fn spec(
     command: &[String],
     namespaces: Vec<LinuxNamespace>,
@@ -121,7 +121,8 @@ impl Hook {
         Hook(hook)
     }
 
-    /// A configuration of a hooks directory that has this hook called always (containers-common's oci-hooks(5)).
+    /// A configuration for a hooks directory that calls this hook for every container (containers-common's
+    /// oci-hooks(5)).
     pub fn always(&self, stages: &[&str]) -> Value {
         json!({ "version": "1.0.0", "hook": self, "when": { "always": true }, "stages": stages })
     }

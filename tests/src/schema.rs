@@ -1,8 +1,8 @@
-//! What the program prints as JSON, held against the schemas in `docs/schemas`.
+//! Checks of the program's JSON output against the schemas in `docs/schemas`.
 
 use serde_json::Value;
 
-/// Sees that a value is as its schema says, which is JSON text.
+/// Checks a value against a schema, which is JSON text.
 #[track_caller]
 pub fn assert_valid(schema: &str, value: &Value) {
     let schema: Value = serde_json::from_str(schema).expect("a schema is JSON");

@@ -1,5 +1,4 @@
-//! A node in the middle of its work, on which one call of the program goes wrong; and what must hold
-//! of it afterwards.
+//! A node on which one call of the program goes wrong, and what must hold for the node afterwards.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,46 +10,46 @@ use crate::hook::{Bundle, hostport, journal_files, state_dir};
 use crate::lab::{Lab, Netns, Pod, Sleeper};
 use crate::strace::Invocation;
 
-/// What the container in question asks for: TCP and UDP, both families, wildcard and not.
+/// What the container in question asks for: TCP and UDP, both families, with and without a host IP.
 pub const VICTIM_PORTS: &str = "9000:8080,9000:8080/udp,9001:8081,192.0.2.1:9002:8082";
-/// How many elements of the kernel's maps that makes.
+/// How many elements in the kernel's maps that makes.
 pub const VICTIM_ELEMENTS: usize = 7;
-/// What another one has, who is in the way of the first.
+/// What a rival container has, which is in the way of the first.
 pub const RIVAL_PORTS: &str = "9000:8080,9005:8080";
 const RIVAL_ELEMENTS: usize = 4;
 const BYSTANDER_PORTS: &str = "7000:8080,7000:8080/udp";
-/// How many elements the container has that nobody disturbs.
+/// How many elements the container has that takes no part.
 pub const BYSTANDER_ELEMENTS: usize = 4;
 
-/// What is about to be done to the node when it goes wrong.
+/// What is about to happen on the node when the call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// The first publication since the node started: no table, no journal.
     FirstPublish,
     /// A publication beside another container's.
     Publish,
-    /// One that takes a port over from a container that is dead.
+    /// One that takes a port over from a dead container.
     TakeOver,
     /// One that takes a port over from a living container, as its annotation asks.
     Replace,
-    /// One that a living container is in the way of.
+    /// One that a living container prevents.
     Refused,
-    /// One of a container that has its ports already.
+    /// One by a container that has its ports already.
     PublishAgain,
     /// The withdrawal by a container that has ended.
     Withdraw,
-    /// The same, after another took over a part of the ports.
+    /// The same, after another container took over some of the ports.
     WithdrawLate,
-    /// A restoration after a flush.
+    /// A restore after a flush.
     Restore,
-    /// A collection of what a dead container left.
+    /// A collection of what a dead container left behind.
     Collect,
 }
 
 /// A container with an init process.
 #[derive(Debug)]
 pub struct Container {
-    /// What its hooks are told.
+    /// What its hooks get.
     pub bundle: Bundle,
     init: Option<Sleeper>,
 }
@@ -76,19 +75,19 @@ pub struct Stage {
     bystanders: Pod,
 }
 
-/// An act prepared: the call, and who is on the stage.
+/// An act that is prepared: the call, and the containers.
 pub struct Scene {
-    /// What is about to be called.
+    /// The call.
     pub call: Invocation,
-    /// The container that it is called for, if it is for one.
+    /// The container that it is called for, if there is one.
     pub victim: Container,
-    /// One that has, or had, or took a port of the victim's.
+    /// One that has, had, or took a port of the victim.
     pub rival: Option<Container>,
     bystander: Container,
 }
 
 impl Scene {
-    /// The bystander lives on; the others end.
+    /// Ends all containers but the bystander.
     pub fn end_all(&mut self) {
         self.victim.end();
         self.rival.iter_mut().for_each(Container::end);
@@ -110,7 +109,7 @@ impl Stage {
         self.lab.node()
     }
 
-    /// Clears the stage and prepares an act.
+    /// Removes everything and prepares an act.
     pub fn prepare(&self, act: Act) -> Scene {
         let node = self.node();
         node.nft("flush ruleset");
@@ -164,17 +163,17 @@ impl Stage {
         Scene { call, victim, rival, bystander }
     }
 
-    /// A container that asks for what the victim had, in another pod.
+    /// A container in another pod that asks for what the victim had.
     pub fn successor(&self) -> Container {
         Container::new("successor", &self.rivals, VICTIM_PORTS)
     }
 
-    /// What there is now.
+    /// What is there now.
     pub fn look(&self) -> Standing {
         Standing::of(self.node())
     }
 
-    /// Ends all but the bystander, collects, and sees that nothing else is left.
+    /// Ends all but the bystander, collects, and checks that nothing else is left.
     #[track_caller]
     pub fn clear(&self, scene: &mut Scene, why: &str) {
         scene.end_all();
@@ -188,14 +187,14 @@ impl Stage {
     }
 }
 
-/// What is in the kernel, as nft tells, and in the journal.
+/// What is in the kernel, as nft lists it, and in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Standing {
     /// Host port to its owner and endpoint.
     pub ports: BTreeMap<String, (String, String)>,
     /// Pod's address to the owner of its hairpin element.
     pub hairpins: BTreeMap<String, String>,
-    /// The journal's files, with the mappings that they tell of.
+    /// The journal's files, with the mappings in them.
     pub journal: BTreeMap<String, Vec<(String, String)>>,
 }
 
@@ -234,19 +233,19 @@ impl Standing {
         self.ports.values().filter(|(theirs, _)| theirs == owner).count()
     }
 
-    /// Whether there is anything of an owner in the kernel.
+    /// Whether the kernel holds anything of an owner.
     pub fn is_published(&self, owner: &str) -> bool {
         self.elements(owner) > 0 || self.hairpins.values().any(|theirs| theirs == owner)
     }
 
-    /// Whether there is anything of an owner, in the kernel or in the journal.
+    /// Whether the kernel or the journal holds anything of an owner.
     pub fn knows(&self, owner: &str) -> bool {
         self.is_published(owner) || self.journal.keys().any(|file| file.starts_with(owner))
     }
 
-    /// No container has a part of its ports, and those that are not part of the act have theirs.
+    /// No container has only some of its ports, and containers that take no part have all of theirs.
     ///
-    /// A rival that loses a port keeps the rest, until somebody clears what a dead one left.
+    /// A rival that loses a port keeps the rest, until a collection removes what a dead one left.
     #[track_caller]
     pub fn assert_whole(&self, act: Act, why: &str) {
         let is = |owner: &str, allowed: &[usize]| {
@@ -268,14 +267,14 @@ impl Standing {
         match act {
             Act::TakeOver if self.elements("victim") > 0 => is("rival", &[0, RIVAL_ELEMENTS - 2]),
             Act::Replace if self.elements("victim") > 0 => is("rival", &[RIVAL_ELEMENTS - 2]),
-            // A restoration leaves out the dead.
+            // A restore leaves dead owners out.
             Act::TakeOver => is("rival", &[0, RIVAL_ELEMENTS]),
             Act::Replace | Act::Refused | Act::WithdrawLate => is("rival", &[RIVAL_ELEMENTS]),
             _ => is("rival", &[0]),
         }
     }
 
-    /// What is in the kernel is in the journal, and what is in the journal is in the kernel.
+    /// Kernel and journal hold the same.
     #[track_caller]
     pub fn assert_agrees(&self, why: &str) {
         for (host, (owner, endpoint)) in &self.ports {
@@ -291,14 +290,13 @@ impl Standing {
         assert_eq!(self.unfinished(), None, "{why}: {self:#?}");
     }
 
-    /// The same without the files that owners and the gate are locked by: what a failed call leaves of
-    /// them, serves the next one.
+    /// The same without the files that serve as locks: the next call uses those that a failed call leaves.
     pub fn without_locks(mut self) -> Standing {
         self.journal.retain(|file, _| !file.ends_with(".lock.tmp") && file != "gate.tmp");
         self
     }
 
-    /// A file of the journal that is no entry.
+    /// A file in the journal that is not an entry.
     pub fn unfinished(&self) -> Option<&str> {
         self.journal.keys().map(String::as_str).find(|file| !file.ends_with(".json"))
     }
@@ -313,7 +311,7 @@ fn journal(node: &Netns) -> BTreeMap<String, Vec<(String, String)>> {
     let mut journal = BTreeMap::new();
     for (mut name, path) in journal_files(node) {
         if let Some(stem) = name.strip_suffix(".tmp") {
-            // A writer's process ID is in it, and that is another one each time.
+            // Its name holds the writer's process ID, which differs in each run.
             name = format!("{}.tmp", stem.trim_end_matches(|c: char| c.is_ascii_digit()));
         }
         let text = fs::read(path).expect("a file that can be read");

@@ -1,9 +1,9 @@
-//! Programs that are killed at a system call, or for which one fails: strace's injection (strace(1),
+//! Programs that are killed at a system call, or whose system call fails, with strace's injection (strace(1),
 //! "Tampering").
 //!
-//! strace counts the calls of each name by themselves, so a call is named by its name and its place
-//! among those of that name. The calls of an undisturbed run are traced first; a run that is the same
-//! up to the one in question then meets it again.
+//! strace counts the calls of each name separately, so a call is identified by its name and its number among the
+//! calls of that name. An undisturbed run is traced first; a run that is the same up to the call in question then
+//! reaches it again.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::hook::{Bundle, feed, program, state_dir};
 use crate::lab::Netns;
 use crate::runtime::{Finished, Scratch};
 
-/// The longest run, in seconds: 10 are the limit of one answer over netlink.
+/// The longest run, in seconds: an answer over netlink may take 10.
 const LIMIT: &str = "15";
 
 /// The exit status of timeout(1) for a program that ran into the limit.
@@ -26,7 +26,7 @@ const TIMED_OUT: i32 = 124;
 pub struct Call {
     /// Its name, as strace has it.
     pub name: String,
-    /// Its place among the run's calls of this name, from 1 on.
+    /// Its number among the run's calls of this name, from 1 on.
     pub nth: usize,
     /// Its arguments and result, as strace writes them.
     pub text: String,
@@ -45,9 +45,9 @@ pub enum Injection<'a> {
     Kill,
     /// The call is not made, and fails with this error.
     Error(&'a str),
-    /// So do all that follow of its name.
+    /// This call and all that follow with its name fail.
     Errors(&'a str),
-    /// The call is made this many microseconds late.
+    /// The call is delayed by this many microseconds.
     Delay(u32),
 }
 
@@ -88,10 +88,10 @@ impl Invocation {
         in_time(feed(node, command, &self.input))
     }
 
-    /// Runs it undisturbed, and tells the system calls that it made, in order.
+    /// Runs it undisturbed, and returns the system calls that it made, in order.
     ///
     /// # Panics
-    /// If it makes none, or in several threads: their order would be another each time.
+    /// If it makes none, or makes them in several threads: their order would differ each time.
     pub fn trace(&self, node: &Netns) -> (Finished, Vec<Call>) {
         let scratch = Scratch::new("strace");
         let file = scratch.path().join("calls");
@@ -100,7 +100,7 @@ impl Invocation {
         (finished, calls(&trace))
     }
 
-    /// Runs it with an injection at a call. It may end before it comes to that.
+    /// Runs it with an injection at a call. It may end before that call.
     pub fn inject(&self, node: &Netns, call: &Call, injection: Injection<'_>) -> Finished {
         let Call { name, nth, .. } = call;
         let (what, when) = match injection {
@@ -132,7 +132,7 @@ fn in_time(finished: Finished) -> Finished {
     finished
 }
 
-/// Reads `PID NAME(ARGUMENTS...`, one call a line.
+/// Reads `PID NAME(ARGUMENTS...`, one call per line.
 fn calls(trace: &str) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut pids = std::collections::BTreeSet::new();

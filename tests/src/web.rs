@@ -1,4 +1,4 @@
-//! Asking a container's web server over a host port. Every test container here serves alike:
+//! Requests to a container's web server over a host port. All test containers run the same server:
 //! [`crate::runtime::Container::http_server`].
 
 use std::io::{self, Read, Write};
@@ -14,21 +14,21 @@ pub const KUBELET: &str = "io.kubernetes.container.ports";
 pub const KUBELET_9000: &str =
     r#"[{"name":"web","hostPort":9000,"containerPort":8080,"protocol":"TCP"}]"#;
 
-/// The client's address that the server sees, asked on a port of an address.
+/// The client's address as the server sees it, asked on a port of an address.
 ///
 /// # Errors
 ///
-/// If nobody answers, or something else does.
+/// If no server answers, or a different one does.
 pub fn seen(from: &Netns, address: impl Into<IpAddr>, port: u16) -> io::Result<IpAddr> {
     let last = ask(from, (address.into(), port).into(), "/cgi-bin/client")?;
     last.parse().map_err(|_| io::Error::other(format!("not an answer: {last:?}")))
 }
 
-/// The first page of the server: `hello`, or what a container with another one has there.
+/// The server's first page: `hello`, or what a container has there instead.
 ///
 /// # Errors
 ///
-/// If nobody answers.
+/// If no server answers.
 pub fn page(from: &Netns, address: impl Into<IpAddr>, port: u16) -> io::Result<String> {
     ask(from, (address.into(), port).into(), "/")
 }
@@ -45,7 +45,7 @@ fn ask(from: &Netns, address: SocketAddr, path: &str) -> io::Result<String> {
     })
 }
 
-/// Waits until the server on port 9000 is up, and sees the client's own address in both families.
+/// Waits until the server on port 9000 answers, and checks that it sees the client's own address in both families.
 ///
 /// # Panics
 ///
@@ -65,14 +65,14 @@ pub fn assert_answers(lab: &Lab) {
     }
 }
 
-/// Port 9000 is refused at once in both families, and no element is in the kernel's tables.
+/// Checks that port 9000 is refused at once in both families, and that the kernel's tables hold no element.
 ///
 /// # Panics
 ///
-/// If it is not so.
+/// If one of these is not so.
 #[track_caller]
 pub fn assert_closed(lab: &Lab) {
-    // Each element that a container brings has a comment, and besides only the tables have one.
+    // Every element of a container has a comment; apart from these, only the tables have one.
     let ruleset = lab.node().nft_list();
     let mut comments = ruleset.lines().filter(|line| line.contains("comment \""));
     assert!(comments.all(|line| line.contains("hostport schema")), "left:\n{ruleset}");

@@ -1,7 +1,7 @@
-//! The bytes that a process gives to the netfilter netlink, seen from outside by strace.
+//! The bytes that a process sends to the netfilter netlink, observed from outside with strace.
 //!
-//! A netlink monitor (nlmon) would see them too, but few kernels have one; and a way out of the
-//! library would show what the library says that it sends.
+//! A netlink monitor (nlmon) would see them too, but few kernels have one. A test interface in the library would
+//! only show what the library claims to send.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,12 +15,12 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// A capture that keeps its notes in a folder.
+    /// A capture that keeps its output in a folder.
     pub fn in_folder(folder: &Path) -> Capture {
         Capture { file: folder.join("strace") }
     }
 
-    /// The command that runs a program under strace. It is the caller's to run to its end.
+    /// The command that runs a program under strace. The caller runs it to its end.
     pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut strace = Command::new("strace");
         let calls = "trace=socket,sendto,sendmsg";
@@ -29,16 +29,16 @@ impl Capture {
         strace
     }
 
-    /// What was sent to the netfilter netlink: one piece for each system call.
+    /// What was sent to the netfilter netlink: one item per system call.
     ///
     /// # Panics
-    /// If the program was not run, or strace wrote what cannot be understood.
+    /// If the program was not run, or strace's output cannot be understood.
     pub fn sent(&self) -> Vec<Vec<u8>> {
         let notes = fs::read_to_string(&self.file).expect("the program was run under strace");
         pieces(&notes)
     }
 
-    /// Of what was sent, the transactions: what begins with NFNL_MSG_BATCH_BEGIN.
+    /// The transactions among them: what begins with NFNL_MSG_BATCH_BEGIN.
     pub fn transactions(&self) -> Vec<Vec<u8>> {
         let mut sent = self.sent();
         sent.retain(|bytes| bytes.get(4..6) == Some(&16u16.to_ne_bytes()));
@@ -46,8 +46,8 @@ impl Capture {
     }
 }
 
-/// What went into sockets of NETLINK_NETFILTER. `strace -yy` would name a socket's protocol at each
-/// call, but not at the first, before which the socket is not bound.
+/// What went into sockets of NETLINK_NETFILTER. `strace -yy` would show a socket's protocol at each call except the
+/// first, when the socket is not bound yet.
 fn pieces(notes: &str) -> Vec<Vec<u8>> {
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     let mut sockets = BTreeSet::new();
@@ -71,12 +71,12 @@ fn pieces(notes: &str) -> Vec<Vec<u8>> {
                 pieces.push(Vec::new());
             }
         }
-        // What is left: ` * `, which begins one of several buffers of the same call, and exits.
+        // The rest: ` * `, which begins one of several buffers of the same call, and exits.
     }
     pieces
 }
 
-/// `00010  00 00 00 00   ....  |`: an offset, sixteen bytes in two groups, the same as text.
+/// `00010  00 00 00 00   ....  |`: an offset, sixteen bytes in two groups, and the same as text.
 fn bytes(dump: &str) -> Vec<u8> {
     let (_, rest) = dump.split_once("  ").expect("an offset");
     let hex = rest.get(..49).expect("sixteen columns");

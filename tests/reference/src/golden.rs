@@ -1,6 +1,6 @@
 //! Golden files: texts in `tests/golden/`, reviewed like code.
 //!
-//! After a change that is meant, write them anew and review the difference:
+//! After an intended change, write them again and review the difference:
 //!
 //! ```text
 //! HOSTPORT_BLESS=1 cargo test -p hostport-tests --test all -- golden:: libnftnl::
@@ -26,10 +26,10 @@ pub fn read(name: &str) -> String {
     })
 }
 
-/// Compares a text with a golden file; with `HOSTPORT_BLESS` set, writes it instead.
+/// Compares a text with a golden file; with `HOSTPORT_BLESS` set, writes the file instead.
 ///
 /// # Panics
-/// With both texts, where they differ.
+/// With both texts, if they differ.
 #[track_caller]
 pub fn check(name: &str, text: &str) {
     if env::var_os("HOSTPORT_BLESS").is_some() {

@@ -1,8 +1,7 @@
 //! The reference implementations of nf_tables, as judges of what hostport sends.
 //!
-//! [`messages`] reads netlink messages with libnftnl, the library under the nft program;
-//! [`Capture`] gets the bytes that a process really sends, hostport's as well as nft's own;
-//! [`golden()`] compares a text with the one that was reviewed.
+//! [`messages`] reads netlink messages with libnftnl, the library that nft uses; [`Capture`] gets the bytes that a
+//! process really sends, hostport or nft; [`golden()`] compares a text with a reviewed one.
 
 mod capture;
 mod golden;

@@ -17,8 +17,8 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 
-/// Reads messages that lie one behind the other, as they are sent in a batch. Those of other
-/// subsystems (conntrack) are left out.
+/// Reads messages that follow each other, as a batch sends them. Messages to other subsystems (conntrack) are left
+/// out.
 ///
 /// # Panics
 /// If libnftnl rejects one, or the lengths in the headers do not add up.
@@ -29,9 +29,8 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
 
 /// Reads messages that libnftnl itself has written.
 ///
-/// It numbers the entries of an element list from 1 upwards when it writes, and takes nothing but
-/// 1 (NFTA_LIST_ELEM) when it reads, so that it rejects its own lists of more than one element. The
-/// kernel looks at neither.
+/// When it writes an element list, it numbers the entries from 1 upwards; when it reads one, it accepts nothing but
+/// 1 (NFTA_LIST_ELEM), so it rejects its own lists of several elements. The kernel looks at neither.
 ///
 /// # Panics
 /// As [`messages`].
@@ -94,7 +93,7 @@ fn read_each(mut bytes: &[u8], prepare: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Messag
     messages
 }
 
-/// A message at an address that libmnl can read its header from, whole and of the length it tells.
+/// A message at an address where libmnl can read its header, complete and as long as it says.
 struct Aligned(Vec<u32>);
 
 impl Aligned {
@@ -112,7 +111,7 @@ impl Aligned {
     }
 }
 
-/// `enum nf_tables_msg_types`: for each kind of object new, get and delete.
+/// `enum nf_tables_msg_types`: new, get and delete for each kind of object.
 fn read(kind: u16, message: &Aligned) -> (Verb, Vec<Object>) {
     let verb = [Verb::New, Verb::Get, Verb::Delete][usize::from(kind % 3)];
     let objects = match kind {
@@ -127,7 +126,7 @@ fn read(kind: u16, message: &Aligned) -> (Verb, Vec<Object>) {
     (verb, objects)
 }
 
-/// How an attribute is to be shown.
+/// How to print an attribute.
 #[derive(Clone, Copy)]
 enum Form {
     Text,
@@ -137,8 +136,8 @@ enum Form {
 }
 use Form::{Hex, Number, Signed, Text};
 
-/// The attributes that are set. `get` is one of libnftnl's `get_data` functions on a living object:
-/// it returns null or a pointer to as many bytes as it says.
+/// The attributes that are set. `get` is one of libnftnl's `get_data` functions on a living object: it returns
+/// null, or a pointer to as many bytes as it says.
 fn attributes(
     names: &[(u32, &'static str, Form)],
     get: impl Fn(u16, *mut u32) -> *const c_void,
@@ -170,7 +169,7 @@ fn attributes(
     attributes
 }
 
-/// Takes family, table and further names out of the attributes, as the path of an object.
+/// Moves family, table and further names from the attributes into the path of an object.
 fn path(attributes: &mut BTreeMap<&'static str, String>, names: &[&'static str]) -> String {
     let family = match attributes.remove("family").as_deref() {
         Some("2") => "ip".to_owned(),
@@ -188,7 +187,7 @@ fn table(message: &Aligned) -> Object {
         (sys::NFTNL_TABLE_FLAGS, "flags", Number),
         (sys::NFTNL_TABLE_USERDATA, "userdata", Hex),
     ];
-    // SAFETY: the table lives from alloc to free; the message is whole.
+    // SAFETY: the table lives from alloc to free; the message is complete.
     let mut attributes = unsafe {
         let table = sys::nftnl_table_alloc();
         assert_eq!(sys::nftnl_table_nlmsg_parse(message.header(), table), 0, "libnftnl: a table");
@@ -215,7 +214,7 @@ fn chain(message: &Aligned) -> Object {
         (sys::NFTNL_CHAIN_DEV, "device", Text),
         (sys::NFTNL_CHAIN_USERDATA, "userdata", Hex),
     ];
-    // SAFETY: the chain lives from alloc to free; the message is whole.
+    // SAFETY: the chain lives from alloc to free; the message is complete.
     let mut attributes = unsafe {
         let chain = sys::nftnl_chain_alloc();
         assert_eq!(sys::nftnl_chain_nlmsg_parse(message.header(), chain), 0, "libnftnl: a chain");
@@ -239,7 +238,7 @@ fn rule(message: &Aligned) -> Object {
         (sys::NFTNL_RULE_USERDATA, "userdata", Hex),
     ];
     let mut expressions = Vec::new();
-    // SAFETY: the rule lives from alloc to free; the message is whole; `collect` gets what it takes.
+    // SAFETY: the rule lives from alloc to free; the message is complete; `collect` gets what it expects.
     let mut attributes = unsafe {
         let rule = sys::nftnl_rule_alloc();
         assert_eq!(sys::nftnl_rule_nlmsg_parse(message.header(), rule), 0, "libnftnl: a rule");
@@ -273,7 +272,7 @@ const SET: &[(u32, &str, Form)] = &[
 
 fn set(message: &Aligned) -> Object {
     let mut expressions = Vec::new();
-    // SAFETY: the set lives from alloc to free; the message is whole; `collect` gets what it takes.
+    // SAFETY: the set lives from alloc to free; the message is complete; `collect` gets what it expects.
     let mut attributes = unsafe {
         let set = sys::nftnl_set_alloc();
         assert_eq!(sys::nftnl_set_nlmsg_parse(message.header(), set), 0, "libnftnl: a set");
@@ -290,7 +289,7 @@ fn set(message: &Aligned) -> Object {
 /// The elements that a message lists; none for a dump of the whole set.
 fn elements(message: &Aligned) -> Vec<Object> {
     let mut elements: Vec<Object> = Vec::new();
-    // SAFETY: the set lives from alloc to free; the message is whole; `element` gets what it takes.
+    // SAFETY: the set lives from alloc to free; the message is complete; `element` gets what it expects.
     let mut attributes = unsafe {
         let set = sys::nftnl_set_alloc();
         let parsed = sys::nftnl_set_elems_nlmsg_parse(message.header(), set);
@@ -306,7 +305,7 @@ fn elements(message: &Aligned) -> Vec<Object> {
     elements
 }
 
-/// Adds what an element says to the `Vec<Object>` behind `data`.
+/// Adds what an element holds to the `Vec<Object>` behind `data`.
 unsafe extern "C" fn element(element: *mut sys::nftnl_set_elem, data: *mut c_void) -> c_int {
     const ATTRIBUTES: &[(u32, &str, Form)] = &[
         (sys::NFTNL_SET_ELEM_FLAGS, "flags", Number),

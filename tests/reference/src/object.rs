@@ -1,4 +1,4 @@
-//! Objects of nf_tables as libnftnl understood them, in a form to compare and to print.
+//! Objects of nf_tables as libnftnl understood them, in a form for comparing and printing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,18 +18,18 @@ pub enum Verb {
     End,
 }
 
-/// One netlink message. A batch's edges and a request for the generation name no object.
+/// One netlink message. The begin and end of a batch, and a request for the generation, name no object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// What it asks for.
     pub verb: Verb,
     /// The flags of the netlink header.
     pub flags: u16,
-    /// What it is about; an element message may name several elements.
+    /// Its objects; an element message may name several elements.
     pub objects: Vec<Object>,
 }
 
-/// A table, chain, set, element or rule. Only what the message tells is there.
+/// A table, chain, set, element or rule, with no more than the message holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     /// `table`, `chain`, `set`, `element` or `rule`.
@@ -50,7 +50,7 @@ impl Object {
     }
 }
 
-/// The object on one line, its expressions each on one that follows.
+/// The object on one line, followed by its expressions, one per line.
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.path)?;

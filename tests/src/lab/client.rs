@@ -1,4 +1,4 @@
-//! Clients that ask a [`Server`](super::Server) who it is and whom it sees.
+//! Clients that ask a [`Server`](super::Server) for its name and for the address that it sees.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -57,7 +57,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Why there is no answer.
+/// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientError {
     /// Refused at once: a TCP reset, or an ICMP port unreachable.
@@ -136,7 +136,7 @@ impl<'a> Client<'a> {
         self.stream(Protocol::Tcp, server.into())
     }
 
-    /// A connection of TCP, or an association of SCTP, which std knows how to read as one.
+    /// A TCP connection or an SCTP association; std reads both in the same way.
     fn stream(self, protocol: Protocol, server: SocketAddr) -> Result<Answer, ClientError> {
         let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -179,7 +179,7 @@ impl<'a> Client<'a> {
         };
         let socket = self.netns.run(|| UdpSocket::bind(self.source.unwrap_or(any)))?;
         socket.set_read_timeout(Some(self.timeout))?;
-        // A connected socket hears ICMP errors, and takes an answer only from where it asked.
+        // A connected socket receives ICMP errors, and accepts an answer only from the address that it asked.
         socket.connect(server)?;
         Ok(UdpFlow(socket))
     }
@@ -199,15 +199,15 @@ impl UdpFlow {
         Client::new(netns).timeout(Duration::from_millis(300)).flow(server).unwrap()
     }
 
-    /// Sends one datagram and waits for its answer. None if there is none in time or the server's
-    /// host refuses it.
+    /// Sends one datagram and waits for its answer. None if there is none in time, or if the server's host refuses
+    /// it.
     pub fn ask(&self) -> Option<Answer> {
         self.send().ok()
     }
 
-    /// As [`UdpFlow::ask`], with the reason.
+    /// Like [`UdpFlow::ask`], with the reason.
     pub fn send(&self) -> Result<Answer, ClientError> {
-        // A late answer or error to the last datagram is not one to this.
+        // A late answer or error to the last datagram does not count as one to this datagram.
         self.0.set_nonblocking(true)?;
         let mut text = [0; 512];
         for _ in 0..100 {

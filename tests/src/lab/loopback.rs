@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Answer, Client, ClientError, Netns, Protocol};
 
-/// Short, since most often the packet shall not arrive.
+/// Short, since in most tests the packet must not arrive.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Asks the server on 127.0.0.1 of the host `via`, from a neighbour of that host on `dev`.
@@ -24,7 +24,7 @@ pub fn neighbour_reaches_loopback(
         "addr flush dev lo to 127.0.0.0/8
          route replace 127.0.0.1/32 via {via} dev {dev}"
     ));
-    // Else the kernel takes the answer, which comes from 127.0.0.1, for a martian.
+    // Otherwise the kernel treats the answer, which comes from 127.0.0.1, as a martian packet.
     neighbour.sysctl(&format!("net.ipv4.conf.{dev}.route_localnet"), "1");
     Client::new(neighbour).timeout(TIMEOUT).ask(protocol, (Ipv4Addr::LOCALHOST, port))
 }

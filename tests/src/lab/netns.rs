@@ -18,8 +18,8 @@ const RUN_DIR: &str = "/run/netns";
 /// The longest life of a process that a test forgot.
 const SLEEP_SECONDS: &str = "3600";
 
-/// A network namespace, with `lo` up and no IPv6 address ever tentative. Dropping it kills the
-/// processes inside and removes it.
+/// A network namespace in which `lo` is up and no IPv6 address is ever tentative. Dropping it kills the processes
+/// inside and removes it.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -51,7 +51,7 @@ impl Netns {
         })
     }
 
-    /// A new namespace has IPv4 settings of the machine's own, so those that matter are set.
+    /// A new namespace inherits the machine's IPv4 settings, so those that matter are set.
     fn prepare(&self) {
         self.run(|| {
             for conf in ["all", "default"] {
@@ -62,7 +62,7 @@ impl Netns {
                 set_sysctl(&format!("net.ipv6.conf.{conf}.accept_ra"), "0");
             }
             set_sysctl("net.ipv4.ip_forward", "0");
-            // A refusal over UDP is an ICMP message, after a few of which the kernel saves on them.
+            // Over UDP a refusal is an ICMP message, and the kernel sends only a few of these per second.
             set_sysctl("net.ipv4.icmp_ratemask", "0");
             set_sysctl("net.ipv6.icmp.ratelimit", "0");
             pipe(Command::new("ip").args(["link", "set", "lo", "up"]), "");
@@ -79,21 +79,21 @@ impl Netns {
         PathBuf::from(RUN_DIR).join(&self.name)
     }
 
-    /// A folder of this host's own: namespaces of the network share one file system. Goes with it.
+    /// A folder for this host: network namespaces share one file system. It is removed with the namespace.
     pub fn folder(&self) -> PathBuf {
         let folder = folder(&self.name);
         fs::create_dir_all(&folder).expect("a folder in /tmp");
         folder
     }
 
-    /// The number that tells this namespace from every other one that lives.
+    /// The number that identifies this namespace among those that exist.
     pub fn inode(&self) -> u64 {
         self.inode
     }
 
-    /// Calls `work` in a thread inside the namespace and returns its value. Sockets opened,
-    /// processes started and `/proc/sys/net` read in it are the namespace's; `/proc/net` is not
-    /// (it is the whole process's; there is `/proc/thread-self/net`). A panic goes on in the caller.
+    /// Calls `work` in a thread inside the namespace and returns its value. Sockets that it opens, processes that
+    /// it starts and files of `/proc/sys/net` that it reads belong to the namespace; `/proc/net` does not (it
+    /// belongs to the whole process; use `/proc/thread-self/net`). A panic is passed on to the caller.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             let file = File::open(self.path()).unwrap();
@@ -104,15 +104,15 @@ impl Netns {
             .unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// A command that will run inside the namespace, wherever it is started from. It goes through
-    /// nsenter; where the time of a start counts, start the program itself in [`Netns::run`].
+    /// A command that will run inside the namespace, wherever it is started from. It is started by nsenter; where
+    /// the time of the start counts, start the program itself in [`Netns::run`].
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
         command
     }
 
-    /// Runs `ip` commands, one a line and without the word `ip`, up to the first that fails.
+    /// Runs `ip` commands, one per line and without the word `ip`, up to the first that fails.
     ///
     /// # Panics
     ///
@@ -130,12 +130,12 @@ impl Netns {
         self.run(|| pipe(Command::new("nft").args(["-f", "-"]), ruleset));
     }
 
-    /// Loads a ruleset that kernels can have since a release, as others than hostport may. Whether it is
-    /// loaded: an older kernel must refuse it.
+    /// Loads a ruleset that another program may have on kernels since a release, and returns whether it is loaded:
+    /// an older kernel must refuse it.
     ///
     /// # Panics
     ///
-    /// When it is refused by a kernel that can have it, or loaded by an older one.
+    /// If a kernel that supports it refuses it, or an older one loads it.
     pub fn nft_since(&self, release: (u32, u32), ruleset: &str) -> bool {
         let running = kernel_release();
         let loaded = self.run(|| try_pipe(Command::new("nft").args(["-f", "-"]), ruleset));
@@ -156,7 +156,7 @@ impl Netns {
         self.run(|| pipe(Command::new("nft").args(["list", "ruleset"]), ""))
     }
 
-    /// With the handles, which are others for whatever was made anew.
+    /// With the handles: what is re-created gets another one.
     pub fn nft_list_handles(&self) -> String {
         self.run(|| pipe(Command::new("nft").args(["--handle", "list", "ruleset"]), ""))
     }
@@ -183,13 +183,13 @@ impl Netns {
         self.wait_until_ready(&[]);
     }
 
-    /// A process inside the namespace that does nothing, as the init process of a container.
+    /// A process inside the namespace that does nothing, like a container's init process.
     pub fn sleeper(&self) -> Sleeper {
         Sleeper(self.run(|| Command::new("sleep").arg(SLEEP_SECONDS).spawn().unwrap()))
     }
 
-    /// A process of its own that holds an open socket and does nothing with it. A socket of the test program itself is
-    /// for a moment in every child that another test starts just then, so whose it is cannot be said for certain.
+    /// A process that holds an open socket and does nothing with it. For a moment, a socket of the test program
+    /// itself is also open in every child that another test starts, so it has no certain owner.
     pub fn holder(&self, socket: OwnedFd) -> Sleeper {
         let mut sleep = Command::new("sleep");
         Sleeper(self.run(|| sleep.arg(SLEEP_SECONDS).stdin(socket).spawn().unwrap()))
@@ -251,7 +251,7 @@ fn pipe(command: &mut Command, input: &str) -> String {
 fn try_pipe(command: &mut Command, input: &str) -> Result<String, String> {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // A command that fails early does not read its input; what it has to say follows.
+    // A command that fails early does not read its input; its message follows.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
@@ -261,7 +261,7 @@ fn try_pipe(command: &mut Command, input: &str) -> Result<String, String> {
     }
 }
 
-/// Kills what runs in a namespace and removes its name, as far as that can be done.
+/// Kills the processes in a namespace and removes its name, as far as possible.
 fn remove(name: &str, inode: u64) {
     for pid in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = pid.file_name().to_str().and_then(|pid| pid.parse::<i32>().ok()) else {
@@ -280,7 +280,7 @@ fn folder(name: &str) -> PathBuf {
     PathBuf::from("/tmp").join(name)
 }
 
-/// Removes the namespaces of test processes that were killed before they could.
+/// Removes the namespaces that killed test processes left behind.
 fn sweep() {
     for entry in fs::read_dir(RUN_DIR).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::{BRIDGE4, BRIDGE6, NODE4, NODE6, Netns, Protocol, Server};
 
-/// How a pod is joined to the node.
+/// How a pod is connected to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// A port of the bridge `br0`, as CNI's bridge plugin and podman do.
@@ -14,7 +14,7 @@ pub enum Network {
     Routed,
 }
 
-/// The global addresses that a pod has. Each has its IPv6 link-local address besides.
+/// The global addresses of a pod. It always has its IPv6 link-local address too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Families {
     /// IPv4 and IPv6.
@@ -27,7 +27,7 @@ pub enum Families {
     None,
 }
 
-/// What [`Lab::add_pod`](super::Lab::add_pod) shall build.
+/// What [`Lab::add_pod`](super::Lab::add_pod) builds.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
     name: String,
@@ -41,7 +41,7 @@ impl PodSpec {
         Self { name: name.to_owned(), network: Network::Bridge, families: Families::Both }
     }
 
-    /// Joined to the node in this way.
+    /// Connected to the node in this way.
     pub fn network(self, network: Network) -> Self {
         Self { network, ..self }
     }
@@ -52,7 +52,7 @@ impl PodSpec {
     }
 }
 
-/// A pod, which is its namespace and what the lab knows of it. Dropping it ends it.
+/// A pod: its namespace, and what the lab knows about it. Dropping it ends it.
 #[derive(Debug)]
 pub struct Pod {
     netns: Netns,
@@ -102,8 +102,8 @@ impl Pod {
         node.wait_until_ready(&[link, "br0"]);
     }
 
-    /// The pod's gateways are Calico's: 169.254.1.1, for which the node answers by proxy ARP, and
-    /// a link-local address of the node's end. The node speaks to it from [`NODE4`] and [`NODE6`].
+    /// The pod's gateways are Calico's: 169.254.1.1, for which the node answers by proxy ARP, and a link-local
+    /// address of the node's end. The node sends to it from [`NODE4`] and [`NODE6`].
     fn join_routed(&self, node: &Netns) {
         let link = &self.host_link;
         node.ip(&format!(
@@ -162,7 +162,7 @@ impl Pod {
         &self.host_link
     }
 
-    /// Servers for TCP and UDP, on all addresses of the pod and under its name.
+    /// Servers for TCP and UDP, on all addresses of the pod, under its name.
     pub fn serve(&self, port: u16) -> [Server; 2] {
         [Protocol::Tcp, Protocol::Udp].map(|protocol| {
             Server::start(self, protocol, &self.name, (Ipv6Addr::UNSPECIFIED, port))

@@ -1,4 +1,4 @@
-//! Waiting for what the kernel finishes after the command that asked for it.
+//! Waiting for what the kernel finishes only after the command returned.
 
 use std::fs;
 use std::thread;
@@ -15,10 +15,10 @@ const RTF_LOCAL: u32 = 0x8000_0000;
 const IFA_F_TENTATIVE: u32 = 0x40;
 
 impl Netns {
-    /// Waits until the links named carry packets and every IPv6 address of the namespace can be
-    /// used. Of a carrier the kernel makes a queue and a live bridge port in the background, of an
-    /// address a local route, even without duplicate address detection. Until then it drops
-    /// packets, and a lost address resolution costs a second.
+    /// Waits until these links carry packets and every IPv6 address of the namespace can be used. The kernel sets
+    /// up the queue of a link, the state of a bridge port and the local route of an address in the background, even
+    /// without duplicate address detection. Until then it drops packets, and a lost address resolution costs a
+    /// second.
     pub fn wait_until_ready(&self, links: &[&str]) {
         for _ in 0..LOOKS {
             if self.links_are_up(links) && self.run(ipv6_addresses_are_usable) {

@@ -1,4 +1,4 @@
-//! Servers that tell who they are and whom they see.
+//! Servers that answer with their name and with the client's address.
 
 use std::io::{self, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -17,11 +17,11 @@ use super::{Netns, Protocol, Sleeper};
 const LIFETIME: Duration = Duration::from_secs(3600);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server that answers each connection or datagram with `<name> <address of the peer>`. It is
-/// stopped, and its port free again, when dropped.
+/// A server that answers each connection or datagram with `<name> <address of the peer>`. Dropping it stops it and
+/// frees its port.
 ///
-/// Bound to the wildcard, UDP answers from the address that the route back suggests, as most UDP
-/// servers do. Where a host has several addresses and the client minds, bind to the one meant.
+/// Bound to the wildcard, UDP answers from the address that the route back suggests, as most UDP servers do. If a
+/// host has several addresses and the client cares, bind to the right one.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -30,8 +30,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server in a namespace; it can be reached when this returns. `[::]` serves both
-    /// families; port 0 takes a free one.
+    /// Starts a server in a namespace; it is reachable when this returns. `[::]` serves both families; port 0 takes
+    /// a free one.
     ///
     /// # Panics
     ///
@@ -45,7 +45,7 @@ impl Server {
         let address = address.into();
         let (stopped, stop) = pipe().unwrap();
         let name = name.to_owned();
-        // A socket stays in the namespace that it was opened in, so its thread need not.
+        // A socket stays in the namespace where it was opened, so its thread may be elsewhere.
         let bound = match protocol {
             Protocol::Tcp | Protocol::Sctp => {
                 netns.run(|| listen(protocol, address)).and_then(|listener| {
@@ -95,7 +95,7 @@ impl Drop for Server {
     }
 }
 
-/// A process that waits on a port and never answers: its socket is open when this returns.
+/// A process that listens on a port and never answers; its socket is open when this returns.
 ///
 /// # Panics
 ///
@@ -110,7 +110,7 @@ pub fn idle_listener(netns: &Netns, protocol: Protocol, address: impl Into<Socke
     netns.holder(socket)
 }
 
-/// A listener of TCP or SCTP, which std knows how to accept from alike.
+/// A listener for TCP or SCTP; std accepts from both in the same way.
 fn listen(protocol: Protocol, address: SocketAddr) -> io::Result<TcpListener> {
     if protocol == Protocol::Tcp {
         return TcpListener::bind(address);
@@ -127,7 +127,7 @@ fn listen(protocol: Protocol, address: SocketAddr) -> io::Result<TcpListener> {
 fn serve_tcp(listener: &TcpListener, name: &str, stopped: &PipeReader) {
     let end = Instant::now() + LIFETIME;
     while wait(listener, stopped, end) {
-        // What fails here is the client's to notice.
+        // If this fails, the client notices.
         if let Ok((mut stream, peer)) = listener.accept() {
             let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
             let _ = stream.write_all(greeting(name, peer).as_bytes());
@@ -148,7 +148,7 @@ fn greeting(name: &str, peer: SocketAddr) -> String {
     format!("{name} {}", peer.ip().to_canonical())
 }
 
-/// Waits for something to serve; false when the server shall stop.
+/// Waits for something to serve; returns false when the server must stop.
 fn wait(socket: &impl AsFd, stopped: &PipeReader, end: Instant) -> bool {
     let mut sources = [PollFd::new(socket, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
     let left = end.saturating_duration_since(Instant::now());

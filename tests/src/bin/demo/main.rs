@@ -1,7 +1,7 @@
 //! `make demo`: a host port for real, from a container's start to its end.
 //!
-//! Each command that it shows it also runs, in the network namespace of the machine whose prompt it
-//! shows, and checks what comes of it. The first thing that is not as it says ends it, with status 1.
+//! The demo runs every command that it shows, in the network namespace of the machine whose prompt it shows, and
+//! checks the result. The first result that is wrong ends it with status 1.
 
 mod page;
 
@@ -110,7 +110,7 @@ impl Demo {
         page.command("$", &line);
         let mut make = Command::new("sh");
         make.args(["-c", &line]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        // Not a part of the make that runs the demo.
+        // It is not part of the make that runs the demo.
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
         let said = run(&mut make, LIMIT);
         page.check(said.success(), "installed", &said.stderr)?;
@@ -185,7 +185,7 @@ impl Demo {
         self.check_list(container)
     }
 
-    /// The container has port 9000 in both families, and nobody has anything else.
+    /// The container has port 9000 in both families, and there are no other host ports.
     fn check_list(&self, container: &Running) -> Result<(), Wrong> {
         let said = self.quietly(NODE, "hostport list --json");
         let rows: Vec<Value> = serde_json::from_str(&said.stdout).unwrap_or_default();
@@ -249,18 +249,18 @@ impl Demo {
         Ok(())
     }
 
-    /// A request that the container answers, having seen this source address.
+    /// A request that the container answers, and the source address that it must see.
     fn seen(&self, at: &str, line: &str, source: impl ToString) -> Result<(), Wrong> {
         let said = self.quietly(at, line);
         let answer = if said.success() { said.output() } else { said.stderr.trim() };
         self.page.answer(at, line, answer, &source.to_string())
     }
 
-    /// A request that is refused, and at once.
+    /// A request that must be refused at once.
     fn refused(&self, at: &str, line: &str) -> Result<(), Wrong> {
         let start = Instant::now();
         let said = self.quietly(at, line);
-        // curl's status for a connection that could not be made; a silent one ends in another.
+        // curl's status for a connection that could not be made; one without any answer ends with another.
         let answer = match said.code {
             Some(7) if start.elapsed() < Duration::from_secs(1) => "refused",
             Some(7) => "refused, but late",
@@ -275,7 +275,7 @@ impl Demo {
         self.quietly(place, line)
     }
 
-    /// Runs a command where its prompt says.
+    /// Runs a command on the machine that its prompt shows.
     fn quietly(&self, place: &str, line: &str) -> Finished {
         let netns = if place == CLIENT { self.lab.client() } else { self.lab.node() };
         let folder = self.podman.folder();

@@ -1,4 +1,4 @@
-//! How the demo looks: colour only on a terminal, and text that a pipe can carry.
+//! What the demo looks like: colour only on a terminal, and text that a pipe can carry.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -36,7 +36,7 @@ impl Page {
         println!("{}", self.paint("1", text));
     }
 
-    /// A numbered heading: what is done, in a sentence.
+    /// A numbered heading: one sentence about the step.
     pub fn step(&self, sentence: &str) {
         self.steps.set(self.steps.get() + 1);
         let number = self.steps.get();
@@ -51,7 +51,7 @@ impl Page {
         }
     }
 
-    /// A command as it is typed. Its further lines stand below its first one.
+    /// A command as a user types it. Further lines are indented to match the first.
     pub fn command(&self, prompt: &str, line: &str) {
         let margin = prompt.len() + 1;
         println!();
@@ -76,7 +76,7 @@ impl Page {
         }
     }
 
-    /// A request and its answer, which must be the right one.
+    /// A request and its answer, which must be right.
     pub fn answer(
         &self,
         prompt: &str,
@@ -91,14 +91,14 @@ impl Page {
         self.holds(answer == right, &format!("{line} is answered: {right}"), answer)
     }
 
-    /// Says that a check held, or ends the demo with what was there instead.
+    /// Reports that a check held, or ends the demo with what was found instead.
     pub fn check(&self, holds: bool, what: &str, instead: &str) -> Result<(), String> {
         self.holds(holds, what, instead)?;
         println!("   {} {what}", self.paint("32", "ok"));
         Ok(())
     }
 
-    /// A check whose success is plain to see.
+    /// A check whose success is visible without a word.
     pub fn holds(&self, holds: bool, what: &str, instead: &str) -> Result<(), String> {
         if !holds {
             return Err(format!("{what}\nInstead: {}", instead.trim()));
@@ -108,7 +108,7 @@ impl Page {
     }
 }
 
-/// Parts of a line no longer than [`WIDTH`], where its words allow.
+/// Splits a line at spaces into parts that are no longer than [`WIDTH`], where possible.
 fn fold(line: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split_inclusive(' ') {
