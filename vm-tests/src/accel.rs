@@ -1,4 +1,4 @@
-//! Whether the host's KVM works. Where it is there and does nothing, a machine would hang.
+//! Whether the host's KVM works. On some hosts it exists but does nothing, and a machine would hang.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::kernel::Kernel;
 use crate::machine::{self, Disks};
 use crate::program::at;
 
-/// How long KVM has for what it does in one second.
+/// How long KVM may take to boot; where it works, that takes one second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the machines run on: KVM or translation.
+/// Which of the two the machines use: KVM or translation.
 pub fn of(options: &Options, kernels: &[Kernel], own: &Own) -> Result<Accel, Wrong> {
     if options.accel != Accel::Auto {
         return Ok(options.accel);
@@ -24,7 +24,7 @@ pub fn of(options: &Options, kernels: &[Kernel], own: &Own) -> Result<Accel, Wro
     let (true, Some(kernel)) = (Path::new("/dev/kvm").exists(), kernels.first()) else {
         return Ok(Accel::Tcg);
     };
-    // What was found out holds until the host starts again.
+    // The result is valid until the host boots again.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let memory = options.cache().join("accel");
     let remembered = fs::read_to_string(&memory).unwrap_or_default();
@@ -44,7 +44,7 @@ pub fn of(options: &Options, kernels: &[Kernel], own: &Own) -> Result<Accel, Wro
     Ok(if works { Accel::Kvm } else { Accel::Tcg })
 }
 
-/// Whether a machine without disks says that it is up.
+/// Whether a machine without disks reports that it is up.
 fn boots(options: &Options, kernel: &Kernel, own: &Own) -> Result<bool, Wrong> {
     let plan = Plan {
         boot_modules: Vec::new(),

@@ -1,7 +1,7 @@
 //! Packages of any Debian release, fetched by apt from the mirror that this machine uses.
 //!
-//! apt runs with a configuration of its own: it neither reads nor changes what this machine has
-//! installed, and it verifies each file by Debian's archive key.
+//! apt runs with a configuration of its own: it neither reads nor changes what is installed on this machine, and it
+//! verifies each file with Debian's archive key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// How old a list of packages may be.
 const AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whose archive a release's packages come from.
+/// The archive that a release's packages come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Archive {
     /// The main archive.
@@ -70,7 +70,7 @@ impl Apt {
         Ok(apt)
     }
 
-    /// A package and what it depends on, by name.
+    /// A package and its dependencies, by name.
     pub fn closure(&self, package: &str) -> Result<Vec<String>, Wrong> {
         closure(&mut self.command("apt-cache"), &[package])
     }
@@ -100,7 +100,7 @@ impl Apt {
     }
 }
 
-/// Packages and what they depend on, by name; `<virtual>` ones are left out.
+/// Packages and their dependencies, by name; `<virtual>` ones are left out.
 pub fn closure(apt_cache: &mut Command, packages: &[&str]) -> Result<Vec<String>, Wrong> {
     const ONLY_DEPENDS: [&str; 8] = [
         "depends",

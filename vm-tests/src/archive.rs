@@ -1,5 +1,5 @@
-//! Archives for an initramfs, in cpio's format "newc" (Documentation/driver-api/early-userspace/
-//! buffer-format.rst of the kernel). The kernel unpacks several one behind the other.
+//! Archives for an initramfs, in cpio's format "newc" (Documentation/driver-api/early-userspace/ buffer-format.rst
+//! of the kernel). The kernel unpacks several that follow each other.
 
 use std::io::{self, Cursor};
 
@@ -20,7 +20,7 @@ pub fn file(path: &str, executable: bool, content: Vec<u8>) -> Entry {
     entry(path, mode, ModeFileType::Regular, content)
 }
 
-/// An archive with these, after a console and a null device, which a first process needs to begin.
+/// An archive of these entries, after a console and a null device, which the first process needs.
 pub fn pack(entries: impl IntoIterator<Item = Entry>) -> io::Result<Vec<u8>> {
     let devices =
         [folder("dev"), device("dev/console", 0o600, (5, 1)), device("dev/null", 0o666, (1, 3))];

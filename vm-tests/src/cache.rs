@@ -1,4 +1,4 @@
-//! The folder with kernels and images, which runs share, and a run's own folder in it.
+//! The folder for kernels and images, which all runs share, and a folder in it for each run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use crate::program::at;
 
 const RUN: &str = "run-";
 
-/// While this lives, no other run makes anything in the cache.
+/// While this exists, no other run writes to the cache.
 pub struct Lock {
     _file: File,
 }
 
-/// Waits until no other run makes anything in the cache, and forgets what killed runs left there.
+/// Waits until no other run writes to the cache, and removes what killed runs left there.
 pub fn lock(cache: &Path) -> Result<Lock, Wrong> {
     at(cache, fs::create_dir_all(cache))?;
     let path = cache.join("lock");
@@ -34,7 +34,7 @@ pub fn lock(cache: &Path) -> Result<Lock, Wrong> {
     Ok(Lock { _file: file })
 }
 
-/// What one run needs and nobody after it. It is removed with the value.
+/// A folder for one run. It is removed with the value.
 pub struct Own {
     /// The folder.
     pub folder: PathBuf,

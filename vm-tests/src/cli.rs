@@ -76,7 +76,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What is wrong with the files that the user names, or that `make vm-test` would have built.
+    /// What is wrong with the files that the user names, or that `make vm-test` should have built.
     pub fn check(&self) -> Result<(), Wrong> {
         let (hostport, guest) = (self.hostport(), self.guest());
         let files = [
@@ -116,7 +116,7 @@ impl Options {
     }
 }
 
-/// Whether there is something to read that is no folder.
+/// Whether this is something to read, and not a folder.
 fn is_data(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| !file.is_dir())
 }
@@ -146,7 +146,7 @@ pub fn repository() -> PathBuf {
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// Where the Makefile has programs that are linked statically.
+/// A static program where the Makefile builds it.
 fn static_program(name: &str) -> PathBuf {
     repository().join("target/x86_64-unknown-linux-gnu/release").join(name)
 }

@@ -17,7 +17,7 @@ pub struct Series {
     archive: Archive,
 }
 
-/// From the oldest that hostport is meant for to the newest there is.
+/// From the oldest kernel that hostport supports to the newest that Debian has.
 pub const SERIES: [Series; 4] = [
     Series { name: "5.10", release: "bullseye-security", archive: Archive::Security },
     Series { name: "6.1", release: "bookworm-security", archive: Archive::Security },
@@ -25,13 +25,13 @@ pub const SERIES: [Series; 4] = [
     Series { name: "sid", release: "sid", archive: Archive::Main },
 ];
 
-/// Debian's kernel for virtual machines. It has all modules of the network that the generic one has.
+/// Debian's kernel for virtual machines. It has all network modules of the generic kernel.
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// The kernel of a series, fetched unless it is in the cache.
+/// The kernel of a series, from the cache or fetched.
 pub fn fetch(series: &Series, cache: &Path) -> Result<Kernel, Wrong> {
     let apt = Apt::of(cache, series.archive, series.release)?;
-    // The package depends on the image; since 7.x that is split into a binary and its modules.
+    // The package depends on the image; since 7.x this is split into a binary and its modules.
     let parts = ["linux-image-", "linux-binary-", "linux-modules-"];
     let packages: Vec<String> = apt
         .closure(PACKAGE)?

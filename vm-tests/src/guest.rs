@@ -19,7 +19,7 @@ const DATA: [&str; 3] = ["tests", "oci-hooks.d", "dist"];
 /// The archive with the first process, the plan and the modules that the guest needs first.
 pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<u8>, Wrong> {
     let read = |file: &Path| at(file, fs::read(file));
-    // The kernel unpacks one archive behind the other. Ours comes last, so its files are the ones.
+    // The kernel unpacks one archive after the other. Ours comes last, so its files win.
     let mut bytes = match &options.initramfs {
         Some(file) => read(file)?,
         None => Vec::new(),
@@ -38,14 +38,14 @@ pub fn initramfs(options: &Options, kernel: &Kernel, plan: &Plan) -> Result<Vec<
     Ok(bytes)
 }
 
-/// Makes the disk with the test executable, what it links, its data and the program under test.
+/// Makes the disk with the test executable, its libraries and data, and the program under test.
 pub fn tests_disk(options: &Options, suite: &Suite, own: &Own) -> Result<PathBuf, Wrong> {
     let folder = own.folder.join("tests");
     for part in ["lib", "repository"] {
         at(&folder, fs::create_dir_all(folder.join(part)))?;
     }
     let copy = |from: &Path, to: PathBuf| at(from, fs::copy(from, to)).map(drop);
-    // Without what a debugger reads, a tenth is left.
+    // Without debug information, a tenth of the size is left.
     let stripped = folder.join(SUITE);
     run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&suite.file))?;
     for library in linked(&suite.file)? {
@@ -63,7 +63,7 @@ pub fn tests_disk(options: &Options, suite: &Suite, own: &Own) -> Result<PathBuf
     Ok(disk)
 }
 
-/// The libraries that an executable links, with the program that links it at its start.
+/// The libraries that an executable links, including the loader that starts it.
 fn linked(executable: &Path) -> Result<Vec<PathBuf>, Wrong> {
     let text = run(Command::new("ldd").arg(executable))?;
     let path = |line: &str| {

@@ -11,7 +11,7 @@ use crate::debian::{self, SERIES, Series};
 use crate::program::{at, decompressed, run};
 use crate::{Wrong, image};
 
-/// What a kernel needs to see its disks and to read the file systems on them, where it is not built in.
+/// What a kernel needs to see its disks and to read the file systems on them, if it is not built in.
 const BOOT_MODULES: [&str; 6] =
     ["virtio_pci", "virtio_blk", "ext4", "squashfs", "erofs", "overlay"];
 
@@ -38,7 +38,7 @@ pub fn of(options: &Options) -> Result<Vec<Kernel>, Wrong> {
     chosen.into_iter().map(|series| debian::fetch(series, &options.cache())).collect()
 }
 
-/// Debian's kernels by their names; all of them without any.
+/// Debian's kernels by their names; without names, all of them.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Series>, Wrong> {
     let find = |name: &String| {
         SERIES.iter().find(|series| series.name == name).ok_or_else(|| {
@@ -81,7 +81,7 @@ impl Kernel {
                 names.collect::<Vec<_>>().join(", ")
             ));
         }
-        // Which module needs which: Debian's packages leave that to the machine that installs them.
+        // The dependencies between modules: Debian's packages leave this to the machine that installs them.
         if !folder.join(release).join("modules.dep").is_file() {
             run(Command::new("depmod").arg("--basedir").arg(base).arg(release))?;
         }
@@ -112,8 +112,8 @@ impl Kernel {
     }
 }
 
-/// The release that a bzImage tells in its header: `kernel_version` of Documentation/arch/x86/boot.rst, at
-/// 0x20e, two bytes, little-endian: where the text is, counted from 0x200.
+/// The release in the header of a bzImage: `kernel_version` of Documentation/arch/x86/boot.rst, at 0x20e, is two
+/// bytes, little-endian, and holds the position of the text, counted from 0x200.
 fn release(image: &Path) -> Result<String, Wrong> {
     let bytes = at(image, fs::read(image))?;
     let told = || {
@@ -126,7 +126,7 @@ fn release(image: &Path) -> Result<String, Wrong> {
     told().ok_or_else(|| format!("{} is no bzImage", image.display()))
 }
 
-/// The files of a module and what it needs, in the order to load them; none if it is built in, or not there.
+/// The files of a module and of its dependencies, in the order to load them; none if it is built in or missing.
 fn needed(base: &Path, release: &str, name: &str) -> Vec<PathBuf> {
     let mut modprobe = Command::new("modprobe");
     modprobe.args(["--show-depends", "--set-version", release, "--dirname"]).arg(base).arg(name);

@@ -1,9 +1,9 @@
-//! What the runner on the host and the first process of the guest say to each other.
+//! The messages between the runner on the host and the first process of the guest.
 //!
-//! The runner writes a [`Plan`] into the guest's initramfs. The guest answers on its second serial port
-//! with one [`Report`] a line, as JSON. The first serial port is the kernel's console.
+//! The runner writes a [`Plan`] into the guest's initramfs. The guest answers on its second serial port with one
+//! [`Report`] per line, as JSON. The first serial port is the kernel's console.
 //!
-//! And what the benchmarks need as well: packages of any Debian release ([`apt`]).
+//! The benchmarks also use [`apt`], which fetches packages of any Debian release.
 
 pub mod apt;
 pub mod program;
@@ -27,22 +27,22 @@ pub const PLAN: &str = "/hostport-vm/plan.json";
 pub const TESTS: &str = "/run/hostport-vm";
 /// The test executable in it.
 pub const SUITE: &str = "suite";
-/// Set in the guest, so that a test that changes its machine can tell that it may.
+/// Set in the guest, so that a test that changes its machine knows that it may.
 pub const MARK: &str = "HOSTPORT_VM";
 
 /// What the guest is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Modules in [`FOLDER`] to load first, in this order: what it takes to see the disks.
+    /// Modules in [`FOLDER`] to load first, in this order, so that the kernel sees the disks.
     pub boot_modules: Vec<String>,
-    /// Whether there is a disk with the root file system; without one the initramfs is the root.
+    /// Whether there is a disk with the root file system; without one, the initramfs is the root.
     pub root_disk: bool,
     /// Whether there is a disk with the kernel's modules.
     pub modules_disk: bool,
-    /// The tests' own folder on the build machine, under which they look for their data.
+    /// The checkout on the build machine, where the tests expect their data.
     pub repository: PathBuf,
-    /// Modules to load before the tests that run side by side, as modprobe names them: what no use of
-    /// it loads. A kernel that lacks one shows it in a test.
+    /// Modules, by modprobe's names, to load before the tests that run side by side, because using them does not
+    /// load them. If a kernel lacks one, a test shows it.
     pub preload: Vec<String>,
     /// The tests.
     pub jobs: Vec<Job>,
@@ -55,19 +55,19 @@ pub struct Plan {
 pub struct Job {
     /// The test's name, as libtest lists it: `SUBJECT::TEST`.
     pub test: String,
-    /// Runs before the others, with nothing beside it: it changes the machine.
+    /// Runs before the others and alone, because it changes the machine.
     pub alone: bool,
     /// How long it may take, in seconds.
     pub limit: u64,
 }
 
-/// What the guest says.
+/// What the guest reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
     /// The guest is up.
     Booted {
-        /// The release of the kernel, as uname(2) tells it.
+        /// The kernel's release, as uname(2) returns it.
         release: String,
     },
     /// A test begins.
@@ -93,7 +93,7 @@ pub enum Report {
     },
     /// Everything is done.
     Done {
-        /// `/proc/sys/kernel/tainted`: [`TAINTS`] tell of bugs of the kernel.
+        /// `/proc/sys/kernel/tainted`; the bits of [`TAINTS`] show bugs of the kernel.
         tainted: u64,
     },
 }
@@ -110,11 +110,11 @@ pub enum Outcome {
     Passed,
     /// It failed.
     Failed,
-    /// It was ended at its limit.
+    /// It was killed at its limit.
     TimedOut,
 }
 
-/// The serial numbers of the guest's disks, by which it knows them.
+/// The serial numbers of the guest's disks, by which the guest finds them.
 pub mod disk {
     /// The root file system.
     pub const ROOT: &str = "root";

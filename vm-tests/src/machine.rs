@@ -21,27 +21,27 @@ use crate::root::Root;
 use crate::{Wrong, guest};
 
 const QEMU: &str = "qemu-system-x86_64";
-/// How long a guest may be silent beyond the limit of a test. Booting is within it.
+/// How long a guest may be silent beyond the limit of a test, including the time to boot.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How much of a console is shown.
 const CONSOLE_LINES: usize = 60;
-/// What uses of do not load by themselves: br_netfilter changes how bridges work, and the links of
-/// kube-proxy and others are asked for by type.
+/// Modules that are not loaded when they are needed: br_netfilter changes how bridges work, and links of kube-proxy
+/// and others are requested by type.
 const PRELOAD: [&str; 1] = ["br_netfilter"];
 
-/// A kernel's run.
+/// The run of the tests on one kernel.
 pub struct Machine<'a> {
     /// What the user wants.
     pub options: &'a Options,
     /// The kernel.
     pub kernel: &'a Kernel,
-    /// What the processor is made of.
+    /// KVM or translation.
     pub accel: Accel,
     /// The root.
     pub root: &'a Root,
     /// The disk with the tests.
     pub tests: &'a Path,
-    /// Where its own files are.
+    /// The folder for its files.
     pub own: &'a Own,
 }
 
@@ -56,16 +56,16 @@ pub struct Disks<'a> {
 /// A machine that runs.
 pub struct Running {
     child: Child,
-    /// What the guest says.
+    /// The guest's reports.
     pub reports: Receiver<Report>,
     console: PathBuf,
-    /// Where the console is kept, for somebody who wants all of it.
+    /// Where the console is kept, for a user who wants all of it.
     shown: PathBuf,
     log: PathBuf,
 }
 
 impl Machine<'_> {
-    /// Boots, and tells the reporter of everything that happens, up to the machine's end.
+    /// Boots, and passes everything that happens to the reporter, until the machine ends.
     pub fn run(&self, jobs: &[Job], reporter: &Mutex<Reporter>) {
         if let Err(why) = self.watch(jobs, reporter) {
             lock(reporter).broken(&self.kernel.name, &why);
@@ -183,13 +183,13 @@ pub fn start(
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&initramfs)
-        // A panic ends the machine, and an oops is one.
+        // A panic ends the machine, and an oops counts as a panic.
         .args(["-append", &format!("console=ttyS0 panic=-1 oops=panic rdinit={INIT}")]);
     let all =
         [(disk::ROOT, disks.root), (disk::MODULES, disks.modules), (disk::TESTS, disks.tests)];
     for (serial, image) in all {
         if let Some(image) = image {
-            // What the guest writes is forgotten with the machine.
+            // What the guest writes is dropped when the machine ends.
             let image = image.display().to_string().replace(',', ",,");
             qemu.arg("-drive")
                 .arg(format!("if=none,id={serial},format=raw,snapshot=on,file={image}"))
@@ -208,7 +208,7 @@ pub fn start(
     let output = BufReader::new(child.stdout.take().ok_or("QEMU has no output")?);
     thread::spawn(move || {
         for line in output.lines().map_while(Result::ok) {
-            // What the firmware writes is no report.
+            // What the firmware writes is not a report.
             let report = serde_json::from_str(line.trim()).ok();
             if report.is_some_and(|report| sender.send(report).is_err()) {
                 return;
@@ -220,7 +220,7 @@ pub fn start(
 }
 
 impl Running {
-    /// Ends the machine, if it has not ended.
+    /// Ends the machine, unless it has ended.
     pub fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,8 +1,8 @@
 //! `make vm-test`: runs the tests of `tests/` on other kernels, each in a virtual machine.
 //!
-//! Per kernel: fetch it, build what its guest needs, boot it, and print a line for each test. At the end a
-//! matrix, and everything that failed. docs/kernels.md says how to use it for a kernel or an image of
-//! one's own.
+//! For each kernel it fetches the kernel, builds what the guest needs, boots it, and prints a line per test. At the
+//! end come a matrix and the output of everything that failed. docs/kernels.md describes how to use it for your own
+//! kernel or image.
 
 mod accel;
 mod archive;

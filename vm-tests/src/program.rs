@@ -11,7 +11,7 @@ pub fn run(command: &mut Command) -> Result<String, Wrong> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The same for output that is no text.
+/// The same for output that is not text.
 pub fn run_for_bytes(command: &mut Command) -> Result<Vec<u8>, Wrong> {
     let output = command
         .stdin(Stdio::null())
@@ -24,7 +24,7 @@ pub fn run_for_bytes(command: &mut Command) -> Result<Vec<u8>, Wrong> {
     Err(format!("{command:?}: {}: {}", output.status, said.trim()))
 }
 
-/// A file's bytes, decompressed as its name tells.
+/// A file's bytes, decompressed according to its name.
 pub fn decompressed(file: &Path) -> Result<Vec<u8>, Wrong> {
     let extension = file.extension().unwrap_or_default().to_string_lossy();
     let program = match &*extension {
@@ -36,7 +36,7 @@ pub fn decompressed(file: &Path) -> Result<Vec<u8>, Wrong> {
     run_for_bytes(Command::new(program).arg("-dc").arg(file))
 }
 
-/// Gives an input or output error the name of its file.
+/// Adds the name of its file to an input or output error.
 pub fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, Wrong> {
     result.map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -1,10 +1,10 @@
-//! What the user sees: a line for each test, then the matrix and what failed.
+//! The runner's output: a line per test, then the matrix and what failed.
 
 use std::collections::BTreeMap;
 
 use hostport_vm_tests::{Job, Outcome};
 
-/// Collects what the machines tell.
+/// Collects the reports of the machines.
 pub struct Reporter {
     kernels: Vec<String>,
     releases: BTreeMap<String, String>,
@@ -58,12 +58,12 @@ impl Reporter {
         self.results.insert(key, Cell { outcome, seconds });
     }
 
-    /// A machine did all that it was to do.
+    /// A machine has completed its plan.
     pub fn done(&self, kernel: &str, seconds: f64) {
         println!("{kernel:5} done after {seconds:.0} s");
     }
 
-    /// A machine did not, or its kernel is at fault.
+    /// A machine has not completed its plan, or its kernel has a bug.
     pub fn broken(&mut self, kernel: &str, why: &str) {
         println!("{kernel:5} FAILED: {}", why.lines().next().unwrap_or_default());
         self.failures.push((kernel.to_owned(), why.to_owned()));
@@ -101,7 +101,7 @@ impl Reporter {
         self.kernels.len() * self.tests.len() - self.results.len()
     }
 
-    /// The kernels whose machine failed.
+    /// The kernels whose machine failed or whose kernel has a bug.
     fn at_fault(&self) -> impl Iterator<Item = &str> {
         let titles = self.failures.iter().map(|(title, _)| title);
         titles.filter(|title| self.kernels.contains(title)).map(String::as_str)

@@ -12,7 +12,7 @@ use crate::cli::Options;
 use crate::program::{at, run};
 use crate::{Wrong, apt, image};
 
-/// What the tests call, and a shell to look around with.
+/// What the tests call, and a shell for a person who looks around.
 const PACKAGES: [&str; 16] = [
     "base-files",
     "bash",
@@ -97,7 +97,7 @@ pub fn of(options: &Options) -> Result<Root, Wrong> {
 fn make(packages: &[(String, String)], folder: &Path, image: &Path) -> Result<(), Wrong> {
     let _ = fs::remove_dir_all(folder);
     at(folder, fs::create_dir_all(folder))?;
-    // Where /bin is a link to /usr/bin, no package says so.
+    // If /bin is a link to /usr/bin, no package contains the link.
     for name in ["bin", "sbin", "lib", "lib64"] {
         if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
             at(folder, fs::create_dir_all(folder.join(&target)))?;
@@ -132,7 +132,7 @@ fn forget_others(cache: &Path) {
     }
 }
 
-/// The links by which update-alternatives(1) chooses one of the files.
+/// The links of update-alternatives(1) that lead to one of the files.
 fn alternatives(files: &[String]) -> Vec<String> {
     let mut links = Vec::new();
     for folder in ["/usr/bin", "/usr/sbin"] {

@@ -1,4 +1,4 @@
-//! Which tests run on other kernels: those whose result a kernel can change.
+//! Which tests run on other kernels: those whose result depends on the kernel.
 
 use hostport_vm_tests::Job;
 
@@ -6,17 +6,17 @@ use crate::Wrong;
 use crate::cli::Options;
 use crate::suite::Suite;
 
-/// The longest that a test may take, in seconds. Translated, a machine is ten to twenty times slower.
+/// The longest that a test may take, in seconds. A translated machine is ten to twenty times slower.
 const LIMIT: u64 = 240;
 
 /// The subjects that run: modules of `tests/tests/all`.
 struct Choice {
     subject: &'static str,
-    /// They change the machine, so each test has it for itself, before all others.
+    /// Its tests change the machine, so each runs alone, before all others.
     alone: bool,
 }
 
-/// docs/kernels.md says why these, and why not the others.
+/// docs/kernels.md explains this choice.
 const CHOICES: &[Choice] = &[
     Choice { subject: "modules", alone: true },
     together("reachable"),
@@ -39,7 +39,7 @@ const fn together(subject: &'static str) -> Choice {
     Choice { subject, alone: false }
 }
 
-/// What is wrong with the names of tests that the user gives, as far as that can be seen without building them.
+/// What is wrong with the user's names of tests, as far as that is known before they are built.
 pub fn check(options: &Options) -> Result<(), Wrong> {
     // A text without a colon may be in any test's name.
     let fits = |text: &String| {

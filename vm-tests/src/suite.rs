@@ -1,4 +1,4 @@
-//! The test executable, and what tests are in it.
+//! The test executable and its tests.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,14 +13,14 @@ use crate::program::run;
 pub struct Suite {
     /// The file.
     pub file: PathBuf,
-    /// Its tests as `SUBJECT::TEST`, those included that are ignored on the build machine.
+    /// Its tests as `SUBJECT::TEST`, including those that are ignored on the build machine.
     pub tests: Vec<String>,
 }
 
-/// Builds it and lists what is in it.
+/// Builds it and lists its tests.
 pub fn build() -> Result<Suite, Wrong> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // As `make test` builds it, so that nothing is built twice.
+    // With the options of `make test`, so that nothing is built twice.
     let output = Command::new(cargo)
         .args(["test", "--no-run", "--workspace", "--features", "hostport-nft/nftnl", "--locked"])
         .args(["--test", "all", "--quiet", "--message-format", "json-render-diagnostics"])
@@ -39,7 +39,7 @@ pub fn build() -> Result<Suite, Wrong> {
     Ok(Suite { tests: tests.map(str::to_owned).collect(), file })
 }
 
-/// The file of a test executable, if cargo's message is about one.
+/// The file of a test executable, if cargo's message describes one.
 fn executable(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let kinds = message["target"]["kind"].as_array()?;

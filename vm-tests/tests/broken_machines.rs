@@ -1,4 +1,4 @@
-//! The runner itself, on machines that go wrong. It boots Debian's 6.1.
+//! The runner on machines that fail. It boots Debian's 6.1.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::thread;
 
 const TEST: &str = "policy::a_container_that_asks_for_nothing";
 
-/// Runs one test on a machine whose first process is another: the exit status and what was said.
+/// Runs one test on a machine with a different first process, and returns exit status and output.
 fn run(first_process: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_vm-tests"))
         .args(["6.1", "--test", TEST, "--accel", "tcg", "--guest", first_process])
@@ -34,7 +34,7 @@ fn a_kernel_that_panics_is_a_failure_with_its_console_shown() {
 #[test]
 #[ignore = "boots a virtual machine: make vm-test"]
 fn a_machine_that_hangs_is_a_failure_with_its_console_shown() {
-    // As `init`, busybox waits for somebody to press a key.
+    // As `init`, busybox waits for a key.
     let (status, said) = run("/bin/busybox", &["--limit", "20"]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("not done after 20 s"), "{said}");

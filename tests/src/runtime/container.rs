@@ -1,4 +1,4 @@
-//! What to run, whichever runtime runs it.
+//! What a runtime runs, the same for every runtime.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,11 +18,11 @@ pub enum Network {
     Own,
     /// The runtime's: a host network container.
     Host,
-    /// One that somebody made, as CNI does: `/run/netns/NAME`.
+    /// An existing one, as CNI makes it: `/run/netns/NAME`.
     Path(PathBuf),
 }
 
-/// A container: a command in a busybox root, with what the runtime is told about it.
+/// A container: a command in a busybox root, with its annotations, network and hooks.
 #[derive(Clone, Debug)]
 pub struct Container {
     pub(super) command: Vec<String>,
@@ -65,7 +65,7 @@ impl Container {
         self
     }
 
-    /// Adds a hook to config.json. podman takes none; it has hook directories.
+    /// Adds a hook to config.json. podman reads hooks from its hooks directories only.
     pub fn hook(mut self, stage: &str, hook: Hook) -> Container {
         self.hooks.entry(stage.to_owned()).or_default().push(hook);
         self

@@ -9,18 +9,17 @@ use super::{Finished, Scratch, image, run, wait_until};
 
 /// No call of a program takes longer.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The image of the containers, which is the sandboxes' as well: no registry is asked.
+/// The image of the containers and of the sandboxes: no registry is needed.
 pub const IMAGE: &str = "localhost/hostport-test:1";
 
 /// A containerd with folders of its own, in the network namespace of one node.
 ///
-/// It is the first process but one of a process namespace, and has mounts of its own: `/run`, where
-/// the shims' sockets, runc's states and hostport's journal are, and `/var/lib`, where CNI keeps its
-/// results. Dropping it ends every process of it, shims and containers included; so does the end of
-/// the thread that made it, however that comes.
+/// It has a process namespace and mounts of its own: `/run`, with the shims' sockets, runc's states and hostport's
+/// journal, and `/var/lib`, where CNI keeps its results. Dropping it ends all its processes, including shims and
+/// containers; so does the end of the thread that made it, for whatever reason.
 ///
-/// The binaries are those of Debian's package, unpacked by `xtask/install-packages`, or those in
-/// the folder that `CONTAINERD_BIN` names.
+/// The binaries are those of Debian's package, unpacked by `xtask/install-packages`, or those in the folder that
+/// `CONTAINERD_BIN` names.
 #[derive(Debug)]
 pub struct Containerd {
     scratch: Scratch,
@@ -29,18 +28,17 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts containerd in the network namespace at a path. `runtimes` is a part of its
-    /// configuration, of version 2: the tables of the runtimes.
+    /// Starts containerd in the network namespace at a path. `runtimes` is the part of its configuration (version
+    /// 2) that holds the tables of the runtimes.
     ///
-    /// Pods get a bridge of the node, `cni0`, 10.87.0.0/24 and fd00:87::/64.
+    /// Pods get a bridge on the node, `cni0`, 10.87.0.0/24 and fd00:87::/64.
     pub fn in_node(node: impl Into<PathBuf>, runtimes: &str) -> Containerd {
         let (scratch, node) = (Scratch::new("containerd"), node.into());
         let folder = scratch.path();
         fs::write(folder.join("config.toml"), configuration(&scratch) + runtimes).unwrap();
         fs::write(scratch.folder("cni").join("10-bridge.conflist"), NETWORK).unwrap();
         image::build(&folder.join("image.tar"), IMAGE);
-        // The shell inherits the orphans and waits for them, and starts the daemon again, as systemd
-        // does.
+        // The shell waits for orphans, and starts the daemon again when it ends, as systemd does.
         let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib || exit 1\n\
              while true; do\n\
              containerd --config config.toml >> log 2>&1 &\n\
@@ -69,7 +67,7 @@ impl Containerd {
         assert!(ready, "containerd does not answer:\n{}", self.log());
     }
 
-    /// Kills the daemon alone, which its containers survive, and waits for the next one.
+    /// Kills the daemon, but not its containers, and waits for the next daemon.
     pub fn restart(&self) {
         let pid = || fs::read_to_string(self.scratch.path().join("pid")).unwrap_or_default();
         let old = pid();
@@ -107,9 +105,9 @@ impl Containerd {
         self.call("ctr", &[&["--namespace", "k8s.io", "--address", &socket], arguments].concat())
     }
 
-    /// Runs a program on the node as the daemon and the hooks see it.
+    /// Runs a program on the node, in the namespaces of the daemon and the hooks.
     pub fn call(&self, program: &str, arguments: &[&str]) -> Finished {
-        // The shell is the only child of unshare, which has not moved itself.
+        // The shell is the only child of unshare, which itself stays outside the namespaces.
         let pid = self.daemon.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.unwrap_or_default();
@@ -159,8 +157,8 @@ fn path() -> String {
     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }
 
-/// What a node would not have: folders in a temporary one, and what a machine without
-/// CAP_SYS_RESOURCE, AppArmor and overlayfs needs.
+/// What a node would not have: temporary folders, and what a machine without CAP_SYS_RESOURCE, AppArmor and
+/// overlayfs needs.
 fn configuration(scratch: &Scratch) -> String {
     let [root, state, cni] = ["root", "state", "cni"].map(|name| scratch.folder(name));
     let socket = scratch.path().join("sock");
@@ -185,7 +183,7 @@ state = {state:?}
     )
 }
 
-/// The pods' network, as many a cluster has it, without masquerading and without `portmap`.
+/// The pods' network as in many clusters, without masquerading and without `portmap`.
 const NETWORK: &str = r#"{
   "cniVersion": "0.4.0",
   "name": "pods",

@@ -1,4 +1,4 @@
-//! An image of busybox, made here: no registry is within reach of a test.
+//! An image of busybox, built here: tests have no registry.
 
 use std::fs;
 use std::path::Path;

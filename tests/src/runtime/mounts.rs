@@ -1,4 +1,4 @@
-//! Mounts that a runtime and its hooks see, and the machine does not.
+//! Mounts that only a runtime and its hooks see.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -63,7 +63,7 @@ impl Drop for Mounts {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
         if self.made_the_folder {
-            // Not if the machine's own hostport has put something there meanwhile.
+            // This fails if the machine's own hostport has put something there meanwhile.
             let _ = fs::remove_dir(JOURNAL);
         }
     }

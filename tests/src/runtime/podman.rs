@@ -18,9 +18,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What podman uses to run containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OciRuntime {
-    /// runc. podman's error has what a failing hook wrote.
+    /// runc. podman's error contains what a failing hook wrote.
     Runc,
-    /// crun. podman's error has only the hook's exit status; what it wrote is in the file that the
+    /// crun. podman's error contains only the hook's exit status; what the hook wrote is in the file that the
     /// annotation `run.oci.hooks.stderr` names, if there is one.
     Crun,
 }
@@ -52,7 +52,7 @@ impl Podman {
         let scratch = Scratch::new("podman");
         make_rootfs(&scratch.path().join("rootfs"));
         write_configuration(&scratch, runtime);
-        // runc takes the machine's cgroups as they are.
+        // runc accepts the machine's cgroups as they are.
         let mounts = (runtime == OciRuntime::Crun).then(Mounts::with_cgroup2);
         Podman { scratch, node: node.into(), hooks: Vec::new(), mounts }
     }
@@ -62,18 +62,18 @@ impl Podman {
         self.scratch.path().join("hooks.d")
     }
 
-    /// Adds a `--hooks-dir` to each call; it takes the place of the one in the configuration. podman
-    /// does not tell it to the calls that it makes of itself, for `--restart` among others.
+    /// Adds a `--hooks-dir` to each call, which replaces the one in the configuration. podman does not pass it to
+    /// the calls that it makes itself, for example for `--restart`.
     pub fn hooks_dir(mut self, folder: impl Into<PathBuf>) -> Podman {
         self.hooks.push(folder.into());
         self
     }
 
-    /// With an empty journal for hooks that name none, which would be the machine's.
+    /// With an empty journal for hooks that name none and would otherwise use the machine's.
     ///
     /// # Panics
     ///
-    /// With crun, which has mounts of its own.
+    /// With crun, which has its own mounts.
     pub fn own_journal(mut self) -> Podman {
         assert!(self.mounts.is_none(), "crun has its mounts");
         self.mounts = Some(Mounts::with_journal());
@@ -118,7 +118,7 @@ impl Podman {
         self.call(&["start", name])
     }
 
-    /// Calls `podman stop` without patience. Poststop hooks have run when it returns.
+    /// Calls `podman stop` and lets it kill the container at once. Poststop hooks have run when it returns.
     pub fn stop(&self, name: &str) -> Finished {
         self.call(&["stop", "--time=0", name])
     }
@@ -161,7 +161,7 @@ impl Podman {
         self.scratch.path()
     }
 
-    /// What the environment must have for a plain `podman` to be this one.
+    /// The environment in which a plain `podman` is this one.
     pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
         let folder = self.scratch.path();
         [
@@ -199,9 +199,9 @@ impl Drop for Podman {
 fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
     let [hooks, networks, root, run, tmp] =
         ["hooks.d", "networks", "root", "run", "tmp"].map(|name| scratch.folder(name));
-    // The limits are low because raising them needs CAP_SYS_RESOURCE, which a test machine may
-    // lack. Locks are files in the tmpdir: podman's shared memory is one for the whole machine, and
-    // the first call with a new tmpdir frees all locks in it, those of other tests too.
+    // The limits are low because raising them needs CAP_SYS_RESOURCE, which a test machine may lack. Locks are
+    // files in the tmpdir: podman's shared memory exists once per machine, and the first call with a new tmpdir
+    // frees all locks in it, also those of other tests.
     let configuration = format!(
         "[containers]\n\
          {}\n\
@@ -217,7 +217,7 @@ fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
          [network]\n\
          network_backend = \"netavark\"\n\
          network_config_dir = {networks:?}\n",
-        // For the first container of a pod, which takes no options.
+        // For the first container of a pod, which accepts no options.
         if runtime == OciRuntime::Crun { "cgroups = \"disabled\"" } else { "" },
         runtime.name(),
     );
@@ -243,8 +243,8 @@ fn write_configuration(scratch: &Scratch, runtime: OciRuntime) {
     fs::write(networks.join("podman.json"), network.to_string()).expect("a network");
 }
 
-/// Puts this repository's hook configurations into a folder, for a program elsewhere and with more
-/// arguments, and nothing else changed. `make install` does the same with PREFIX.
+/// Copies this repository's hook configurations into a folder, with another path of the program and more arguments,
+/// and no other change. `make install` does the same with PREFIX.
 pub fn hook_configurations(folder: &Path, program: &Path, arguments: &[&str]) {
     fs::create_dir_all(folder).expect("a folder for hook configurations");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oci-hooks.d");
@@ -258,7 +258,7 @@ pub fn hook_configurations(folder: &Path, program: &Path, arguments: &[&str]) {
     }
 }
 
-/// Whether podman takes an annotation for a line of CSV, as it did before 5.0.
+/// Whether podman reads an annotation as a line of CSV, as it did before 5.0.
 fn reads_csv() -> bool {
     let version = Command::new("podman").arg("--version").output().expect("podman");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();

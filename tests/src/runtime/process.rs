@@ -1,4 +1,4 @@
-//! Programs with a time limit, and folders that go away.
+//! Programs with a time limit, and temporary folders.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How a program ended, and what it said.
+/// How a program ended, and what it printed.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// The command line, for messages.
@@ -30,14 +30,14 @@ impl Finished {
         self.code == Some(0)
     }
 
-    /// Panics with all that the program said unless it succeeded.
+    /// Panics with all that the program printed unless it succeeded.
     #[track_caller]
     pub fn expect_success(self) -> Finished {
         assert!(self.success(), "should succeed: {self:#?}");
         self
     }
 
-    /// Panics with all that the program said unless it failed by itself, in time.
+    /// Panics with all that the program printed unless it failed by itself, in time.
     #[track_caller]
     pub fn expect_failure(self) -> Finished {
         assert!(self.code.is_some_and(|code| code != 0), "should fail: {self:#?}");
@@ -52,8 +52,8 @@ impl Finished {
 
 /// Runs a program to its end, and kills it when `limit` is over.
 ///
-/// What it says goes through files rather than pipes: a container outlives the program that started
-/// it and keeps a pipe open, and a reader would wait for the container.
+/// Its output goes through files rather than pipes: a container outlives the program that started it and keeps a
+/// pipe open, and a reader would wait for the container.
 pub fn run(command: &mut Command, limit: Duration) -> Finished {
     let scratch = Scratch::new("run");
     let said = |name: &str| fs::read(scratch.path().join(name)).unwrap_or_default();
@@ -89,7 +89,7 @@ fn end_of(child: &mut Child, limit: Duration) -> Option<Option<i32>> {
     ended.map(|status| status.code())
 }
 
-/// Looks at a condition until it holds or `limit` is over, and tells which.
+/// Checks a condition again and again until it holds or `limit` is over, and returns whether it holds.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
@@ -105,12 +105,12 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
 
 /// Writes a program that can be started at once.
 ///
-/// A child process writes it. What this process has open for writing is open for a moment in every child that another
-/// test starts just then, and the kernel starts no program that somebody may still write to (ETXTBSY).
+/// A child process writes it. A file that this process has open for writing is, for a moment, also open in every
+/// child that another test starts, and the kernel does not start a program that is open for writing (ETXTBSY).
 ///
 /// # Panics
 ///
-/// If the folder is not there.
+/// If the folder does not exist.
 pub fn write_program(path: &Path, content: impl AsRef<[u8]>) {
     let mut child = Command::new("sh")
         .args(["-c", r#"cat >"$1" && chmod 0755 "$1""#, "sh"])
@@ -124,19 +124,19 @@ pub fn write_program(path: &Path, content: impl AsRef<[u8]>) {
     assert!(child.wait().expect("a child to wait for").success(), "cannot write {path:?}");
 }
 
-/// The same with what another program is.
+/// Copies a program in the same way.
 ///
 /// # Panics
 ///
-/// If there is no such program, or no such folder.
+/// If there is no such program or folder.
 pub fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
     assert!(copied.success(), "cannot copy {from:?} to {to:?}");
 }
 
-/// A folder of its own under `/tmp`, removed with all that is in it.
+/// A folder of its own under `/tmp`, removed with everything in it.
 ///
-/// The name is short: conmon puts a socket in a folder below it, and a socket's path has 107 bytes.
+/// The name is short: conmon puts a socket in a folder below it, and a socket's path has at most 107 bytes.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -148,7 +148,7 @@ impl Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("/tmp/hp-{name}-{}-{number}", process::id()));
-        // A process that was killed leaves its folder, and process IDs come again.
+        // A killed process leaves its folder, and process IDs are used again.
         unmount_below(&path);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a folder in /tmp");
@@ -175,7 +175,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Unmounts what a runtime that died left mounted in a folder.
+/// Unmounts what a dead runtime left mounted in a folder.
 fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));

@@ -1,4 +1,4 @@
-//! A hook that writes down how it was called.
+//! A hook that records how it was called.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,12 +61,12 @@ impl Recorder {
         self.scratch.path().join("record")
     }
 
-    /// A hook with arguments that tell it from others.
+    /// A hook whose arguments distinguish it from others.
     pub fn hook(&self, args: &[&str]) -> Hook {
         Hook::new(self.program(), args)
     }
 
-    /// A folder for hook configurations, with one that has this recorder called always.
+    /// A folder for hook configurations, with one that calls this recorder for every container.
     pub fn hooks_dir(&self, stages: &[&str]) -> PathBuf {
         let folder = self.scratch.folder("hooks.d");
         let configuration = self.hook(&[]).always(stages);
@@ -113,7 +113,7 @@ fn read_call(folder: &Path) -> Call {
     }
 }
 
-/// The hook, in shell. It must do without PATH, which some runtimes do not give.
+/// The hook, in shell. It must work without PATH, which some runtimes do not set.
 fn script(calls: &Path) -> String {
     format!(
         r#"#!/bin/sh

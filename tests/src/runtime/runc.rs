@@ -1,4 +1,4 @@
-//! runc with a bundle, as CRI-O and containerd's shim call it; and crun, which takes the same words.
+//! runc with a bundle, as CRI-O and containerd's shim call it; and crun, which accepts the same commands.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ impl Runc {
         Runc::with(node, OciRuntime::Runc)
     }
 
-    /// crun in the network namespace at a path. Its errors do not have what a hook wrote.
+    /// crun in the network namespace at a path. Its errors do not contain what a hook wrote.
     pub fn crun_in_node(node: impl Into<PathBuf>) -> Runc {
         Runc::with(node, OciRuntime::Crun)
     }
@@ -43,21 +43,20 @@ impl Runc {
         Runc { scratch, node, program, mounts, ids: RefCell::default() }
     }
 
-    /// Where the bundle of a container is, made or not.
+    /// The bundle of a container, whether it exists yet or not.
     pub fn bundle(&self, id: &str) -> PathBuf {
         self.scratch.path().join("bundles").join(id)
     }
 
     /// Makes the bundle and calls `runc create`, in which prestart and createRuntime hooks run.
     ///
-    /// A failing hook makes it fail with exit status 1 and one log line on standard error, which
-    /// has what the hook wrote to its own, line ends as `\n`. The container is gone then, and its
-    /// poststop hooks have run.
+    /// A failing hook makes it fail with exit status 1 and one log line on standard error, which contains what the
+    /// hook wrote to its own, with `\n` for line ends. The container is gone then, and its poststop hooks have run.
     pub fn create(&self, id: &str, container: &Container) -> Finished {
         let bundle = self.bundle(id);
         make_rootfs(&bundle.join("rootfs"));
         let mut spec = container.to_spec();
-        // By its ID alone, tests side by side would share it.
+        // The ID alone is not enough: tests that run side by side would share the group.
         let scratch = self.scratch.path().file_name().unwrap_or_default().to_string_lossy();
         let linux = spec.linux_mut().as_mut().expect("a container of Linux");
         linux.set_cgroups_path(Some(format!("/{scratch}-{id}").into()));
@@ -72,7 +71,7 @@ impl Runc {
         self.call(&["start", id])
     }
 
-    /// `create` and `start`; what the first says if it fails.
+    /// `create` and `start`; returns the result of the first if it fails.
     pub fn run(&self, id: &str, container: &Container) -> Finished {
         let created = self.create(id, container);
         if created.success() { self.start(id) } else { created }
@@ -85,7 +84,7 @@ impl Runc {
 
     /// Calls `runc delete`, in which poststop hooks run. The container must have ended.
     ///
-    /// A failing poststop hook is a line on standard error and no failure.
+    /// A failing poststop hook causes a line on standard error, but no failure.
     pub fn delete(&self, id: &str) -> Finished {
         self.call(&["delete", id])
     }

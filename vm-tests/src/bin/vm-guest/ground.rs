@@ -1,4 +1,4 @@
-//! The ground that the tests stand on: file systems and modules.
+//! What the tests need from the machine: file systems and modules.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -18,10 +18,10 @@ use rustix::system::finit_module;
 
 use crate::Wrong;
 
-/// Where the new root is until it is the root.
+/// Where the new root is mounted before it becomes the root.
 const NEW_ROOT: &str = "/hostport-vm/root";
 
-/// Mounts what the kernel offers, in a root.
+/// Mounts the kernel's file systems in a root.
 pub fn mount_kernel(root: &str) -> Result<(), Wrong> {
     let flags = MountFlags::NOSUID;
     for (kind, folder) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
@@ -30,13 +30,13 @@ pub fn mount_kernel(root: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// From the initramfs to a root with everything that the plan has.
+/// Moves from the initramfs to a root with everything in the plan.
 pub fn prepare(plan: &Plan, release: &str) -> Result<(), Wrong> {
     for module in &plan.boot_modules {
         let path = Path::new(FOLDER).join(module);
         let file = File::open(&path).map_err(|error| format!("{path:?}: {error}"))?;
         match finit_module(&file, c"", 0) {
-            // ENODEV: what speeds things up on another processor.
+            // ENODEV: the module is for other processors.
             Ok(()) | Err(Errno::EXIST | Errno::NODEV) => {}
             Err(error) => return Err(format!("cannot load {path:?}: {error}")),
         }
@@ -53,7 +53,7 @@ pub fn prepare(plan: &Plan, release: &str) -> Result<(), Wrong> {
     for (link, target) in [("/dev/fd", "/proc/self/fd"), ("/dev/stderr", "/proc/self/fd/2")] {
         let _ = symlink(target, link);
     }
-    // Some tests start containers. A kernel without control groups shows it there.
+    // Some tests start containers. If a kernel has no control groups, these tests show it.
     let _ = mount_new("cgroup2", "cgroup2", Path::new("/sys/fs/cgroup"), MountFlags::empty());
     if plan.modules_disk {
         let folder = Path::new("/lib/modules");
@@ -63,7 +63,7 @@ pub fn prepare(plan: &Plan, release: &str) -> Result<(), Wrong> {
         }
     }
     mount_disk(disk::TESTS, Path::new(TESTS), MountFlags::RDONLY)?;
-    // The tests know their data by its path on the build machine.
+    // The tests expect their data at its path on the build machine.
     let data = Path::new(TESTS).join("repository");
     fs::create_dir_all(&plan.repository)
         .map_err(|error| format!("{:?}: {error}", plan.repository))?;
@@ -72,7 +72,7 @@ pub fn prepare(plan: &Plan, release: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Loads modules by their names, as far as there are such.
+/// Loads modules by name, as far as they exist.
 pub fn load(modules: &[String]) {
     let quiet = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -83,11 +83,11 @@ pub fn load(modules: &[String]) {
     }
 }
 
-/// Makes the root disk the root. What is written to it goes to memory where it cannot be written.
+/// Makes the root disk the root. If it cannot be written, what is written goes to memory.
 fn enter_root() -> Result<(), Wrong> {
     let root = Path::new(NEW_ROOT);
     mount_disk(disk::ROOT, root, MountFlags::empty())?;
-    // A file system that cannot be written by its nature is mounted so without being told.
+    // A read-only file system is mounted read-only without an option.
     let about = statvfs(root).map_err(|error| format!("{root:?}: {error}"))?;
     if about.f_flag.contains(StatVfsMountFlags::RDONLY) {
         cover_with_memory(root)?;
@@ -102,7 +102,7 @@ fn enter_root() -> Result<(), Wrong> {
         .map_err(|error| format!("cannot enter the root disk: {error}"))
 }
 
-/// Lays memory over a file system that cannot be written.
+/// Covers a read-only file system with memory.
 fn cover_with_memory(root: &Path) -> Result<(), Wrong> {
     let memory = Path::new(FOLDER).join("memory");
     mount_new("tmpfs", "tmpfs", &memory, MountFlags::empty())?;
@@ -117,7 +117,7 @@ fn cover_with_memory(root: &Path) -> Result<(), Wrong> {
         .map_err(|error| format!("the root is read-only, and cannot get an overlay: {error}"))
 }
 
-/// Mounts a disk, of whatever file system the kernel knows.
+/// Mounts a disk with any file system that the kernel knows.
 fn mount_disk(serial: &str, folder: &Path, flags: MountFlags) -> Result<(), Wrong> {
     let device = find_disk(serial)?;
     fs::create_dir_all(folder).map_err(|error| format!("{folder:?}: {error}"))?;
@@ -132,7 +132,7 @@ fn mount_disk(serial: &str, folder: &Path, flags: MountFlags) -> Result<(), Wron
     Err(format!("cannot mount the disk \"{serial}\" ({}) on {folder:?}: {last}", device.display()))
 }
 
-/// The disk of a serial number, which may take a moment to be there.
+/// Finds a disk by its serial number; it may appear after a moment.
 fn find_disk(serial: &str) -> Result<PathBuf, Wrong> {
     for _ in 0..100 {
         for disk in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
@@ -153,7 +153,7 @@ fn find_disk(serial: &str) -> Result<PathBuf, Wrong> {
 fn mount_new(source: &str, kind: &str, folder: &Path, flags: MountFlags) -> Result<(), Wrong> {
     fs::create_dir_all(folder).map_err(|error| format!("{folder:?}: {error}"))?;
     match mount(source, folder, kind, flags, None) {
-        // EBUSY: the kernel mounted it by itself (CONFIG_DEVTMPFS_MOUNT).
+        // EBUSY: the kernel has mounted it (CONFIG_DEVTMPFS_MOUNT).
         Ok(()) | Err(Errno::BUSY) => Ok(()),
         Err(error) => Err(format!("cannot mount {kind} on {folder:?}: {error}")),
     }

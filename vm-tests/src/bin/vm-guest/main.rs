@@ -1,4 +1,4 @@
-//! The guest's first process: makes the machine ready, runs the tests, and switches it off.
+//! The guest's first process: prepares the machine, runs the tests, and switches it off.
 
 mod ground;
 mod tests;
@@ -17,7 +17,7 @@ type Wrong = String;
 
 /// Where programs are, in any distribution.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The word that the first process calls itself with to run the tests.
+/// The argument with which the first process starts itself to run the tests.
 const WORKER: &str = "worker";
 
 fn main() {
@@ -30,13 +30,13 @@ fn main() {
                 line.send(&Report::Stuck { why });
             }
         }
-        // QEMU is told to end instead of starting again.
+        // With QEMU's option -no-reboot this ends the machine.
         rustix::fs::sync();
         let _ = reboot(RebootCommand::Restart);
     }
 }
 
-/// Prepares the machine, and then only collects the processes that lost their parents.
+/// Prepares the machine and starts the worker, then only waits for orphaned processes.
 fn begin() -> Result<(), Wrong> {
     ground::mount_kernel("")?;
     let plan: Plan =
@@ -45,7 +45,7 @@ fn begin() -> Result<(), Wrong> {
         })?;
     let release = uname().release().to_string_lossy().into_owned();
     Line::open()?.send(&Report::Booted { release: release.clone() });
-    // The root is about to change, and this program with it.
+    // This program's file is in the old root, which is about to disappear.
     let own = File::open("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
     ground::prepare(&plan, &release)?;
     let copy = "/run/hostport-vm-guest";

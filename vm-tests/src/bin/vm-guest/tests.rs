@@ -1,4 +1,4 @@
-//! Runs the tests, each in a process of its own, so that one that hangs or crashes is one failure.
+//! Runs each test in a process of its own, so that a hang or crash fails one test only.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,10 +14,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{Line, PATH, ground};
 
-/// The program that starts what is linked dynamically, by its name in the x86-64 ABI.
+/// The loader that starts dynamically linked programs, by its name in the x86-64 ABI.
 const LOADER: &str = "ld-linux-x86-64.so.2";
 const POLL: Duration = Duration::from_millis(10);
-/// Of a longer output the end is reported: the serial port is slow.
+/// Only the end of a longer output is reported: the serial port is slow.
 const OUTPUT: usize = 16 * 1024;
 
 /// Runs the plan's tests and reports on each.
@@ -57,7 +57,7 @@ fn run_one(job: &Job, line: &Line) {
 fn execute(test: &str, limit: Duration) -> std::io::Result<(Outcome, String)> {
     let path = format!("/tmp/output-{:?}", thread::current().id());
     let output = File::create(&path)?;
-    // With the build machine's libraries, whatever the guest's root has.
+    // It uses the build machine's libraries, whatever the guest's root has.
     let libraries = Path::new(TESTS).join("lib");
     let mut child = Command::new(libraries.join(LOADER))
         .arg("--library-path")
@@ -79,7 +79,7 @@ fn execute(test: &str, limit: Duration) -> std::io::Result<(Outcome, String)> {
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(OUTPUT)..]).into_owned();
     Ok(match status {
         None => (Outcome::TimedOut, text),
-        // A name that matches nothing is a success to libtest.
+        // libtest succeeds if no test has the name.
         Some(status) if status.success() && text.contains("test result: ok. 1 passed") => {
             (Outcome::Passed, String::new())
         }
@@ -87,7 +87,7 @@ fn execute(test: &str, limit: Duration) -> std::io::Result<(Outcome, String)> {
     })
 }
 
-/// Waits for the end of a process; at the limit it is ended with all of its group, and that is None.
+/// Waits for the end of a process; at the limit, kills it with its whole group and returns None.
 fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     while Instant::now() < end {
