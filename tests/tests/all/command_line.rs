@@ -1,4 +1,4 @@
-//! What every command has in common, as somebody who types sees it.
+//! What all commands have in common, from the view of a user who types them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -54,7 +54,7 @@ fn wrong_usage_ends_with_2_and_a_hint() {
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let lab = Lab::new();
     let web = lab.pod("web");
-    // More than a pipe holds, so that a writer meets its end.
+    // More than a pipe holds, so that the writer sees the end of its reader.
     Bundle::of(&web).annotation("io.hostport.ports", "8000-8999:8000-8999").start(lab.node());
     for arguments in
         [&["list"][..], &["list", "--json"], &["show"], &["list", "--wide"], &["metrics"]]
@@ -110,7 +110,7 @@ fn who_is_not_root_is_told_to_be_root() {
                 }
                 call.arg(program()).args([command, "--state-dir"]).arg(&folder);
                 let said = lab.node().run(|| run_limited(&mut call, Duration::from_secs(20)));
-                // Whoever may list the kernel's tables may list them.
+                // A user who may list the kernel's tables may list host ports.
                 if command == "list" && said.success() && capabilities != "-all" {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! What is counted beside the journal, as `hostport metrics` tells it.
+//! What is counted in the journal's folder, as `hostport metrics` prints it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +54,7 @@ fn conflicts_takeovers_restores_and_hook_calls_are_counted() {
     let ports = published(lab.node()).len() as f64;
     for (name, value) in [
         ("hostport_conflicts_total", 2.0),
-        // Of each family.
+        // One per family.
         ("hostport_takeovers_total", ports),
         ("hostport_restores_total", 1.0),
         ("hostport_restored_ports_total", ports),
@@ -86,7 +86,7 @@ fn hooks_that_count_at_once_are_all_counted_or_at_least_none_twice() {
     let there = counted(lab.node());
     let [counted, none] = calls(&there);
     assert!(counted > 1.0 && counted <= 30.0 && none == 0.0, "{there:#?}");
-    // Cumulative, and the last bucket is all of them.
+    // Buckets are cumulative, and the last holds all calls.
     let prefix = "hostport_hook_duration_seconds_bucket{stage=\"prestart\"";
     let most = there.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, n)| *n);
     assert_eq!(most.fold(0.0, f64::max), counted);
@@ -114,7 +114,7 @@ fn whatever_stands_in_the_files_place_keeps_no_hook_from_its_work() {
             assert_eq!(calls(&there), expected, "{what}");
         }
     };
-    // Not told at all, rather than zero for ever.
+    // The line is missing, rather than zero for ever.
     let (untold, anew) = (None, Some([1.0; 2]));
     let clear = || {
         let _ = fs::remove_file(&place);
@@ -144,25 +144,25 @@ fn whatever_stands_in_the_files_place_keeps_no_hook_from_its_work() {
         works(what, anew);
         clear();
     }
-    // The right head, and numbers that nobody counted: they would stay for ever.
+    // The file begins correctly, but its numbers were never counted: they would stay for ever.
     let mut full = b"hostport\x02\0\0\0\0\0\0\0".to_vec();
     full.resize(280, 0xff);
     fs::write(&place, &full).unwrap();
     assert_eq!(counted(lab.node())["hostport_conflicts_total"], 0.0, "it begins anew");
     works("damaged", anew);
     clear();
-    // A later version's.
+    // From a later version.
     full[8] = 3;
     fs::write(&place, &full).unwrap();
     works("of a later version", untold);
     assert_eq!(fs::read(&place).unwrap(), full);
     clear();
-    // A holder of the lock that does not go on.
+    // A process that holds the lock and hangs.
     works("anew", anew);
     let held = fs::File::options().read(true).write(true).open(&place).unwrap();
     held.write_all_at(&[0; 8], 0).unwrap();
     flock(&held, FlockOperation::LockExclusive).unwrap();
-    // Stopped in the middle of writing, as far as anybody can tell.
+    // It looks like a process that stopped in the middle of writing.
     works("locked and damaged", untold);
     fs::remove_file(&place).unwrap();
     works("anew", anew);

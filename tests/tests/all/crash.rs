@@ -1,5 +1,5 @@
-//! A call of hostport is killed at every one of its system calls, one run for each; what it leaves is
-//! whole, and the next call of whatever kind makes it right.
+//! A call of hostport is killed at each of its system calls, one run per call. What it leaves is complete, and the
+//! next call of any kind repairs the rest.
 
 use std::collections::BTreeSet;
 
@@ -62,16 +62,16 @@ fn a_collection_killed_at_any_system_call() {
     kill_at_every_call(Act::Collect);
 }
 
-/// What comes after a kill.
+/// What follows a kill.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     /// The same call again.
     Again,
     /// The container's end, and its poststop.
     Poststop,
-    /// The container's end, and another one that wants its ports.
+    /// The container's end, and another container that asks for its ports.
     Successor,
-    /// A restoration while the container is alive, if it was.
+    /// A restore while the container is alive, if it was.
     Restore,
     /// One after its end.
     RestoreLater,
@@ -99,13 +99,13 @@ fn kill_at_every_call(act: Act) {
     for call in &calls {
         let scene = stage.prepare(act);
         let ended = scene.call.inject(stage.node(), call, Injection::Kill);
-        // The program's memory is laid out another way each time, and some calls come of that.
+        // The program's memory layout differs in each run, and so do some system calls.
         let is_killed = ended.code.is_none();
         assert!(is_killed || ended.code == undisturbed.code, "{call}: {ended:#?}");
         killed += usize::from(is_killed);
         let left = stage.look();
         left.assert_whole(act, &format!("{act:?}, killed at {call}"));
-        // What comes next depends on what is left, and on nothing else.
+        // What follows depends only on what is left.
         if seen.insert(left) {
             let mut scene = Some(scene);
             for next in NEXT {
@@ -124,14 +124,14 @@ fn kill_at_every_call(act: Act) {
     assert!(killed + 5 > calls.len(), "killed at only {killed} of {} calls", calls.len());
 }
 
-/// What the call comes to if nothing disturbs it.
+/// The result of the call if nothing disturbs it.
 struct Goal {
     act: Act,
     code: Option<i32>,
     standing: Standing,
 }
 
-/// What there is once nothing is left of the dead.
+/// What is there once nothing of the dead containers is left.
 fn collected(stage: &Stage) -> Standing {
     hostport(stage.node(), &["gc"]).expect_success();
     stage.look()
@@ -154,7 +154,7 @@ fn go_on(stage: &Stage, scene: &mut Scene, next: Next, goal: &Goal, why: &str) {
             assert!(!left.is_published("victim"), "{why}: {left:#?}");
         }
         Next::Successor => {
-            // A living rival keeps its port from the successor too.
+            // A living rival keeps its port; the successor does not get it either.
             let port = stage.look().ports.get("0.0.0.0 9000 tcp").map(|(owner, _)| owner.clone());
             let in_the_way = goal.act != Act::TakeOver && port.as_deref() == Some("rival");
             scene.victim.end();
@@ -185,7 +185,7 @@ fn go_on(stage: &Stage, scene: &mut Scene, next: Next, goal: &Goal, why: &str) {
             assert!(!left.knows("victim"), "{why}: {left:#?}");
         }
     }
-    // A living owner's entry may tell of more than the kernel has, until a restoration.
+    // The entry of a living owner may list more than the kernel has, until a restore.
     hostport(node, &["restore"]).expect_success();
     collected(stage).assert_agrees(why);
 }

@@ -1,6 +1,6 @@
-//! CRI-O's bundles under the runtimes that it uses: config.json with CRI-O's annotations, hooks where
-//! CRI-O puts them. CRI-O itself is in no Debian; what it writes is read off its sources
-//! (`server/sandbox_run_linux.go`, `internal/factory/container/container.go`).
+//! CRI-O's bundles under the runtimes that it uses: config.json with CRI-O's annotations, and hooks where CRI-O
+//! puts them. Debian has no CRI-O; its sources show what it writes (`server/sandbox_run_linux.go`,
+//! `internal/factory/container/container.go`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ const PORT_MAPPINGS: &str =
     r#"[{"HostPort":9000,"ContainerPort":8080,"Protocol":"TCP","HostIP":""}]"#;
 const SANDBOX: &str = "1f04600dc6949359da68eee5fe7c4069706a567c07d1ef89fe3bbfdeac7a6dca";
 
-/// What CRI-O writes on the sandbox and on its containers alike.
+/// What CRI-O writes both on the sandbox and on its containers.
 fn of_crio(container: Container, kind: &str, id: &str) -> Container {
     let name = "k8s_web_web-0_default_5ff0d1ae-1d53-4a16-9d14-3a8cf6c1d9b1_0";
     [
@@ -64,8 +64,8 @@ fn container(pod: &Pod, id: &str, ports: Option<&str>, author: &[(&str, &str)]) 
     sent.fold(web, |web, (key, value)| web.annotation(key, value.as_str().unwrap()))
 }
 
-/// The infra container, which there is with `drop_infra_ctr = false`, or where the pod's containers
-/// share their processes.
+/// The infra container, which exists with `drop_infra_ctr = false`, or if the pod's containers share their
+/// processes.
 fn infra(network: Network, ports: &str) -> Container {
     let sent = json!({SEEN.0: SEEN.1, "kubernetes.io/config.source": "api"}).to_string();
     of_crio(Container::sleeper().network(network), "sandbox", SANDBOX)
@@ -122,7 +122,7 @@ fn restarts_in_place(lab: &Lab, runtime: Runc) {
     let at_first = published(lab.node());
     assert_eq!(at_first.len(), 2);
     for (old, new) in [("first", "second"), ("second", "third")] {
-        // conmon has seen its end, kubelet starts the next one, and CRI-O has not yet deleted it.
+        // conmon has seen its end, kubelet starts the next one, and CRI-O has not deleted it yet.
         runtime.kill(old, "KILL").expect_success();
         start(new);
         assert_answers(lab);
@@ -161,7 +161,7 @@ fn with_an_infra_container_the_ports_are_the_pods_and_outlive_its_containers() {
 fn an_infra_container_without_hooks_leaves_the_ports_to_the_containers() {
     let lab = Lab::new();
     let (pod, runc) = (lab.pod("web"), Runc::in_node(lab.node().path()));
-    // CRI-O looks for a match in what kubelet sent, where its own PortMappings are not.
+    // CRI-O looks for a match in what kubelet sent, which does not contain its own PortMappings.
     runc.run(SANDBOX, &infra(Network::Path(pod.path()), PORT_MAPPINGS)).expect_success();
     let web = container(&pod, "web", Some(KUBELET_9000), &[]);
     runc.run("web", &hooked(lab.node(), web)).expect_success();
@@ -207,7 +207,7 @@ fn a_second_replica_on_the_node_is_refused_and_crun_writes_the_whole_line_to_a_f
     assert!(written.contains(&line), "{written}");
 }
 
-/// What the runtime said of a second pod that wants the first one's port, and the hook's line.
+/// The runtime's output for a second pod that asks for the first one's port, and the hook's line in it.
 fn refused(lab: &Lab, runtime: Runc, annotations: &[(&str, &str)]) -> (String, String) {
     let [first, second] = ["first", "second"].map(|name| lab.pod(name));
     let start = |pod: &Pod, id: &str| {

@@ -1,8 +1,8 @@
-//! Containers that come and go by the thousand leave nothing behind.
+//! Thousands of containers come and go and leave nothing behind.
 //!
-//! Some hundred in every test run. `make endurance` makes it ten thousand, and judges the kernel's
-//! memory too, which a few cannot move. Maps of very many ports, which others keep from being read, cost
-//! nobody his start or his end.
+//! Every test run has some hundred. `make endurance` has ten thousand, and also checks the kernel's memory, which a
+//! few hundred would not change. With maps of very many ports, which constant changes keep from being listed, no
+//! container starts or ends late.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,12 +14,12 @@ use hostport_tests::contention::{add_many, while_others_change};
 use hostport_tests::hook::{Bundle, hostport, journal_files};
 use hostport_tests::lab::{Lab, Netns, Pod};
 
-/// Containers side by side: much of a poststop's time is the kernel's waiting (RCU).
+/// Containers that run side by side: most of a poststop's time is the kernel's waiting (RCU).
 const LANES: usize = 8;
-/// How much more the kernel may hold, in KiB. An element takes 256 bytes: one that each of 10,000
-/// cycles left would make 2,560 KiB.
+/// How much more memory the kernel may use, in KiB. An element takes 256 bytes: if each of 10,000 cycles left one,
+/// that would be 2,560 KiB.
 const TOLERANCE: i64 = 1000;
-/// What runtimes allow a hook, by our hook configurations.
+/// How long our hook configurations let a hook run.
 const HOOK: Duration = Duration::from_secs(10);
 
 #[test]
@@ -29,7 +29,7 @@ fn ten_thousand_cycles_leave_ruleset_journal_and_kernel_memory_as_they_were() {
     let lab = Lab::new();
     let node = lab.node();
     let pods: Vec<Pod> = (0..LANES).map(|lane| lab.pod(&format!("p{lane}"))).collect();
-    // What is made once: the tables, and the caches of kernel and file system.
+    // What is made only once: the tables, and the caches of kernel and file system.
     run(node, &pods, cycles / 10);
     let before = Left::of(node);
     let begin = Instant::now();
@@ -56,7 +56,7 @@ fn a_container_of_a_pod_withdraws_in_the_time_of_a_hook_beside_very_many_ports()
         bundle
     });
     ["tcp", "udp", "sctp", "dccp"].iter().for_each(|protocol| add_many(node, protocol));
-    // Without pause, and about as often as the map can be listed.
+    // Without a pause, and about as often as the map can be listed.
     for (container, pause) in containers.iter().zip([20, 900]) {
         let (gone, took) = while_others_change(node, Duration::from_millis(pause), || {
             let begin = Instant::now();
@@ -89,23 +89,23 @@ fn gc_of_a_pod_lets_others_start_while_the_ruleset_changes_without_pause() {
         })
     });
     started.expect_success();
-    // Whose the rest of the map is, gc may not come to tell.
+    // gc may not find out who owns the rest of the map.
     assert_eq!(cleared.stdout.matches("withdrew 0.0.0.0:90").count(), 12, "{cleared:?}");
     assert_eq!(journal_files(node).len(), 1, "{:?}", journal_files(node));
 }
 
-/// What there is between containers.
+/// What is there between containers.
 struct Left {
     ruleset: String,
     journal: BTreeSet<String>,
     memory: Memory,
 }
 
-/// Of the whole machine's kernel, in KiB.
+/// The memory of the whole machine's kernel, in KiB.
 #[derive(Debug)]
 #[allow(dead_code, reason = "printed")]
 struct Memory {
-    /// Slab and SUnreclaim of proc_meminfo(5): what other programs do moves them by megabytes.
+    /// Not Slab and SUnreclaim of proc_meminfo(5): other programs change them by megabytes.
     slab: i64,
     unreclaimable: i64,
     /// The caches for objects of up to 512 bytes, where elements are, of /proc/slabinfo.
@@ -139,7 +139,7 @@ impl Memory {
 
 impl Left {
     fn of(node: &Netns) -> Left {
-        // What was freed is given back by and by.
+        // The kernel frees memory after some time.
         thread::sleep(Duration::from_secs(2));
         Left {
             ruleset: node.nft_list(),
@@ -149,12 +149,12 @@ impl Left {
     }
 }
 
-/// So many containers, each with prestart and poststop.
+/// This many containers, each with prestart and poststop.
 fn run(node: &Netns, pods: &[Pod], cycles: usize) {
     let done = AtomicUsize::new(0);
     let lane = &|number: usize, pod: &Pod| {
         let port = 9000 + 10 * number;
-        // For udp, each call walks the connection tracking: one lane does for all.
+        // For UDP, each call walks the connection tracking table, so only one lane uses it.
         let more = if number == 0 { "/udp" } else { "" };
         let ports = format!("{port}:80,{}:81,{}:82{more}", port + 1, port + 2);
         while done.fetch_add(1, Ordering::Relaxed) < cycles {

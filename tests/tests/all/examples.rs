@@ -1,4 +1,4 @@
-//! The library's examples, run.
+//! Runs the library's examples.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use hostport_tests::runtime::{run, wait_until};
 fn examples() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        // With the features of `make test`, which has built them.
+        // With the features of `make test`, which has built them already.
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "--workspace", "--examples"]);
         build.args(["--features", "hostport-nft/nftnl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -32,7 +32,7 @@ fn start(lab: &Lab, name: &str, arguments: &[&str]) -> Child {
 
 fn line(child: &mut Child) -> String {
     let mut text = String::new();
-    // A byte at a time, so that the next line is not read as well.
+    // Reads byte by byte, so that it does not read the next line too.
     let mut reader = BufReader::with_capacity(1, child.stdout.as_mut().unwrap());
     reader.read_line(&mut text).unwrap();
     text.trim_end().to_owned()
@@ -101,7 +101,7 @@ fn nftnl_batch_makes_our_table_beside_anothers() {
 #[test]
 fn nftnl_batch_tells_of_a_batch_that_the_kernel_refuses() {
     let lab = Lab::new();
-    // A chain of our table's name and of another hook cannot be added to.
+    // A chain with our table's name and another hook cannot be extended.
     lab.node().nft("add table ip hostport");
     lab.node().nft("add chain ip hostport prerouting { type filter hook input priority 0; }");
     let mut child = start(&lab, "nftnl_batch", &[]);

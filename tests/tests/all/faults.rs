@@ -1,5 +1,5 @@
-//! System calls of hostport fail, each in turn and with each error that it may fail with: what comes of
-//! it is a retry or one error line, and all of the container's ports or none.
+//! System calls of hostport fail, each in turn and with each error that it may fail with. The call retries or
+//! prints one error line, and the container has all of its ports or none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,10 +10,10 @@ use hostport_tests::runtime::Finished;
 use hostport_tests::stage::{Act, Stage, Standing};
 use hostport_tests::strace::{Call, Injection, Invocation};
 
-/// What a file system says.
+/// Errors of a file system.
 const STORAGE: [&str; 3] = ["ENOSPC", "EIO", "EROFS"];
-/// What a netlink socket says. ERESTART is the kernel's word for a stale generation; as the result of a
-/// system call it is as good as any error that nobody knows.
+/// Errors of a netlink socket. ERESTART is the kernel's answer for a stale generation; as the result of a system
+/// call it stands for an unknown error.
 const NETLINK: [&str; 5] = ["ENOBUFS", "EINTR", "EAGAIN", "ENOMEM", "ERESTART"];
 
 #[test]
@@ -94,9 +94,9 @@ fn a_collection_meets_every_error_at_every_call() {
 /// Which calls fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// Each reading of an answer over netlink, once and as if it came too late (ENOBUFS).
+    /// Each read of an answer over netlink, once, as if it was lost (ENOBUFS).
     Answers,
-    /// From the opening of the journal on. Before it, nothing is changed by anybody.
+    /// From the opening of the journal on. Nothing is changed before it.
     Journal,
     /// All.
     All,
@@ -131,7 +131,7 @@ fn fail_every_call(act: Act, extent: Extent) {
     let mut runs = 0;
     for call in &calls[from..] {
         for (index, error) in errors(call).iter().enumerate() {
-            // Once; and as often as it is tried, as a full disk does.
+            // Once; and every time, as on a full disk.
             let injections = [Injection::Error(error), Injection::Errors(error)];
             let injections = match (extent, index) {
                 (Extent::Answers, 0) if call.name == "recvfrom" => &injections[..1],
@@ -148,7 +148,7 @@ fn fail_every_call(act: Act, extent: Extent) {
                 assert!(took < Duration::from_secs(12), "{why}: it took {took:?}");
                 usual.judge(&ended, &stage.look().without_locks(), &why);
                 if matches!(act, Act::Withdraw | Act::WithdrawLate | Act::Restore) {
-                    // Once more, and undisturbed.
+                    // Again, undisturbed.
                     scene.call.run(stage.node()).expect_success();
                     let left = stage.look().without_locks();
                     assert!(act == Act::Restore || !left.knows("victim"), "{why}");
@@ -165,7 +165,7 @@ fn fail_every_call(act: Act, extent: Extent) {
 
 #[test]
 fn a_change_between_the_look_and_the_transaction_is_tried_again() {
-    // The kernel's own ERESTART: each sending is held back in turn, and the ruleset changed meanwhile.
+    // The kernel's own ERESTART: each send is delayed in turn, and the ruleset changed meanwhile.
     let stage = Stage::new();
     let mut stale = 0;
     for act in [Act::TakeOver, Act::Withdraw, Act::Restore, Act::Collect] {
@@ -194,7 +194,7 @@ fn a_change_between_the_look_and_the_transaction_is_tried_again() {
 
 #[test]
 fn what_comes_back_while_a_withdrawal_finds_nothing_is_withdrawn_too() {
-    // As when another's transaction replaces the table: for a moment it is found in neither form.
+    // As when another transaction replaces the table: for a moment neither form of it is found.
     let stage = Stage::new();
     let node = stage.node();
     let (element, pod) = ("0.0.0.0 . 9000 . tcp", "10.85.0.11");
@@ -246,7 +246,7 @@ fn a_list_that_is_read_while_the_ruleset_changes_is_whole_or_an_error() {
         .map(|n| format!("0.0.0.0 . {} . udp comment \"many\" : 10.85.0.11 . 80", 10_000 + n))
         .collect();
     node.nft(&format!("add element ip hostport ports {{ {} }}", ports.join(", ")));
-    // Elements of the list itself come and go, so a walk that goes on is wrong by one or two.
+    // Elements of the list itself come and go, so a dump that continues is wrong by one or two.
     let changes = ["add", "delete"].map(|verb| {
         let data = if verb == "add" { " : 10.85.0.11 . 80" } else { "" };
         format!("{verb} element ip hostport ports {{ 0.0.0.0 . 5000 . udp{data} }}")
@@ -303,16 +303,17 @@ impl Usual {
         let errors = ended.stderr.lines().filter(|line| line.starts_with("hostport: ")).count();
         let warned = ended.stderr.contains("WARN")
             || ended.stderr.contains("ERROR")
-            // Standard error fails with the rest then.
+            // Standard error fails too.
             || (why.contains(", write ") && why.contains("failed: Errors"))
-            // Who cannot be told to be dead by now counts as alive, and keeps what was not asked for.
+            // An owner that is not known to be dead in time counts as alive, and keeps the ports that were not
+            // asked for.
             || (self.act == Act::TakeOver && ended.stderr.contains("as the container's"));
         match ended.code {
-            // So does a collection leave it.
+            // A collection may leave it like this too.
             Some(0) if self.act == Act::Collect && left == &self.before => {}
             Some(0) if self.code == Some(0) => {
                 assert_eq!(errors, 0, "{why}");
-                // What is not as usual has been warned of; and the container has its ports, or none
+                // There is a warning for everything that is not as usual; and the container has its ports, or none
                 // after its end.
                 assert!(left == &self.after || warned, "{why}: {left:#?}");
                 let elements = |standing: &Standing| standing.elements("victim");
@@ -324,11 +325,11 @@ impl Usual {
                 let doubtful = warned || ended.stderr.contains("its answer was lost");
                 let withdrawn = !left.is_published("victim") && !self.after.is_published("victim");
                 let unchanged = left == &self.before;
-                // The work was done, but could not be told.
+                // The work is done, but the output failed.
                 let untold = left == &self.after && ended.stderr.contains("standard output");
                 assert!(unchanged || doubtful || withdrawn || untold, "{why}: {left:#?}");
             }
-            // libc's and Rust's answer to a lack of memory is to abort: as if it were killed.
+            // libc and Rust abort when memory is short, as if the process was killed.
             None if why.contains(", brk ") || why.contains(", mmap ") => {}
             _ => panic!("{why}: {left:#?}"),
         }

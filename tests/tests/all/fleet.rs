@@ -1,4 +1,5 @@
-//! The image for Kubernetes nodes, run with the rights that the DaemonSet gives it. `make deploy-test` calls this.
+//! The image for Kubernetes nodes, run with the rights that the DaemonSet gives it. `make deploy-test` runs these
+//! tests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +16,7 @@ fn given(variable: &str) -> PathBuf {
     std::env::var_os(variable).unwrap_or_else(|| panic!("make deploy-test sets {variable}")).into()
 }
 
-/// A container of the image, as the DaemonSet's init container, with a node's folders.
+/// A container of the image, like the DaemonSet's init container, with a node's folders.
 fn task(podman: &Podman, image: &str, node: &Path, task: &[&str]) -> Finished {
     let mut arguments: Vec<String> = [
         "run",
@@ -32,13 +33,14 @@ fn task(podman: &Podman, image: &str, node: &Path, task: &[&str]) -> Finished {
     for folder in ["bin", "hooks"] {
         arguments.push(format!("--volume={}:/node/{folder}", node.join(folder).display()));
     }
-    // Mounted on the way out alone, as the overlay has it: kubelet makes it with a mode that the hook refuses.
+    // Mounted only for the uninstallation, as in the overlay: kubelet would make it with a mode that the hook
+    // refuses.
     if task == ["uninstall"] {
         arguments.push("--volume=/run/hostport:/node/journal".to_owned());
     }
     arguments.push(image.to_owned());
     arguments.extend(task.iter().map(|word| word.to_string()));
-    // The folder that the node's runtime finds the program in.
+    // The folder where the node's runtime looks for the program.
     arguments.push(format!("--bin-on-node={}", node.join("bin").display()));
     podman.call(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -83,7 +85,7 @@ fn the_image_installs_upgrades_rolls_back_and_uninstalls_under_a_runtime_that_us
     assert!(said.stdout.contains("stays: 1 container is in the journal"), "{said:?}");
     assert_eq!(fs::read_dir(node.path().join("hooks")).unwrap().count(), 0);
     assert_answers(&lab);
-    // podman took the hooks into the container when it was made.
+    // podman added the hooks when it made the container.
     podman.stop("web").expect_success();
     assert_closed(&lab);
     assert_eq!(published(lab.node()), [""; 0]);

@@ -114,7 +114,7 @@ fn flows_that_lead_right_and_flows_of_an_excluded_service_stay() {
     let entries = || (tracked(&lab, "192.0.2.1"), tracked(&lab, "10.96.0.10"));
     let before = entries();
     assert!(!before.0.is_empty() && !before.1.is_empty());
-    // Published anew to the same endpoint, as after a flush.
+    // Published again to the same endpoint, as after a flush.
     lab.node().nft("flush map ip hostport ports; flush map ip6 hostport ports");
     bundle.prestart(lab.node(), &exclude).expect_success();
     assert_eq!(entries(), before);

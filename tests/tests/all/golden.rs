@@ -1,9 +1,9 @@
-//! The ruleset as nft reads it back from the kernel, against golden files in `tests/golden`.
+//! The ruleset as nft lists it from the kernel, against golden files in `tests/golden`.
 //!
-//! Each scenario is applied through netlink and listed by nft. Then the text that `hostport show`
-//! prints is loaded by nft in its place, and must list the same, and `hostport show --json` must say what
-//! `nft --json list` says (nft 1.0.6 crashes when it is to load such JSON, its own too). To write the golden files anew:
-//! `HOSTPORT_BLESS=1 cargo test -p hostport-tests --test all golden::`, and review the difference.
+//! Each scenario is applied through netlink and listed by nft. Then nft loads the text that `hostport show` prints
+//! in its place, and must list the same, and `hostport show --json` must equal `nft --json list` (nft 1.0.6 crashes
+//! when it loads such JSON, even its own). To write the golden files again: `HOSTPORT_BLESS=1 cargo test -p
+//! hostport-tests --test all golden::`, and review the difference.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -15,10 +15,10 @@ use hostport_tests::lab::{Families, Lab, NODE4, Netns, Network, Pod, PodSpec, tc
 use hostport_tests::schema::assert_valid;
 use serde_json::Value;
 
-/// The two tables as nft lists them; a table that is not there is left out.
+/// The two tables as nft lists them, without a table that does not exist.
 ///
-/// One thing is not as it was listed: later versions of nft than 1.0.6 write the priority -100 of an
-/// output chain as `dstnat`. Nothing else is touched, neither counters nor the order of anything.
+/// One thing is changed: versions of nft after 1.0.6 print the priority -100 of an output chain as `dstnat`.
+/// Nothing else is, neither counters nor any order.
 fn tables(node: &Netns, name: &str) -> Vec<String> {
     let list = |family| {
         let output =
@@ -30,7 +30,7 @@ fn tables(node: &Netns, name: &str) -> Vec<String> {
     ["ip", "ip6"].map(list).into_iter().filter(|text| !text.is_empty()).collect()
 }
 
-/// Compares what is in the kernel with the golden file, then what our own text makes with it.
+/// Compares what is in the kernel with the golden file, then with the result of our own text.
 #[track_caller]
 fn assert_golden(node: &Netns, scenario: &str, options: &[&str]) {
     let name = options.iter().skip_while(|option| **option != "--table").nth(1);
@@ -63,8 +63,8 @@ fn assert_golden(node: &Netns, scenario: &str, options: &[&str]) {
     }
 }
 
-/// nft's JSON objects as lines, without what only one of the two says: the kernel's handles, the versions,
-/// and the table's comment, which nft 1.0.6 leaves out. Elements in the order of their text, links by index.
+/// nft's JSON objects as lines, without what only one of the two has: the kernel's handles, the versions, and the
+/// table's comment, which nft 1.0.6 leaves out. Elements are sorted by their text, links have their index.
 fn plain(objects: &[Value], node: &Netns) -> Vec<String> {
     let links = node.links();
     let index = |name: &Value| {
@@ -169,8 +169,8 @@ fn the_worked_example_is_the_target() {
     });
     let applied = tables(node, "hostport").join("\n");
 
-    // The target as it was designed, in a namespace of its own. Two things are not in it: the
-    // second pod's own hairpin element, and the fingerprint of the settings in the comment.
+    // The target as it was designed, in its own namespace. It lacks two things: the second pod's own hairpin
+    // element, and the fingerprint of the settings in the comment.
     let target = Lab::new();
     target.node().nft(&golden_text("target.nft"));
     target
@@ -286,7 +286,7 @@ fn counters_are_carried_over_when_the_settings_change() {
     for _ in 0..3 {
         assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
     }
-    // Another pod's call has other settings, and so replaces the table.
+    // Another pod's call has other settings, and therefore replaces the table.
     let other = lab.add_pod(PodSpec::new("other").network(Network::Routed));
     let second = Bundle::of(&other).named("77ab").annotation("io.hostport.ports", "9002:53/udp");
     let options = excluding(&["10.96.0.0/12"]);

@@ -1,4 +1,4 @@
-//! What the make targets install, and that it works as it is installed.
+//! What the make targets install, and that it works as installed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -78,7 +78,7 @@ fn a_file_that_is_there_is_replaced_at_once_and_not_written_into() {
     targets.iter().for_each(|target| make(target, &variables));
     let names = |file: &Path| (file.to_owned(), fs::metadata(file).unwrap().ino());
     let before: Vec<_> = files_below(stage.path()).iter().map(|file| names(file)).collect();
-    // Kept open by their other names, so that no number comes again.
+    // Other names keep the files, so that no inode number is used again.
     for (number, (file, _)) in before.iter().enumerate() {
         fs::hard_link(file, stage.path().join(format!("kept-{number}"))).unwrap();
     }
@@ -99,7 +99,7 @@ fn an_uninstall_that_ends_half_way_leaves_no_hook_without_its_program() {
     make("install", &variables);
     let program = stage.path().join("usr/bin/hostport");
     fs::remove_file(&program).unwrap();
-    // What `rm` does not take away.
+    // `rm` does not remove a folder.
     fs::create_dir(&program).unwrap();
     assert!(!try_make("uninstall", &variables).status.success());
     assert_eq!(files_below(stage.path()), [""; 0].map(PathBuf::from));
@@ -110,7 +110,7 @@ fn a_hook_configuration_that_calls_another_program_is_neither_replaced_nor_remov
     let stage = Scratch::new("destdir");
     let variables = [format!("DESTDIR={}", stage.path().display())];
     make("install", &variables);
-    // The package has taken its place.
+    // Now the package's configuration is there.
     let hook = stage.path().join("usr/share/containers/oci/hooks.d/hostport.json");
     let packages = fs::read_to_string(&hook).unwrap().replace("/usr/local/bin", "/usr/bin");
     fs::write(&hook, &packages).unwrap();

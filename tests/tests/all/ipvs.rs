@@ -1,6 +1,6 @@
-//! Next to kube-proxy in IPVS mode: each service's address is local to the node, on the dummy link
-//! kube-ipvs0, and a real ip_vs service listens there on the very number of a host port. The kernel must
-//! have ip_vs and dummy: `make vm-test` runs these tests on kernels that have them.
+//! With kube-proxy in IPVS mode: each service's address is local to the node, on the dummy link kube-ipvs0, and a
+//! real ip_vs service listens there on the number of a host port. The kernel must have ip_vs and dummy: `make
+//! vm-test` runs these tests on such kernels.
 
 use std::net::Ipv4Addr;
 
@@ -28,7 +28,7 @@ fn cluster(arguments: &[&str]) -> Cluster {
     Cluster { lab, _backend: backend, _web: web, _servers: servers }
 }
 
-/// What kube-proxy sets up for a service of one endpoint (`pkg/proxy/ipvs` of Kubernetes).
+/// What kube-proxy sets up for a service with one endpoint (`pkg/proxy/ipvs` of Kubernetes).
 fn proxy(node: &Netns, backend: &Pod) {
     node.ip(&format!("link add kube-ipvs0 type dummy\naddr add {CLUSTER_IP}/32 dev kube-ipvs0"));
     let service = format!("{CLUSTER_IP}:9000");
@@ -40,7 +40,7 @@ fn proxy(node: &Netns, backend: &Pod) {
     ipvsadm(&["--add-service", "--tcp-service", &service, "--scheduler", "rr"]);
     let server = format!("{}:8080", backend.ipv4());
     ipvsadm(&["-a", "--tcp-service", &service, "--real-server", &server, "--masquerading"]);
-    // ip_vs makes the sysctl when a namespace first uses it.
+    // ip_vs creates the sysctl when a namespace first uses it.
     node.sysctl("net.ipv4.vs.conntrack", "1");
 }
 

@@ -1,4 +1,4 @@
-//! The lab works without hostport: what its other tests take for granted is shown here. Needs root.
+//! The lab works without hostport: these tests check what the other tests rely on. They need root.
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

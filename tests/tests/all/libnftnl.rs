@@ -1,7 +1,7 @@
-//! libnftnl, the library under nft, parses every message that we send into the same objects.
+//! libnftnl, the library that nft uses, parses every message that we send into the same objects.
 //!
-//! "The same" is told by nft itself: its program gets our text, and what it sends for it is parsed
-//! beside what we send. Both are seen on their way into the kernel, by strace.
+//! nft itself defines "the same": its program gets our text, and what it sends is parsed and compared with what we
+//! send. strace records both on their way into the kernel.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
 
-/// Runs a program in a node, and notes what it sends.
+/// Runs a program in a node, and records what it sends.
 fn run<T>(
     node: &Netns,
     (program, arguments): (&Path, &[&str]),
@@ -32,7 +32,7 @@ fn run<T>(
     read(&capture)
 }
 
-/// All nf_tables messages that a call of the hook sends: a list for each system call.
+/// All nf_tables messages that a call of the hook sends: one list per system call.
 fn hook(node: &Netns, options: &[&str], state: &str) -> Vec<Vec<Message>> {
     let journal = state_dir(node);
     let arguments = [&["hook", "--state-dir", journal.to_str().unwrap()], options].concat();
@@ -40,14 +40,14 @@ fn hook(node: &Netns, options: &[&str], state: &str) -> Vec<Vec<Message>> {
     sent.iter().map(|bytes| messages(bytes)).filter(|messages| !messages.is_empty()).collect()
 }
 
-/// What nft changes in its own words to obey a text. (What it asks before that is not our business.)
+/// The changes that nft makes to apply a text. (What it reads before does not matter.)
 fn nft(node: &Netns, text: &str) -> Vec<(Verb, Object)> {
     let nft = (Path::new("/usr/sbin/nft"), &["-f", "-"][..]);
     let sent = run(node, nft, text, Capture::transactions);
     changes(&sent.iter().map(|bytes| messages_of_libnftnl(bytes)).collect::<Vec<_>>())
 }
 
-/// The objects of transactions, with what is done to each.
+/// The objects of transactions, each with its operation.
 fn changes(calls: &[Vec<Message>]) -> Vec<(Verb, Object)> {
     calls
         .iter()
@@ -57,8 +57,8 @@ fn changes(calls: &[Vec<Message>]) -> Vec<(Verb, Object)> {
         .collect()
 }
 
-/// Compares by kind, since nft groups them in another way than we do: tables, sets, chains and rules
-/// must be in the same order, elements may be in any.
+/// Compares by kind, since nft groups objects differently: tables, sets, chains and rules must have the same order,
+/// elements any order.
 #[track_caller]
 fn assert_same(ours: Vec<(Verb, Object)>, theirs: Vec<(Verb, Object)>) {
     assert!(!ours.is_empty());
@@ -82,14 +82,14 @@ fn assert_same(ours: Vec<(Verb, Object)>, theirs: Vec<(Verb, Object)>) {
     }
 }
 
-/// What two senders of the same ruleset need not have in common.
+/// What may differ between two senders of the same ruleset.
 fn essence(object: Object) -> Option<Object> {
     match object.kind {
-        // nft begins a set of intervals with an end at the first address, for the gap in front of
-        // it. The kernel takes that gap for granted, and nft lists both in the same way.
+        // nft begins a set of intervals with an end at the first address, for the gap before it. The kernel assumes
+        // this gap anyway, and nft lists both in the same way.
         "element" if is_first_end(&object) => None,
-        // It marks one that reaches the last address, and so has no end, as open. Nothing but nft
-        // looks at the mark, and nft lists, finds and deletes ours without it.
+        // nft marks an interval that reaches the last address, and so has no end, as open. Only nft reads the mark,
+        // and it lists, finds and deletes our intervals without it.
         "element"
             if object.attributes.get("userdata").is_some_and(|data| data == INTERVAL_OPEN) =>
         {
@@ -99,8 +99,8 @@ fn essence(object: Object) -> Option<Object> {
         "table" if object.attributes.get("flags").is_some_and(|flags| flags == "0") => {
             Some(object.without(&["flags"]))
         }
-        // The number is only to tell the sets of one batch apart. nft notes down for itself which
-        // byte order its types have (user data), and gives the number of elements as a hint.
+        // The number only distinguishes the sets of one batch. nft also records the byte order of its types (user
+        // data) for itself, and gives the number of elements as a hint.
         "set" => Some(object.without(&["id", "userdata", "size"])),
         _ => Some(object),
     }
@@ -152,7 +152,7 @@ fn a_table_is_what_nft_makes_of_its_text() {
     }
 }
 
-/// A lab with a pod that no bridge joins to the node.
+/// A lab with a pod that is not on a bridge.
 fn lab_and_pod() -> (Lab, Pod) {
     let lab = Lab::new();
     let web = lab.add_pod(PodSpec::new("web").network(Network::Routed));
@@ -277,14 +277,14 @@ fn the_whole_life_of_a_container_is_as_it_was_reviewed() {
             }
         }
     }
-    // The index of the pod's link depends on which links a kernel makes in each namespace.
+    // The index of the pod's link depends on the links that a kernel makes in each namespace.
     let link = lab.node().links().into_iter().find(|link| link["ifname"] == web.host_link());
     let index = link.unwrap()["ifindex"].as_u64().unwrap() as u32;
     let index: String = index.to_ne_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     golden("container.messages", &text.replace(&[&*index, &*index].concat(), "LINK LINK"));
 }
 
-/// The flags of a netlink header; a request's first bits mean what its verb says.
+/// The flags of a netlink header; the meaning of a request's first bits depends on its verb.
 fn flags(flags: u16) -> String {
     let names = [
         (NLM_F_ACK, " ack"),
@@ -319,7 +319,7 @@ fn every_new_host_port_is_exclusive_and_only_the_last_message_is_acknowledged() 
     }
 }
 
-/// Sends a batch made of our messages through mnl, as nftnl's own examples do.
+/// Sends a batch of our messages with mnl, like nftnl's own examples.
 fn send(node: &Netns, tables: &[Table], kind: MsgType, only_first: bool) {
     let mut batch = Batch::new();
     for table in tables {
@@ -332,7 +332,7 @@ fn send(node: &Netns, tables: &[Table], kind: MsgType, only_first: bool) {
         messages.iter().for_each(|message| batch.add(message, kind));
     }
     let batch = batch.finalize();
-    // The kernel works on it while it is sent; what it made of it, nft tells.
+    // The kernel applies it while it is sent; nft shows the result.
     node.run(|| mnl::Socket::new(mnl::Bus::Netfilter).unwrap().send_all(&batch).unwrap());
 }
 
@@ -342,12 +342,12 @@ fn an_nftnl_batch_with_our_messages_makes_the_golden_ruleset_and_unmakes_it() {
     let tables = Family::ALL.map(|family| Table::new(family, &Settings::default()));
     for only_first in [true, false] {
         send(lab.node(), &tables, MsgType::Add, false);
-        // nft lists all tables one behind the other, the golden file has an empty line between.
+        // nft lists all tables without an empty line between them, which the golden file has.
         assert_eq!(
             lab.node().nft_list(),
             golden_text("empty.nft").replace("}\n\ntable", "}\ntable")
         );
-        // Deleting the tables is enough; and so is deleting everything, the last first.
+        // Deleting the tables is enough; so is deleting everything, in reverse order.
         send(lab.node(), &tables, MsgType::Del, only_first);
         assert_eq!(lab.node().nft_list(), "");
     }

@@ -1,4 +1,4 @@
-//! The library by itself, in a node's namespace: what its public functions do to a real kernel.
+//! The library alone, in a node's namespace: what its public functions do to a real kernel.
 
 use std::collections::BTreeSet;
 
@@ -104,7 +104,7 @@ fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
     });
 }
 
-/// One host port that is published, and the claim to it.
+/// A published host port, and the claim to it.
 fn with_one() -> (HostPorts, Vec<Claim>) {
     let owner: OwnerId = "5e0f".parse().unwrap();
     let claims = publication(&owner, &[mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))]).claims;
@@ -158,7 +158,7 @@ fn restoring_makes_a_table_anew_whose_sets_have_another_form() {
             (hairpin, "\t\tsize 1\n"),
             (excluded, "\t\ttimeout 1h\n"),
             (ports, "\t\tsize 1\n"),
-            // The element is to end in an hour.
+            // The element expires after an hour.
             (ports, "\t\ttimeout 1h\n"),
         ] {
             assert!(before.contains(set), "{set}");
@@ -201,7 +201,7 @@ fn a_table_that_a_running_program_owns_is_told_as_such() {
     use std::process::{Command, Stdio};
 
     let lab = Lab::new();
-    // Since this one; it goes with the program.
+    // The first release with this flag; the table goes with the program that owns it.
     if !lab.node().nft_since((5, 12), "add table ip hostport { flags owner; }") {
         return;
     }
@@ -281,12 +281,12 @@ fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
             "flush chain ip hostport publish",
             "add table ip hostport { flags dormant; }",
             "flush table ip hostport",
-            // A rule that keeps a client on one endpoint, or takes one at random.
+            // A rule that keeps a client at one endpoint, or chooses one at random.
             "flush chain ip hostport publish; \
              add rule ip hostport publish ip daddr @excluded return; \
              add rule ip hostport publish dnat ip to ip daddr . th dport . meta l4proto map @ports persistent; \
              add rule ip hostport publish dnat ip to ip daddr & 0.0.0.0 . th dport . meta l4proto map @ports random",
-            // Whatever has no element of its own goes to somebody else.
+            // Whatever has no element of its own goes to another program.
             "add element ip hostport ports { * : 10.85.0.99 . 80 }",
             "add element ip hostport hairpin { * }",
         ] {

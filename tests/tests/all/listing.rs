@@ -1,4 +1,4 @@
-//! What `hostport list` and `hostport doctor` read while others change the ruleset.
+//! What `hostport list` and `hostport doctor` read while other programs change the ruleset.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,10 +20,10 @@ use rustix::fs::{FlockOperation, flock};
 
 const SCHEMA: &str = include_str!("../../../docs/schemas/list.schema.json");
 
-/// Looks at a node with 300 host ports a family while its tables are replaced, and counts what was seen.
+/// Reads a node with 300 host ports per family while its tables are replaced, and counts what it sees.
 ///
-/// A restore anew replaces both tables in one transaction, and its new maps grow in the background. A machine that is
-/// emulated comes to fewer than these.
+/// A restore that re-creates the tables replaces both in one transaction, and the new maps grow in the background.
+/// An emulated machine gets fewer than these.
 fn while_tables_are_replaced<T: Ord + Send>(
     times: u32,
     look: impl Fn(&Lab) -> T + Sync,
@@ -61,8 +61,8 @@ fn a_list_is_whole_while_the_tables_are_replaced() {
     );
 }
 
-/// What the doctor compares with the journal; and what it looks up in the sets of other tables, which
-/// hostport's own is here, to whom has another.
+/// What the doctor compares with the journal, and what it looks up in the sets of other tables: here hostport's own
+/// table, seen from one with another name.
 #[test]
 fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
     let another: TableName = "another".parse().unwrap();
@@ -158,7 +158,7 @@ fn a_watched_list_tells_the_rate_and_ends_when_nobody_reads_it_any_more() {
     let mut next = || lines.find_map(|line| line.ok().filter(|line| line.contains(" 9000 ")));
     assert!(next().unwrap().contains("  -  "), "no rate at first");
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
-    // IPv6 first, or the other way round: four lines are two looks.
+    // IPv6 first, or IPv4 first: four lines are two refreshes.
     let told: Vec<String> = (0..4).filter_map(|_| next()).collect();
     assert!(told.iter().any(|line| line.contains("  1.0  ")), "{told:?}");
     drop(lines);
@@ -184,7 +184,7 @@ fn a_watched_list_goes_on_when_the_journal_is_locked_and_ends_at_once_without_a_
     let told = || fs::read_to_string(&log).unwrap().contains("locked for 2 seconds");
     assert!(wait_until(Duration::from_secs(10), told));
     drop(folder);
-    // More than a pipe may hold of before.
+    // More than the earlier output that a pipe may hold.
     assert!((0..6).all(|_| next().is_some()), "it goes on");
     drop(lines);
     assert!(wait_until(Duration::from_secs(10), || watching.try_wait().unwrap().is_some()));
@@ -199,7 +199,7 @@ fn a_watched_list_goes_on_when_the_journal_is_locked_and_ends_at_once_without_a_
     assert!(watching.wait().unwrap().success());
 }
 
-/// What a command writes to a terminal of 80 columns and 24 rows.
+/// What a command writes to a terminal with 80 columns and 24 rows.
 fn on_a_terminal(lab: &Lab, arguments: &str) -> String {
     let program = program();
     let folder = state_dir(lab.node());
@@ -238,7 +238,7 @@ fn a_watched_list_keeps_its_heading_on_a_terminal_and_no_author_widens_it() {
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{frame}");
         assert!(lines[0].starts_with("HOST IP"), "{frame}");
     }
-    // Once, a terminal has the whole line, and the beginning of the ID, which --owner takes.
+    // Once, a terminal shows the whole line, and the beginning of the ID, which --owner accepts.
     let shown = on_a_terminal(&lab, "--port 7000");
     let short = &long.id()[..12];
     assert_eq!(shown.lines().filter(|line| line.ends_with(&format!("  {short}"))).count(), 2);

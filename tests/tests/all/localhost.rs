@@ -33,7 +33,7 @@ fn a_neighbour_cannot_reach_a_server_on_the_nodes_localhost() {
             let (web, neighbour) = (lab.pod("web"), lab.pod("neighbour"));
             let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7000);
             let _server = Server::start(lab.node(), protocol, "private", local);
-            // The setting that opens it, on every link: the worst that another program may have done.
+            // The setting that opens it, on every link: the worst that another program may have set.
             for link in ["all", "uplink0", "br0"] {
                 lab.node().sysctl(&format!("net.ipv4.conf.{link}.route_localnet"), "1");
             }
@@ -42,7 +42,7 @@ fn a_neighbour_cannot_reach_a_server_on_the_nodes_localhost() {
                 if on_uplink { (lab.client(), NODE4) } else { (&*neighbour, BRIDGE4) };
             let reached = neighbour_reaches_loopback(from, via, "eth0", protocol, 7000);
             assert_eq!(reached, Err(ClientError::TimedOut), "{protocol:?}, uplink: {on_uplink}");
-            // Without the guard it is open, so it is the guard that closes it.
+            // Without the guard it is open, so the guard is what closes it.
             lab.node().nft("flush chain ip hostport guard");
             let reached = neighbour_reaches_loopback(from, via, "eth0", protocol, 7000);
             assert_eq!(reached.unwrap().server, "private");

@@ -1,4 +1,4 @@
-//! What is logged, for programs that read it: as JSON, and with fields in systemd's journal.
+//! The log for programs that read it: as JSON, and with fields in systemd's journal.
 
 use std::fs;
 use std::process::Command;
@@ -30,7 +30,7 @@ fn as_json_an_event_is_an_object_with_its_fields_and_so_is_an_error() {
     let [error] = &objects(&refused.stderr)[..] else { panic!("{refused:#?}") };
     assert_eq!(error["level"], "error");
     assert!(error["message"].as_str().unwrap().contains("is taken by"), "{error:#}");
-    // Whatever is logged, the reason for a failure is told.
+    // The reason for a failure is always printed, whatever the level of the log.
     let refused = second.prestart(lab.node(), &["--log-format", "json", "--log-level", "off"]);
     assert_eq!(objects(&refused.stderr).len(), 1, "{refused:#?}");
 
@@ -49,8 +49,7 @@ fn in_the_journal_an_event_has_a_priority_and_fields() {
         let name = format!("{}-{nth}", std::process::id());
         Bundle::of(&pods[nth]).named(&name).annotation("io.hostport.ports", "9000:8080")
     });
-    // A journald of its own, whose sockets and files only this script sees; systemd would have set
-    // $JOURNAL_STREAM.
+    // A journald whose sockets and files only this script sees; systemd would have set $JOURNAL_STREAM.
     let script = r#"
         mkdir -p /run/systemd/journal /run/log
         mount -t tmpfs none /run/systemd/journal && mount -t tmpfs none /run/log && mkdir /run/log/journal

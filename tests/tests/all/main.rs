@@ -1,8 +1,8 @@
-//! The tests of hostport that need root, a kernel or a container runtime: a module a subject, in one program, since
-//! cargo links and runs programs one after another.
+//! The tests of hostport that need root, a kernel or a container runtime: one module per subject, in one program,
+//! since cargo links and runs programs one after another.
 //!
 //! One subject, after `make build`: `cargo test --package hostport-tests --test all reachable::`. What several
-//! subjects need is in the library beside this (`tests/src`).
+//! subjects use is in the library (`tests/src`).
 
 mod bad_input;
 mod command_line;

@@ -1,5 +1,5 @@
-//! The Debian package's scripts, as dpkg calls them, with folders and a network of their own. What dpkg itself does
-//! around them, `make package-test` tries.
+//! The Debian package's scripts, called as dpkg calls them, with folders and a network of their own. `make
+//! package-test` runs them with dpkg itself.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use hostport_tests::hook::{Bundle, program};
 use hostport_tests::lab::{Lab, Netns};
 use hostport_tests::runtime::{Finished, Scratch, copy_program, run, write_program};
 
-/// The folders of a machine that the scripts look at or write to, and that each test has its own of.
+/// The folders of a machine that the scripts read or write; each test has its own.
 const FOLDERS: [&str; 6] = ["etc", "opt", "run", "usr/local", "usr/share/containers", "var"];
 
 /// Calls a script with folders of its own, which are in `machine`: [`FOLDERS`].
@@ -26,7 +26,7 @@ fn call(
     arguments: &[&str],
     dpkg_root: &str,
 ) -> Finished {
-    // Where this machine lacks one, there is nothing to hide.
+    // If this machine lacks one, there is nothing to hide.
     let mounts = format!(
         "machine=$1; shift\n\
          for folder in {}; do [ ! -d /$folder ] || mount --bind \"$machine/$folder\" /$folder; done\n\
@@ -46,7 +46,7 @@ fn call(
     node.run(|| run(&mut command, Duration::from_secs(20)))
 }
 
-/// A machine with systemd, whose calls are written down.
+/// A machine with systemd, where calls of systemd are recorded.
 fn machine() -> Scratch {
     let machine = Scratch::new("machine");
     let commands = machine.folder("commands");
@@ -91,7 +91,7 @@ fn while_a_link_lets_in_127_0_0_1_no_purge_takes_the_guard_away() {
         script(node, &machine, "postrm", &["purge"]).expect_success()
     };
     bundle.start(node);
-    // Somebody's chain in the table leads into ours.
+    // Another program's chain in the table leads into ours.
     node.nft("add chain ip hostport somebodys\nadd rule ip hostport somebodys jump publish");
     for round in ["a purge", "a second one", "a third one, with the guard alone"] {
         let said = purge();
@@ -102,7 +102,7 @@ fn while_a_link_lets_in_127_0_0_1_no_purge_takes_the_guard_away() {
         assert_guard_alone(&lab);
         assert!(!machine.path().join("run/hostport").exists(), "{round}");
         if round == "a purge" {
-            // Installed again: the ports come back into what the purge has left.
+            // Installed again: the ports come back, next to what the purge has left.
             bundle.start(node);
             assert!(node.nft_list().contains("map ports"));
         }
@@ -152,7 +152,7 @@ fn a_configuration_behind_a_link_is_containerds_too() {
 
 #[test]
 fn a_purge_leaves_the_ports_of_another_hostport_alone() {
-    // The fleet's installer, and one that a configuration names.
+    // The installer for Kubernetes, and one that a configuration names.
     for place in ["opt/hostport/hostport", "opt/site/bin/hostport"] {
         let (lab, machine) = (Lab::new(), machine());
         let web = lab.pod("web");
@@ -166,7 +166,7 @@ fn a_purge_leaves_the_ports_of_another_hostport_alone() {
         assert!(said.stderr.contains(&format!("/{place} is installed too")), "{said:?}");
         assert!(lab.node().nft_list().contains("9000"), "{}", lab.node().nft_list());
         assert!(machine.path().join("run/hostport").exists());
-        // When that has gone, all goes.
+        // When the other program is gone, everything is removed.
         fs::remove_file(other).unwrap();
         script(lab.node(), &machine, "postrm", &["purge"]).expect_success();
         assert!(!lab.node().nft_list().contains("map ports"));
@@ -189,7 +189,7 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
     for link in links {
         symlink("/opt/units/of-the-package", wants.join(link)).unwrap();
     }
-    // `make install` made this one, and its operator enabled it.
+    // `make install` installed this one, and its operator enabled it.
     let others = machine.folder("opt/units").join("hostport-watch.service");
     fs::write(others, "").unwrap();
     for (folder, unit) in [("multi-user", "/opt/units"), ("graphical", "../../../../opt/units")] {

@@ -36,7 +36,7 @@ fn a_specific_host_ip_wins_over_the_wildcard() {
         "{NODE4_SECOND}:9000:8080/tcp,{NODE4_SECOND}:9000:8080/udp,\
          [{NODE6_SECOND}]:9000:8080/tcp,[{NODE6_SECOND}]:9000:8080/udp"
     );
-    // In both orders: the map knows none.
+    // In both orders: the map has no order.
     for order in [
         [(&general, wildcard), (&special, &specific)],
         [(&special, &specific), (&general, wildcard)],
@@ -102,7 +102,7 @@ fn two_hundred_ports_are_one_transaction() {
     let (say, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || stdout.lines().try_for_each(|line| say.send(line.unwrap()).ok()));
     let hear = |limit| heard.recv_timeout(std::time::Duration::from_millis(limit));
-    // It is listening once it has told of this.
+    // It prints this once it listens.
     let listening = (0..100).any(|_| {
         lab.node().nft("add table ip probe; delete table ip probe");
         hear(100).is_ok()
@@ -155,7 +155,7 @@ fn an_excluded_address_keeps_its_own_service_although_it_is_local() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);
-    // As under kube-proxy's IPVS mode: the service address is local, on a link of its own.
+    // As under kube-proxy's IPVS mode: the service address is local, on its own link.
     let services = [IpAddr::from([10, 96, 0, 10]), "fd00:96::a".parse().unwrap()];
     lab.node().add_local_address("10.96.0.10/32");
     lab.node().add_local_address("fd00:96::a/128");
@@ -168,7 +168,7 @@ fn an_excluded_address_keeps_its_own_service_although_it_is_local() {
         .ip("route add 10.96.0.0/12 via 192.0.2.1\nroute add fd00:96::/108 via 2001:db8:1::1");
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080/tcp,9000:8080/udp");
 
-    // Without the option the wildcard has it, as with every peer: so the option is what helps.
+    // Without the option the wildcard gets it, as with every peer: so the option is what helps.
     bundle.start(lab.node());
     assert_eq!(ask(lab.client(), Protocol::Tcp, services[0], 9000), says("web"));
     bundle.stop(lab.node());
@@ -205,7 +205,7 @@ fn the_table_follows_the_options_of_the_latest_call_and_keeps_what_it_holds() {
     assert_eq!((kept["owner"].as_str(), kept["connections"].as_u64()), (Some(first.id()), Some(3)));
     assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9000), says("web"));
     assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9001), says("other"));
-    // The container reaches itself: its hairpin element came along.
+    // The container reaches itself: its hairpin element was carried over.
     assert_eq!(ask(&web, Protocol::Tcp, NODE4, 9000), says("web"));
 
     first.start(lab.node());

@@ -1,4 +1,4 @@
-//! What `hostport metrics` tells of kernel and journal.
+//! What `hostport metrics` prints about kernel and journal.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +41,7 @@ fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
     lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9100 . tcp }");
     fs::remove_file(state_dir(lab.node()).join(format!("{}.json", other.id()))).unwrap();
     let text = metrics();
-    // Of the other's three ports, one is gone, and nobody knows the two that are left.
+    // Of the other's three ports one is gone, and the owner of the two that are left is unknown.
     assert!(has(&text, "hostport_ports_unknown 2"), "{text}");
     lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
     assert!(has(&metrics(), "hostport_ports_missing 1"), "{}", metrics());
@@ -63,7 +63,7 @@ fn a_node_whose_ruleset_was_flushed_still_tells_that_nothing_is_published() {
     }
 }
 
-/// A hook has written the journal and not yet the kernel, for a moment, again and again: each time another
+/// A hook has written the journal but not yet the kernel, for a moment, again and again: each time with another
 /// owner and port.
 #[test]
 fn a_hook_that_is_merely_under_way_is_no_missing_port() {

@@ -1,5 +1,5 @@
-//! Kernels that lack a module that the ruleset needs. These tests take modules away from the machine, so
-//! they run only in a machine that is theirs: `make vm-test`.
+//! Kernels without a module that the ruleset needs. These tests remove modules from the machine, so they run only
+//! in a machine of their own: `make vm-test`.
 
 use std::fs;
 use std::path::Path;
@@ -11,13 +11,13 @@ use hostport_tests::hook::{Bundle, hostport, published};
 use hostport_tests::lab::{Families, Lab, Netns, Network, PodSpec};
 use serde_json::{Value, json};
 
-/// The modules of the IPv4 table, and of the IPv6 table where it has others.
+/// The modules of the IPv4 table, and of the IPv6 table where they differ.
 const MODULES: [&str; 6] =
     ["nft_fib_ipv4", "nft_fib_ipv6", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct"];
 /// A module of its own on Linux 5.10, and part of nf_tables on 6.1.
 const COUNTER: &str = "nft_counter";
 
-/// A module that cannot be loaded, until this is dropped.
+/// A module that cannot be loaded until this is dropped.
 struct Barred(String);
 
 impl Barred {
@@ -29,7 +29,7 @@ impl Barred {
         let file = format!("/etc/modprobe.d/barred-{module}.conf");
         fs::create_dir_all("/etc/modprobe.d").unwrap();
         fs::write(&file, format!("install {module} /bin/false\n")).unwrap();
-        // A namespace that is going may still use it.
+        // A namespace that is being removed may still use it.
         for _ in 0..100 {
             if !Path::new("/sys/module").join(module).exists() {
                 return Barred(file);
@@ -51,7 +51,7 @@ fn is_a_module_of_its_own(module: &str) -> bool {
     Command::new("modinfo").arg(module).output().expect("modinfo").status.success()
 }
 
-/// The hook fails with one line, which says this, and leaves nothing; with the module all is well.
+/// The hook fails with this line alone, and leaves nothing; with the module it succeeds.
 fn assert_named(module: &str) {
     let lab = Lab::new();
     let families = if module == "nft_fib_ipv6" { Families::Ipv6 } else { Families::Ipv4 };
@@ -73,7 +73,7 @@ fn assert_named(module: &str) {
     hostport(lab.node(), &["gc"]).expect_success();
 }
 
-/// The doctor finds that alone, and says how to load the module; to people and as JSON.
+/// The doctor finds only this, and says how to load the module, as text and as JSON.
 fn assert_doctor_names(node: &Netns, module: &str) {
     let fix = format!("modprobe --all {module}");
     let said = hostport(node, &["doctor"]);

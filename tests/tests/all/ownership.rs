@@ -1,4 +1,4 @@
-//! One owner for each host port, whatever comes when.
+//! One owner per host port, whatever happens and in whatever order.
 
 use std::fs;
 use std::time::Duration;
@@ -199,7 +199,7 @@ fn a_container_that_comes_back_with_another_address_gets_its_port_there() {
     let _servers = new.serve(8080);
     let before = Bundle::of(&old).annotation("io.hostport.ports", "9000:8080");
     before.start(lab.node());
-    // The same ID, as podman keeps it over a restart, and no poststop in between.
+    // The same ID, which podman keeps when it restarts a container, and no poststop in between.
     Bundle::of(&new)
         .named(before.id())
         .annotation("io.hostport.ports", "9000:8080")
@@ -228,12 +228,12 @@ fn a_container_of_a_pod_withdraws_while_others_change_the_ruleset_without_pause(
 #[test]
 fn the_containers_of_one_pod_reach_it_by_host_port_until_the_last_one_is_gone() {
     let lab = Lab::new();
-    // Without a bridge, so that nothing but the hairpin element makes it work.
+    // Without a bridge, so that only the hairpin element makes it work.
     let pod = lab.add_pod(PodSpec::new("pod").network(Network::Routed));
     let _servers = (pod.serve(8080), pod.serve(8081));
     let first = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
     let second = Bundle::of(&pod).annotation("io.hostport.ports", "9001:8081");
-    // However they come and go: the pod reaches itself as long as one of them has ports.
+    // In every order: the pod reaches itself as long as one of them has ports.
     for [one, other, port] in [[&first, &second, &second], [&second, &first, &first]] {
         first.start(lab.node());
         second.start(lab.node());

@@ -1,5 +1,4 @@
-//! The Debian package, in a Debian root and a network of its own: `make package-test` builds what these
-//! tests install.
+//! The Debian package, in a Debian root with its own network. `make package-test` builds what these tests install.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ fn given(name: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// A layer above the Debian root, seen by the programs of one mount namespace.
+/// A layer above the Debian root, visible to the programs of one mount namespace.
 struct Root {
     holder: Child,
     layer: Scratch,
@@ -29,7 +28,7 @@ struct Root {
 impl Root {
     fn new() -> Root {
         let layer = Scratch::new("debian");
-        // /proc and /tmp are the machine's: containers' processes and bundles are in them.
+        // /proc and /tmp are the machine's: they hold the containers' processes and bundles.
         let script = r#"
             mount -t tmpfs none "$2" && cd "$2" && mkdir upper work root
             mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" none root
@@ -92,7 +91,7 @@ impl Drop for Root {
     }
 }
 
-/// A hundred containers, each with a host port; they share a pod, and each has a process.
+/// A hundred containers with a host port each; they share a pod, and each has a process.
 struct Containers {
     _all: Vec<(Bundle, Sleeper)>,
 }
@@ -115,8 +114,8 @@ fn hook(root: &Root, node: &Netns, bundle: &Bundle, status: &str) -> Finished {
     root.run(node, &["/usr/bin/hostport", "hook"], &bundle.state(status).to_string())
 }
 
-/// Clients that connect to one port after the other while something is done: how many connected, and what
-/// went wrong.
+/// Clients that connect to one port after the other while something is done: how many connections succeeded, and
+/// what failed.
 fn connecting_while(lab: &Lab, work: impl FnOnce()) -> (u32, Vec<String>) {
     let (done, connected) = (AtomicBool::new(false), AtomicU32::new(0));
     let ask = || {
@@ -169,7 +168,7 @@ fn a_package_is_upgraded_without_a_failed_connection_and_purged_without_a_trace(
     assert_eq!(failures, [""; 0]);
     assert!(connected > 200, "{connected}");
     assert_eq!(published(&root, node), all);
-    // What is missing comes back with the next one.
+    // The next upgrade adds what is missing.
     node.nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
     root.install(node, "HOSTPORT_PACKAGE");
     assert_eq!(published(&root, node), all);
@@ -183,7 +182,7 @@ fn a_package_is_upgraded_without_a_failed_connection_and_purged_without_a_trace(
         zgrep -l /usr/local/bin/hostport /usr/share/man/man8/hostport*";
     assert_eq!(root.run(node, &["sh", "-c", names], "").stdout, "", "another program is named");
 
-    // Whose files containerd names is not removed, and is as whole as before.
+    // If containerd names files of the package, it is not removed, and stays complete.
     let write = "mkdir -p /etc/containerd && echo /usr/share/hostport/containerd/x >/etc/containerd/config.toml";
     root.run(node, &["sh", "-c", write], "").expect_success();
     let refused = root.run(node, &["dpkg", "--remove", "hostport"], "");
@@ -200,10 +199,10 @@ fn a_package_is_upgraded_without_a_failed_connection_and_purged_without_a_trace(
     root.dpkg(node, &["--purge", "hostport"]);
     let ruleset = node.nft_list();
     assert!(!ruleset.contains("map ports") && !ruleset.contains("ip6 hostport"), "{ruleset}");
-    // The lab's bridge stays, with route_localnet; so does what keeps neighbours from 127.0.0.1.
+    // The lab's bridge stays, with route_localnet; so does the rule that protects 127.0.0.1 from neighbours.
     assert_eq!(node.read_sysctl("net.ipv4.conf.br0.route_localnet"), "1");
     assert!(ruleset.contains("chain guard"), "{ruleset}");
-    // And so it does after the next purge, of a package that has published nothing.
+    // It also stays after the next purge, of a package that has published nothing.
     root.install(node, "HOSTPORT_PACKAGE");
     root.run(node, &["mkdir", "-m", "0700", "/run/hostport"], "").expect_success();
     root.dpkg(node, &["--purge", "hostport"]);

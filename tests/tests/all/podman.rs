@@ -1,5 +1,5 @@
-//! The hook under podman, with runc and with crun below it, and with this repository's hook
-//! configurations. podman runs in a lab's node, and the lab's client sends the packets.
+//! The hook under podman, with runc and with crun, and with this repository's hook configurations. podman runs in a
+//! lab's node, and the lab's client sends the packets.
 
 use std::fs;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use hostport_tests::web::{KUBELET, KUBELET_9000, assert_answers, assert_closed, 
 /// The user's annotation.
 const PORTS: &str = "io.hostport.ports";
 
-/// The tests that are the same whichever program podman uses.
+/// The tests that are the same for both runtimes.
 macro_rules! with_runc_and_crun {
     ($($name:ident)*) => {
         mod runc {
@@ -74,7 +74,7 @@ fn assert_nothing_left(lab: &Lab) {
     assert_eq!(published(lab.node()), [""; 0]);
 }
 
-/// The owners of all that is published.
+/// The owners of all published ports.
 fn owners(lab: &Lab) -> Vec<String> {
     list(lab.node()).iter().map(|row| row["owner"].as_str().unwrap().to_owned()).collect()
 }
@@ -228,7 +228,7 @@ fn one_of_two_containers_gets_a_port(runtime: OciRuntime) {
         .annotation(PORTS, "8999:8080,9000:8080,9001:8080/udp")
         .annotation("run.oci.hooks.stderr", &stderr.to_string_lossy());
     let failed = podman.run("second", &late).expect_failure();
-    // crun's error has the hook's status alone.
+    // crun's error contains only the hook's status.
     let said = match runtime {
         OciRuntime::Runc => failed.stderr,
         OciRuntime::Crun => {
@@ -242,11 +242,11 @@ fn one_of_two_containers_gets_a_port(runtime: OciRuntime) {
     }
     assert_eq!(podman.status("second").as_deref(), Some("created"));
     assert_eq!(published(lab.node()), as_published(&first));
-    // The loser's removal takes nothing from the winner.
+    // Removing the loser takes nothing from the winner.
     podman.remove("second").expect_success();
     assert_eq!(published(lab.node()), as_published(&first));
     assert_answers(&lab);
-    // Free again, the port goes to whoever asks next.
+    // Once the port is free, the next container that asks gets it.
     podman.remove("first").expect_success();
     podman.run("third", &web_in(&second).annotation(PORTS, "9000:8080")).expect_success();
     assert_eq!(published(lab.node()), as_published(&second));
@@ -265,7 +265,7 @@ fn both_annotations_on_one_container_publish_once() {
     assert_nothing_left(&lab);
 }
 
-/// Why the hooks directory belongs into containers.conf, where it is not one of the usual.
+/// Why the hooks directory must be in containers.conf, unless it is a default one.
 #[test]
 fn podman_forgets_a_hooks_dir_of_its_command_line_when_it_restarts_a_container() {
     let lab = Lab::new();
@@ -288,7 +288,7 @@ fn podman_forgets_a_hooks_dir_of_its_command_line_when_it_restarts_a_container()
 fn kubelets_annotation_without_a_host_port_does_not_call_the_hook() {
     let lab = Lab::new();
     let pod = lab.pod("web");
-    // A program that always fails, so that a call of the hook cannot go unnoticed.
+    // A program that always fails, so that no call of the hook is missed.
     let hooks = Scratch::new("hooks");
     hook_configurations(hooks.path(), Path::new("/bin/false"), &[]);
     let podman = Podman::in_node(lab.node().path(), OciRuntime::Runc).hooks_dir(hooks.path());

@@ -1,4 +1,4 @@
-//! Whose word counts: host network, Kubernetes, and the options that change it.
+//! Whose annotation counts: host network, Kubernetes, and the options that change this.
 
 use hostport_tests::hook::{Bundle, published};
 use hostport_tests::lab::{ClientError, Lab, NODE4, tcp};

@@ -1,4 +1,4 @@
-//! A host port answers from wherever a client is, and the pod sees who asks.
+//! A host port answers from everywhere, and the pod sees the client's address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -42,7 +42,7 @@ fn assert_seen_as(answer: Answer, peer: impl Into<IpAddr>) {
     assert_eq!((answer.server.as_str(), answer.peer), ("web", peer.into()));
 }
 
-/// Every way but that from another pod, which the bridge decides on.
+/// Every way except from another pod, where the bridge decides.
 fn everywhere(network: Network, bridge_nf: bool) {
     let at = published(PodSpec::new("web").network(network), bridge_nf);
     let (lab, web) = (&at.lab, &at.web);
@@ -201,7 +201,7 @@ fn of_two_links_the_pods_address_is_on_the_one_with_the_default_route() {
 #[test]
 fn a_neighbour_on_a_link_that_is_shared_without_a_bridge_is_answered() {
     let lab = Lab::new();
-    // Pods on macvlan, and the node with a macvlan link of its own to reach them.
+    // Pods on macvlan, and a macvlan link of the node to reach them.
     lab.node().ip("link add name lower type bridge\nlink set dev lower up\n\
          link add link lower name shim type macvlan mode bridge\nlink set dev shim up\n\
          address add 10.77.0.1/24 dev shim");

@@ -1,5 +1,5 @@
-//! Reloads of the firewalls that Debian has: firewalld itself, what nftables.service does, and rules of
-//! iptables-nft beside ours. And the two units, by systemd's own judgement.
+//! Reloads of Debian's firewalls: firewalld itself, what nftables.service does, and rules of iptables-nft next to
+//! ours. And systemd's own check of the units.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn watch(node: &Netns) -> Daemon {
     Daemon::start(node, command.args(["watch", "--state-dir"]).arg(state_dir(node)))
 }
 
-/// One connection in turn to each of some ports of the node: how many failed, for each port.
+/// Connects once to each of some ports of the node in turn, and counts the failures per port.
 fn failures_while(lab: &Lab, ports: [u16; 2], work: impl FnOnce()) -> [u32; 2] {
     let stop = AtomicBool::new(false);
     let client = Client::new(lab.client()).timeout(Duration::from_millis(100));
@@ -42,14 +42,14 @@ fn failures_while(lab: &Lab, ports: [u16; 2], work: impl FnOnce()) -> [u32; 2] {
     })
 }
 
-/// nft's text without what traffic changes.
+/// nft's text without what packets change.
 fn without_counters(text: &str) -> String {
     let words: Vec<&str> = text.split_inclusive([' ', '\n']).collect();
     let number = |at: usize| at > 0 && ["packets ", "bytes "].contains(&words[at - 1]);
     (0..words.len()).filter(|at| !number(*at)).map(|at| words[at]).collect()
 }
 
-/// Every table but hostport's, with its handles: nft's JSON, and what iptables says.
+/// Every table except hostport's, with its handles: nft's JSON, and what iptables prints.
 fn others(node: &Netns) -> String {
     let say = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -62,7 +62,7 @@ fn others(node: &Netns) -> String {
         let ours = |o: &serde_json::Value| o["table"] == "hostport" || o["name"] == "hostport";
         !object.as_object().unwrap().values().any(ours)
     });
-    // Its comments tell the time, and a chain's own counter the lab's neighbour discovery.
+    // Its comments contain the time, and a chain's own counter counts the lab's neighbour discovery.
     let saved = say("iptables-nft-save", &["-c"]) + &say("ip6tables-nft-save", &["-c"]);
     let lines = saved.lines().filter(|line| !line.starts_with('#'));
     let bare = |line: &'_ str| match line.split_once(" [") {
@@ -73,7 +73,7 @@ fn others(node: &Netns) -> String {
     format!("{}\n{}", serde_json::Value::from(objects), saved.join("\n"))
 }
 
-/// What a container runtime and an administrator have beside hostport.
+/// The rules of a container runtime and of an administrator on the same host.
 fn load_other_rules(node: &Netns) {
     let rules = "*nat
 :PREROUTING ACCEPT [7:420]
@@ -99,7 +99,7 @@ COMMIT
     let file = scratch.path().join("rules");
     fs::write(&file, rules).unwrap();
     for program in ["iptables-nft-restore", "ip6tables-nft-restore"] {
-        // The same for IPv6, but for the addresses.
+        // The same for IPv6, except for the addresses.
         let v6 = rules.replace("172.17.0.2:80", "[2001:db8:17::2]:80");
         let v6 = v6.replace("172.17.0.0/16", "2001:db8:17::/64").replace("127.0.0.0/8", "::1");
         if program.starts_with("ip6") {
@@ -149,8 +149,8 @@ fn owners(node: &Netns) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Through a reload of firewalld, our tables stay as they are, and our clients lose no more than those
-/// of a rule that knows nothing of hostport.
+/// When firewalld reloads, our tables stay as they are, and our clients lose no more connections than those of a
+/// rule that has nothing to do with hostport.
 fn survives_firewalld(with_watch: bool) {
     let lab = Lab::new();
     let web = lab.pod("web");

@@ -1,5 +1,5 @@
-//! The hook under runc itself: a bundle with hooks in config.json. runc runs in a lab's node, and the
-//! lab's client sends the packets.
+//! The hook under runc alone: a bundle with hooks in config.json. runc runs in a lab's node, and the lab's client
+//! sends the packets.
 
 use hostport_tests::hook::{Bundle, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, Pod};
@@ -32,7 +32,7 @@ fn with_hooks(lab: &Lab, container: Container, stages: &[&str]) -> Container {
     let journal = state_dir(lab.node());
     stages.iter().fold(container, |container, stage| {
         let arguments = ["hook", stage, "--state-dir", journal.to_str().unwrap()];
-        // A real bundle names no environment for its hooks, or one without PATH.
+        // A real bundle gives its hooks no environment, or one without PATH.
         container.hook(stage, Hook::new(program(), &arguments).env(&[]))
     })
 }
@@ -72,7 +72,7 @@ fn runc_without_a_stage_in_the_arguments_follows_the_status() {
     assert_nothing_left(&lab);
 }
 
-/// What the error for a taken port must say: the port, the owner, and where it leads.
+/// What the error for a taken port must contain: the port, the owner, and its endpoint.
 #[track_caller]
 fn assert_names_the_owner(text: &str, owner: &str, endpoint: &str) {
     let line = text.lines().find(|line| line.contains("9000"));

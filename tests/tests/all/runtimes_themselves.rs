@@ -1,4 +1,4 @@
-//! That the runtimes run here, and what they tell their hooks. All of it needs root.
+//! The runtimes work on this machine, and what they pass to their hooks. All of it needs root.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use hostport_tests::runtime::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a web server in a namespace, or one that is reached from it, answers.
+/// The answer of a web server in this namespace, or reached from it.
 fn get(netns: &Netns, url: &str) -> String {
     let mut answer = String::new();
     wait_until(3 * SECOND, || {
@@ -50,7 +50,7 @@ fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
 
     let calls = recorder.calls();
     let seen: Vec<_> = calls.iter().map(|call| (call.args[0].as_str(), call.status())).collect();
-    // As the specification has it; crun says "created" at both.
+    // As in the specification; crun writes "created" both times.
     assert_eq!(
         seen,
         [("prestart", "creating"), ("createRuntime", "creating"), ("poststop", "stopped")]
@@ -60,7 +60,7 @@ fn runc_runs_a_server_in_a_given_namespace_and_its_hooks_in_the_nodes() {
         assert_eq!(call.state["annotations"]["io.hostport.ports"], "9000:8080");
         assert_eq!(call.config()["process"]["args"][0], "/bin/httpd");
     }
-    // The bundle at the start; at the end whatever folder `runc delete` was called in.
+    // The bundle at the start; at the end, the folder in which `runc delete` was called.
     assert_eq!(calls[0].cwd, runc.bundle("web"));
     assert!(calls[0].state["pid"].is_u64() && calls[1].state["pid"].is_u64());
     assert!(calls[2].state.get("pid").is_none());
@@ -130,8 +130,8 @@ fn podman_calls_hooks(runtime: OciRuntime, status_at_prestart: &str) {
     assert_eq!(prestart.state["pid"], pid);
     assert_eq!(prestart.state["annotations"]["io.container.manager"], "libpod");
     assert_eq!(prestart.caller, comm(runtime));
-    // podman keeps poststop out of config.json and calls it itself, with the annotations that it
-    // was given and not those it adds, and with no environment at all.
+    // podman keeps poststop out of config.json and calls it itself, with the annotations that it was given and not
+    // those that it adds, and with an empty environment.
     assert_eq!((poststop.status(), poststop.caller.as_str()), ("stopped", "podman"));
     assert!(poststop.state.get("pid").is_none());
     assert!(poststop.state["annotations"].get("io.container.manager").is_none());
@@ -213,7 +213,7 @@ fn podman_leaves_poststop_out_for_a_container_that_never_started() {
     assert_eq!(seen, ["creating"]);
 }
 
-/// Annotation, value, and how often podman is to call the hook at prestart.
+/// Annotation, value, and how often podman must call the hook at prestart.
 const CASES: &[(&str, &str, usize)] = &[
     ("io.hostport.ports", "9000:8080", 1),
     ("io.hostport.ports", "9000:8080,9001:8081", 1),

@@ -1,8 +1,8 @@
-//! rustables, an implementation of nf_tables that shares no code with ours, reads our tables and
-//! chains back from the kernel.
+//! rustables, an implementation of nf_tables that shares no code with ours, reads our tables and chains from the
+//! kernel.
 //!
-//! It goes no further: it has no map data and rejects the 32-bit registers of a joined key. And what
-//! policy a chain has is nft's to tell (`tests/golden`): rustables 0.9 reads a drop as an accept.
+//! It goes no further: it has no map data, and rejects the 32-bit registers of a joined key. nft checks the policy
+//! of chains (`tests/golden`): rustables 0.9 reads a drop as an accept.
 
 use hostport_tests::hook::Bundle;
 use hostport_tests::lab::Lab;
@@ -19,14 +19,13 @@ fn read_back() -> (Vec<Table>, Vec<Chain>) {
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
     lab.node().run(|| {
         let tables = list_tables().expect("tables that rustables can read");
-        // The two tables have one name, by which alone rustables picks their chains.
+        // The two tables have the same name, and rustables selects their chains by it alone.
         let chains = list_chains_for_table(&tables[0]).expect("chains that rustables can read");
         (tables, chains)
     })
 }
 
-/// Our table as rustables would describe it. (It tells no one the family of an object, but compares
-/// it.)
+/// Our table as rustables would describe it. (The family of an object is private, but compared.)
 fn table(family: ProtocolFamily) -> Table {
     // NFTNL_UDATA_TABLE_COMMENT, the length with the final NUL, the text.
     let comment = b"\x00\x12hostport schema 1\0";
@@ -43,7 +42,7 @@ fn base(family: ProtocolFamily, name: &str, kind: ChainType, hook: HookClass, at
         .with_flags(NFT_CHAIN_BASE)
 }
 
-/// NFT_CHAIN_BASE of `linux/netfilter/nf_tables.h`, which the kernel adds to what it tells.
+/// NFT_CHAIN_BASE of `linux/netfilter/nf_tables.h`, which the kernel adds in its answers.
 const NFT_CHAIN_BASE: u32 = 1;
 
 #[test]

@@ -28,7 +28,7 @@ fn watch(node: &Netns) -> Daemon {
     daemon
 }
 
-/// A watch whose log is kept, ended when dropped.
+/// A watch whose log is kept; ended when dropped.
 struct Logged {
     child: Child,
     log: PathBuf,
@@ -57,7 +57,7 @@ impl Drop for Logged {
     }
 }
 
-/// What a server answers to some bytes, up to its end of the connection.
+/// What a server answers to some bytes, until it closes the connection.
 fn asks(node: &Netns, bytes: &[u8]) -> io::Result<String> {
     node.run(|| {
         let mut stream = TcpStream::connect(address())?;
@@ -94,7 +94,7 @@ fn watch_serves_what_metrics_prints() {
     }
 }
 
-/// 100 clients of whom half have begun to say something.
+/// 100 clients, half of which have begun to send something.
 fn silent(node: &Netns) -> Vec<TcpStream> {
     node.run(|| {
         (0..100)
@@ -126,7 +126,7 @@ fn clients_that_say_nothing_hold_up_neither_the_watch_nor_others() {
     assert_eq!(log.matches("many connections at once").count(), 1, "{log}");
 }
 
-/// Held until it is dropped.
+/// The lock is held until this is dropped.
 fn lock_journal(node: &Netns) -> fs::File {
     let folder = fs::File::open(state_dir(node)).unwrap();
     flock(&folder, FlockOperation::LockExclusive).unwrap();
@@ -204,7 +204,7 @@ fn an_address_that_is_taken_is_one_clear_line_and_keeps_nobody_from_healing() {
     assert!(wait_until(LIMIT, || watch.log().contains("watching the tables")));
     lab.node().nft("flush ruleset");
     assert!(wait_until(LIMIT, || !published(lab.node()).is_empty()), "the watch goes on");
-    // Also when it has tried again.
+    // Also after it has tried again.
     thread::sleep(Duration::from_secs(6));
     let log = watch.log();
     let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR ")).collect();

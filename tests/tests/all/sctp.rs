@@ -1,5 +1,5 @@
-//! SCTP through a host port, with real associations. The kernel must have SCTP, which many build without:
-//! `make vm-test` runs these tests on kernels that have it.
+//! SCTP through a host port, with real associations. The kernel must have SCTP, and many have not: `make vm-test`
+//! runs these tests on kernels that have it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -17,8 +17,8 @@ fn publish(lab: &Lab, pod: &Pod) -> Bundle {
     bundle
 }
 
-/// Servers on a pod's own addresses. One on the wildcard would tell its peer all addresses of the pod
-/// (RFC 9260 section 3.3.3), which no translation changes.
+/// Servers on a pod's own addresses. A server on the wildcard would send all addresses of the pod to its peer (RFC
+/// 9260 section 3.3.3), and these are not translated.
 fn serve(pod: &Pod) -> [Server; 2] {
     [IpAddr::from(pod.ipv4()), pod.ipv6().into()]
         .map(|ip| Server::sctp(pod, pod.name(), (ip, 5000)))

@@ -18,8 +18,8 @@ fn the_port_of_a_dead_container_goes_to_the_next_one_in_the_living_pod() {
     let lab = Lab::new();
     let pod = lab.pod("pod");
     let _servers = pod.serve(8080);
-    // A container that restarts in place: another process, another ID, the same namespace; and the
-    // old one's poststop comes late.
+    // A container that restarts in place: another process, another ID, the same namespace; and the old container's
+    // poststop is late.
     let init = pod.sleeper();
     let old = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:8080,9001:8080");
     old.start(lab.node());
@@ -121,7 +121,7 @@ fn the_end_of_a_container_leaves_the_flows_of_its_replacement_in_the_same_pod() 
     assert_eq!(flow.ask().unwrap().server, "pod");
     first.stop(lab.node());
     assert_eq!(flow.ask().unwrap().server, "pod");
-    // A flow that was forgotten would count again.
+    // The flow would be counted again if it was forgotten.
     assert_eq!(list(lab.node())[0]["connections"], 1);
 }
 
@@ -150,7 +150,7 @@ fn restore_brings_everything_back_after_a_flush() {
         bundle.prestart(lab.node(), &["--exclude", "10.96.0.0/12"]).expect_success();
         bundle
     });
-    // In one order, whichever table is the younger.
+    // In one order, whichever table is younger.
     let tables = || {
         let list = lab.node().nft_list();
         let mut tables: Vec<String> = list.split_inclusive("\n}\n").map(str::to_owned).collect();
@@ -220,7 +220,7 @@ fn gc_tells_what_it_withdrew_also_where_it_then_fails() {
     gone.start(lab.node());
     Bundle::of(&web).annotation("io.hostport.ports", "9001:8080").start(lab.node());
     drop(dead);
-    // The removal of its entry fails, and that of the gate.
+    // Removing its entry fails, and removing the gate.
     let call = Call { name: "unlinkat".to_owned(), nth: 1, text: String::new() };
     let failed = Invocation::command(&["gc"]).inject(lab.node(), &call, Injection::Errors("EROFS"));
     assert_eq!(failed.code, Some(1), "{failed:?}");
@@ -271,7 +271,7 @@ fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
     let pod = lab.pod("pod");
     let _server = pod.serve(8080);
     Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080").start(lab.node());
-    // As in a container that has the journal mounted: no folder of namespaces, or their bare files.
+    // As in a container that mounts the journal: without the folder of namespaces, or with empty files in it.
     let path = pod.path().display().to_string();
     // The program itself may be below /run.
     let copy = state_dir(lab.node()).with_file_name("hostport");
@@ -288,7 +288,7 @@ fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
     assert!(done.stdout.ends_with("1 dead container\n"), "{done:?}");
 }
 
-/// A command of ours in namespaces of its own, by unshare(1).
+/// A command of ours in its own namespaces, by unshare(1).
 #[track_caller]
 fn leaves_two_ports(node: &Netns, apart: &[&str], program: &Path, command: &str) {
     let mut unshare = std::process::Command::new("/usr/bin/unshare");
@@ -297,7 +297,7 @@ fn leaves_two_ports(node: &Netns, apart: &[&str], program: &Path, command: &str)
     assert_eq!(published(node).len(), 2, "{done:?}");
 }
 
-/// As containerd names it.
+/// As containerd names them.
 #[test]
 fn a_pod_named_by_its_sandboxs_process_is_not_dead_to_another_pid_namespace() {
     let lab = Lab::new();
@@ -441,7 +441,7 @@ fn a_journal_that_others_may_write_in_is_refused() {
 
 #[test]
 fn a_late_server_of_the_node_is_not_told_from_a_port() {
-    // A port that a program of the node listens on is hidden by the host port, and comes back.
+    // A host port hides a port on which a program of the node listens, until it is withdrawn.
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);

@@ -1,4 +1,4 @@
-//! `hostport watch`: what another program removes is back at once.
+//! `hostport watch`: what another program removes comes back at once.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Annotations that cannot be meant as they are written.
+//! Annotations that have no meaning as they are written.
 
 use std::net::Ipv4Addr;
 
@@ -197,7 +197,7 @@ fn a_host_ip_of_a_family_that_the_pod_lacks_is_refused() {
         let bundle = ground.asking(ports);
         let (lacks, remedy) = (format!("no {lacks} address"), format!("use an {remedy} host IP"));
         ground.prestart(&bundle).refused(&[host, &lacks, &remedy]);
-        // Nothing of it was published, so its end is no trouble.
+        // Nothing of it was published, so its end causes no error.
         ground.poststop(&bundle).ignored(&[]);
     }
 }
@@ -210,7 +210,7 @@ fn a_namespace_without_addresses_is_refused_only_where_ports_are_asked_for() {
     ground.prestart(&bundle).refused(&parts);
     ground.poststop(&bundle).ignored(&[]);
     ground.prestart(&ground.bundle()).ignored(&[]);
-    // The address may be known from elsewhere.
+    // The address may come from elsewhere.
     let told = ground.asking("9000:8080").annotation("io.hostport.ip", "10.85.0.99");
     ground.prestart(&told).run().expect_success();
     let leads_there = |line: &String| line.contains(&Ipv4Addr::new(10, 85, 0, 99).to_string());

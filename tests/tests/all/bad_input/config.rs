@@ -1,4 +1,4 @@
-//! A bundle without a config.json that can be read.
+//! A bundle whose config.json cannot be read.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::ground::{Ground, PORTS, state_with, write_config};
 
-/// A root without these may not read what others have closed to it.
+/// A root user without these capabilities cannot read files that are closed to others.
 const NO_OVERRIDE: [&str; 3] =
     ["/usr/bin/setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
 
-/// Refused at prestart, and at poststop as long as the state cannot stand in for it.
+/// Refused at prestart, and at poststop unless the state holds enough.
 fn assert_refused(ground: &Ground, bundle: &Bundle, problem: &str) {
     let file = bundle.folder().join("config.json");
     let parts = [file.to_str().unwrap(), problem];
@@ -28,7 +28,7 @@ fn assert_refused(ground: &Ground, bundle: &Bundle, problem: &str) {
     ground.hook(&["poststop"], bare).refused(&parts);
 }
 
-/// Puts something where config.json should be.
+/// Puts something in the place of config.json.
 type Make = fn(&Path);
 
 #[test]
@@ -144,7 +144,7 @@ fn what_the_hook_does_not_use_in_a_config_may_be_anything() {
         let annotations = format!("\"annotations\":{{\"other\":{value},");
         read_to_its_annotation(whole.replacen("\"annotations\":{", &annotations, 1).into());
     }
-    // Of an annotation that is there twice the last counts, as for the runtimes.
+    // If an annotation is there twice, the last one counts, as for the runtimes.
     let twice = format!("\"annotations\":{{\"{PORTS}\":\"9000:8080\",");
     read_to_its_annotation(whole.replacen("\"annotations\":{", &twice, 1).into());
 }

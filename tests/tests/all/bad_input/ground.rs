@@ -1,5 +1,4 @@
-//! A node that has something to lose, calls of the hook with a time limit, and the judgement of what
-//! the hook said.
+//! A node that has something to lose, calls of the hook with a time limit, and checks of the hook's output.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,11 +15,11 @@ use serde_json::Value;
 pub const PORTS: &str = "io.hostport.ports";
 /// A hook that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Kubernetes takes 1,024 bytes for the note of an event (NoteLengthLimit in its validation).
+/// Kubernetes accepts 1,024 bytes in the note of an event (NoteLengthLimit in its validation).
 const LONGEST_LINE: usize = 1000;
 
-/// A node with another program's tables and with a neighbour's published ports, and a pod to
-/// publish for.
+/// A node with another program's tables, with a neighbour that has published ports, and with a pod that wants to
+/// publish.
 pub struct Ground {
     pub lab: Lab,
     pub pod: Pod,
@@ -46,7 +45,7 @@ impl Ground {
                 map ports { type inet_service : ipv4_addr; }
             }",
         );
-        // On a link of its own, so that nothing is set yet on the bridge.
+        // On a link of its own, so that nothing is set on the bridge yet.
         let neighbour = lab.add_pod(PodSpec::new("neighbour").network(Network::Routed));
         let published = Bundle::of(&neighbour).annotation(PORTS, "7000:7000,7001:7001/udp");
         published.start(lab.node());
@@ -71,8 +70,8 @@ impl Ground {
         self.bundle().annotation(PORTS, ports)
     }
 
-    /// All that a hook may change: the ruleset with its handles and counters, and what it sets on
-    /// the bridge and the pod's port of it.
+    /// Everything that a hook may change: the ruleset with its handles and counters, and the settings of the bridge
+    /// and of the pod's port on it.
     fn now(&self) -> Vec<String> {
         let said = |mut command: Command| {
             let output = command.output().expect("nft and bridge are installed");
@@ -86,7 +85,7 @@ impl Ground {
         vec![said(nft), said(bridge), route_localnet]
     }
 
-    /// From now on, this is how it was.
+    /// From now on, this is the state to compare with.
     pub fn changed_on_purpose(&mut self) {
         self.before = self.now();
     }
@@ -118,13 +117,13 @@ impl Ground {
         }
     }
 
-    /// The hook at prestart, on what the bundle says.
+    /// The hook at prestart, with a new config.json.
     pub fn prestart(&self, bundle: &Bundle) -> Call<'_> {
         write_config(bundle, bundle.config().to_string());
         self.hook(&["prestart"], bundle.state("created").to_string())
     }
 
-    /// The hook at poststop, on the bundle as it lies there.
+    /// The hook at poststop, with the bundle as it is.
     pub fn poststop(&self, bundle: &Bundle) -> Call<'_> {
         self.hook(&["poststop"], bundle.state("stopped").to_string())
     }
@@ -202,7 +201,7 @@ impl Call<'_> {
         words.push(program().to_str().unwrap().to_owned());
         words.extend(self.arguments);
         if matches!(self.input, Input::Closed) {
-            // A shell is the only one who starts a program with a descriptor closed.
+            // Only a shell can start a program with a closed descriptor.
             words.splice(0..0, ["/bin/sh", "-c", "exec \"$@\" <&-", "sh"].map(String::from));
         }
         let mut command = Command::new(&words[0]);
@@ -241,7 +240,7 @@ impl Call<'_> {
         }
     }
 
-    /// The call must fail with one line that has all these parts, and change nothing.
+    /// The call must fail with one line that contains all these parts, and change nothing.
     #[track_caller]
     pub fn refused(self, parts: &[&str]) {
         let ground = self.ground;
@@ -255,8 +254,8 @@ impl Call<'_> {
         ground.assert_unchanged(&why);
     }
 
-    /// The call must succeed without a change, and with one warning that has all these parts, or
-    /// without a word.
+    /// The call must succeed without a change, and with one warning that contains all these parts, or without
+    /// output.
     #[track_caller]
     pub fn ignored(self, parts: &[&str]) {
         let ground = self.ground;
@@ -274,7 +273,7 @@ impl Call<'_> {
     }
 }
 
-/// The one line that says why, besides what was logged before.
+/// The one line with the reason, apart from what was logged before.
 #[track_caller]
 fn one_line(finished: &Finished) -> String {
     assert_readable(finished);
@@ -286,14 +285,14 @@ fn one_line(finished: &Finished) -> String {
     line.to_owned()
 }
 
-/// Nothing on standard output, and lines on standard error that neither fill nor colour a screen.
+/// Nothing on standard output; and lines on standard error that neither flood nor colour a terminal.
 #[track_caller]
 fn assert_readable(finished: &Finished) {
     assert_eq!(finished.stdout, "", "{finished:#?}");
     for line in finished.stderr.lines() {
         let length = line.chars().count();
         assert!(length < LONGEST_LINE, "{length} characters: {line}");
-        // Also those that turn the direction of writing.
+        // Including those that change the direction of writing.
         let is_hidden = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
         assert!(!line.contains(is_hidden), "{line:?}");
     }

@@ -1,4 +1,4 @@
-//! A kernel that refuses, for want of permission or of nf_tables, and a table of somebody else.
+//! A kernel that refuses, because a permission or nf_tables is missing, and a table of another program.
 
 use hostport_tests::hook::Bundle;
 
@@ -31,7 +31,7 @@ fn tampered<'a>(call: Call<'a>, injection: &str) -> Call<'a> {
     call.through(&["/usr/bin/strace", "-qq", "-o", "/dev/null", &inject])
 }
 
-/// How many sockets and messages the hook makes before it comes to nf_tables.
+/// How many sockets and messages the hook uses before it gets to nf_tables.
 struct Order {
     /// The number of the netfilter socket.
     socket: usize,
@@ -43,7 +43,7 @@ struct Order {
     sequence: u32,
 }
 
-/// Finds out by watching a call that succeeds.
+/// Counts them in a call that succeeds.
 fn order(call: Call<'_>) -> Order {
     let trace = hostport_tests::runtime::Scratch::new("strace");
     let file = trace.path().join("trace");
@@ -92,9 +92,8 @@ fn a_kernel_without_netfilter_netlink_is_said_so() {
     tampered(ground.prestart(&bundle), &no_more_files).refused(&["Too many open files", "ulimit"]);
 }
 
-/// The message goes to a subsystem of nfnetlink that nobody has, instead of nf_tables. What follows
-/// is the real answer of a kernel that has the one and not the other (nfnetlink_rcv_msg: EINVAL;
-/// nfnetlink_rcv_batch: EOPNOTSUPP).
+/// The message goes to a subsystem of nfnetlink that does not exist, instead of nf_tables. The answer is the one of
+/// a real kernel that has nfnetlink but not nf_tables (nfnetlink_rcv_msg: EINVAL; nfnetlink_rcv_batch: EOPNOTSUPP).
 #[test]
 fn a_kernel_without_nf_tables_is_said_so() {
     let mut ground = Ground::new();
@@ -112,8 +111,8 @@ fn a_kernel_without_nf_tables_is_said_so() {
     tampered(ground.hostport(&["list"], ""), &request(generation, 1)).refused(&parts);
     tampered(ground.hostport(&["list"], ""), &request(dump, 2)).refused(&parts);
     tampered(ground.hostport(&["show"], ""), &request(table, 1)).refused(&parts);
-    // struct nfgenmsg behind the header of NFNL_MSG_BATCH_BEGIN: the subsystem is its last byte, and
-    // NFNL_SUBSYS_NONE the one that the kernel would know and never has.
+    // struct nfgenmsg after the header of NFNL_MSG_BATCH_BEGIN: the subsystem is its last byte, and
+    // NFNL_SUBSYS_NONE is one that the kernel knows and never has.
     let sequence = format!("{:08x}", prestart.sequence.to_be());
     let batch = request(&format!("1400000010000100{sequence}0000000000000000"), prestart.batch);
     tampered(ground.prestart(&bundle), &batch).refused(&parts);

@@ -1,7 +1,7 @@
-//! Bad input ends the hook with one clear line, in time, and with everything as it was.
+//! Bad input ends the hook with one clear line, in time, and changes nothing.
 //!
-//! Each test calls the real program as a runtime does, on a node that has something to lose: another
-//! program's tables, and another container's published ports (see [`ground`]).
+//! Each test calls the real program as a runtime does, on a node that has something to lose: another program's
+//! tables, and another container's published ports (see [`ground`]).
 
 mod annotation;
 mod config;

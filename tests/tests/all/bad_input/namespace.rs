@@ -1,4 +1,4 @@
-//! A network namespace that is not there, or is something else.
+//! A network namespace that does not exist, or a file that is not a namespace.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn a_path_that_is_no_network_namespace_is_refused_at_once() {
         config["linux"]["namespaces"] = json!([{"type": "network", "path": path}]);
         write_config(&bundle, config.to_string());
         ground.hook(&["prestart"], bundle.state("created").to_string()).refused(&parts);
-        // At poststop it may well be gone, and nobody asks for it.
+        // At poststop the namespace may be gone, and the hook does not need it.
         ground.poststop(&bundle).ignored(&[]);
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::ground::{Ground, state_with, write_config};
 
-/// Without a stage too: then the state's status decides, which comes later.
+/// The same without a stage: the state's status decides then, and it is read later.
 const STAGES: [&[&str]; 3] = [&["prestart"], &["poststop"], &[]];
 
 #[test]
@@ -145,7 +145,7 @@ fn what_the_hook_does_not_use_in_a_state_may_be_anything() {
         let input = whole.replacen('{', &format!("{{\"unused\":{value},\"unused\":{value},"), 1);
         ground.hook(&["prestart"], input).ignored(&[]);
     }
-    // Annotations of other programs too.
+    // Also annotations of other programs.
     for value in [deep.as_str(), &huge, "7", "null", "{\"a\":[{}]}", "\"\\u001b\\u0000\""] {
         let annotations = format!("\"annotations\":{{\"other\":{value}}}");
         let input = whole.replacen("\"annotations\":{}", &annotations, 1);

@@ -1,4 +1,4 @@
-//! Wrong usage, and standard streams that are not there.
+//! Wrong usage, and standard streams that do not work.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -60,7 +60,7 @@ fn a_result_that_cannot_be_written_is_an_error() {
     }
 }
 
-/// A full disk, or a reader who went away.
+/// A full disk, or a reader that is gone.
 fn nowhere_to_complain() -> [Stdio; 2] {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -73,7 +73,7 @@ fn a_hook_whose_words_nobody_takes_does_its_work_all_the_same() {
     let bundle = ground.asking("9000:8080");
     let before = published(ground.node());
     for (start, stop) in nowhere_to_complain().into_iter().zip(nowhere_to_complain()) {
-        // Publishing and withdrawing log a line each.
+        // Publishing and withdrawing log one line each.
         let started = ground.prestart(&bundle).complaining_to(start).run();
         assert_eq!(started.code, Some(0), "{started:?}");
         assert_eq!(published(ground.node()).len(), before.len() + 2);

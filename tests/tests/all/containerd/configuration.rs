@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::cri::Pod;
 use super::node::Node;
 
-/// A runtime beside the configured one, as it is without hostport.
+/// A runtime next to the configured one, without hostport.
 const PLAIN: &str = r#"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.plain]
   runtime_type = "io.containerd.runc.v2"
@@ -22,7 +22,7 @@ fn the_base_specification_changes_nothing_but_the_hooks() {
         let pod = node.cri.run_pod(&pod, &node.containerd.logs()).unwrap();
         let web = node.serve(&pod, ("web", 0), KUBELET_9000).unwrap();
         let said = [&pod.id, &web].map(|id| {
-            // What tells one pod from another, and the version of a file that is older than containerd.
+            // What differs between pods, and the version of a file that is older than containerd.
             let text = node.containerd.config(id).to_string();
             let text = text.replace(&web, "CONTAINER").replace(&pod.id, "SANDBOX");
             let mut config = serde_json::from_str::<Value>(&text).unwrap();

@@ -1,4 +1,4 @@
-//! A CRI client that calls as kubelet does.
+//! A CRI client that makes kubelet's calls.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,7 +16,7 @@ use tonic::{Response, Status};
 /// No call takes longer, hooks included.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The pods are told apart by their names.
+/// The pods differ in their names.
 const UID: &str = "5ff0d1ae-1d53-4a16-9d14-3a8cf6c1d9b1";
 
 /// A connection to a runtime's CRI service.
@@ -36,7 +36,7 @@ pub struct Pod<'a> {
     pub handler: &'a str,
 }
 
-/// A pod's sandbox, and what kubelet tells again with each of its containers.
+/// A pod's sandbox, and what kubelet repeats for each of its containers.
 pub struct PodSandbox {
     pub id: String,
     config: PodSandboxConfig,
@@ -51,7 +51,7 @@ impl Cri {
         let channel = runtime.block_on(endpoint.connect()).expect("containerd's socket");
         let images = ImageServiceClient::new(channel.clone());
         let cri = Cri { runtime, client: RuntimeServiceClient::new(channel) };
-        // It hears of an image that was imported a moment later.
+        // It learns about an imported image a moment later.
         let image = ImageSpec { image: IMAGE.to_owned(), ..Default::default() };
         let request = ImageStatusRequest { image: Some(image), verbose: false };
         let mut last = None;
@@ -67,7 +67,7 @@ impl Cri {
         cri
     }
 
-    /// Waits for an answer, and gives what is in it, or the error's message.
+    /// Waits for an answer, and returns its content or the error's message.
     fn wait<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
@@ -87,7 +87,7 @@ impl Cri {
                 namespace: "default".to_owned(),
                 attempt: 0,
             }),
-            // Kubelet names none for a pod on the host's network.
+            // Kubelet sets none for a pod on the host's network.
             hostname: if pod.host_network { "" } else { name }.to_owned(),
             log_directory: logs.join(name).to_string_lossy().into_owned(),
             labels: labels(name, None),
@@ -163,7 +163,7 @@ impl Cri {
         self.wait(self.client.clone().start_container(request)).map(drop)
     }
 
-    /// StopContainer, without patience.
+    /// StopContainer, which kills at once.
     pub fn stop(&self, id: &str) -> Result<(), String> {
         let request = StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
         self.wait(self.client.clone().stop_container(request)).map(drop)
@@ -182,7 +182,7 @@ impl Cri {
         status.unwrap().state == ContainerState::ContainerRunning as i32
     }
 
-    /// ExecSync: what a program in a container says, if it succeeds.
+    /// ExecSync: what a program in a container prints, if it succeeds.
     pub fn exec(&self, id: &str, command: &[&str]) -> Result<String, String> {
         let request = ExecSyncRequest {
             container_id: id.to_owned(),

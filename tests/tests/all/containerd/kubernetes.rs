@@ -8,7 +8,7 @@ use hostport_tests::web::{KUBELET_9000, assert_answers, page};
 
 use super::node::Node;
 
-/// Kubelet's word for a second container of the pod.
+/// Kubelet's annotation for a second container of the pod.
 const KUBELET_9001: &str =
     r#"[{"name":"more","hostPort":9001,"containerPort":8080,"protocol":"TCP"}]"#;
 
@@ -91,13 +91,13 @@ fn a_second_replica_on_the_node_is_refused_and_the_event_says_whose_the_port_is(
          that one, or choose another host port"
     );
     assert!(event.contains(&line), "{event}");
-    // The most that an event of events.k8s.io/v1 may say.
+    // The longest note of an event of events.k8s.io/v1.
     assert!(event.len() < 1024, "{event}");
     // Kubelet would try again and again.
     node.serve(&second, ("web", 1), KUBELET_9000).unwrap_err();
     assert_answers(&lab);
     assert_eq!(page(lab.client(), NODE4, 9000).unwrap(), "first");
-    // The one that was refused goes, and takes nothing along; or the first goes, and it gets its turn.
+    // The refused pod goes, and takes nothing away; or the first pod goes, and the refused one gets its port.
     node.cri.stop_pod(&first).unwrap();
     node.serve(&second, ("web", 2), KUBELET_9000).unwrap();
     assert_answers(&lab);
@@ -129,7 +129,7 @@ fn a_pod_that_was_killed_with_its_shim_is_in_nobodys_way() {
     let node = Node::new(&lab);
     let (pod, web) = node.web("killed");
     assert_answers(&lab);
-    // containerd 2 lets a container live on whose shim was killed, so both are killed here.
+    // containerd 2 keeps a container alive when its shim is killed, so this kills both.
     node.kill_shim(&pod, &web);
     assert!(wait_until(Duration::from_secs(10), || !node.cri.is_running(&web)));
     let (next, _) = node.web("next");

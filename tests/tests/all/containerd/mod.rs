@@ -27,7 +27,7 @@ fn a_pods_port_is_open_from_start_to_stop() {
         [("0.0.0.0", &addresses[0]), ("::", &addresses[1])]
             .map(|(host, pod)| format!("{host} 9000/tcp -> {pod} 8080"))
     );
-    // It is the container's, not the pod's.
+    // The port is the container's, not the pod's.
     assert!(node.list().iter().all(|row| row["owner"] == web.as_str()));
     node.cri.stop(&web).unwrap();
     node.assert_nothing_left(&lab);

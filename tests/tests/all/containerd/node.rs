@@ -51,8 +51,8 @@ impl Node {
         self.cri.run_pod(&pod, &self.containerd.logs()).unwrap()
     }
 
-    /// Creates and starts a container with these ports, the nth attempt at it: a web server on port
-    /// 8080 whose page has the pod's name.
+    /// Creates and starts a container with these ports, at this attempt: a web server on port 8080 whose page is
+    /// the pod's name.
     pub fn serve(
         &self,
         pod: &PodSandbox,
@@ -64,7 +64,7 @@ impl Node {
         self.cri.start(&id).map(|()| id)
     }
 
-    /// A pod with one container that serves, its port 8080 as host port 9000.
+    /// A pod with one container that serves; its port 8080 is host port 9000.
     #[track_caller]
     pub fn web(&self, name: &str) -> (PodSandbox, String) {
         let pod = self.pod(name);
@@ -102,28 +102,28 @@ impl Node {
         self.containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", id]).expect_success();
     }
 
-    /// Kills the process that looks after a pod's containers, and the first process of one of them.
+    /// Kills the process that manages a pod's containers (the shim), and the first process of one of them.
     #[track_caller]
     pub fn kill_shim(&self, pod: &PodSandbox, id: &str) {
         let tasks = self.containerd.ctr(&["tasks", "list"]).expect_success();
         let task = tasks.stdout.lines().find(|line| line.starts_with(id)).expect("a task");
         let pid = task.split_whitespace().nth(1).expect("a task's process");
         let shim = format!("containerd-shim.* -id {}", pod.id);
-        // In the daemon's namespace there is no process but its own.
+        // In the daemon's namespace there are only its own processes.
         self.containerd.call("pkill", &["-KILL", "--full", &shim]).expect_success();
         // containerd 1 may have been faster.
         let killed = self.containerd.call("kill", &["-KILL", pid]);
         assert!(killed.code == Some(0) || killed.stderr.contains("No such process"), "{killed:#?}");
     }
 
-    /// Kills the daemon, and goes on with its successor.
+    /// Kills the daemon, and continues with its successor.
     pub fn restart_containerd(&mut self) {
         self.containerd.restart();
         self.cri = Cri::connect(&self.containerd.socket());
     }
 
-    /// From now on each poststop waits before it does its work, as on a node under load. Gives a file
-    /// that is there once one has ended.
+    /// From now on each poststop waits before its work, as on a node under load. Returns a file that exists once
+    /// one has ended.
     pub fn delay_poststop(&self, time: Duration) -> PathBuf {
         let program = self.installed.path().join("local/bin/hostport");
         let [real, done] = ["real", "done"].map(|name| program.with_extension(name));

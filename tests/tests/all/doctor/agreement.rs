@@ -1,4 +1,4 @@
-//! The journal, and whether it and the kernel agree.
+//! The journal, and whether it agrees with the kernel.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -114,7 +114,7 @@ fn a_journal_that_is_no_folder() {
     fs::write(&folder, "").unwrap();
     let report = ground.doctor();
     report.only("journal-unreadable");
-    // What the kernel tells alone is still told.
+    // What the kernel alone shows is still reported.
     ground.node().sysctl("net.ipv4.ip_forward", "0");
     ground.doctor().only("forwarding-off");
 }
@@ -151,7 +151,7 @@ fn a_file_that_was_set_aside_is_to_stay_while_its_container_runs() {
     let of_file = report.findings.iter().find(|finding| finding["kind"] == "journal-set-aside");
     let said = text(of_file.unwrap());
     assert!(said.contains("restart those of their containers that still run"), "{said}");
-    // For that is what the file is good for.
+    // This is what the file is for.
     hostport(ground.node(), &["restore"]).expect_success();
     assert!(ground.reaches());
     fs::remove_file(entry.with_file_name("web.json.set-aside")).unwrap();

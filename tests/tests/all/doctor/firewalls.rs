@@ -15,7 +15,7 @@ fn iptables(node: &Netns, line: &str) {
     assert!(status.success(), "{line}");
 }
 
-/// A chain that drops, which the doctor finds and names the rule for.
+/// A chain that drops; the doctor finds it and names the rule that helps.
 #[track_caller]
 fn drops(ruleset: &str, says: &str) {
     let ground = Ground::new();
@@ -116,7 +116,7 @@ fn what_concerns_other_ports_or_links_or_states_is_no_finding() {
     assert_eq!(ground.doctor().kinds(), [""; 0]);
 }
 
-/// The range crosses a boundary of 32 bits, where its last words are less than the address'.
+/// The range crosses a boundary of 32 bits: the last words of its end are less than those of the address.
 #[test]
 fn an_ipv6_range_that_is_joined_with_ports() {
     let ground = Ground::new();
@@ -140,13 +140,13 @@ fn an_ipv6_range_that_is_joined_with_ports() {
     let finding = ground.doctor().only("forward-drop");
     assert_eq!(finding["severity"], "broken");
     ground.node().nft("delete table ip6 own");
-    // And one that it is not in, although each of its words is between those of the ends.
+    // And a range that does not contain it, although each of its words is between those of the ends.
     ground.node().nft(&drops("2001:db8:84::-2001:db8:85::5"));
     assert!(reaches());
     assert_eq!(ground.doctor().kinds(), [""; 0]);
 }
 
-/// A wildcard is each of the host's addresses, and each is sent through all the rules.
+/// A wildcard stands for each of the host's addresses, and each is checked against all the rules.
 #[test]
 fn very_many_addresses_and_rules_are_left_after_a_while() {
     const ADDRESSES: u32 = 4000;

@@ -1,4 +1,4 @@
-//! The journal's folder: what is in its place, and who may look into it.
+//! The journal's folder: what is in its place, and who may read it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -23,7 +23,7 @@ fn a_journal_that_was_moved_behind_a_link() {
     let said = text(&finding);
     assert!(said.contains(&format!("it is a symbolic link to {}", target.display())), "{said}");
     assert!(said.contains("--state-dir"), "{said}");
-    // The owner is known again: its entry came along.
+    // The owner is known again: its entry was moved too.
     assert!(folder.join("web.json").is_file() && !folder.is_symlink());
     ground.bundle.stop(ground.node());
     assert!(target.is_dir(), "what the link leads to is left alone");
@@ -56,7 +56,7 @@ fn a_file_in_the_place_of_the_journal() {
     ground.bundle.prestart(ground.node(), &[]).expect_success();
 }
 
-/// Calls the doctor as a user who may use nftables, and is not root.
+/// Calls the doctor as a user who may use nftables and is not root.
 fn as_another_user(node: &Netns, state_dir: &Path) -> Finished {
     let mut command = std::process::Command::new("/usr/bin/setpriv");
     let capabilities = ["--inh-caps", "-all,+net_admin", "--ambient-caps", "+net_admin"];
@@ -78,7 +78,7 @@ fn who_is_not_root_is_told_so_and_not_that_the_journal_is_broken() {
         assert!(line.starts_with("hostport: ") && line.contains("run it as root"), "{line}");
         assert!(line.contains(folder.to_str().unwrap()), "{line}");
     }
-    // What tells nothing of root's journal can be looked at.
+    // A user can read what is not root's journal.
     let nowhere = folder.join("../no journal");
     as_another_user(ground.node(), &nowhere).expect_success();
 }

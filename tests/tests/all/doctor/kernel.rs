@@ -31,7 +31,7 @@ fn forwarding_that_is_off_before_anything_is_published_is_a_warning() {
     lab.node().sysctl("net.ipv4.ip_forward", "0");
     let finding = doctor(lab.node()).only("forwarding-off");
     assert_eq!(finding["severity"], "warning");
-    // IPv6 may never be wanted.
+    // IPv6 may not be wanted at all.
     lab.node().sysctl("net.ipv6.conf.all.forwarding", "0");
     doctor(lab.node()).only("forwarding-off");
 }
@@ -41,7 +41,7 @@ fn a_link_that_forwards_nothing() {
     let ground = Ground::new();
     for link in ["uplink0", "br0"] {
         if link == "uplink0" {
-            // The client's own link is no default route's: only those are known to lead outside.
+            // The client's own link has no default route: only links with one are known to lead outside.
             ground.node().ip("route replace default via 192.0.2.2 dev uplink0");
         }
         let finding = ground.breaks_and_mends("link-forwarding-off", |ground| {
@@ -67,7 +67,7 @@ fn localhost_that_is_closed() {
     assert!(on_localhost());
     assert!(text(&finding).contains("0.0.0.0:9000/tcp"), "{finding:#}");
     assert_eq!(finding["fix"], "sysctl -w net.ipv4.conf.br0.route_localnet=1");
-    // The mended link is open for the node, and not for its neighbours.
+    // The mended link is open for the node, but not for its neighbours.
     let neighbour = ground.lab.pod("neighbour");
     let local = ([127, 0, 0, 1], 7000);
     let _private = Server::tcp(ground.node(), "private", local);

@@ -1,7 +1,7 @@
-//! `hostport doctor`: each finding is produced by breaking that very thing, and a sound host has none.
+//! `hostport doctor`: each finding is produced by breaking exactly that, and a sound host has none.
 //!
-//! Not here, since it needs another kernel: a module that is missing (`tests/all/modules.rs`). That the kernel refuses
-//! a part of the ruleset, ruleset-refused, is produced in another way.
+//! A missing module needs another kernel and is not here, but in `tests/all/modules.rs`. A part of the ruleset that
+//! the kernel refuses, ruleset-refused, is produced in another way.
 
 mod agreement;
 mod firewalls;

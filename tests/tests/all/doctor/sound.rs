@@ -1,4 +1,4 @@
-//! A host where nothing is wrong, and what the doctor leaves alone.
+//! A host without a fault, and what the doctor leaves alone.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -84,7 +84,7 @@ fn no_transaction_is_made() {
             let _ = told.send(line);
         }
     });
-    // It listens once it tells of a change.
+    // Once it reports a change, it listens.
     let mut heard = false;
     for _ in 0..50 {
         ground.node().nft("add table ip before");

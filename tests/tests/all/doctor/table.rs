@@ -27,7 +27,7 @@ fn a_table_of_our_name_that_is_anothers() {
     assert_eq!(doctor(lab.node()).kinds(), [""; 0]);
 }
 
-/// What somebody's hand may do to the table; and what of it the doctor says.
+/// What somebody may do to the table by hand, and what the doctor reports of it.
 const ALTERATIONS: [(&str, &str); 14] = [
     ("flush chain ip hostport guard", "the chain guard has 0 rules, not 1"),
     ("flush table ip6 hostport", "the chain publish has 0 rules, not 3"),

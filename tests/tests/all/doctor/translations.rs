@@ -1,4 +1,4 @@
-//! Tables of others that translate a published port first.
+//! Tables of other programs that translate a published port first.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ fn iptables(node: &Netns, line: &str) {
     assert!(status.success(), "{line}");
 }
 
-/// Another container on the same bridge, to which somebody else leads the same port.
+/// Another container on the same bridge, to which another program leads the same port.
 fn other(ground: &Ground) -> (Pod, [Server; 2]) {
     let pod = ground.lab.pod("other");
     let servers = pod.serve(8080);
@@ -45,7 +45,7 @@ fn a_chain_that_comes_first() {
     assert_eq!(ground.doctor().kinds(), [""; 0]);
 }
 
-/// Of chains with one priority the kernel asks the younger one first.
+/// Among chains with one priority, the younger one comes first in the kernel.
 #[test]
 fn a_younger_chain_of_the_same_priority_comes_first_and_an_older_one_does_not() {
     let ground = Ground::new();
@@ -57,7 +57,7 @@ fn a_younger_chain_of_the_same_priority_comes_first_and_an_older_one_does_not() 
     ));
     assert_eq!(who(&ground), "other");
     assert_eq!(ground.doctor().only("translated-before")["severity"], "broken");
-    // That makes our table the younger one.
+    // This makes our table the younger one.
     let said = hostport(ground.node(), &["restore", "--anew"]).expect_success().stdout;
     assert!(said.contains("re-created table ip\n"), "{said}");
     assert_eq!(who(&ground), "web");
@@ -157,7 +157,7 @@ fn translations_of_other_ports_are_no_finding() {
     iptables(node, "iptables-nft -t nat -A PREROUTING -d 10.96.0.1/32 -j DNAT --to 10.85.0.99");
     assert_eq!(who(&ground), "web");
     let kinds = ground.doctor();
-    // The last rule would take every port, if the destination were its address.
+    // The last rule would match every port, if the destination were its address.
     assert!(kinds.findings.iter().all(|finding| finding["severity"] == "warning"), "{kinds:#?}");
     iptables(node, "iptables-nft -t nat -D PREROUTING -d 10.96.0.1/32 -j DNAT --to 10.85.0.99");
     assert_eq!(ground.doctor().kinds(), [""; 0]);

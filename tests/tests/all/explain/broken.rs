@@ -1,5 +1,5 @@
-//! Twelve broken hosts. Of each, explain names the cause first and the fix in its last line, the doctor finds
-//! the same, and a real client shows that it is so.
+//! Twelve broken hosts. For each, explain names the cause first and the fix in its last line, the doctor finds the
+//! same, and a real client confirms it.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use hostport_tests::lab::{
 
 use super::ground::{Said, explain};
 
-/// The packet is stopped by a thing of this kind first, of which these words tell a newcomer.
+/// The packet is stopped by something of this kind first, and these words explain it to a newcomer.
 #[track_caller]
 fn stopped(node: &Netns, arguments: &[&str], kind: &str, plain: &str, fix: &str) -> Said {
     let said = explain(node, arguments);
@@ -24,7 +24,7 @@ fn stopped(node: &Netns, arguments: &[&str], kind: &str, plain: &str, fix: &str)
     said
 }
 
-/// The same, and the doctor finds it too, and says the same.
+/// The same, and the doctor reports it too, with the same fix.
 #[track_caller]
 fn stopped_as_the_doctor_says(
     ground: &Ground,
@@ -42,7 +42,7 @@ fn stopped_as_the_doctor_says(
     said
 }
 
-/// Makes the fix that was told, and sees that nothing is in the way any more.
+/// Runs the fix, and checks that nothing is in the way any more.
 #[track_caller]
 fn mend(ground: &Ground, said: &Said) {
     ground.mend(&said.report["causes"][0]);
@@ -65,7 +65,7 @@ fn no_forwarding() {
     let fix = "sysctl -w net.ipv4.ip_forward=1";
     let said = stopped_as_the_doctor_says(&ground, &["9000"], "forwarding-off", plain, fix);
     assert!(said.step("forwarding").starts_with("blocked "));
-    // What begins on the node is not forwarded.
+    // A connection that begins on the node is not forwarded.
     explain(ground.node(), &["9000", "--to", "127.0.0.1"]).expect_open();
     assert_eq!(tcp(ground.node(), ([127, 0, 0, 1], 9000)).unwrap().server, "web");
     mend(&ground, &said);
@@ -169,7 +169,7 @@ fn an_endpoint_that_is_down() {
         let arguments = [protocol, "--probe"];
         let said = stopped_as_the_doctor_says(&ground, &arguments, "endpoint-silent", plain, fix);
         assert!(said.report["causes"][0]["evidence"][0].as_str().unwrap().contains("refuses"));
-        // Without a try, the container's own sockets tell.
+        // Without trying a connection, the container's own sockets show it.
         stopped_as_the_doctor_says(&ground, &[protocol], "endpoint-silent", plain, fix);
     }
     ground.servers = ground.web.serve(8080).into();
@@ -210,13 +210,13 @@ fn an_endpoint_whose_link_is_down() {
     assert!(said.conclusion().contains("the container web"), "{said:#?}");
     assert_eq!(ground.doctor().kinds(), ["endpoint-link-down"]);
     mend(&ground, &said);
-    // The container's own end.
+    // The container's own end of the link.
     ground.web.ip("link set eth0 down");
     let said = explain(ground.node(), &["9000"]);
     assert!(said.conclusion().contains("own link eth0 is down"), "{said:#?}");
     assert_eq!(ground.doctor().kinds(), ["endpoint-link-down"]);
     ground.mend(&said.report["causes"][0]);
-    // With the link, the container lost its route.
+    // The container lost its route together with the link.
     assert!(client.tcp((NODE4, 9000)).is_err());
     assert_eq!(ground.doctor().kinds(), ["endpoint-without-route"]);
     ground.web.ip("route add default via 10.85.0.1");
@@ -237,7 +237,7 @@ fn a_table_that_was_flushed() {
     let said =
         stopped_as_the_doctor_says(&ground, &["9000"], "table-missing", plain, "hostport restore");
     mend(&ground, &said);
-    // Rules alone, with the table left.
+    // Only the rules; the table stays.
     ground.node().nft("flush table ip hostport");
     assert!(ground.is_cut_off());
     let plain = "hostport's rules in the kernel were changed";
@@ -267,7 +267,7 @@ fn an_element_of_another_owner() {
 #[test]
 fn the_wrong_protocol() {
     let mut ground = Ground::with("9000:8080/udp", &[]);
-    // The program speaks TCP, and the port was published for UDP.
+    // The program uses TCP, but the port was published for UDP.
     ground.servers.truncate(1);
     assert!(ground.is_cut_off());
     let plain = "the port is published for another protocol";
@@ -279,7 +279,7 @@ fn the_wrong_protocol() {
         "connect over udp (hostport explain",
     );
     assert!(said.conclusion().contains("published for udp, and not for tcp"), "{said:#?}");
-    // The doctor asks for no packet, and sees it from the container's side; and so does explain for udp.
+    // The doctor examines no single packet, and sees it from the container's side; so does explain for udp.
     let plain = "the container runs, but no program in it listens on that port";
     let fix = "publish the port for tcp";
     let said = stopped_as_the_doctor_says(&ground, &["9000/udp"], "endpoint-silent", plain, fix);

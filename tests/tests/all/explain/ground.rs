@@ -1,4 +1,4 @@
-//! What explain says, as text and as JSON.
+//! What explain prints, as text and as JSON.
 
 use hostport_tests::doctor::looks;
 use hostport_tests::lab::Netns;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const SCHEMA: &str = include_str!("../../../../docs/schemas/explain.schema.json");
 
-/// What was said of one packet.
+/// What it printed for one packet.
 #[derive(Debug)]
 pub struct Said {
     pub report: Value,
@@ -15,7 +15,7 @@ pub struct Said {
     pub lines: Vec<String>,
 }
 
-/// Calls explain both ways, and sees that they agree with each other, the exit status and the schema.
+/// Calls explain both ways, and checks that text, JSON, exit status and schema agree.
 #[track_caller]
 pub fn explain(node: &Netns, arguments: &[&str]) -> Said {
     let call = [&["explain"], arguments].concat();
@@ -48,7 +48,7 @@ impl Said {
         self.report["conclusion"].as_str().unwrap()
     }
 
-    /// What a step says, behind its status.
+    /// What a step prints, after its status.
     #[track_caller]
     pub fn step(&self, name: &str) -> String {
         let mut steps = self.report["steps"].as_array().unwrap().iter();

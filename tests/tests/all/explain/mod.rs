@@ -1,5 +1,4 @@
-//! `hostport explain`: twelve hosts that are broken on purpose, each by that very thing; and hosts that are
-//! not.
+//! `hostport explain`: twelve hosts, each broken on purpose in one way; and hosts that are not broken.
 
 mod ground;
 

@@ -1,4 +1,4 @@
-//! Hosts on which nothing is in the way, and how the packet goes there.
+//! Hosts on which nothing is in the way, and the packet's way there.
 
 use hostport_tests::doctor::Ground;
 use hostport_tests::hook::{Bundle, hostport};
@@ -60,7 +60,7 @@ fn each_place_that_a_packet_comes_from_has_its_own_way() {
         assert!(source.contains(says), "{arguments:?}: {source}");
         assert_eq!(forwards, forwarding, "{arguments:?}");
     }
-    // As it is: the container sees itself called by this host, and the client by its own address.
+    // As it is: the container sees this host's address for itself, and the client's own address.
     let answer = hostport_tests::lab::tcp(&ground.web, (NODE4, 9000)).unwrap();
     assert_ne!(answer.peer, std::net::IpAddr::from(ground.web.ipv4()));
 }
@@ -137,7 +137,7 @@ fn of_a_port_on_both_families_the_other_one_is_named() {
     assert!(to.parse::<std::net::Ipv6Addr>().is_ok(), "{said:#?}");
     let other = explain(ground.node(), &["9000", "--to", to]).expect_open();
     assert!(!other.lines[0].contains("; for IP"), "{other:#?}");
-    // An address in the form that a dual-stack socket tells it.
+    // An address in the form that a dual-stack socket shows.
     let mapped = explain(ground.node(), &["9000", "--to", "::ffff:192.0.2.1"]).expect_open();
     assert_eq!(mapped.report["to"], "192.0.2.1");
 }

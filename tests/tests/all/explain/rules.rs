@@ -1,4 +1,5 @@
-//! Rules of others, of each hook and either direction: what explain says, the doctor says, and real packets do.
+//! Rules of other programs, at each hook and in both directions: what explain and the doctor print, and what real
+//! packets do.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use super::ground::{Said, explain};
 
 const CLIENT: [&str; 5] = ["9000", "--from", "192.0.2.2", "--to", "192.0.2.1"];
 
-/// Rules with which nothing comes through: explain says so of a client's packet, first of all things and by a step
-/// of this name, and nothing is in the way behind its fix.
+/// Rules that let nothing through: explain reports this first for a client's packet, at a step of this name, and
+/// after its fix nothing is in the way.
 #[track_caller]
 fn stops(rules: &str, kind: &str, step: &str) -> Said {
     let ground = Ground::new();
@@ -25,7 +26,7 @@ fn stops(rules: &str, kind: &str, step: &str) -> Said {
     let fix = cause["fix"].as_str().unwrap();
     let fix = fix.split_once(", or: ").map_or(fix, |(_, command)| command);
     let mut fix = serde_json::json!({ "fix": fix });
-    // Of a chain that drops one direction by each of two rules, one is told at a time.
+    // If a chain drops one direction with each of two rules, one is reported at a time.
     for _ in 0..3 {
         ground.mend(&fix);
         let now = explain(ground.node(), &CLIENT);
@@ -39,7 +40,7 @@ fn stops(rules: &str, kind: &str, step: &str) -> Said {
     said
 }
 
-/// Rules that let everything through: neither explain nor the doctor says anything against it.
+/// Rules that let everything through: neither explain nor the doctor reports them.
 #[track_caller]
 fn passes(rules: &str) {
     let ground = Ground::new();
@@ -104,7 +105,7 @@ fn a_chain_of_another_hook_that_drops() {
         ("filter", "postrouting", 0, "oifname != br0 ct direction reply drop", "firewall"),
         ("filter", "prerouting", -300, "iifname br0 tcp sport 8080 drop", "firewall"),
         ("nat", "postrouting", 90, "tcp dport 8080 drop", "source"),
-        // The answer is the same before the translation and behind it.
+        // The answer is the same before and after the translation.
         ("filter", "prerouting", -100, "iifname br0 tcp sport 8080 drop", "firewall"),
     ] {
         stops(&chain(kind, hook, priority, "accept", rules), "hook-drop", step);
@@ -119,7 +120,7 @@ fn a_chain_of_another_hook_that_drops() {
 #[test]
 fn a_chain_of_another_hook_that_lets_through() {
     for (hook, priority, rules) in [
-        // Before connection tracking there is no state but invalid.
+        // Before connection tracking, every state is invalid.
         ("prerouting", -300, "ct state new drop; ct direction original drop"),
         ("prerouting", -300, "tcp dport 8080 drop"),
         ("prerouting", -150, "ct state invalid drop; ct status snat drop"),
@@ -218,8 +219,8 @@ fn what_this_host_calls_is_answered_to_an_address_of_its_own() {
     assert_eq!(said.report["reachable"], false, "{said:#?}");
 }
 
-/// What is known of the host as a whole may be otherwise for one of its links, and behind the hook's translation
-/// of sources an answer comes from the host port.
+/// One link may differ from what is known of the whole host, and after the hook's source translation, an answer
+/// comes from the host port.
 #[test]
 fn what_cannot_be_told_is_not_told_as_certain() {
     let is_unsure = |ground: &Ground, asked: &[&str]| {
@@ -248,7 +249,7 @@ fn what_cannot_be_told_is_not_told_as_certain() {
         assert_eq!(ground.answers(Duration::from_millis(300)), reaches);
         is_unsure(&ground, &CLIENT);
     }
-    // Behind a nat chain that rewrites the source, the next one is not asked.
+    // After a nat chain that rewrites the source, the next one is not consulted.
     let ground = Ground::new();
     ground.node().nft(
         "table ip a { chain p { type nat hook postrouting priority 10; oifname br0 masquerade; }; }
@@ -259,7 +260,7 @@ fn what_cannot_be_told_is_not_told_as_certain() {
     assert_eq!(ground.doctor().code, Some(0));
 }
 
-/// The kernel takes the first of joined intervals that hold a key.
+/// The kernel takes the first of joined intervals that contain a key.
 #[test]
 fn of_joined_intervals_that_overlap_the_first_decides() {
     let map = "ct state established accept; meta nfproto ipv6 accept; ip daddr . tcp dport vmap \
@@ -267,7 +268,7 @@ fn of_joined_intervals_that_overlap_the_first_decides() {
     passes(&chain("filter", "forward", 0, "accept", map));
 }
 
-/// iptables lists and saves what the fix wrote into its table, and that is no more than the fix says.
+/// iptables lists and saves what the fix wrote into its table, and it is exactly the fix.
 #[test]
 fn a_fix_in_a_table_of_iptables_is_in_its_own_words() {
     let ground = Ground::with("9000:8080,9001:8081,9000:8080/udp", &[]);
@@ -294,7 +295,7 @@ fn a_fix_in_a_table_of_iptables_is_in_its_own_words() {
     );
 }
 
-/// A finding has room for so much only, and half a command mends nothing.
+/// A finding has limited room, and half a command repairs nothing.
 #[test]
 fn of_very_many_ports_no_command_is_told_that_would_be_cut() {
     let ground = Ground::with("9000:8080,20000-20399:20000-20399", &[]);

@@ -28,7 +28,7 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 const CASES: u32 = 40;
 const STEPS: usize = 50;
 
-/// The ID of the container that was the first, the second ... to start in a sequence.
+/// The ID of the nth container to start in a sequence.
 fn id_of(index: usize) -> String {
     format!("container-{index}")
 }
@@ -36,7 +36,7 @@ fn id_of(index: usize) -> String {
 #[test]
 fn random_sequences_agree_with_the_model() {
     let ground = Ground::new();
-    // Proptest would try values that are smaller first; leaving steps out is much quicker here.
+    // Proptest would try smaller values first; leaving steps out is much faster here.
     let mut config = Config { failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = CASES;
@@ -55,7 +55,7 @@ fn random_sequences_agree_with_the_model() {
     println!("{} steps", steps.get());
 }
 
-/// The sequence without the steps that it fails without, and how it fails then.
+/// The sequence without the steps that it also fails without, and how it fails then.
 fn shortest(ground: &Ground, mut sequence: Vec<Operation>) -> (Vec<Operation>, String) {
     let mut error = "it did not fail again".to_owned();
     let mut fails = |sequence: &mut Vec<Operation>, candidate: Vec<Operation>| {

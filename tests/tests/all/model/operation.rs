@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// One thing that happens. What it happens to is chosen among those that there are by then: a number
-/// counts round and round, and where there is none, nothing happens.
+/// One event. Numbers choose among the things that exist at that time, modulo their count; if there is none,
+/// nothing happens.
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// A container starts in a pod, with others or alone.
@@ -15,17 +15,17 @@ pub enum Operation {
     StartMember { sandbox: usize, own: Vec<Ask>, carries: bool, replace: bool, exclude: usize },
     /// A container that has ended starts again with its ID, and maybe in another pod.
     Restart { of: usize, pod: usize, asks: Vec<Ask>, exclude: usize },
-    /// The hook is called once more for a running container, at another stage.
+    /// The hook is called again for a running container, at another stage.
     Again { of: usize, stage: usize, exclude: usize },
-    /// A container's processes die, and nobody tells.
+    /// A container's processes die, and no hook is called.
     Crash { of: usize },
     /// A container ends, and its runtime calls poststop.
     Stop { of: usize },
-    /// Poststop for a container that has ended some time ago.
+    /// Poststop for a container that ended some time ago.
     LatePoststop { of: usize },
     /// Somebody removes a file of the journal.
     Forget { of: usize },
-    /// Somebody works on the ruleset with nft.
+    /// Somebody changes the ruleset with nft.
     Nft(Damage),
     /// `hostport restore`.
     Restore,
@@ -33,12 +33,12 @@ pub enum Operation {
     Gc { dry_run: bool },
 }
 
-/// By what a container's owner is known to be alive.
+/// How it is known that a container's owner is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     /// Its init process, in whose network namespace it is.
     Process,
-    /// The path of its network namespace alone: the state tells no pid.
+    /// The path of its network namespace alone: the state has no pid.
     Namespace,
 }
 
@@ -51,9 +51,9 @@ pub enum Damage {
     FlushTable(usize),
     DeletePort(usize),
     DeleteHairpin(usize),
-    /// An element of somebody else's in the map, with or without a comment.
+    /// Another program's element in the map, with or without a comment.
     AddPort(usize, u16, bool),
-    /// The table as an older version would have left it: the whole of it, or the map alone.
+    /// The table as an older version would have left it: all of it, or the map alone.
     OldSchema(usize, bool),
 }
 
@@ -61,9 +61,9 @@ pub enum Damage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     pub address: Address,
-    /// The host port is 9000 more.
+    /// Added to 9000, this is the host port.
     pub port: u16,
-    /// The container port is 8080 more.
+    /// Added to 8080, this is the container port.
     pub to: u16,
     pub udp: bool,
 }
@@ -85,7 +85,7 @@ pub const EXCLUDES: usize = 3;
 /// How many pods there are.
 pub const PODS: usize = 3;
 
-/// A sequence of at most so many operations.
+/// A sequence of at most this many operations.
 pub fn sequences(most: usize) -> impl Strategy<Value = Vec<Operation>> {
     vec(operation(), most / 2..=most)
 }

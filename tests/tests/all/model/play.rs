@@ -1,4 +1,4 @@
-//! One sequence, played on the node and in the model at the same time.
+//! Runs one sequence on the node and in the model at the same time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use super::ground::{Containers, Ground};
 use super::operation::{Ask, Damage, Life, Operation};
 use super::world::{Answer, Container, Port, Sandbox, Table, World, distinct};
 
-/// Plays a sequence. The error is the first step after which node and model differ, and how.
+/// Runs a sequence. The error holds the first step after which node and model differ, and the difference.
 pub fn play(ground: &Ground, sequence: &[Operation]) -> Result<(), (usize, String)> {
     ground.clear();
     let ips = ground.pods.iter().map(|pod| [pod.ipv4().into(), pod.ipv6().into()]).collect();
@@ -208,7 +208,7 @@ impl Player<'_> {
         self.world.forgotten.extend(&entry.ips);
         for table in self.world.kernel.iter_mut().flatten() {
             table.may_linger.extend(&entry.ips);
-            // Should it come back elsewhere, nobody knows of all that it had.
+            // If it comes back elsewhere, not all of its former ports are known.
             table.may_lack.extend(&entry.ips);
         }
         fs::remove_file(state_dir(self.ground.lab.node()).join(format!("{owner}.json"))).unwrap();
@@ -221,7 +221,7 @@ impl Player<'_> {
         }
     }
 
-    /// What somebody types to nft, once the model knows of it.
+    /// What somebody types to nft, after the model has been changed.
     fn script(&mut self, damage: Damage) -> Option<String> {
         const NAMES: [&str; 2] = ["ip", "ip6"];
         let tables = &mut self.world.kernel;

@@ -1,4 +1,4 @@
-//! Sequences that the model has found, or that came to mind with those.
+//! Sequences that the model has found, and similar ones.
 
 use super::ground::Ground;
 use super::operation::{Address, Ask, Damage, Life, Operation, Operation::*};
@@ -118,11 +118,11 @@ fn a_hairpin_element_that_came_back_for_one_container_is_its_pods_when_the_table
     agrees(&[
         start(1, &[on(Address::Second4, 2)]),
         Nft(Damage::DeleteHairpin(0)),
-        // Alone, as far as it can see.
+        // Alone, as far as it knows.
         start(1, &[port(3), on(Address::Wildcard6, 0)]),
         Nft(Damage::FlushTable(0)),
         Crash { of: 1 },
-        // Makes the table anew, and takes a port over: what the dead one had goes.
+        // Re-creates the table, and takes a port over: what the dead owner had goes.
         start(0, &[port(3)]),
     ]);
 }

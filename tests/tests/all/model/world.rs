@@ -1,4 +1,4 @@
-//! The model: what the kernel and the journal are to hold, as plain values.
+//! The model: what the kernel and the journal must hold, as plain values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,12 +20,12 @@ pub struct World {
     pub containers: Vec<Container>,
     pub kernel: [Option<Table>; 2],
     pub journal: BTreeMap<String, Entry>,
-    /// The lives that go on; see [`Container::life`].
+    /// The lives that continue; see [`Container::life`].
     pub alive: BTreeSet<usize>,
     /// The endpoints of what was published in this step.
     pub claimed: BTreeSet<IpAddr>,
-    /// The endpoints of owners whose entry was lost: nobody knows of all that they had, so that a hairpin
-    /// element of theirs may go too early, also after the table was made anew.
+    /// The endpoints of owners whose entry was lost: not all of their former ports are known, so a hairpin element
+    /// of theirs may go too early, also after the table was re-created.
     pub forgotten: BTreeSet<IpAddr>,
     clock: u64,
 }
@@ -35,14 +35,14 @@ pub struct World {
 pub struct Container {
     pub id: String,
     pub pod: usize,
-    /// What it asks for on its own account.
+    /// What it asks for itself.
     pub own: Vec<Ask>,
-    /// What it asks for on its sandbox's account.
+    /// What it asks for on behalf of its sandbox.
     pub of_pod: Vec<Ask>,
     pub sandbox: Option<Sandbox>,
     pub replace: bool,
     pub running: bool,
-    /// Stands for the init process or the namespace: ends once, and never comes again.
+    /// Stands for the init process or the namespace: it ends once, and never comes back.
     pub life: usize,
 }
 
@@ -87,15 +87,15 @@ pub struct Entry {
     since: u64,
 }
 
-/// What a call of the hook is to say.
+/// What a call of the hook must print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Done,
-    /// One of these is taken; the last is whether the journal knows the owner.
+    /// One of these is taken; the bool tells whether the journal knows the owner.
     Refused(Vec<(Host, Port, bool)>),
 }
 
-/// What `restore` is to say.
+/// What `restore` must print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     pub added: usize,
@@ -103,7 +103,7 @@ pub struct Restored {
     pub kept: usize,
 }
 
-/// The place of a family in arrays.
+/// The index of a family in arrays.
 pub fn family(ip: IpAddr) -> usize {
     usize::from(ip.is_ipv6())
 }
@@ -123,12 +123,12 @@ pub fn hosts(ask: &Ask) -> Vec<Host> {
     ips.into_iter().map(|ip| (ip, 9000 + ask.port, protocol)).collect()
 }
 
-/// The asks without those that would have a host port twice, which is an error of its own.
+/// The asks without those that would publish a host port twice, which is a different error.
 pub fn distinct(asks: &[Ask], taken: &[Ask]) -> Vec<Ask> {
     let mut kept: Vec<Ask> = Vec::new();
     for ask in asks {
         let clashes = |other: &Ask| hosts(other).iter().any(|host| hosts(ask).contains(host));
-        // In the same words twice is fine where two annotations say it.
+        // It is fine if two annotations say the same thing.
         if !kept.iter().any(clashes) && !taken.iter().any(|other| other != ask && clashes(other)) {
             kept.push(*ask);
         }
@@ -168,8 +168,8 @@ impl World {
         !self.alive.contains(&entry.life)
     }
 
-    /// Whether another had one of its ports before it, and it has none of them: so is an entry whose hook
-    /// was killed before it published.
+    /// Whether another owner had one of its ports before it, and it has none of them: that is how an entry looks
+    /// whose hook was killed before it published.
     fn is_void(&self, owner: &str, entry: &Entry) -> bool {
         let has = |(host, endpoint): (&Host, &Endpoint)| {
             self.port(host).is_some_and(|port| {
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// What a container asks for, with the owner of each.
+    /// What a container asks for, with the owner of each port.
     fn claims(&self, container: &Container) -> Vec<(String, Host, Endpoint)> {
         let pod = self.pod_owner(container).map(|(id, _)| id);
         let mut claims: Vec<(String, Host, Endpoint)> = Vec::new();
@@ -211,7 +211,7 @@ impl World {
                     if claims.iter().any(|claim| claim.1 == host) {
                         continue;
                     }
-                    // What the pod has already is not the container's.
+                    // What the pod has already does not become the container's.
                     let pods = pod.as_ref().filter(|id| {
                         let entry = self.journal.get(*id).filter(|entry| !self.is_dead(entry));
                         entry.is_some_and(|entry| entry.mappings.get(&host) == Some(&endpoint))
@@ -259,7 +259,7 @@ impl World {
         for (owner, host, endpoint) in &claims {
             let table = self.kernel[family(host.0)].get_or_insert_default();
             if !table.whole {
-                // Made anew, with a hairpin element for each endpoint that has an owner.
+                // Re-created, with a hairpin element for each endpoint that has an owner.
                 table.may_lack.retain(|ip| {
                     let mut ports = table.ports.values().filter(|port| port.endpoint.0 == *ip);
                     self.forgotten.contains(ip) || ports.all(|port| port.owner.is_none())
@@ -293,7 +293,7 @@ impl World {
             let mut entry = Entry { mappings, ips, life, exclude, since: self.clock };
             if let Some(before) = self.journal.remove(owner) {
                 if own {
-                    // Another set of ports under the same ID: the former ones have gone.
+                    // Another set of ports under the same ID: the former ones are gone.
                     let gone =
                         before.mappings.keys().filter(|host| !entry.mappings.contains_key(host));
                     gone.for_each(|host| self.take_away(owner, host));
@@ -309,11 +309,11 @@ impl World {
         }
     }
 
-    /// What becomes of those who lost a port.
+    /// What happens to owners that lost a port.
     fn settle(&mut self, taken: &[(Host, Port)]) {
         for (host, port) in taken {
             let known = port.owner.as_ref().and_then(|owner| self.journal.get(owner)).cloned();
-            // What the journal lost of an owner that came back in another pod, nobody knows.
+            // For an owner that came back in another pod, what the journal lost is unknown.
             let elsewhere =
                 known.as_ref().is_some_and(|entry| !entry.ips.contains(&port.endpoint.0));
             if let Some(table) = self.kernel[family(host.0)].as_mut().filter(|_| elsewhere) {
@@ -325,7 +325,7 @@ impl World {
                     let entry = self.journal.get_mut(owner).unwrap();
                     entry.mappings.remove(host);
                 }
-                // Nobody knows what else it had there.
+                // What else it had there is unknown.
                 _ => {
                     if let Some(table) = &mut self.kernel[family(host.0)] {
                         table.may_linger.insert(port.endpoint.0);
@@ -343,7 +343,7 @@ impl World {
         }
     }
 
-    /// All that an owner has by the journal, and its entry.
+    /// Everything that an owner has according to the journal, and its entry.
     fn clear(&mut self, owner: &str) {
         if let Some(entry) = self.journal.remove(owner) {
             entry.mappings.keys().for_each(|host| self.take_away(owner, host));
@@ -356,7 +356,7 @@ impl World {
         let mut asks = container.own.clone();
         match container.sandbox {
             Some(Sandbox::Itself) => asks.extend(&container.of_pod),
-            // What the pod's annotation says too is the pod's.
+            // What the pod's annotation asks for too belongs to the pod.
             _ => asks.retain(|ask| !container.of_pod.contains(ask)),
         }
         for host in asks.iter().flat_map(hosts) {
@@ -367,7 +367,7 @@ impl World {
         }
     }
 
-    /// How many are dead; and gone afterwards, unless it is a dry run.
+    /// How many are dead; they are gone afterwards, unless it is a dry run.
     pub fn collect(&mut self, dry_run: bool) -> usize {
         let dead = self.journal.iter().filter(|(_, entry)| self.is_dead(entry));
         let dead: Vec<String> = dead.map(|(owner, _)| owner.clone()).collect();
@@ -405,7 +405,7 @@ impl World {
         let mut claims = [BTreeMap::new(), BTreeMap::new()];
         for (owner, entry) in living.iter().filter(|(owner, _)| !void.contains(*owner)) {
             for (host, endpoint) in &entry.mappings {
-                // Who has it in the kernel keeps it.
+                // The owner that has it in the kernel keeps it.
                 let present = self.port(host);
                 if present
                     .is_some_and(|port| self.is_claimed(port, *host) && port.endpoint != *endpoint)
@@ -413,7 +413,7 @@ impl World {
                     continue;
                 }
                 let port = Port { endpoint: *endpoint, owner: Some((*owner).clone()) };
-                // The latest took it over; or they share an endpoint, and the earliest has it.
+                // The latest owner took it over; or they share an endpoint, and the earliest has it.
                 claims[family(host.0)]
                     .entry(*host)
                     .and_modify(|later: &mut Port| {
@@ -425,7 +425,7 @@ impl World {
             }
         }
         self.journal.retain(|owner, _| !void.contains(owner));
-        // What went to another is not the earlier one's any more.
+        // What went to another owner no longer belongs to the earlier one.
         let dead: BTreeSet<String> = self
             .journal
             .iter()

@@ -79,7 +79,7 @@ fn docker_drops_what_it_does_not_know_until_the_operator_lets_it_through() {
                 let done = ground.node().run(|| command.args(words).status().unwrap());
                 assert!(done.success(), "{fix}");
             } else {
-                // As docs/neighbours.md has it: a chain that Docker leaves to the operator.
+                // As in docs/neighbours.md: a chain that Docker leaves to the operator.
                 let rule = "-I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT";
                 iptables.call(ground.node(), false, rule);
             }

@@ -1,5 +1,5 @@
-//! firewalld, running and reloaded: it lets through what was translated. (That a reload takes nothing of
-//! ours is in reloads.rs.)
+//! firewalld, running and reloaded: it accepts what was translated. (reloads.rs tests that a reload removes nothing
+//! of ours.)
 
 use hostport_tests::firewalld::Firewalld;
 

@@ -1,5 +1,5 @@
-//! A forward policy that drops: nothing arrives before the rule that docs/neighbours.md names, and all
-//! after it.
+//! A forward policy that drops: nothing arrives without the rule that docs/neighbours.md names, and everything with
+//! it.
 
 use hostport_tests::lab::{NODE4, NODE6, Netns, tcp};
 
@@ -11,7 +11,7 @@ fn closed_and_opened(close: impl Fn(&Netns), open: impl Fn(&Netns), seen: bool) 
         for to in [NODE4.into(), std::net::IpAddr::from(NODE6)] {
             assert!(tcp(ground.lab.client(), (to, 9000)).is_err(), "{to}");
         }
-        // What does not pass the forward hook is not touched.
+        // What does not pass the forward hook is not affected.
         assert_eq!(tcp(ground.node(), (NODE4, 9000)).unwrap().server, "web");
         let findings = ground.findings();
         let dropping = findings.iter().filter(|finding| finding["kind"] == "forward-drop").count();

@@ -1,5 +1,5 @@
-//! A node with two pods: `web`, which hostport publishes on 9000, and `shop`, which a neighbour of ours
-//! leads to in its own way.
+//! A node with two pods: `web`, which hostport publishes on 9000, and `shop`, to which another program leads in its
+//! own way.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use serde_json::Value;
 pub const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Who is there first.
+/// Which of the two comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     TheyFirst,
@@ -47,7 +47,7 @@ impl Ground {
         Ground { lab, web, shop, bundle, _servers: [a, b, c, d] }
     }
 
-    /// Brings up the neighbour and our hook, one after the other.
+    /// Starts the other program and our hook, one after the other.
     pub fn begin(order: Order, neighbour: impl FnOnce(&Ground)) -> Ground {
         let ground = Ground::new();
         ground.begin_in(order, neighbour);
@@ -68,7 +68,7 @@ impl Ground {
         self.lab.node()
     }
 
-    /// The host port leads to `web` from everywhere, and `web` sees the client itself.
+    /// The host port leads to `web` from everywhere, and `web` sees the client's own address.
     #[track_caller]
     pub fn assert_web_is_reached(&self) {
         for protocol in BOTH {
@@ -95,7 +95,7 @@ impl Ground {
         }
     }
 
-    /// What the doctor finds, without the warning that rules of iptables-legacy cannot be seen.
+    /// The doctor's findings, without the warning that rules of iptables-legacy cannot be seen.
     pub fn findings(&self) -> Vec<Value> {
         let said = hostport(self.node(), &["doctor", "--json"]).stdout;
         let report: Value = serde_json::from_str(&said).unwrap();
@@ -110,7 +110,7 @@ impl Ground {
     }
 }
 
-/// Asks once: the server's name, and whom it sees.
+/// Asks once, and returns the server's name and the address that it sees.
 pub fn ask(
     from: &Netns,
     protocol: Protocol,
@@ -126,7 +126,7 @@ pub fn who(from: &Netns, protocol: Protocol, to: (IpAddr, u16)) -> String {
     answer.unwrap_or_else(|error| panic!("{protocol:?} to {to:?}: {error:?}")).0
 }
 
-/// `iptables-nft`, `iptables-legacy`: two ways into the kernel for one language.
+/// `iptables-nft` or `iptables-legacy`: two ways into the kernel with the same syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iptables {
     Nft,
@@ -143,7 +143,7 @@ impl Iptables {
         }
     }
 
-    /// Loads rules as the programs do that write them: without a flush of what others have.
+    /// Loads rules as the real programs do: without removing the rules of others.
     #[track_caller]
     pub fn restore(self, node: &Netns, ipv6: bool, rules: &str) {
         let scratch = Scratch::new("rules");

@@ -43,7 +43,7 @@ COMMIT
     )
 }
 
-/// What both modes write: connections that are not to be, and what is forwarded for services.
+/// What both modes write: connections to refuse, and what to forward for services.
 fn filter(loopback: &str) -> String {
     format!(
         "*filter
@@ -104,12 +104,12 @@ fn assert_shop_is_reached(ground: &Ground) {
 fn beside_kube_proxy(iptables: Iptables) {
     for order in ORDERS {
         let ground = Ground::begin(order, |ground| load(ground, iptables));
-        // Between pods of one bridge, kube-proxy relies on this.
+        // kube-proxy relies on this between pods of one bridge.
         ground.lab.bridge_nf(true);
         ground.bundle.start(ground.node());
         hostport(ground.node(), &["restore"]).expect_success();
         if order == super::ground::Order::WeFirst {
-            // kube-proxy writes all of its chains anew, every now and then.
+            // kube-proxy rewrites all of its chains now and then.
             iptables.call(ground.node(), false, "-t nat -F PREROUTING");
             iptables.restore(
                 ground.node(),
@@ -144,8 +144,8 @@ fn kube_proxy_by_iptables_legacy_keeps_its_services_and_hostport_its_ports() {
     beside_kube_proxy(Iptables::Legacy);
 }
 
-/// The mode IPVS without its virtual servers: the ClusterIP is local, on kube-ipvs0, and what answers there
-/// is a process of the node. Matches of ipset stand before the marks; they are left out.
+/// The IPVS mode without its virtual servers: the ClusterIP is local, on kube-ipvs0, and a process of the node
+/// answers there. The real rules match ipsets before they set marks; these matches are left out.
 #[test]
 fn kube_proxys_ipvs_mode_keeps_its_services_where_they_are_excluded() {
     let nat = "*nat

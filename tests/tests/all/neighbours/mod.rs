@@ -1,9 +1,9 @@
-//! Host ports beside others who write rules: their rules are there before or come after, both sides keep
-//! their ports, and packets tell.
+//! Host ports next to other programs that write rules: their rules come before or after ours, both sides keep their
+//! ports, and packets prove it.
 //!
-//! The rules of portmap, kube-proxy and Docker are of the shape that these programs write, loaded with
-//! iptables-restore; firewalld, podman and netavark run themselves. Not here, since the machine that
-//! builds has no such kernel: ipset matches and virtual servers of kube-proxy's IPVS mode.
+//! The rules of portmap, kube-proxy and Docker have the form that these programs write, and are loaded with
+//! iptables-restore; firewalld, podman and netavark run themselves. Matches of ipset and virtual servers of
+//! kube-proxy's IPVS mode are not here, since the kernel of a build machine has neither.
 
 mod ground;
 

@@ -1,4 +1,4 @@
-//! podman with netavark, and a container whose port podman itself publishes, beside one of ours on the same
+//! podman with netavark, and a container whose port podman itself publishes, next to one of ours on the same
 //! network.
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn podmans_own_ports_and_ours_are_both_reached() {
             ours();
         }
         assert_answers(&lab);
-        // podman's port is on IPv4, and IPv6 as far as its version goes.
+        // podman's port is on IPv4, and on IPv6 if its version supports that.
         let shop = || seen(lab.client(), NODE4, 9100).is_ok();
         assert!(wait_until(Duration::from_secs(5), shop), "{order:?}");
         for address in [NODE4.to_string(), format!("[{NODE6}]")] {
@@ -58,8 +58,8 @@ fn podmans_own_ports_and_ours_are_both_reached() {
     }
 }
 
-/// A bridge without an address of its own takes another one when a container comes or goes, and the others
-/// send to the old one for half a minute, with host ports or without.
+/// A bridge without its own MAC address takes another one when a container comes or goes, and for half a minute the
+/// others send to the old one, with host ports or without.
 fn keep_the_bridges_address(node: &Netns) {
     let links = node.links();
     let bridge = links.iter().find(|link| link["ifname"] == "podman0").unwrap();

@@ -7,7 +7,7 @@ use hostport_tests::lab::{CLIENT4, CLIENT6, Families, Lab, NODE4, NODE6, Network
 
 use super::ground::{BOTH, Ground, Iptables, ORDERS, ask, who};
 
-/// A /32 on a veth with proxy ARP, as Calico has it, and Calico's own rules for what is forwarded.
+/// A /32 on a veth with proxy ARP, as with Calico, and Calico's own rules for forwarding.
 #[test]
 fn a_routed_pod_is_reached_beside_calicos_rules() {
     for order in ORDERS {
@@ -46,14 +46,14 @@ COMMIT
             }
         });
         ground.assert_web_is_reached();
-        // The policy depends on marks, which nobody can tell in advance: a warning at most.
+        // The policy depends on marks, which cannot be predicted: a warning at most.
         assert!(ground.findings().iter().all(|finding| finding["severity"] == "warning"));
         ground.bundle.stop(ground.node());
         ground.assert_web_is_gone();
     }
 }
 
-/// A second network of the pod's, as Multus adds one: another link of the node with another subnet.
+/// A second network of the pod, as Multus adds one: another link of the node with another subnet.
 #[test]
 fn a_pod_with_two_interfaces_is_reached_by_the_one_with_the_default_route() {
     let ground = Ground::new();
@@ -70,8 +70,8 @@ fn a_pod_with_two_interfaces_is_reached_by_the_one_with_the_default_route() {
     ground.bundle.start(ground.node());
     ground.assert_web_is_reached();
     ground.assert_sound();
-    // Told so, the host port leads to the other one. Who is on a network that the pod has a link to, too, is
-    // answered past the node.
+    // With this option, the host port leads to the other network. A client on a network to which the pod has a link
+    // gets its answers past the node.
     let other = Bundle::of(&ground.web)
         .annotation("io.hostport.ports", "9001:8080")
         .annotation("io.hostport.ip", "10.95.0.2");

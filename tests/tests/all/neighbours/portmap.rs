@@ -4,7 +4,7 @@ use hostport_tests::lab::{NODE4, NODE6};
 
 use super::ground::{BOTH, Ground, IPTABLES, Iptables, ORDERS, who};
 
-/// The chains that all its ports share, and one port's.
+/// The chains that all its ports share, and those of one port.
 fn rules(subnet: &str, endpoint: &str, loopback: &str) -> String {
     let chain = "CNI-DN-8f2b1c0d4e5a697887766";
     format!(
@@ -90,8 +90,8 @@ fn portmap_by_iptables_legacy_and_hostport_keep_their_ports() {
     beside_portmap(Iptables::Legacy);
 }
 
-/// Of two that publish one port, the kernel asks the one first whose chain is younger. The doctor tells of
-/// it where it can see the rules.
+/// If two programs publish one port, the younger chain comes first in the kernel. The doctor reports this if it can
+/// see the rules.
 #[test]
 fn of_one_port_published_twice_the_younger_chain_has_it() {
     for iptables in IPTABLES {

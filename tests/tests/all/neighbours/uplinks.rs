@@ -1,6 +1,6 @@
-//! A node with two uplinks and a client behind each that neither is the node's neighbour nor on the way of
-//! its default route. The node leads replies back by the uplink that the request came by, with policy
-//! routing and connection marks, as an operator sets it up.
+//! A node with two uplinks. The client behind both is neither the node's neighbour nor on its default route. The
+//! node sends replies back by the uplink that the request used, with policy routing and connection marks, as an
+//! operator sets it up.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,13 +8,13 @@ use hostport_tests::lab::{CLIENT4, Client, NODE4, Protocol};
 
 use super::ground::{BOTH, Ground, ORDERS, Order};
 
-/// An address of the client's own, beyond both networks that it has with the node.
+/// An address of the client outside both networks that it shares with the node.
 const FAR: Ipv4Addr = Ipv4Addr::new(100, 64, 1, 1);
 /// The node on the second uplink.
 const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
-/// The second uplink, and a way back by either. The default route of the main table leads to `beyond`; its
-/// other routes come before all else, or the node's own calls of host ports would leave by an uplink.
+/// The second uplink, and a way back by either. The default route of the main table leads to `beyond`; its other
+/// routes come first, or the node's own requests to host ports would leave by an uplink.
 fn uplinks(ground: &Ground) {
     let (client, node) = (ground.lab.client(), ground.node());
     client.ip(&format!("address add {FAR}/32 dev lo"));
@@ -31,7 +31,7 @@ fn uplinks(ground: &Ground) {
          rule add pref 300 from {SECOND} lookup 101",
         client.name()
     ));
-    // Loose: the way back to the client is by another link, as far as the main table knows.
+    // Loose: for the main table, the way back to the client is by another link.
     for link in ["all", "uplink0", "uplink1"] {
         node.sysctl(&format!("net.ipv4.conf.{link}.rp_filter"), "2");
     }
@@ -39,7 +39,7 @@ fn uplinks(ground: &Ground) {
     node.wait_until_ready(&["uplink1"]);
 }
 
-/// The operator's rules: remember where a connection came in, and mark what goes back.
+/// The operator's rules: remember the link of each connection, and mark its replies.
 fn marks(ground: &Ground) {
     ground.node().nft(
         "table inet multihoming {
@@ -50,7 +50,7 @@ fn marks(ground: &Ground) {
     );
 }
 
-/// By which of its links the client hears the answers: it counts what comes in by each.
+/// The link by which the client gets the answers: it counts the packets on each.
 fn answers_come_by(ground: &Ground, protocol: Protocol, to: Ipv4Addr) -> [u64; 2] {
     let client = ground.lab.client();
     let count = || {
@@ -91,7 +91,7 @@ fn a_reply_leaves_by_the_uplink_that_the_request_came_by() {
     }
 }
 
-/// What the rules are for: without marks, the pod's answer is routed by the main table.
+/// What the rules are for: without marks, the main table routes the pod's answer.
 #[test]
 fn without_connection_marks_a_reply_takes_the_default_route() {
     let ground = Ground::new();
@@ -100,7 +100,7 @@ fn without_connection_marks_a_reply_takes_the_default_route() {
     let far = Client::new(ground.lab.client()).source((FAR, 0));
     let far = far.timeout(std::time::Duration::from_millis(500));
     assert!(far.tcp((SECOND, 9000)).is_err());
-    // A server of the node itself is answered: its reply has the node's address from the start.
+    // A server of the node itself is reached: its reply has the node's address from the start.
     let _own = hostport_tests::lab::Server::tcp(ground.node(), "own", (SECOND, 7000));
     assert_eq!(far.tcp((SECOND, 7000)).unwrap().server, "own");
 }

@@ -1,4 +1,4 @@
-//! Two hundred hooks at once.
+//! Two hundred hooks at the same time.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,9 +14,9 @@ use super::ground::{
 };
 
 const HOOKS: usize = 200;
-/// One crowd at a time: they are to wait for each other, and not for the machine.
+/// One crowd at a time: they must wait for each other, and not for the machine.
 static CROWD: Mutex<()> = Mutex::new(());
-/// How many mappings each of them publishes: two ports on both families.
+/// How many mappings each of them publishes: two ports in both families.
 const EACH: usize = 4;
 
 #[test]
@@ -60,7 +60,7 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
         .collect();
     let mut kernel = Kernel::of(node);
     for round in 0..rounds(3, 30) {
-        // In the first round they also race for making the tables.
+        // In the first round they also race to make the tables.
         let ended = at_once(node, &bundles, Bundle::begin_prestart);
         let winners: Vec<usize> = (0..HOOKS).filter(|n| ended[*n].success()).collect();
         let [winner] = winners[..] else { panic!("{winners:?} of round {round} won: {ended:#?}") };
@@ -73,7 +73,7 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
         assert_eq!(journal_names(node).len(), 1);
         let server = tcp(lab.client(), (NODE4, 9000)).unwrap().server;
         assert_eq!(server, pods[winner % 4].name());
-        // The runtime calls poststop for those that did not start too.
+        // The runtime also calls poststop for those that did not start.
         let (won, lost): (Vec<_>, Vec<_>) =
             bundles.iter().partition(|one| one.id() == bundles[winner].id());
         at_once(node, lost, Bundle::begin_poststop).into_iter().for_each(succeeded);
@@ -114,7 +114,7 @@ fn hooks_come_and_go_while_gc_and_restore_run_and_no_living_port_is_lost() {
                         "{ended:#?}"
                     );
                     calls += 1;
-                    // Back to back they would leave the hooks no time.
+                    // Without a pause the hooks would get no time.
                     thread::sleep(Duration::from_millis(20));
                 }
                 calls
@@ -182,13 +182,13 @@ fn hooks_come_and_go_under_watch_while_others_flush_the_ruleset() {
     assert_eq!(kernel.agrees_with_the_journal(node), 0, "nothing comes back");
 }
 
-/// Containers with host ports of their own. Half of them have addresses of their own too, the others
-/// share those of a pod.
+/// Containers with different host ports. Half of them have different addresses too, the others share those of a
+/// pod.
 fn distinct(pods: &[Pod]) -> Vec<Bundle> {
     (0..HOOKS)
         .map(|n| {
             let port = 20_000 + n;
-            // For udp, the kernel walks the whole connection tracking: dear, if all of them ask.
+            // For UDP, the kernel walks the whole connection tracking table, which is expensive if all of them ask.
             let second =
                 if n % 10 == 0 { format!("{port}:53/udp") } else { format!("3{n:04}:8081") };
             let ports = format!("{port}:8080,{second}");
@@ -201,7 +201,7 @@ fn distinct(pods: &[Pod]) -> Vec<Bundle> {
         .collect()
 }
 
-/// Starts a call for each, and lets all of them go when the last one is there.
+/// Starts a call for each, and lets all of them go once the last one has started.
 fn at_once<'a>(
     node: &Netns,
     bundles: impl IntoIterator<Item = &'a Bundle, IntoIter: Send>,
@@ -215,7 +215,7 @@ fn at_once<'a>(
     })
 }
 
-/// Each for itself: prestart, poststop, and again.
+/// Each by itself: prestart, poststop, and again.
 fn come_and_go(node: &Netns, bundles: &[Bundle], times: usize) {
     thread::scope(|scope| {
         for bundle in bundles {

@@ -1,4 +1,4 @@
-//! What the races have in common: how many rounds, what must be left, and another program at work.
+//! What the races share: the number of rounds, what must be left, and another program that changes rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,8 +18,8 @@ pub fn rounds(few: usize, many: usize) -> usize {
     if std::env::var_os("HOSTPORT_ENDURANCE").is_some() { many } else { few }
 }
 
-/// The ruleset of a node, as the kernel has it. The socket stays open: closing one waits for what the
-/// kernel has yet to free.
+/// The ruleset of a node, as the kernel has it. The socket stays open: closing one waits until the kernel has freed
+/// what was deleted.
 pub struct Kernel(HostPorts);
 
 impl Kernel {
@@ -39,12 +39,12 @@ impl Kernel {
         self.0.tables().unwrap().iter().map(|table| table.to_string()).collect()
     }
 
-    /// Says the same as the journal, whose folder holds nothing but entries; how much that is.
+    /// Compares it with the journal, whose folder must hold nothing but entries, and returns how much there is.
     #[track_caller]
     pub fn agrees_with_the_journal(&mut self, node: &Netns) -> usize {
         let (kernel, journal) = (self.published(), in_journal(node));
         if kernel != journal {
-            // Whether what differs is so, or was only told so.
+            // Whether the difference is real, or only in the answers.
             let again = self.published();
             panic!(
                 "only in the kernel: {:?}, only in the journal: {:?}; in a second list: {:?}, {:?}; {}",
@@ -56,7 +56,7 @@ impl Kernel {
             );
         }
         let mut files = journal_names(node);
-        // There while somebody restores, as a watcher may at any time.
+        // They exist during a restore, which a watcher may run at any time.
         files.remove("gate.tmp");
         assert!(files.iter().all(|name| name.ends_with(".json")), "{files:?}");
         kernel.len()
@@ -67,7 +67,7 @@ impl Kernel {
 pub fn in_journal(node: &Netns) -> BTreeSet<String> {
     let mut published = BTreeSet::new();
     for name in journal_names(node).iter().filter(|name| name.ends_with(".json")) {
-        // Somebody may remove it meanwhile.
+        // The file may be removed meanwhile.
         let Ok(text) = fs::read(state_dir(node).join(name)) else { continue };
         let entry: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(*name, format!("{}.json", entry["owner"].as_str().unwrap()));
@@ -89,7 +89,7 @@ pub fn journal_names(node: &Netns) -> BTreeSet<String> {
     journal_files(node).into_keys().collect()
 }
 
-/// Nothing is left of anybody: the ruleset is as it was, and the journal is empty.
+/// Nothing is left of any container: the ruleset is as it was, and the journal is empty.
 #[track_caller]
 pub fn assert_nothing_left(node: &Netns, empty: &str) {
     assert_eq!(journal_names(node), BTreeSet::new());
@@ -100,7 +100,7 @@ pub fn assert_nothing_left(node: &Netns, empty: &str) {
 pub fn without_counters(ruleset: &str) -> String {
     let mut pieces = ruleset.split(" counter packets ");
     let first = pieces.next().unwrap_or_default().to_owned();
-    // N bytes N, and what follows.
+    // N bytes N, and the rest.
     pieces.fold(first, |text, piece| text + " " + piece.splitn(4, ' ').nth(3).unwrap())
 }
 
@@ -128,7 +128,7 @@ impl Drop for Watcher {
     }
 }
 
-/// The end of the work, for those that go on beside it until then.
+/// Tells the threads beside the work that it has ended.
 #[derive(Default)]
 pub struct End(AtomicBool);
 
@@ -137,7 +137,7 @@ impl End {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// It comes when the value is dropped, also in a panic.
+    /// It is set when the value is dropped, also in a panic.
     pub fn comes_with_this(&self) -> impl Drop {
         struct Guard<'a>(&'a AtomicBool);
         impl Drop for Guard<'_> {
@@ -149,8 +149,8 @@ impl End {
     }
 }
 
-/// Calls `work` while another program changes a table of its own as fast as it can, in its own
-/// transactions and with nft. Returns how many transactions it made besides.
+/// Calls `work` while another program changes its own table as fast as it can, in transactions and with nft. Also
+/// returns how many transactions it made.
 pub fn while_another_changes_its_table<T>(node: &Netns, work: impl FnOnce() -> T) -> (T, u64) {
     const MOST: u64 = 1_000_000;
     let end = End::default();
@@ -174,7 +174,7 @@ pub fn while_another_changes_its_table<T>(node: &Netns, work: impl FnOnce() -> T
             host_ports.publish(&publication, |_| false).unwrap();
             host_ports.withdraw(&owner, &BTreeSet::from([host]), &BTreeSet::new()).unwrap();
             count += 2;
-            // The machine is for the hooks, and some thousand changes a second will do.
+            // The hooks need the machine, and some thousand changes per second are enough.
             thread::sleep(Duration::from_micros(200));
         }
         host_ports.remove().unwrap();

@@ -1,4 +1,4 @@
-//! Hooks that run at the same time, against each other and against everything else.
+//! Hooks that run at the same time, against each other and against all other commands.
 
 mod crowd;
 mod ground;

@@ -1,4 +1,4 @@
-//! Two at a time, where one is held at its worst moment: strace delays a single system call of it.
+//! Two calls at a time, one of which is held at its worst moment: strace delays one of its system calls.
 
 use std::fs;
 use std::process::Command;
@@ -15,8 +15,8 @@ use super::ground::{Kernel, assert_nothing_left, journal_names, rounds};
 /// How long a call is held.
 const HELD: Duration = Duration::from_millis(400);
 
-/// Begins a call of the hook that is held before, or with `delay_exit` behind, the first `call` of the
-/// system for a file of the name.
+/// Begins a call of the hook that is held before the first `call` of the system for a file of this name, or after
+/// it with `delay_exit`.
 fn held(node: &Netns, bundle: &Bundle, status: &str, hold: &str, file: &str) -> Running {
     fs::write(bundle.folder().join("config.json"), bundle.config().to_string()).unwrap();
     let (call, place) = hold.split_once(':').unwrap();
@@ -49,7 +49,7 @@ fn an_owner_that_ends_between_two_looks_is_no_reason_to_refuse() {
     let new = Bundle::of_process(second.pid()).annotation("io.hostport.ports", "9000:8080");
     old.start(node);
     drop(first);
-    // It has found the port taken, and is about to ask the journal whether the owner lives.
+    // It has found the port taken, and is about to read in the journal whether the owner is alive.
     let file = format!("{}.json", old.id());
     let prestart = node.run(|| held(node, &new, "created", "openat:delay_enter", &file));
     thread::sleep(HELD / 2);
@@ -68,7 +68,7 @@ fn what_was_replaced_does_not_come_back_to_the_journal_when_it_ends_meanwhile() 
         .annotation("io.hostport.ports", "9000:8080")
         .annotation("io.hostport.on-conflict", "replace");
     old.start(node);
-    // It has read the old one's entry, and is about to write what is left of it.
+    // It has read the old entry, and is about to write what is left of it.
     let file = format!("{}.json", old.id());
     let prestart = node.run(|| held(node, &new, "created", "renameat:delay_enter", &file));
     thread::sleep(HELD / 2);
@@ -91,7 +91,7 @@ fn gc_waits_for_a_hook_that_is_between_journal_and_kernel() {
     let prestart = node.run(|| held(node, &bundle, "created", "renameat:delay_exit", &file));
     let written = || state_dir(node).join(&file).exists();
     assert!(wait_until(HELD, written), "the entry is written");
-    // The container dies: to gc, the entry is one to clear, and the kernel has nothing of it yet.
+    // The container dies: for gc, its entry must be removed, and the kernel has nothing of it yet.
     drop(init);
     hostport(node, &["gc"]).expect_success();
     prestart.finish().expect_success();
@@ -169,7 +169,7 @@ fn a_container_that_fails_to_start_takes_no_port_from_the_rest_of_its_pod() {
     let (node, pod) = (lab.node(), lab.pod("web"));
     let taken = Bundle::of(&pod).annotation("io.hostport.ports", "9001:8080");
     taken.start(node);
-    // Two containers tell of the pod's ports; one has a port of its own besides, which is taken.
+    // Two containers ask for the pod's ports; one also asks for a port of its own, which is taken.
     let container = |own: &str| {
         Bundle::of(&pod)
             .annotation("io.kubernetes.cri.container-type", "container")
@@ -224,7 +224,7 @@ fn a_hook_waits_for_whoever_has_the_journal_alone_but_not_for_ever() {
         ended
     });
     assert!(hooks[0].success() && hooks[0].stderr.contains("withdrawn"), "{hooks:#?}");
-    // A poststop goes on without the journal, a prestart must not.
+    // A poststop continues without the journal, a prestart must not.
     assert!(hooks[1].success() && hooks[1].stderr.contains("another hostport hangs"), "{hooks:#?}");
     let refused = bundle.prestart(node, &[]).expect_failure();
     assert!(refused.stderr.contains("another hostport hangs"), "{}", refused.stderr);

@@ -8,7 +8,7 @@ use hostport_tests::lab::{Lab, NODE4, tcp};
 
 use super::ground::{Kernel, assert_nothing_left, journal_names, rounds};
 
-/// Labs side by side.
+/// Labs that run side by side.
 const LABS: usize = 4;
 
 #[test]
@@ -38,20 +38,20 @@ fn relays(rounds: usize, how: Old) {
     });
 }
 
-/// Container after container has the same port. The poststop of each and the prestart of the next one
-/// run at the same time.
+/// One container after the other has the same port. The poststop of each and the prestart of the next one run at
+/// the same time.
 fn relay(rounds: usize, seed: usize, how: Old) {
     let lab = Lab::new();
     let node = lab.node();
     let pods = [lab.pod("first"), lab.pod("second")];
     let _servers = [pods[0].serve(8080), pods[1].serve(8080)];
-    // The next one is in the other pod, or, as a container that restarts in place, in the same one.
-    // It asks for what the old one had, or for something else besides.
+    // The next one is in the other pod, or in the same one, like a container that restarts in place. It asks for
+    // the former ports, or for others too.
     let container = |round: usize| {
         let pod = &pods[round / 2 % 2];
         let init = pod.sleeper();
         let ports = match round {
-            // For udp, the kernel walks the whole connection tracking: dear, if all of them ask.
+            // For UDP, the kernel walks the whole connection tracking table, which is expensive if all of them ask.
             _ if round % 20 < 2 => "9000:8080,9000:8080/udp",
             _ => ["9000:8080,9001:8080", "9000:8080,9002:8080"][round / 3 % 2],
         };
@@ -76,7 +76,7 @@ fn relay(rounds: usize, seed: usize, how: Old) {
         } else {
             Some(old_init)
         };
-        // From 2 ms before the other to 2 ms behind it.
+        // From 2 ms before the other to 2 ms after it.
         let step = (round * 17 + seed * 5) % 41;
         let [prestart, poststop] = node.run(|| {
             let mut prestart = new.begin_prestart(node, &[]);
