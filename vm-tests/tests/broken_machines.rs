@@ -60,7 +60,7 @@ fn runs_that_begin_together_fill_an_empty_cache_once_and_leave_nothing_of_their_
 }
 
 #[test]
-fn what_is_wrong_with_the_arguments_is_said_before_anything_is_built() {
+fn wrong_arguments_are_reported_before_anything_is_built() {
     let wrong = [
         (&["--test", "nosuch::x"][..], "--test nosuch::x: no test has such a name"),
         (&["--hostport", "/nowhere"], "--hostport /nowhere: no such file (it is a static program"),

@@ -51,7 +51,7 @@ fn wrong_usage_ends_with_2_and_a_hint() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_reader_that_stops_early_is_no_failure() {
     let lab = Lab::new();
     let web = lab.pod("web");
     // More than a pipe holds, so that the writer sees the end of its reader.
@@ -72,7 +72,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn a_wrong_value_is_told_what_is_expected() {
+fn the_error_for_a_wrong_value_says_what_is_expected() {
     for (arguments, expected) in [
         (&["watch", "--metrics-listen", "localhost:9469"][..], "such as 127.0.0.1:9469"),
         (&["list", "--watch", "x"], "seconds, from 1 to 65535"),
@@ -86,7 +86,7 @@ fn a_wrong_value_is_told_what_is_expected() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_journal_is_not_to_be_given_another_owner() {
+fn no_fix_gives_a_file_in_the_place_of_the_journal_another_owner() {
     let lab = Lab::new();
     std::fs::write(state_dir(lab.node()), "a file").unwrap();
     let said = hostport(lab.node(), &["gc"]).expect_failure().stderr;
@@ -95,7 +95,7 @@ fn a_file_in_the_place_of_the_journal_is_not_to_be_given_another_owner() {
 }
 
 #[test]
-fn who_is_not_root_is_told_to_be_root() {
+fn without_root_the_error_says_so() {
     let lab = Lab::new();
     let folder = state_dir(lab.node());
     std::fs::create_dir(&folder).unwrap();

@@ -93,7 +93,7 @@ fn hooks_that_count_at_once_are_all_counted_or_at_least_none_twice() {
 }
 
 #[test]
-fn whatever_stands_in_the_files_place_keeps_no_hook_from_its_work() {
+fn no_hook_fails_whatever_is_in_the_place_of_the_file() {
     let lab = Lab::new();
     let pod = lab.pod("web");
     let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");

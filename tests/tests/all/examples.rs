@@ -54,7 +54,7 @@ fn publish_publishes_and_withdraws() {
 }
 
 #[test]
-fn process_has_its_port_for_as_long_as_it_runs() {
+fn process_has_its_port_while_it_runs() {
     examples();
     let lab = Lab::new();
     let pod = lab.pod("web");
@@ -74,7 +74,7 @@ fn process_has_its_port_for_as_long_as_it_runs() {
 }
 
 #[test]
-fn watch_tells_who_removed_something() {
+fn watch_names_the_program_that_removed_something() {
     let lab = Lab::new();
     let mut child = start(&lab, "publish", &[]);
     assert!(child.wait().unwrap().success());
@@ -86,7 +86,7 @@ fn watch_tells_who_removed_something() {
 }
 
 #[test]
-fn nftnl_batch_makes_our_table_beside_anothers() {
+fn nftnl_batch_makes_our_table_next_to_its_own() {
     let lab = Lab::new();
     let mut child = start(&lab, "nftnl_batch", &[]);
     assert!(line(&mut child).starts_with("sent "));
@@ -99,7 +99,7 @@ fn nftnl_batch_makes_our_table_beside_anothers() {
 }
 
 #[test]
-fn nftnl_batch_tells_of_a_batch_that_the_kernel_refuses() {
+fn nftnl_batch_reports_a_batch_that_the_kernel_refuses() {
     let lab = Lab::new();
     // A chain with our table's name and another hook cannot be extended.
     lab.node().nft("add table ip hostport");

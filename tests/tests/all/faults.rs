@@ -236,7 +236,7 @@ fn what_comes_back_while_a_withdrawal_finds_nothing_is_withdrawn_too() {
 }
 
 #[test]
-fn a_list_that_is_read_while_the_ruleset_changes_is_whole_or_an_error() {
+fn a_list_that_is_read_while_the_ruleset_changes_is_complete_or_an_error() {
     const MANY: usize = 20_000;
     let stage = Stage::new();
     let node = stage.node();

@@ -35,7 +35,7 @@ fn a_sender_reaches_the_new_pod_after_the_old_one_went() {
 }
 
 #[test]
-fn a_sender_reaches_the_new_pod_though_nobody_withdrew_the_old_one() {
+fn a_sender_reaches_the_new_pod_though_the_old_one_was_not_withdrawn() {
     let lab = Lab::new();
     let (old, new) = (lab.pod("old"), lab.pod("new"));
     let _servers = (old.serve(8080), new.serve(8080));
@@ -96,7 +96,7 @@ fn flows_that_the_node_only_forwards_stay() {
 }
 
 #[test]
-fn flows_that_lead_right_and_flows_of_an_excluded_service_stay() {
+fn correct_flows_and_flows_of_an_excluded_service_stay() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);

@@ -20,7 +20,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn make_install_stages_a_package_and_uninstall_takes_it_away() {
+fn make_install_stages_a_package_and_uninstall_removes_it() {
     let stage = Scratch::new("destdir");
     let variables = [format!("DESTDIR={}", stage.path().display()), "PREFIX=/usr".to_owned()];
     make("install", &variables);
@@ -50,7 +50,7 @@ fn make_install_stages_a_package_and_uninstall_takes_it_away() {
 }
 
 #[test]
-fn make_install_containerd_stages_a_configuration_and_uninstall_takes_it_away() {
+fn make_install_containerd_stages_a_configuration_and_uninstall_removes_it() {
     let stage = Scratch::new("destdir");
     let variables = [format!("DESTDIR={}", stage.path().display()), "PREFIX=/usr".to_owned()];
     make("install-containerd", &variables);
@@ -71,7 +71,7 @@ fn make_install_containerd_stages_a_configuration_and_uninstall_takes_it_away() 
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced_at_once_and_not_written_into() {
+fn an_existing_file_is_replaced_at_once_and_not_written_into() {
     let stage = Scratch::new("destdir");
     let variables = [format!("DESTDIR={}", stage.path().display()), "PREFIX=/usr".to_owned()];
     let targets = ["install", "install-containerd"];
@@ -106,7 +106,7 @@ fn an_uninstall_that_ends_half_way_leaves_no_hook_without_its_program() {
 }
 
 #[test]
-fn a_hook_configuration_that_calls_another_program_is_neither_replaced_nor_removed() {
+fn a_hook_configuration_for_another_program_is_neither_replaced_nor_removed() {
     let stage = Scratch::new("destdir");
     let variables = [format!("DESTDIR={}", stage.path().display())];
     make("install", &variables);
@@ -128,7 +128,7 @@ fn a_hook_configuration_that_calls_another_program_is_neither_replaced_nor_remov
 }
 
 #[test]
-fn a_prefix_that_no_configuration_takes_is_refused_before_anything_is_written() {
+fn an_invalid_prefix_is_refused_before_anything_is_written() {
     let stage = Scratch::new("destdir");
     for prefix in ["local", "/opt/a b", "/opt/a\"b", "/opt/a|b"] {
         for target in ["install", "install-containerd", "install-manual"] {

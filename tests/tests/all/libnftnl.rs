@@ -337,7 +337,7 @@ fn send(node: &Netns, tables: &[Table], kind: MsgType, only_first: bool) {
 }
 
 #[test]
-fn an_nftnl_batch_with_our_messages_makes_the_golden_ruleset_and_unmakes_it() {
+fn an_nftnl_batch_with_our_messages_makes_and_removes_the_golden_ruleset() {
     let lab = Lab::new();
     let tables = Family::ALL.map(|family| Table::new(family, &Settings::default()));
     for only_first in [true, false] {

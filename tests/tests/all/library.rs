@@ -145,7 +145,7 @@ fn restoring_touches_nothing_that_is_right() {
 }
 
 #[test]
-fn restoring_makes_a_table_anew_whose_sets_have_another_form() {
+fn restoring_re_creates_a_table_whose_sets_have_another_form() {
     let lab = Lab::new();
     lab.node().run(|| {
         let (mut host_ports, claims) = with_one();
@@ -173,7 +173,7 @@ fn restoring_makes_a_table_anew_whose_sets_have_another_form() {
 }
 
 #[test]
-fn what_stands_for_all_other_ports_hinders_no_command() {
+fn an_element_for_all_other_ports_stops_no_command() {
     let lab = Lab::new();
     lab.node().run(|| {
         let owner: OwnerId = "5e0f".parse().unwrap();
@@ -196,7 +196,7 @@ fn what_stands_for_all_other_ports_hinders_no_command() {
 }
 
 #[test]
-fn a_table_that_a_running_program_owns_is_told_as_such() {
+fn a_table_that_a_running_program_owns_is_reported() {
     use std::io::{BufRead, BufReader, Write};
     use std::process::{Command, Stdio};
 
@@ -267,7 +267,7 @@ fn what_changed_besides_mappings_is_counted() {
 }
 
 #[test]
-fn restoring_makes_a_table_anew_that_is_not_as_it_should_be() {
+fn restoring_re_creates_a_table_that_is_not_as_it_should_be() {
     let lab = Lab::new();
     lab.node().run(|| {
         let (mut host_ports, claims) = with_one();

@@ -52,7 +52,7 @@ fn while_tables_are_replaced<T: Ord + Send>(
 }
 
 #[test]
-fn a_list_is_whole_while_the_tables_are_replaced() {
+fn a_list_is_complete_while_the_tables_are_replaced() {
     let seen = while_tables_are_replaced(300, |lab| published(lab.node()).len());
     assert_eq!(
         seen.keys().collect::<Vec<_>>(),
@@ -64,7 +64,7 @@ fn a_list_is_whole_while_the_tables_are_replaced() {
 /// What the doctor compares with the journal, and what it looks up in the sets of other tables: here hostport's own
 /// table, seen from one with another name.
 #[test]
-fn what_the_doctor_reads_is_whole_while_the_tables_are_replaced() {
+fn the_doctor_reads_complete_tables_while_they_are_replaced() {
     let another: TableName = "another".parse().unwrap();
     let packet = |port: u16| Packet {
         origin: Origin::Outside,
@@ -125,7 +125,7 @@ fn a_list_is_narrowed_by_owner_port_and_protocol() {
 }
 
 #[test]
-fn a_wide_list_names_the_pod_and_its_age_and_commands_no_terminal() {
+fn a_wide_list_names_the_pod_and_its_age_and_prints_no_control_characters() {
     let lab = Lab::new();
     let pods = ["named", "other"].map(|name| lab.pod(name));
     let [named, other] = two_containers(&pods, &lab);
@@ -145,7 +145,7 @@ fn a_wide_list_names_the_pod_and_its_age_and_commands_no_terminal() {
 }
 
 #[test]
-fn a_watched_list_tells_the_rate_and_ends_when_nobody_reads_it_any_more() {
+fn a_watched_list_shows_the_rate_and_ends_when_its_reader_is_gone() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);
@@ -217,7 +217,7 @@ fn on_a_terminal(lab: &Lab, arguments: &str) -> String {
 }
 
 #[test]
-fn a_watched_list_keeps_its_heading_on_a_terminal_and_no_author_widens_it() {
+fn a_watched_list_keeps_its_heading_on_a_terminal_and_no_name_widens_it() {
     let lab = Lab::new();
     let pods = ["many", "long"].map(|name| lab.pod(name));
     let many = Bundle::of(&pods[0]).annotation("io.hostport.ports", "8000-8039:8000-8039");

@@ -9,7 +9,7 @@ use hostport_tests::hook::{Bundle, hostport, state_dir, two_containers};
 use hostport_tests::lab::{Lab, NODE6, tcp};
 
 #[test]
-fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
+fn metrics_show_ports_connections_and_where_kernel_and_journal_disagree() {
     let lab = Lab::new();
     let pods = ["named", "other"].map(|name| lab.pod(name));
     let _servers = pods[0].serve(8080);
@@ -48,7 +48,7 @@ fn metrics_tell_of_ports_connections_and_what_kernel_and_journal_disagree_on() {
 }
 
 #[test]
-fn a_node_whose_ruleset_was_flushed_still_tells_that_nothing_is_published() {
+fn a_node_whose_ruleset_was_flushed_still_reports_that_nothing_is_published() {
     let lab = Lab::new();
     let web = lab.pod("web");
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
@@ -66,7 +66,7 @@ fn a_node_whose_ruleset_was_flushed_still_tells_that_nothing_is_published() {
 /// A hook has written the journal but not yet the kernel, for a moment, again and again: each time with another
 /// owner and port.
 #[test]
-fn a_hook_that_is_merely_under_way_is_no_missing_port() {
+fn a_hook_that_is_still_running_is_no_missing_port() {
     let lab = Lab::new();
     let web = lab.pod("web");
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());

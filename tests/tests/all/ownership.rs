@@ -9,7 +9,7 @@ use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tc
 use hostport_tests::runtime::wait_until;
 
 #[test]
-fn a_taken_port_is_refused_by_name_and_nothing_else_of_the_second_stays() {
+fn a_taken_port_is_refused_by_name_and_the_second_container_leaves_nothing() {
     let lab = Lab::new();
     let (first, second) = (lab.pod("first"), lab.pod("second"));
     let _servers = (first.serve(8080), second.serve(8080));
@@ -112,7 +112,7 @@ fn a_table_that_lost_its_rules_or_its_sets_is_made_whole_by_the_next_container()
 }
 
 #[test]
-fn who_cannot_publish_since_somebody_changed_the_map_is_told_to_restore() {
+fn after_somebody_changed_the_map_the_error_says_to_restore() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080,9001:8080");
@@ -158,7 +158,7 @@ fn withdrawing_works_from_the_states_annotations_when_the_bundle_is_gone() {
 }
 
 #[test]
-fn withdrawing_works_from_the_journal_when_nothing_else_tells() {
+fn withdrawing_works_from_the_journal_alone() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
@@ -335,7 +335,7 @@ fn other_tables_are_untouched_byte_for_byte() {
 }
 
 #[test]
-fn a_table_of_our_name_that_is_not_ours_is_left_alone() {
+fn another_programs_table_with_our_name_is_refused() {
     let lab = Lab::new();
     let web = lab.pod("web");
     lab.node()
@@ -366,7 +366,7 @@ fn a_foreign_table_of_one_family_keeps_no_port_of_the_other_from_being_restored(
 }
 
 #[test]
-fn the_neighbours_on_a_bridge_share_its_link_element() {
+fn neighbours_on_a_bridge_share_its_link_element() {
     let lab = Lab::new();
     let (web, neighbour) = (lab.pod("web"), lab.pod("neighbour"));
     let _servers = web.serve(8080);

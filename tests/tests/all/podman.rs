@@ -303,7 +303,7 @@ fn kubelets_annotation_without_a_host_port_does_not_call_the_hook() {
 }
 
 #[test]
-fn what_the_hook_says_of_a_bad_annotation_is_podmans_error_in_full() {
+fn podmans_error_contains_all_of_the_hooks_error_for_a_bad_annotation() {
     let lab = Lab::new();
     let pod = lab.pod("web");
     let podman = podman_of(&lab, OciRuntime::Runc);

@@ -28,7 +28,7 @@ fn a_container_that_asks_for_nothing_changes_nothing() {
 }
 
 #[test]
-fn under_kubernetes_the_users_annotation_is_ignored_with_a_line_unless_it_is_allowed() {
+fn under_kubernetes_the_users_annotation_is_ignored_with_a_warning_unless_it_is_allowed() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);
@@ -54,7 +54,7 @@ fn under_kubernetes_the_users_annotation_is_ignored_with_a_line_unless_it_is_all
 }
 
 #[test]
-fn podmans_containers_are_no_kubernetes_although_they_carry_crios_keys() {
+fn podmans_containers_are_not_kubernetes_although_they_have_crios_keys() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);

@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 #[ignore = "make monitoring-test"]
-fn promtool_finds_nothing_wrong_with_the_alerts_and_the_metrics() {
+fn promtool_accepts_the_alerts_and_the_metrics() {
     let test = monitoring("alerts-test.yml");
     run(of_debian("promtool").args(["test", "rules"]).arg(test), LIMIT).expect_success();
     let lab = Lab::new();

@@ -133,7 +133,7 @@ fn a_bridge_that_netfilter_comes_to_see_no_longer_hides_neighbours() {
 }
 
 #[test]
-fn hairpin_mode_is_left_alone_where_told_so() {
+fn hairpin_mode_is_left_alone_if_the_option_says_so() {
     let lab = Lab::new();
     lab.bridge_nf(true);
     let web = lab.pod("web");
@@ -179,7 +179,7 @@ fn a_pod_named_by_a_process_is_found() {
 }
 
 #[test]
-fn of_two_links_the_pods_address_is_on_the_one_with_the_default_route() {
+fn the_link_with_the_default_route_has_the_pods_address() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);

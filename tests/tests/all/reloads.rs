@@ -264,7 +264,7 @@ fn restore_leaves_the_rules_of_docker_and_of_others_byte_for_byte() {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() {
+fn systemd_accepts_the_units() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/systemd");
     let scratch = Scratch::new("units");
     let mut names = Vec::new();

@@ -83,7 +83,7 @@ fn assert_names_the_owner(text: &str, owner: &str, endpoint: &str) {
 }
 
 #[test]
-fn runc_shows_whose_a_taken_port_is() {
+fn runc_shows_the_owner_of_a_taken_port() {
     let lab = Lab::new();
     let (first, second) = (lab.pod("web"), lab.pod("late"));
     let runc = Runc::in_node(lab.node().path());
@@ -109,7 +109,7 @@ fn a_host_network_container_starts_and_publishes_nothing() {
 }
 
 #[test]
-fn what_the_hook_says_of_a_bad_annotation_is_shown_in_full_however_long_that_is() {
+fn the_hooks_error_for_a_bad_annotation_is_shown_in_full_however_long_it_is() {
     let lab = Lab::new();
     let pod = lab.pod("web");
     let runc = Runc::in_node(lab.node().path());

@@ -110,7 +110,7 @@ fn silent(node: &Netns) -> Vec<TcpStream> {
 }
 
 #[test]
-fn clients_that_say_nothing_hold_up_neither_the_watch_nor_others() {
+fn idle_clients_delay_neither_the_watch_nor_other_clients() {
     let lab = Lab::new();
     let pod = lab.pod("web");
     let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
@@ -136,7 +136,7 @@ fn lock_journal(node: &Netns) -> fs::File {
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\n\r\n";
 
 #[test]
-fn who_comes_while_all_are_busy_is_told_to_come_again() {
+fn a_client_that_comes_while_all_workers_are_busy_is_asked_to_retry() {
     let lab = Lab::new();
     let _watch = watch(lab.node());
     let _locked = lock_journal(lab.node());
@@ -177,7 +177,7 @@ fn scrapes_of_a_locked_journal_share_one_short_wait() {
 }
 
 #[test]
-fn a_request_may_ask_for_the_head_alone_or_name_the_host_and_must_come_in_time() {
+fn a_request_may_be_a_head_or_name_the_host_and_must_come_in_time() {
     let lab = Lab::new();
     let _watch = watch(lab.node());
     let head = asks(lab.node(), b"HEAD /metrics HTTP/1.1\r\n\r\n").unwrap();
@@ -194,7 +194,7 @@ fn a_request_may_ask_for_the_head_alone_or_name_the_host_and_must_come_in_time()
 }
 
 #[test]
-fn an_address_that_is_taken_is_one_clear_line_and_keeps_nobody_from_healing() {
+fn a_taken_address_is_one_clear_line_and_stops_no_restore() {
     let lab = Lab::new();
     let pod = lab.pod("web");
     let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");

@@ -38,7 +38,7 @@ fn assert_answers(from: &Netns, ip: impl Into<IpAddr>, server: &str) -> IpAddr {
 
 #[test]
 #[ignore = "needs a kernel with SCTP: make vm-test"]
-fn a_pod_is_reached_from_outside_and_sees_who_asks() {
+fn a_pod_is_reached_from_outside_and_sees_the_client() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = serve(&web);

@@ -54,7 +54,7 @@ fn an_owner_recorded_without_a_process_is_dead_once_its_namespace_is_gone() {
 }
 
 #[test]
-fn an_owner_that_the_journal_does_not_know_counts_as_alive_and_the_error_says_how_to_clear_it() {
+fn an_owner_that_is_not_in_the_journal_counts_as_alive_and_the_error_names_the_fix() {
     let lab = Lab::new();
     let (old, new) = (lab.pod("old"), lab.pod("new"));
     let first = Bundle::of(&old).annotation("io.hostport.ports", "192.0.2.1:9000:8080");
@@ -126,7 +126,7 @@ fn the_end_of_a_container_leaves_the_flows_of_its_replacement_in_the_same_pod() 
 }
 
 #[test]
-fn a_replacement_is_not_for_strangers() {
+fn a_pods_author_may_replace_only_if_the_option_allows_it() {
     let lab = Lab::new();
     let (old, new) = (lab.pod("old"), lab.pod("new"));
     Bundle::of(&old).annotation("io.hostport.ports", "9000:8080").start(lab.node());
@@ -179,7 +179,7 @@ fn restore_brings_everything_back_after_a_flush() {
 }
 
 #[test]
-fn restore_leaves_the_dead_out_and_keeps_counters_of_what_is_right() {
+fn restore_leaves_dead_owners_out_and_keeps_the_counters_of_what_is_right() {
     let lab = Lab::new();
     let (dead, alive) = (lab.pod("dead"), lab.pod("alive"));
     let _servers = alive.serve(8080);
@@ -195,7 +195,7 @@ fn restore_leaves_the_dead_out_and_keeps_counters_of_what_is_right() {
 }
 
 #[test]
-fn gc_withdraws_what_the_dead_left_and_says_so() {
+fn gc_withdraws_what_dead_owners_left_and_says_so() {
     let lab = Lab::new();
     let (dead, alive) = (lab.pod("dead"), lab.pod("alive"));
     let gone = Bundle::of(&dead).annotation("io.hostport.ports", "9000:8080");
@@ -213,7 +213,7 @@ fn gc_withdraws_what_the_dead_left_and_says_so() {
 }
 
 #[test]
-fn gc_tells_what_it_withdrew_also_where_it_then_fails() {
+fn gc_reports_what_it_withdrew_even_if_it_fails_later() {
     let lab = Lab::new();
     let (dead, web) = (lab.pod("dead"), lab.pod("web"));
     let gone = Bundle::of(&dead).annotation("io.hostport.ports", "9000:8080");
@@ -254,7 +254,7 @@ fn gc_goes_on_where_tracked_connections_cannot_be_forgotten() {
 }
 
 #[test]
-fn a_folder_in_the_journal_that_is_named_like_a_writers_file_keeps_nobody_from_work() {
+fn a_folder_in_the_journal_that_is_named_like_a_writers_file_stops_no_command() {
     let lab = Lab::new();
     let web = lab.pod("web");
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
@@ -266,7 +266,7 @@ fn a_folder_in_the_journal_that_is_named_like_a_writers_file_keeps_nobody_from_w
 }
 
 #[test]
-fn a_pod_is_not_dead_to_who_does_not_see_its_namespace() {
+fn a_pod_does_not_count_as_dead_where_its_namespace_is_not_visible() {
     let lab = Lab::new();
     let pod = lab.pod("pod");
     let _server = pod.serve(8080);
@@ -299,7 +299,7 @@ fn leaves_two_ports(node: &Netns, apart: &[&str], program: &Path, command: &str)
 
 /// As containerd names them.
 #[test]
-fn a_pod_named_by_its_sandboxs_process_is_not_dead_to_another_pid_namespace() {
+fn a_pod_named_by_its_sandboxs_process_does_not_count_as_dead_in_another_pid_namespace() {
     let lab = Lab::new();
     let pod = lab.pod("pod");
     let sandbox = pod.sleeper();
@@ -314,7 +314,7 @@ fn a_pod_named_by_its_sandboxs_process_is_not_dead_to_another_pid_namespace() {
 }
 
 #[test]
-fn a_dry_run_changes_nothing_and_tells_what_the_dead_still_have() {
+fn a_dry_run_changes_nothing_and_lists_what_dead_owners_still_have() {
     let lab = Lab::new();
     let (dead, web) = (lab.pod("dead"), lab.pod("web"));
     let gone = Bundle::of(&dead).annotation("io.hostport.ports", "9000:8080,9001:8080");
@@ -440,8 +440,7 @@ fn a_journal_that_others_may_write_in_is_refused() {
 }
 
 #[test]
-fn a_late_server_of_the_node_is_not_told_from_a_port() {
-    // A host port hides a port on which a program of the node listens, until it is withdrawn.
+fn a_host_port_hides_a_server_of_the_node_until_it_is_withdrawn() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);
@@ -455,7 +454,7 @@ fn a_late_server_of_the_node_is_not_told_from_a_port() {
 }
 
 #[test]
-fn a_publication_whose_answer_was_lost_is_confirmed_by_looking() {
+fn a_publication_whose_answer_was_lost_is_confirmed_by_a_read() {
     use std::process::Command;
 
     let lab = Lab::new();

@@ -11,7 +11,7 @@ use hostport_tests::lab::Lab;
 use hostport_tests::runtime::run;
 
 #[test]
-fn a_file_of_metrics_is_replaced_whole() {
+fn a_file_of_metrics_is_replaced_at_once() {
     let lab = Lab::new();
     let folder = lab.node().folder().join("collector");
     fs::create_dir(&folder).unwrap();
@@ -45,7 +45,7 @@ fn a_file_of_metrics_is_replaced_whole() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_left_alone() {
+fn a_file_that_is_not_regular_is_left_alone() {
     let lab = Lab::new();
     let folder = lab.node().folder().join("collector");
     fs::create_dir(&folder).unwrap();
@@ -84,7 +84,7 @@ fn a_link_stays_and_what_it_leads_to_is_replaced() {
 }
 
 #[test]
-fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+fn a_file_that_a_killed_process_with_the_same_id_left_is_not_in_the_way() {
     let lab = Lab::new();
     let folder = lab.node().folder();
     let script = "echo left > .hostport.$$.new && exec \"$0\" metrics --output hostport.prom --state-dir \"$1\"";

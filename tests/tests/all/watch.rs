@@ -75,7 +75,7 @@ fn hooks_come_and_go_under_watch_undisturbed() {
 }
 
 #[test]
-fn what_it_restores_itself_does_not_alarm_it_whatever_its_name() {
+fn its_own_restores_do_not_alarm_it_whatever_its_name() {
     let lab = Lab::new();
     let web = lab.pod("web");
     Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());

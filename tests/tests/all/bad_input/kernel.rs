@@ -9,7 +9,7 @@ fn without<'a>(call: Call<'a>, capability: &str) -> Call<'a> {
 }
 
 #[test]
-fn a_hook_without_privileges_is_told_which() {
+fn a_hook_without_privileges_names_the_missing_one() {
     let ground = Ground::new();
     let bundle = ground.asking("9000:8080");
     let nftables = ["not permitted to use nftables: run as root, with CAP_NET_ADMIN"];
@@ -74,7 +74,7 @@ fn orders(ground: &Ground, bundle: &Bundle) -> [Order; 2] {
 }
 
 #[test]
-fn a_kernel_without_netfilter_netlink_is_said_so() {
+fn a_kernel_without_netfilter_netlink_is_reported() {
     let mut ground = Ground::new();
     let bundle = ground.asking("9000:8080");
     let [prestart, poststop] = orders(&ground, &bundle);
@@ -95,7 +95,7 @@ fn a_kernel_without_netfilter_netlink_is_said_so() {
 /// The message goes to a subsystem of nfnetlink that does not exist, instead of nf_tables. The answer is the one of
 /// a real kernel that has nfnetlink but not nf_tables (nfnetlink_rcv_msg: EINVAL; nfnetlink_rcv_batch: EOPNOTSUPP).
 #[test]
-fn a_kernel_without_nf_tables_is_said_so() {
+fn a_kernel_without_nf_tables_is_reported() {
     let mut ground = Ground::new();
     let bundle = ground.asking("9000:8080");
     let [prestart, poststop] = orders(&ground, &bundle);
@@ -119,7 +119,7 @@ fn a_kernel_without_nf_tables_is_said_so() {
 }
 
 #[test]
-fn a_table_of_our_name_that_is_somebody_elses_is_left_alone() {
+fn another_programs_table_with_our_name_is_left_alone() {
     for (family, content) in [
         ("ip", ""),
         ("ip6", ""),

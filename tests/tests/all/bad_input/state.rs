@@ -9,7 +9,7 @@ use super::ground::{Ground, state_with, write_config};
 const STAGES: [&[&str]; 3] = [&["prestart"], &["poststop"], &[]];
 
 #[test]
-fn bytes_that_are_no_state_are_refused() {
+fn bytes_that_are_not_a_state_are_refused() {
     let ground = Ground::new();
     let bundle = ground.asking("9000:8080");
     let whole = bundle.state("created").to_string();
@@ -41,7 +41,7 @@ fn bytes_that_are_no_state_are_refused() {
 }
 
 #[test]
-fn standard_input_that_cannot_be_read_is_said_so() {
+fn standard_input_that_cannot_be_read_is_reported() {
     let ground = Ground::new();
     for stage in STAGES {
         ground.hook(stage, "").without_input().refused(&["no OCI state on standard input"]);
@@ -115,7 +115,7 @@ fn an_id_that_cannot_own_a_port_is_refused() {
 }
 
 #[test]
-fn a_status_that_tells_no_stage_is_refused_unless_a_stage_is_named() {
+fn a_status_without_a_stage_is_refused_unless_a_stage_is_named() {
     let ground = Ground::new();
     let bundle = ground.bundle();
     for (status, shown) in [
@@ -155,7 +155,7 @@ fn what_the_hook_does_not_use_in_a_state_may_be_anything() {
 }
 
 #[test]
-fn bytes_that_are_no_text_in_an_annotation_that_is_not_used_keep_no_container_from_starting() {
+fn invalid_text_in_an_unused_annotation_stops_no_container() {
     let ground = Ground::new();
     let bundle = ground.asking("9000:8080").annotation("other", "TEXT");
     // The state repeats the annotations of config.json.
@@ -176,7 +176,7 @@ fn bytes_that_are_no_text_in_an_annotation_that_is_not_used_keep_no_container_fr
 }
 
 #[test]
-fn what_is_used_must_be_text() {
+fn a_value_that_is_used_must_be_text() {
     let ground = Ground::new();
     let bundle = ground.asking("TEXT");
     let (config, state) = (bundle.config().to_string(), bundle.state("created").to_string());

@@ -68,7 +68,7 @@ fn nowhere_to_complain() -> [Stdio; 2] {
 }
 
 #[test]
-fn a_hook_whose_words_nobody_takes_does_its_work_all_the_same() {
+fn a_hook_whose_output_is_not_read_still_does_its_work() {
     let ground = Ground::new();
     let bundle = ground.asking("9000:8080");
     let before = published(ground.node());
@@ -84,7 +84,7 @@ fn a_hook_whose_words_nobody_takes_does_its_work_all_the_same() {
 }
 
 #[test]
-fn a_hook_whose_words_nobody_takes_fails_as_ever() {
+fn a_hook_whose_output_is_not_read_still_fails() {
     let ground = Ground::new();
     for stderr in nowhere_to_complain() {
         let failed = ground.hook(&["prestart"], "").complaining_to(stderr).run();

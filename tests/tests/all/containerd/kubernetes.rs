@@ -79,7 +79,7 @@ fn a_daemonsets_update_brings_the_port_to_the_new_pod() {
 }
 
 #[test]
-fn a_second_replica_on_the_node_is_refused_and_the_event_says_whose_the_port_is() {
+fn a_second_replica_on_the_node_is_refused_and_the_event_names_the_owner() {
     let lab = Lab::new();
     let node = Node::new(&lab);
     let (first, owner) = node.web("first");
@@ -124,7 +124,7 @@ fn containers_and_their_ports_outlive_the_daemon() {
 }
 
 #[test]
-fn a_pod_that_was_killed_with_its_shim_is_in_nobodys_way() {
+fn a_pod_that_was_killed_with_its_shim_blocks_no_port() {
     let lab = Lab::new();
     let node = Node::new(&lab);
     let (pod, web) = node.web("killed");

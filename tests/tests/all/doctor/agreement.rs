@@ -33,7 +33,7 @@ fn a_host_port_that_leads_elsewhere() {
 }
 
 #[test]
-fn a_host_port_whose_owner_the_journal_does_not_know() {
+fn a_host_port_whose_owner_is_not_in_the_journal() {
     let ground = Ground::with("9000:8080", &[]);
     fs::remove_file(state_dir(ground.node()).join("web.json")).unwrap();
     let report = ground.doctor();
@@ -62,7 +62,7 @@ fn a_host_port_that_its_owners_entry_does_not_list() {
 }
 
 #[test]
-fn a_dead_owner_whose_host_ports_are_left() {
+fn a_dead_owner_that_has_host_ports_left() {
     let mut ground = Ground::new();
     assert_eq!(ground.doctor().kinds(), [""; 0]);
     ground.kill();
@@ -76,7 +76,7 @@ fn a_dead_owner_whose_host_ports_are_left() {
 }
 
 #[test]
-fn a_dead_owner_of_whom_only_the_entry_is_left() {
+fn a_dead_owner_that_has_only_an_entry_left() {
     let mut ground = Ground::new();
     ground.kill();
     ground.node().nft("delete table ip hostport; delete table ip6 hostport");
@@ -107,7 +107,7 @@ fn a_journal_that_is_not_roots_alone() {
 }
 
 #[test]
-fn a_journal_that_is_no_folder() {
+fn a_journal_that_is_not_a_folder() {
     let ground = Ground::new();
     let folder = state_dir(ground.node());
     fs::remove_dir_all(&folder).unwrap();
@@ -141,7 +141,7 @@ fn a_damaged_entry_and_then_what_was_set_aside() {
 }
 
 #[test]
-fn a_file_that_was_set_aside_is_to_stay_while_its_container_runs() {
+fn a_file_that_was_set_aside_stays_while_its_container_runs() {
     let ground = Ground::new();
     let entry = state_dir(ground.node()).join("web.json");
     let newer = fs::read_to_string(&entry).unwrap().replace("\"version\":1", "\"version\":2");

@@ -37,7 +37,7 @@ fn a_policy_that_drops() {
 }
 
 #[test]
-fn a_policy_that_drops_in_a_table_of_both_families_is_told_once_a_family_at_most() {
+fn a_policy_that_drops_in_both_families_is_reported_at_most_once_per_family() {
     let ground = Ground::new();
     ground.node().nft(
         "table inet filter { chain forward { type filter hook forward priority filter; policy drop;
@@ -95,7 +95,7 @@ fn what_depends_on_the_client_is_a_warning() {
 }
 
 #[test]
-fn what_concerns_other_ports_or_links_or_states_is_no_finding() {
+fn rules_for_other_ports_or_links_or_states_are_no_finding() {
     let ground = Ground::new();
     ground.node().nft(
         "table inet own {

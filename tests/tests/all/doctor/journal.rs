@@ -66,7 +66,7 @@ fn as_another_user(node: &Netns, state_dir: &Path) -> Finished {
 }
 
 #[test]
-fn who_is_not_root_is_told_so_and_not_that_the_journal_is_broken() {
+fn without_root_the_journal_is_unreadable_and_not_broken() {
     let ground = Ground::new();
     let folder = state_dir(ground.node());
     for mode in [0o700, 0o755] {

@@ -77,7 +77,7 @@ fn localhost_that_is_closed() {
 }
 
 #[test]
-fn localhost_that_nobody_asked_for_is_left_alone() {
+fn localhost_that_no_container_asked_for_is_left_alone() {
     let ground = Ground::with("9000:8080", &["--no-localhost"]);
     assert_eq!(ground.node().read_sysctl("net.ipv4.conf.br0.route_localnet"), "0");
     assert_eq!(ground.doctor().kinds(), [""; 0]);

@@ -111,7 +111,7 @@ fn no_transaction_is_made() {
 }
 
 #[test]
-fn text_is_a_line_a_finding_with_evidence_and_fix_below() {
+fn each_finding_is_one_line_of_text_with_evidence_and_fix_below() {
     let ground = Ground::new();
     ground.node().sysctl("net.ipv4.ip_forward", "0");
     let said = hostport(ground.node(), &["doctor"]);

@@ -18,7 +18,7 @@ fn a_table_that_is_missing() {
 }
 
 #[test]
-fn a_table_of_our_name_that_is_anothers() {
+fn another_programs_table_with_our_name() {
     let lab = Lab::new();
     lab.node().nft("table ip hostport { comment \"mine\"; }");
     let finding = doctor(lab.node()).only("table-foreign");
@@ -122,7 +122,7 @@ fn another_name_and_journal_are_part_of_the_fix() {
 }
 
 #[test]
-fn elements_of_somebody_elses_hand() {
+fn elements_that_somebody_added_by_hand() {
     let ground = Ground::new();
     let finding = ground.breaks_and_mends("element-foreign", |ground| {
         ground.node().nft("add element ip hostport ports { 0.0.0.0 . 81 . tcp : 10.85.0.11 . 81 }");

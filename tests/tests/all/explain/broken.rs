@@ -133,7 +133,7 @@ fn a_port_that_a_listener_shadows() {
 }
 
 #[test]
-fn a_listener_of_ipv6_alone_is_in_nobodys_way_on_ipv4() {
+fn a_listener_on_ipv6_alone_is_not_in_the_way_on_ipv4() {
     let ground = Ground::new();
     let listen = |only: bool| {
         ground.node().run(|| {
@@ -333,7 +333,7 @@ fn an_address_of_ipvs() {
 }
 
 #[test]
-fn on_a_host_that_only_ipv6_leads_to_the_packet_is_one_of_ipv6_from_outside() {
+fn on_a_host_that_only_ipv6_reaches_the_packet_is_an_ipv6_packet() {
     let ground = Ground::new();
     for link in ["uplink0", "transit0"] {
         let flush = ["-4", "address", "flush", "dev", link];

@@ -7,7 +7,7 @@ use hostport_tests::lab::{Lab, NODE4};
 use super::ground::explain;
 
 #[test]
-fn the_whole_way_is_a_line_a_step_and_a_sentence() {
+fn the_way_is_one_line_per_step_and_a_conclusion() {
     let ground = Ground::new();
     let said = explain(ground.node(), &["9000", "--from", "192.0.2.2", "--probe"]).expect_open();
     let since = said.step("owner").rsplit_once("since ").unwrap().1.to_owned();
@@ -66,7 +66,7 @@ fn each_place_that_a_packet_comes_from_has_its_own_way() {
 }
 
 #[test]
-fn of_a_specific_address_and_the_wildcard_the_specific_one_has_the_packet() {
+fn a_specific_address_gets_the_packet_before_the_wildcard() {
     let ground = Ground::new();
     let other = ground.lab.pod("other");
     let _servers = other.serve(8080);
@@ -106,7 +106,7 @@ fn what_depends_on_the_client_is_decided_by_its_address() {
 }
 
 #[test]
-fn the_trouble_of_other_ports_and_the_other_family_is_not_this_ones() {
+fn problems_of_other_ports_and_the_other_family_are_not_reported() {
     let ground = Ground::new();
     let other = ground.lab.pod("other");
     Bundle::of(&other)
@@ -129,7 +129,7 @@ fn the_trouble_of_other_ports_and_the_other_family_is_not_this_ones() {
 }
 
 #[test]
-fn of_a_port_on_both_families_the_other_one_is_named() {
+fn for_a_port_in_both_families_the_other_family_is_named() {
     let ground = Ground::new();
     let said = explain(ground.node(), &["9000"]).expect_open();
     let (packet, to) = said.lines[0].split_once("; for IPv6: --to ").expect("the other family");
@@ -143,7 +143,7 @@ fn of_a_port_on_both_families_the_other_one_is_named() {
 }
 
 #[test]
-fn what_no_container_asked_for_is_not_published() {
+fn a_port_that_no_container_asked_for_is_not_published() {
     let lab = Lab::new();
     let said = explain(lab.node(), &["9000"]);
     assert_eq!(said.causes(), ["not-published"], "{said:#?}");

@@ -222,7 +222,7 @@ fn what_this_host_calls_is_answered_to_an_address_of_its_own() {
 /// One link may differ from what is known of the whole host, and after the hook's source translation, an answer
 /// comes from the host port.
 #[test]
-fn what_cannot_be_told_is_not_told_as_certain() {
+fn what_is_uncertain_is_not_reported_as_certain() {
     let is_unsure = |ground: &Ground, asked: &[&str]| {
         let said = explain(ground.node(), asked);
         assert_eq!(said.causes(), ["hook-drop"], "{said:#?}");
@@ -262,7 +262,7 @@ fn what_cannot_be_told_is_not_told_as_certain() {
 
 /// The kernel takes the first of joined intervals that contain a key.
 #[test]
-fn of_joined_intervals_that_overlap_the_first_decides() {
+fn the_first_of_overlapping_joined_intervals_decides() {
     let map = "ct state established accept; meta nfproto ipv6 accept; ip daddr . tcp dport vmap \
         { 10.85.0.0/24 . 8000-9000 : accept, 10.0.0.0/8 . 1-65535 : drop }";
     passes(&chain("filter", "forward", 0, "accept", map));
@@ -297,7 +297,7 @@ fn a_fix_in_a_table_of_iptables_is_in_its_own_words() {
 
 /// A finding has limited room, and half a command repairs nothing.
 #[test]
-fn of_very_many_ports_no_command_is_told_that_would_be_cut() {
+fn with_very_many_ports_no_truncated_command_is_printed() {
     let ground = Ground::with("9000:8080,20000-20399:20000-20399", &[]);
     ground.node().nft(&chain("filter", "prerouting", -300, "accept", "tcp dport 20000-20399 drop"));
     let finding = ground.doctor().only("hook-drop");
@@ -343,7 +343,7 @@ fn a_missing_element_of_a_wildcard_is_not_in_the_way_of_a_packet_for_a_specific_
 }
 
 #[test]
-fn who_leads_the_port_to_the_same_container_takes_it_from_nobody() {
+fn another_translation_to_the_same_container_is_not_in_the_way() {
     let ground = Ground::new();
     let same = |port: u16| {
         format!(

@@ -86,7 +86,7 @@ fn an_uplink_that_is_down() {
 }
 
 #[test]
-fn a_rule_of_routing_that_refuses_what_comes_by_one_link() {
+fn a_routing_rule_that_refuses_packets_from_one_link() {
     for action in ["blackhole", "unreachable", "prohibit"] {
         let ground = Ground::new();
         ground.node().ip(&format!("rule add iif uplink0 to 10.85.0.0/24 priority 100 {action}"));
@@ -157,7 +157,7 @@ fn where_nothing_is_published_there_is_no_table_yet() {
 }
 
 #[test]
-fn of_an_address_that_is_not_this_hosts_those_that_are_get_named() {
+fn for_another_hosts_address_this_hosts_own_are_named() {
     let ground = Ground::new();
     let said = explain(ground.node(), &["9000", "--to", "192.0.2.2"]);
     assert_eq!(said.causes()[0], "host-ip-missing");
@@ -177,7 +177,7 @@ fn a_port_of_a_container_without_ipv6() {
 }
 
 #[test]
-fn of_a_port_on_localhost_alone_nobody_outside_is_sent_to_localhost() {
+fn for_a_port_on_localhost_alone_no_client_outside_is_sent_to_localhost() {
     let ground = Ground::with("127.0.0.1:9000:8080", &[]);
     for arguments in [&["9000"][..], &CLIENT] {
         let said = explain(ground.node(), arguments);
@@ -188,7 +188,7 @@ fn of_a_port_on_localhost_alone_nobody_outside_is_sent_to_localhost() {
 }
 
 #[test]
-fn what_has_an_address_of_one_link_or_of_ipv6s_loopback_goes_no_further() {
+fn packets_with_link_local_or_loopback_addresses_go_no_further() {
     let ground = Ground::new();
     for (arguments, kind) in [
         (&["9000", "--from", "fe80::1", "--to", "2001:db8:1::1"][..], "link-local"),
@@ -231,7 +231,7 @@ fn where_the_uplinks_address_is_excluded_no_address_of_the_bridge_is_asked_about
 }
 
 #[test]
-fn what_a_try_does_not_tell_is_not_called_ok() {
+fn an_inconclusive_try_is_not_called_ok() {
     let ground = Ground::with("9000:8080/udp,9001:8080/sctp", &[]);
     ground.web.nft(
         "table ip quiet { chain input { type filter hook input priority 0; policy accept; udp dport 8080 drop; }; }",

@@ -75,7 +75,7 @@ fn a_table_without_hairpin_elements_gets_them_when_it_is_replaced() {
 }
 
 #[test]
-fn a_stranger_in_the_map_is_refused_by_name_and_goes_with_a_restore() {
+fn an_unknown_element_in_the_map_is_named_and_goes_with_a_restore() {
     agrees(&[
         start(0, &[port(0)]),
         Nft(Damage::AddPort(0, 1, true)),
@@ -89,7 +89,7 @@ fn a_stranger_in_the_map_is_refused_by_name_and_goes_with_a_restore() {
 }
 
 #[test]
-fn a_port_that_another_took_while_the_table_was_gone_costs_a_pod_none_of_its_others() {
+fn losing_one_port_while_the_table_was_gone_costs_a_pod_no_other_port() {
     let at = |address, port| Ask { address, port, to: 0, udp: false };
     agrees(&[
         sandbox(&[at(Address::Second4, 3), at(Address::Wildcard6, 2)], &[at(Address::Node6, 0)]),
@@ -113,7 +113,7 @@ fn what_the_journal_lost_of_a_container_that_came_back_elsewhere_may_linger_unti
 }
 
 #[test]
-fn a_hairpin_element_that_came_back_for_one_container_is_its_pods_when_the_table_is_made_anew() {
+fn a_hairpin_element_that_came_back_for_one_container_is_its_pods_when_the_table_is_re_created() {
     let on = |address, port| Ask { address, port, to: 0, udp: false };
     agrees(&[
         start(1, &[on(Address::Second4, 2)]),
@@ -128,7 +128,7 @@ fn a_hairpin_element_that_came_back_for_one_container_is_its_pods_when_the_table
 }
 
 #[test]
-fn what_no_entry_tells_of_a_dead_container_is_told_by_gc_as_unknown() {
+fn gc_reports_what_no_entry_explains_as_unknown() {
     agrees(&[
         start(2, &[port(2)]),
         Crash { of: 0 },
@@ -141,7 +141,7 @@ fn what_no_entry_tells_of_a_dead_container_is_told_by_gc_as_unknown() {
 }
 
 #[test]
-fn what_a_lost_entry_hid_may_lack_its_hairpin_element_although_the_table_was_made_anew() {
+fn an_owner_without_an_entry_may_lack_its_hairpin_element_in_a_re_created_table() {
     let on = |address, port| Ask { address, port, to: 0, udp: false };
     agrees(&[
         start(1, &[on(Address::Second4, 0), port(1)]),

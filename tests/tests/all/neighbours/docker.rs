@@ -58,7 +58,7 @@ fn docker(ground: &Ground, iptables: Iptables) -> (Pod, [Server; 2]) {
 }
 
 #[test]
-fn docker_drops_what_it_does_not_know_until_the_operator_lets_it_through() {
+fn docker_drops_unknown_traffic_until_the_operator_accepts_it() {
     for iptables in IPTABLES {
         for order in ORDERS {
             let mut container = None;

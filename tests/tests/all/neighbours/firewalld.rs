@@ -6,7 +6,7 @@ use hostport_tests::firewalld::Firewalld;
 use super::ground::{Ground, ORDERS, Order};
 
 #[test]
-fn firewalld_lets_host_ports_through_whoever_was_there_first_and_after_a_reload() {
+fn firewalld_accepts_host_ports_in_either_order_and_after_a_reload() {
     for order in ORDERS {
         let ground = Ground::new();
         if order == Order::WeFirst {

@@ -93,7 +93,7 @@ fn portmap_by_iptables_legacy_and_hostport_keep_their_ports() {
 /// If two programs publish one port, the younger chain comes first in the kernel. The doctor reports this if it can
 /// see the rules.
 #[test]
-fn of_one_port_published_twice_the_younger_chain_has_it() {
+fn the_younger_chain_gets_a_port_that_is_published_twice() {
     for iptables in IPTABLES {
         for order in ORDERS {
             let ground = Ground::begin(order, |ground| {

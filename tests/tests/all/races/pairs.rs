@@ -200,7 +200,7 @@ fn a_container_that_fails_to_start_takes_no_port_from_the_rest_of_its_pod() {
 }
 
 #[test]
-fn a_hook_waits_for_whoever_has_the_journal_alone_but_not_for_ever() {
+fn a_hook_waits_for_the_lock_on_the_journal_but_not_for_ever() {
     let lab = Lab::new();
     let (node, pod) = (lab.node(), lab.pod("web"));
     let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
@@ -232,7 +232,7 @@ fn a_hook_waits_for_whoever_has_the_journal_alone_but_not_for_ever() {
 }
 
 #[test]
-fn a_hook_that_hangs_keeps_neither_hooks_nor_restore_from_ending() {
+fn a_hook_that_hangs_stops_neither_hooks_nor_restore() {
     let lab = Lab::new();
     let (node, pod) = (lab.node(), lab.pod("web"));
     let bundle = Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080");
