@@ -11,7 +11,7 @@ use hostport_nft::{Endpoint, HostPort, Mapping, OwnerId, Port, Protocol, Setting
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::PodName;
+use crate::request::PodName;
 
 /// The version of the form that is written, and the newest that is read.
 const VERSION: u32 = 1;

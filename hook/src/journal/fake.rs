@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::journal::{Entry, Folder, Liveness, Lock, Namespace, Process, Stamp, Unreadable};
+use super::entry::{Entry, Namespace, Process};
+use super::folder::{Folder, Lock, Stamp, Unreadable};
+use super::liveness::Liveness;
 
 /// Where a process is in its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

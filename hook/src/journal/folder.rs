@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::journal::JournalError;
+use super::error::JournalError;
 
 /// The largest file that is read as an entry, in bytes.
 const MAX_ENTRY: u64 = 16 * 1024 * 1024;
@@ -68,6 +68,15 @@ pub trait Folder {
 
     /// Waits, so that another process may unlock something.
     fn pause(&self, time: Duration);
+
+    /// What it means that an action on a file fails.
+    fn failed<'a>(
+        &'a self,
+        action: &'static str,
+        name: &'a str,
+    ) -> impl FnOnce(Errno) -> JournalError + use<'a, Self> {
+        move |error| JournalError::Io { action, path: self.path(name), source: error.into() }
+    }
 }
 
 /// Who may hold a lock at the same time.

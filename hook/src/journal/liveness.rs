@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::journal::entry::{Entry, Namespace, Process};
+use super::entry::{Entry, Namespace, Process};
 
 /// Whether owners are alive: by their processes, or by their network namespaces.
 pub trait Liveness {

@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 use hostport_nft::OwnerId;
 use rustix::io::Errno;
 
-use crate::journal::folder::{Folder, Lock};
-use crate::journal::{Journal, JournalError, TEMPORARY};
+use super::error::JournalError;
+use super::folder::{Folder, Lock};
 
+/// What the names of files end in that are there for a moment.
+pub(super) const TEMPORARY: &str = ".tmp";
 /// The gate's file. It cannot be an owner's file: those have something more in the middle.
 pub(super) const GATE: &str = "gate.tmp";
 
@@ -32,10 +34,17 @@ const CLOSED: Duration = Duration::from_secs(4);
 const OPEN: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(1);
 
+/// An open folder that is locked until this is dropped, or its process dies.
+#[derive(Debug)]
+pub(super) struct LockedFolder<F: Folder> {
+    folder: F,
+    gate: Option<F::File>,
+}
+
 /// Held until it is dropped, or its process dies.
 #[derive(Debug)]
 pub struct OwnerLock<'a, F: Folder> {
-    journal: &'a Journal<F>,
+    folder: &'a F,
     name: String,
     _file: F::File,
 }
@@ -47,39 +56,45 @@ struct Wait {
     end: Instant,
 }
 
-impl<F: Folder> Journal<F> {
-    /// Waits until no other process changes the owner's entry, or what is published for it.
-    ///
-    /// A caller that locks several owners does so in the order of their names, and holds no other such lock.
-    pub fn lock_owner(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
-        // The entry itself will not do: each writer puts another file in its place.
-        let name = format!("{owner}.lock{TEMPORARY}");
-        let file = self.lock_file(&name, self.wait(PATIENCE))?;
-        Ok(OwnerLock { journal: self, name, _file: file })
+impl<F: Folder> LockedFolder<F> {
+    /// Shares the folder with others that do.
+    pub fn shared(folder: F, patience: Duration) -> Result<Self, JournalError> {
+        let locked = LockedFolder { folder, gate: None };
+        let wait = locked.wait(patience);
+        locked.pass_gate(wait)?;
+        locked.wait_for(None, Lock::Shared, "", wait)?;
+        Ok(locked)
     }
 
-    pub(super) fn lock_shared(&self, patience: Duration) -> Result<(), JournalError> {
-        let wait = self.wait(patience);
-        self.pass_gate(wait)?;
-        self.wait_for(None, Lock::Shared, "", wait)
-    }
-
-    pub(super) fn lock_alone(&mut self) -> Result<(), JournalError> {
-        let wait = self.wait(PATIENCE_ALONE);
+    /// Has the folder alone.
+    pub fn exclusive(folder: F) -> Result<Self, JournalError> {
+        let mut locked = LockedFolder { folder, gate: None };
+        let wait = locked.wait(PATIENCE_ALONE);
         loop {
-            self.gate = Some(self.lock_file(GATE, self.wait(PATIENCE_ALONE))?);
-            let closed = Wait { end: self.folder.now() + CLOSED, ..wait };
-            match self.wait_for(None, Lock::Exclusive, "", closed) {
-                Err(JournalError::Locked { .. }) if self.folder.now() < wait.end => {
-                    self.open_gate();
-                    self.folder.pause(OPEN);
+            locked.gate = Some(locked.lock_file(GATE, locked.wait(PATIENCE_ALONE))?);
+            let closed = Wait { end: locked.folder.now() + CLOSED, ..wait };
+            match locked.wait_for(None, Lock::Exclusive, "", closed) {
+                Err(JournalError::Locked { .. }) if locked.folder.now() < wait.end => {
+                    locked.open_gate();
+                    locked.folder.pause(OPEN);
                 }
-                ended => return ended,
+                ended => return ended.map(|()| locked),
             }
         }
     }
 
-    pub(super) fn open_gate(&mut self) {
+    pub fn folder(&self) -> &F {
+        &self.folder
+    }
+
+    pub fn lock_owner(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
+        // The entry itself will not do: each writer puts another file in its place.
+        let name = format!("{owner}.lock{TEMPORARY}");
+        let file = self.lock_file(&name, self.wait(PATIENCE))?;
+        Ok(OwnerLock { folder: &self.folder, name, _file: file })
+    }
+
+    fn open_gate(&mut self) {
         if let Some(_gate) = self.gate.take() {
             let _ = self.folder.remove(GATE);
         }
@@ -90,17 +105,18 @@ impl<F: Folder> Journal<F> {
         match self.folder.open(GATE) {
             Ok(gate) => self.wait_for(Some(&gate), Lock::Shared, GATE, wait),
             Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.failed("open", GATE)(error)),
+            Err(error) => Err(self.folder.failed("open", GATE)(error)),
         }
     }
 
     /// Makes and locks a file that is removed before it is unlocked.
     fn lock_file(&self, name: &str, wait: Wait) -> Result<F::File, JournalError> {
         loop {
-            let file = self.folder.open_or_create(name).map_err(self.failed("create", name))?;
+            let file =
+                self.folder.open_or_create(name).map_err(self.folder.failed("create", name))?;
             self.wait_for(Some(&file), Lock::Exclusive, name, wait)?;
             // Its last holder has removed it, and the next one locks another file of this name.
-            if self.folder.is_linked(&file).map_err(self.failed("look at", name))? {
+            if self.folder.is_linked(&file).map_err(self.folder.failed("look at", name))? {
                 return Ok(file);
             }
         }
@@ -115,7 +131,7 @@ impl<F: Folder> Journal<F> {
         wait: Wait,
     ) -> Result<(), JournalError> {
         loop {
-            if self.folder.try_lock(file, lock).map_err(self.failed("lock", name))? {
+            if self.folder.try_lock(file, lock).map_err(self.folder.failed("lock", name))? {
                 return Ok(());
             }
             let now = self.folder.now();
@@ -133,7 +149,7 @@ impl<F: Folder> Journal<F> {
     }
 }
 
-impl<F: Folder> Drop for Journal<F> {
+impl<F: Folder> Drop for LockedFolder<F> {
     fn drop(&mut self) {
         self.open_gate();
     }
@@ -141,6 +157,6 @@ impl<F: Folder> Drop for Journal<F> {
 
 impl<F: Folder> Drop for OwnerLock<'_, F> {
     fn drop(&mut self) {
-        let _ = self.journal.folder.remove(&self.name);
+        let _ = self.folder.remove(&self.name);
     }
 }

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::journal::folder::{DiskFolder, Folder};
-use crate::journal::{Entry, Journal, JournalError, SET_ASIDE, SUFFIX};
+use super::entry::Entry;
+use super::error::JournalError;
+use super::folder::{DiskFolder, Folder};
+use super::lock::LockedFolder;
+use super::store::{SET_ASIDE, SUFFIX, examine};
 
 /// What is in the journal.
 #[derive(Debug, Default)]
@@ -26,11 +29,11 @@ impl JournalSnapshot {
 
     /// Reads all that is in an open folder.
     pub fn of(folder: impl Folder, patience: Duration) -> Result<Self, JournalError> {
-        let journal = Journal { folder, gate: None };
         // A shared lock leaves no file behind.
-        journal.lock_shared(patience)?;
+        let locked = LockedFolder::shared(folder, patience)?;
+        let folder = locked.folder();
         let mut snapshot = JournalSnapshot::default();
-        let mut names = journal.names()?;
+        let mut names = folder.names().map_err(folder.failed("list", ""))?;
         names.sort_unstable();
         for name in names {
             if !name.ends_with(SUFFIX) {
@@ -39,7 +42,7 @@ impl JournalSnapshot {
                 }
                 continue;
             }
-            match journal.examine(&name)? {
+            match examine(folder, &name)? {
                 Some(Ok(entry)) => snapshot.entries.push(entry),
                 Some(Err(why)) => snapshot.damaged.push((name, why)),
                 None => {}

@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hostport_nft::OwnerId;
+use rustix::io::Errno;
 
 use super::fake::{Call, FakeFolder, FakeLiveness, Moment, Step};
 use super::*;

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::json::{from_json, only_strings};
 use crate::output::escape::{self, excerpt};
-use crate::request::annotations::{from_json, only_strings};
 
 /// The largest config.json that is read, in bytes. Real ones have some tens of kilobytes.
 pub const MAX_CONFIG: usize = 16 * 1024 * 1024;

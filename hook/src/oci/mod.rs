@@ -2,5 +2,6 @@
 //! become a [`Request`](crate::request::Request).
 
 pub mod bundle;
+mod json;
 pub mod request;
 pub mod state;

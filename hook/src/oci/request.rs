@@ -8,9 +8,9 @@ use tracing::{debug, warn};
 
 use super::bundle::{Config, ConfigError, NetworkNamespace as Named};
 use super::state::{State, StateError};
-use crate::journal::PodName;
 use crate::network::container::{Pod, PodError};
 use crate::network::namespace::NetworkNamespace;
+use crate::request::PodName;
 use crate::request::annotations::ResolveError;
 use crate::request::policy::{PolicyError, Wanted};
 use crate::request::{Request, claims};

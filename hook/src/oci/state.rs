@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::oci::bundle::MAX_CONFIG;
+use super::bundle::MAX_CONFIG;
+use super::json::{from_json, only_strings};
 use crate::output::escape::excerpt;
-use crate::request::annotations::{from_json, only_strings};
 
 /// The largest state that is read, in bytes. Real ones have a few kilobytes, but a state repeats the
 /// annotations of config.json: what a runtime took there must not fail here.

@@ -2,6 +2,7 @@
 //! Pure: no I/O.
 
 pub mod annotations;
+mod pod_name;
 pub mod policy;
 
 use std::net::IpAddr;
@@ -10,9 +11,10 @@ use std::path::PathBuf;
 use hostport_nft::{Claim, Link, OwnerId, Settings};
 use tracing::warn;
 
-use crate::journal::PodName;
 use annotations::ResolveError;
 use policy::Wanted;
+
+pub use pod_name::PodName;
 
 /// What a container is to have: the one input of a publication, whichever face it came through.
 #[derive(Debug, Clone)]

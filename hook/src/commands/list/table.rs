@@ -150,7 +150,7 @@ pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::journal::PodName;
+    use crate::request::PodName;
     use hostport_nft::Endpoint;
     use hostport_nft::{Counter, HostPort, Mapping, Published};
 

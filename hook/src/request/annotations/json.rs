@@ -12,10 +12,9 @@ use hostport_nft::{Port, Protocol};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::{AnnotationError, MAX_PORTS, Problem};
+use super::request::{Parsed, PortRequest, host_ip};
 use crate::output::escape::excerpt;
-use crate::request::annotations::{
-    AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, host_ip,
-};
 
 /// One entry. The values are checked by hand, so that an error can say which one is wrong, and only
 /// those of entries that are published.

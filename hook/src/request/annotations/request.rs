@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hostport_nft::{Endpoint, Family, FamilyMismatch, HostPort, Mapping, Port, Protocol};
 use thiserror::Error;
 
+use super::error::Problem;
+use crate::output::escape::quote;
+
 /// One host port that a container asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRequest {
@@ -40,6 +43,35 @@ impl fmt::Display for PortRequest {
             None => {}
         }
         write!(f, "{}:{}/{}", self.host_port, self.container_port, self.protocol)
+    }
+}
+
+/// What an annotation asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The ports to publish, in the order in which they were written.
+    pub requests: Vec<PortRequest>,
+    /// What the author should know, one line each: items that are not published, and why.
+    pub notes: Vec<String>,
+}
+
+/// Reads a host IP. Empty means none; an IPv4-mapped IPv6 address (::ffff:192.0.2.1) is IPv4.
+pub fn host_ip(text: &str) -> Result<Option<IpAddr>, Problem> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let ip: IpAddr = text.parse().map_err(|_| Problem::HostIp(quote(text)))?;
+    let ip = ip.to_canonical();
+    // A wildcard is not loopback, 127.0.0.0/8 works: only ::1 is left.
+    if Family::of(ip) == Family::Ip6 && ip.is_loopback() {
+        return Err(Problem::Localhost6);
+    }
+    // What the kernel never takes for a local address (inet_addr_type; a group of IPv6 is no place to
+    // answer from). It does take 240.0.0.0/4, and what is in 0.0.0.0/8 besides the wildcard.
+    match ip {
+        ip if ip.is_multicast() => Err(Problem::Multicast(ip)),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Err(Problem::Broadcast),
+        ip => Ok(Some(ip)),
     }
 }
 

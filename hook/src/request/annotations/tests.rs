@@ -1,6 +1,6 @@
 //! What annotations mean, and what is said about those that mean nothing.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostport_nft::{Port, Protocol};
 use proptest::prelude::*;
@@ -264,7 +264,7 @@ fn any_requests() -> impl Strategy<Value = Vec<PortRequest>> {
         },
     );
     prop::collection::vec(request, 0..20).prop_map(|requests| {
-        let mut taken = Taken::default();
+        let mut taken = Asked::default();
         requests.into_iter().filter(|request| taken.insert(KEY, *request).is_none()).collect()
     })
 }

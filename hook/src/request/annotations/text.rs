@@ -8,10 +8,9 @@ use std::net::IpAddr;
 
 use hostport_nft::{Port, Protocol};
 
+use super::error::{AnnotationError, MAX_PORTS, Problem};
+use super::request::{Parsed, PortRequest, host_ip};
 use crate::output::escape::quote;
-use crate::request::annotations::{
-    AnnotationError, MAX_PORTS, Parsed, PortRequest, Problem, host_ip,
-};
 
 /// Reads a whole annotation, already trimmed.
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {

@@ -48,7 +48,7 @@ use hostport_nft::{Family, HostPort, InvalidOwner, OwnerId};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::request::annotations::{self, AnnotationError, MAX_PORTS, PortRequest, Problem, Taken};
+use crate::request::annotations::{self, AnnotationError, Asked, MAX_PORTS, PortRequest, Problem};
 
 /// The user's ports.
 pub const PORTS: &str = "io.hostport.ports";
@@ -173,7 +173,7 @@ impl Wanted {
             }
             pod => pod.clone()?,
         };
-        let mut taken = Taken::default();
+        let mut taken = Asked::default();
         let owner = &wanted.pod.clone().unwrap_or_else(|| id.clone());
         for (owner, sources) in [(owner, of_pod), (id, own)] {
             let requests = add(sources, &mut taken)?;
@@ -325,7 +325,7 @@ fn is_empty_list(text: &str) -> bool {
 /// The requests of several annotations, without those that another has made in the same words.
 fn add(
     sources: Vec<(&'static str, Vec<PortRequest>)>,
-    taken: &mut Taken,
+    taken: &mut Asked,
 ) -> Result<Vec<PortRequest>, PolicyError> {
     let mut all = Vec::new();
     for (key, requests) in sources {

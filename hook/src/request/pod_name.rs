@@ -39,7 +39,7 @@ impl PodName {
     }
 
     /// Reads it leniently: what is not a pod's name must not cost an entry, only the name.
-    pub(super) fn read<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Self>, D::Error> {
+    pub fn read<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Self>, D::Error> {
         let value = serde_json::Value::deserialize(json)?;
         let text = |key| {
             let text = value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
