@@ -249,7 +249,7 @@ mod tests {
                 expression(name, &attributes)
             });
             let (table, chain) = ("x".to_owned(), "y".to_owned());
-            let rule = RuleObject { table, chain, handle: 1, expressions: expressions.collect() };
+            let rule = RuleObject { table, chain, handle: hostport_nft::Handle(1), expressions: expressions.collect() };
             let packet = packet("::", "2001:db8::5").before();
             let mut sets = Sets::new(BTreeMap::new(), Box::new(|_| None));
             let chain = ObjectId { family: NfFamily::Ip, table: "x".to_owned(), name: "y".to_owned() };

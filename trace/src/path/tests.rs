@@ -16,7 +16,7 @@ fn chain(base: Option<BaseObject>, rules: Vec<Vec<ExpressionObject>>) -> ChainSn
     let rule = |(number, expressions): (usize, _)| RuleObject {
         table: String::new(),
         chain: "its own".to_owned(),
-        handle: number as u64 + 1,
+        handle: hostport_nft::Handle(number as u64 + 1),
         expressions,
     };
     ChainSnapshot { base, rules: rules.into_iter().enumerate().map(rule).collect() }
@@ -26,7 +26,12 @@ fn trace(tables: Vec<Table>) -> Trace {
     let mut snapshot = Snapshot::default();
     for Table(table, handle, chains) in tables {
         let table = table.to_owned();
-        let object = TableObject { name: table.clone(), handle, dormant: false, comment: None };
+        let object = TableObject {
+            name: table.clone(),
+            handle: hostport_nft::Handle(handle),
+            dormant: false,
+            comment: None,
+        };
         snapshot.tables.insert((NfFamily::Ip, table.clone()), object);
         for (name, chain) in chains {
             let (table, name) = (table.clone(), name.to_owned());
