@@ -52,6 +52,7 @@ test: build ## Run all tests (as root: they make network namespaces)
 
 endurance: build ## Run the long tests (as root): races and containers by the thousand, every call killed and failed
 	@xtask/install-packages test
+	HOSTPORT_SCHEDULES=200 $(CARGO) test --profile harness --locked --package hostport-hook --lib simulation:: -- --nocapture
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
 		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
 		-- races:: endurance:: model:: --nocapture --test-threads 1

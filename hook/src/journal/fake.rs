@@ -175,6 +175,12 @@ impl FakeFolder {
         disk.names.iter().map(|(name, inode)| (name.clone(), text(inode))).collect()
     }
 
+    /// What is in a file; none if there is no such file.
+    pub fn file(&self, name: &str) -> Option<Vec<u8>> {
+        let disk = lock(&self.disk);
+        disk.texts.get(disk.names.get(name)?).cloned()
+    }
+
     /// Puts a file there, as no process of ours does.
     pub fn put(&self, name: &str, text: &[u8]) {
         let mut disk = lock(&self.disk);
@@ -214,10 +220,17 @@ impl FakeFolder {
         result
     }
 
-    fn file(&self, disk: &mut Disk, name: &str, inode: u64) -> FakeFile {
+    fn opened(&self, disk: &mut Disk, name: &str, inode: u64) -> FakeFile {
         let open = disk.open(self.process);
         let (disk_of, hook) = (self.disk.clone(), self.hook.clone());
         FakeFile { disk: disk_of, process: self.process, hook, name: name.to_owned(), inode, open }
+    }
+}
+
+impl FakeFile {
+    /// The name by which it was opened.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -302,7 +315,7 @@ impl Folder for FakeFolder {
             true => Err(Errno::EXIST),
             false => {
                 let inode = disk.new_file(name);
-                Ok(self.file(disk, name, inode))
+                Ok(self.opened(disk, name, inode))
             }
         })
     }
@@ -350,14 +363,14 @@ impl Folder for FakeFolder {
         self.step(Call::OpenLock, name, |disk| {
             let known = disk.names.get(name).copied();
             let inode = known.unwrap_or_else(|| disk.new_file(name));
-            Ok(self.file(disk, name, inode))
+            Ok(self.opened(disk, name, inode))
         })
     }
 
     fn open(&self, name: &str) -> Result<FakeFile, Errno> {
         self.step(Call::OpenLock, name, |disk| {
             let inode = *disk.names.get(name).ok_or(Errno::NOENT)?;
-            Ok(self.file(disk, name, inode))
+            Ok(self.opened(disk, name, inode))
         })
     }
 

@@ -24,6 +24,8 @@ mod tests;
 
 pub use entry::Entry;
 pub use error::JournalError;
+#[cfg(test)]
+pub use folder::Unreadable;
 pub use folder::{DiskFolder, Folder, Lock, Stamp};
 pub use liveness::{Liveness, Proc};
 pub use lock::PATIENCE;

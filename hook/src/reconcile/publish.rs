@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Budget, Changes, HostPort, HostPorts, Mapping, OwnerId, Publication, TableName,
+    Budget, Changes, HostPort, HostPorts, Mapping, OwnerId, Publication, Published, Settings,
 };
 use tracing::{info, warn};
 
@@ -39,12 +39,12 @@ pub fn publish<N: Node>(
     leave_to_pod(&journal, liveness, &mut publication)?;
     let entries = entries(node, &request, &publication);
     let mut owners = Owners::new(&journal, liveness);
-    let commit = |former| {
-        publication.former = former;
+    let commit = |before: Before| {
+        (publication.former, publication.comes_back) = (before.hosts, before.comes_back);
         host_ports.publish(&publication, |present| request.replace || owners.is_dead(present))
     };
     let changes = write_and_commit(&journal, liveness, &entries, &request.container, commit)
-        .map_err(|error| say_how_to_clear(error, &journal, &request.settings.table))?;
+        .map_err(|error| say_how_to_clear(error, &journal, &mut host_ports, &request.settings))?;
 
     // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
     // ruleset in place, and must not take the ports away again if it fails.
@@ -108,22 +108,29 @@ fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Ve
     owners.into_iter().map(entry).collect()
 }
 
+/// What the journal had of the owners of a publication.
+#[derive(Default)]
+struct Before {
+    /// The host ports that they are not to keep.
+    hosts: BTreeSet<HostPort>,
+    /// One of them had another process, and others may have found it dead.
+    comes_back: bool,
+}
+
 /// Writes the entries, then changes the kernel; if that fails for certain, the journal is as it was.
-///
-/// `commit` gets the host ports that the owners had and are not to keep.
 fn write_and_commit(
     journal: &Journal<impl Folder>,
     liveness: &impl Liveness,
     entries: &[Entry],
     container: &OwnerId,
-    commit: impl FnOnce(BTreeSet<HostPort>) -> Result<Changes, hostport_nft::Error>,
+    commit: impl FnOnce(Before) -> Result<Changes, hostport_nft::Error>,
 ) -> Result<Changes, Error> {
     // In the order of the owners, so that two containers of a pod do not wait for each other.
     let locks = entries.iter().map(|entry| journal.lock_owner(&entry.owner));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     let mut before = Vec::with_capacity(entries.len());
     let mut write_all = || {
-        let mut former = BTreeSet::new();
+        let mut had = Before::default();
         for entry in entries {
             let present = journal.read(&entry.owner)?;
             // The container names all of its own ports, and maybe only some of its pod's.
@@ -131,16 +138,20 @@ fn write_and_commit(
                 Some(pods) if entry.owner != *container && !liveness.is_dead(pods) => {
                     entry.with(pods)
                 }
-                Some(own) => entry.instead_of(own),
+                Some(own) => {
+                    had.comes_back |=
+                        (own.process, &own.namespace) != (entry.process, &entry.namespace);
+                    entry.instead_of(own)
+                }
                 None => entry.clone(),
             };
-            former.extend(entry.lost.iter().map(Mapping::host));
+            had.hosts.extend(entry.lost.iter().map(Mapping::host));
             before.push((entry.owner.clone(), present));
             journal.write(&entry)?;
         }
-        Ok::<_, Error>(former)
+        Ok::<_, Error>(had)
     };
-    let done = write_all().and_then(|former| Ok(commit(former)?));
+    let done = write_all().and_then(|had| Ok(commit(had)?));
     match &done {
         Ok(_) => {}
         // What may be published must stay in the journal, or its owner could never be found dead.
@@ -163,13 +174,20 @@ fn write_and_commit(
 }
 
 /// An owner without an entry will never be found dead: say how to clear its port.
-fn say_how_to_clear(error: Error, journal: &Journal<impl Folder>, table: &TableName) -> Error {
+fn say_how_to_clear(
+    error: Error,
+    journal: &Journal<impl Folder>,
+    host_ports: &mut HostPorts<impl Kernel>,
+    settings: &Settings,
+) -> Error {
     let Error::Ruleset(hostport_nft::Error::Taken(taken)) = error else { return error };
     let known = taken.owner.as_ref().and_then(|owner| journal.read(owner).ok().flatten());
-    if known.is_some() {
+    // Or the owner has ended since: it withdraws before it removes its entry.
+    let has = |there: Option<Published>| there.is_some_and(|there| there.owner == taken.owner);
+    if known.is_some() || !host_ports.get(taken.host).is_ok_and(has) {
         return hostport_nft::Error::Taken(taken).into();
     }
-    Error::TakenByUnknown { command: nft_delete(table, taken.host), taken }
+    Error::TakenByUnknown { command: nft_delete(&settings.table, taken.host), taken }
 }
 
 /// Puts in order what is left of owners that lost a port, and leads the flows of UDP and SCTP to the new endpoint.

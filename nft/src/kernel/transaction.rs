@@ -70,6 +70,12 @@ impl Transaction {
         }
     }
 
+    /// The changes, in the order in which they are made.
+    #[cfg(feature = "fake")]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
     /// What a change is about, to complete the sentence "the kernel refused".
     pub(crate) fn part(&self, change: usize) -> &'static str {
         match self.changes.get(change) {

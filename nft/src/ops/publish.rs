@@ -37,6 +37,9 @@ pub struct Publication {
     /// Host ports that the claims' owners had before. What they still have of these and do not claim
     /// is withdrawn.
     pub former: BTreeSet<HostPort>,
+    /// The claims' owners were gone, and are back: what they still have is given to them again, which makes another
+    /// generation. So nobody takes it over who found them gone before that.
+    pub comes_back: bool,
 }
 
 impl Publication {
@@ -174,7 +177,7 @@ impl<K: Kernel> HostPorts<K> {
             push_hairpin(&mut transaction, Hairpin { pod, owner });
         }
         for claim in &publication.claims {
-            push_port(&mut transaction, claim);
+            transaction.push(new_port(&claim.published()));
         }
         let added = publication.claims.iter().map(|claim| claim.mapping).collect();
         match self.kernel.commit(&transaction)? {
@@ -234,7 +237,13 @@ impl<K: Kernel> HostPorts<K> {
             let host = claim.mapping.host();
             match self.get(host)? {
                 None => {}
-                Some(present) if present.satisfies(claim, publication.pod.as_ref()) => continue,
+                Some(present) if present.satisfies(claim, publication.pod.as_ref()) => {
+                    if publication.comes_back && present.owner.as_ref() == Some(&claim.owner) {
+                        transaction.push(delete_port(host));
+                        transaction.push(new_port(&present));
+                    }
+                    continue;
+                }
                 Some(present) => {
                     if present.owner.as_ref() != Some(&claim.owner) {
                         if !may_take(&present) {
@@ -255,7 +264,7 @@ impl<K: Kernel> HostPorts<K> {
                     transaction.push(delete_port(host));
                 }
             }
-            push_port(&mut transaction, claim);
+            transaction.push(new_port(&claim.published()));
             changes.added.push(claim.mapping);
         }
         for host in publication.unclaimed() {
@@ -284,9 +293,8 @@ impl<K: Kernel> HostPorts<K> {
     }
 }
 
-fn push_port(transaction: &mut Transaction, claim: &Claim) {
-    let element = claim.published().element();
-    transaction.push(Change::NewElement(claim.mapping.family(), SetName::Ports, element));
+fn new_port(published: &Published) -> Change {
+    Change::NewElement(published.mapping.family(), SetName::Ports, published.element())
 }
 
 fn push_hairpin(transaction: &mut Transaction, hairpin: Hairpin) {

@@ -97,6 +97,12 @@ impl Stage {
         thread::park();
     }
 
+    /// Ends the schedule: something is wrong.
+    pub fn fail(&self, what: &str) -> ! {
+        self.inner().is_over = true;
+        panic!("{what}")
+    }
+
     /// Lets the actors act, until all have ended or died; says which died.
     pub fn act(self: &Arc<Self>, acts: Vec<Box<dyn FnOnce() + Send>>) -> Vec<bool> {
         let acting = acts.into_iter().map(|act| {

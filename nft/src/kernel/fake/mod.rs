@@ -119,6 +119,8 @@ pub enum Fault {
     Stale,
     /// The kernel has no memory for a transaction (ENOMEM). Nothing else needs any.
     NoMemory,
+    /// A transaction is made whatever the ruleset's generation is, as if it named none. Nothing else names one.
+    AnyGeneration,
     /// The kernel does what is asked, and its answer is lost: ENOBUFS for a full socket, EAGAIN for none in time.
     LostAnswer(Errno),
 }
@@ -193,6 +195,16 @@ impl Shared {
 
     fn passed(&self) -> MutexGuard<'_, Duration> {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Committed => Outcome::Committed,
+            Verdict::Stale => Outcome::Stale,
+            Verdict::Failed(failures) => Outcome::Failed(failures),
+        }
     }
 }
 
@@ -299,11 +311,11 @@ impl Kernel for Fake {
                 ruleset.commit(transaction);
                 Ok(Outcome::Unanswered(lost(error)))
             }
-            _ => Ok(match ruleset.commit(transaction) {
-                Verdict::Committed => Outcome::Committed,
-                Verdict::Stale => Outcome::Stale,
-                Verdict::Failed(failures) => Outcome::Failed(failures),
-            }),
+            Some(Fault::AnyGeneration) => {
+                let of_any = Transaction { generation: None, ..transaction.clone() };
+                Ok(ruleset.commit(&of_any).into())
+            }
+            _ => Ok(ruleset.commit(transaction).into()),
         })
     }
 

@@ -1,0 +1,151 @@
+//! What actors do: each operation of the program as it is, and what others do to the same machine.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use hostport_nft::{Error as NftError, Link, TableName};
+
+use super::world::{Container, Process, World};
+use crate::network::Reach;
+use crate::reconcile::publish::publish;
+use crate::reconcile::restore::{Plan, restore};
+use crate::reconcile::withdraw::withdraw;
+use crate::reconcile::{Error, gc};
+use hostport_nft::Settings;
+
+/// One thing that an actor does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// The container's process starts, for the first time or again under the same ID.
+    Start(Container),
+    /// The hook at its start. A container whose hook fails is ended by its runtime.
+    Publish(Container),
+    /// The container's process ends.
+    End(Container),
+    /// The hook at its end.
+    Withdraw(Container),
+    Restore,
+    Gc,
+    /// `nft flush ruleset`
+    Flush,
+}
+
+/// For the lines of a schedule.
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Start(container) => write!(f, "start {}", container.name),
+            Op::Publish(container) => write!(f, "publish {}", container.name),
+            Op::End(container) => write!(f, "end {}", container.name),
+            Op::Withdraw(container) => write!(f, "withdraw {}", container.name),
+            Op::Restore => f.write_str("restore"),
+            Op::Gc => f.write_str("gc"),
+            Op::Flush => f.write_str("flush"),
+        }
+    }
+}
+
+/// Nothing is to be set beside the ruleset.
+struct NoReach;
+
+impl Reach for NoReach {
+    fn open_localhost(&mut self) {}
+
+    fn open_hairpin(&mut self) {}
+
+    fn is_local(&mut self, _: IpAddr) -> bool {
+        false
+    }
+}
+
+impl Process {
+    /// Does one thing after another.
+    pub fn run(&self, ops: &[Op]) {
+        for op in ops {
+            self.world.state().doing.insert(self.actor, *op);
+            self.perform(*op);
+        }
+        self.world.state().doing.remove(&self.actor);
+    }
+
+    fn perform(&self, op: Op) {
+        let table = TableName::default();
+        let done = match op {
+            Op::Start(container) => {
+                self.elsewhere("starts", &container, World::start);
+                Ok(())
+            }
+            Op::End(container) => {
+                self.elsewhere("ends", &container, World::end);
+                Ok(())
+            }
+            Op::Flush => {
+                self.step("flushes the ruleset", |world| {
+                    world.hand().flush();
+                    let mut state = world.state();
+                    state.was_flushed = true;
+                    state.published.clear();
+                });
+                Ok(())
+            }
+            Op::Publish(container) => return self.publish(&container),
+            Op::Withdraw(container) => {
+                self.life(&container, |life| life.is_withdrawn = true);
+                let claims = container.claims();
+                let own = claims.iter().filter(|claim| claim.owner == container.owner());
+                let hosts = own.map(|claim| claim.mapping.host()).collect();
+                withdraw(self, &container.owner(), hosts, Settings::default()).map(drop)
+            }
+            Op::Restore => {
+                let plan = Plan { table, settings: None, anew: false };
+                let links = |_: &_, _: &_| Ok::<_, Error>(Vec::<Link>::new());
+                restore(self, plan, links, |_| {}).map(drop)
+            }
+            Op::Gc => gc::collect(self, &table, false, |_| {}).map(drop),
+        };
+        if let Err(error) = done
+            && self.trouble == Default::default()
+        {
+            self.world.wrong(&format!("{op:?} failed: {error}"));
+        }
+    }
+
+    fn publish(&self, container: &Container) {
+        let dead = self.world.dead();
+        let pid = self.life(container, |life| life.pid);
+        match publish(self, container.request(pid), &mut NoReach) {
+            Ok(_) => self.life(container, |life| life.is_published = life.pid == pid),
+            Err(error) => {
+                match &error {
+                    Error::Ruleset(NftError::Taken(taken)) => {
+                        // Dead all the time, unless it came back meanwhile.
+                        let still = self.world.dead();
+                        let gone = |owner: &str| dead.contains(owner) && still.contains(owner);
+                        if taken.owner.as_ref().is_some_and(|owner| gone(owner.as_str())) {
+                            self.world.wrong(&format!("{} was refused: {error}", container.name));
+                        }
+                    }
+                    _ if self.trouble != Default::default() => {}
+                    _ => self.world.wrong(&format!("{} cannot publish: {error}", container.name)),
+                }
+                self.elsewhere("is ended by its runtime", container, World::end);
+            }
+        }
+    }
+
+    /// What happens on the machine without a call of the kernel or the journal.
+    fn elsewhere(&self, what: &str, container: &Container, act: impl FnOnce(&World, &Container)) {
+        self.step(&format!("{} {what}", container.name), |world| act(world, container));
+    }
+
+    fn step(&self, what: &str, act: impl FnOnce(&World)) {
+        let Some(actor) = self.actor else { return act(&self.world) };
+        self.world.stage.before(actor, false, || ());
+        act(&self.world);
+        self.world.stage.after(actor, false, || what.to_owned());
+    }
+
+    fn life<T>(&self, container: &Container, look: impl FnOnce(&mut super::world::Life) -> T) -> T {
+        look(self.world.state().lives.entry(container.name).or_default())
+    }
+}

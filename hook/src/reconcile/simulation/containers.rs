@@ -1,0 +1,34 @@
+//! The containers of the scenarios.
+
+use super::world::Container;
+
+pub const A: Container =
+    Container { name: "a", address: 1, ports: &[80, 81], replaces: false, sandbox: None };
+pub const B: Container =
+    Container { name: "b", address: 2, ports: &[80, 81], replaces: false, sandbox: None };
+pub const C: Container =
+    Container { name: "c", address: 3, ports: &[81, 82], replaces: false, sandbox: None };
+pub const D: Container =
+    Container { name: "d", address: 7, ports: &[80, 83], replaces: false, sandbox: None };
+/// They take over from the living.
+pub const R: Container =
+    Container { name: "r", address: 4, ports: &[80, 81], replaces: true, sandbox: None };
+pub const S: Container =
+    Container { name: "s", address: 5, ports: &[81, 80], replaces: true, sandbox: None };
+/// A pod of a sandbox and two containers.
+pub const POD: Container =
+    Container { name: "pod", address: 6, ports: &[], replaces: false, sandbox: None };
+pub const P: Container = Container {
+    name: "p",
+    address: 6,
+    ports: &[80],
+    replaces: false,
+    sandbox: Some(("pod", &[90])),
+};
+pub const Q: Container = Container {
+    name: "q",
+    address: 6,
+    ports: &[81],
+    replaces: false,
+    sandbox: Some(("pod", &[90, 91])),
+};

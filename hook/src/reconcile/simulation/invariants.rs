@@ -1,0 +1,294 @@
+//! What must hold, at each step and at the end of each schedule.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hostport_nft::{HostPort, OwnerId, Published, TableName};
+
+use super::actors::Op;
+use super::stage::Actor;
+use super::world::{Container, Life, Process, State, Trouble, World};
+use crate::journal::Entry;
+
+/// The ends that schedules have come to.
+#[derive(Clone, Default)]
+pub struct Ends(Arc<Mutex<HashSet<u64>>>);
+
+impl Ends {
+    fn is_new(&self, world: &World) -> bool {
+        let mut hasher = DefaultHasher::new();
+        for (host, there) in world.published() {
+            (host, there.mapping, owner(Some(&there))).hash(&mut hasher);
+        }
+        world.hand().hairpins(&TableName::default()).hash(&mut hasher);
+        world.disk.files().hash(&mut hasher);
+        let state = world.state();
+        (&state.lives, &state.lost, state.was_flushed).hash(&mut hasher);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(hasher.finish())
+    }
+}
+
+/// Who has a port, for messages.
+fn owner(published: Option<&Published>) -> &str {
+    published.and_then(|published| published.owner.as_ref()).map_or("nobody", OwnerId::as_str)
+}
+
+impl World {
+    /// Ends the schedule: something is wrong.
+    pub fn wrong(&self, what: &str) -> ! {
+        self.stage.fail(what)
+    }
+
+    pub fn dead(&self) -> BTreeSet<&'static str> {
+        let state = self.state();
+        state.lives.iter().filter(|(_, life)| life.is_dead).map(|(name, _)| *name).collect()
+    }
+
+    /// Takes note of what is published before the actors begin, and of the ports that containers have lost by then.
+    pub fn note_published(&self) {
+        let published = self.published();
+        let mut state = self.state();
+        let containers: Vec<Container> = state.containers.values().copied().collect();
+        for container in containers {
+            let owner = container.owner();
+            for host in container.claims().iter().map(|claim| claim.mapping.host()) {
+                if published.get(&host).is_some_and(|there| there.owner.as_ref() != Some(&owner)) {
+                    state.lost.entry(owner.clone()).or_default().insert(host);
+                }
+            }
+        }
+        state.published = published;
+    }
+
+    /// What a transaction changed, and what is wrong with it, if this actor may not change that.
+    pub fn check_commit(&self, actor: Actor) -> (String, Option<String>) {
+        let now = self.published();
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.published, now.clone());
+        let op = state.doing.get(&Some(actor)).copied();
+        let hosts: BTreeSet<HostPort> = before.keys().chain(now.keys()).copied().collect();
+        let (mut changes, mut wrong) = (String::new(), None);
+        for host in hosts {
+            let (before, now) = (before.get(&host), now.get(&host));
+            if before.map(|p| (&p.owner, p.mapping)) == now.map(|p| (&p.owner, p.mapping)) {
+                continue;
+            }
+            let _ = write!(changes, "{} {} -> {}, ", host.port, owner(before), owner(now));
+            wrong = wrong.or(state.judge(op, before, now).err());
+            if let Some(owner) = now.and_then(|now| now.owner.clone()) {
+                let may =
+                    before.is_none_or(|before| state.is_dead(before)) || state.may_replace(now);
+                if let Some(before) = before.and_then(|before| before.owner.clone()).filter(|_| may)
+                {
+                    state.lost.entry(before).or_default().insert(host);
+                }
+                state.lost.entry(owner).or_default().remove(&host);
+            }
+        }
+        let wrong = wrong.map(|wrong| {
+            format!("{}: {wrong}: {changes}", op.map(|op| op.to_string()).unwrap_or_default())
+        });
+        if changes.is_empty() {
+            changes.push_str("nothing");
+        }
+        (changes, wrong)
+    }
+
+    /// Whether the journal knows the owner of everything that is published. A process that dies then leaves nothing
+    /// that nobody finds.
+    pub fn check_journal(&self) {
+        let (published, mut state) = (self.published(), self.state());
+        for (host, there) in published {
+            let owner = owner(Some(&there));
+            let file = self.disk.file(&format!("{owner}.json"));
+            if !file.is_some_and(|text| state.hosts_in(text).contains(&host)) {
+                drop(state);
+                self.wrong(&format!(
+                    "{host} of {owner} is published, and the journal does not know"
+                ));
+            }
+        }
+    }
+
+    /// What must hold once all actors have ended. Most schedules of a scenario come to one of few ends, and each is
+    /// looked at once.
+    pub fn check_end(self: &Arc<Self>, ends: &Ends) {
+        if !ends.is_new(self) {
+            return;
+        }
+        let process = Process::new(self, None, Trouble::default());
+        let containers: Vec<Container> = self.state().containers.values().copied().collect();
+        if !self.state().was_flushed {
+            containers.iter().for_each(|container| self.check_all_or_none(container));
+            containers.iter().for_each(|container| self.check_living(container));
+            process.run(&[Op::Restore]);
+            containers.iter().for_each(|container| self.check_living(container));
+        }
+        process.run(&[Op::Gc]);
+        self.check_gone();
+        process.run(&[Op::Flush, Op::Restore]);
+        containers.iter().for_each(|container| self.check_living(container));
+        self.check_gone();
+        for container in &containers {
+            self.end(container);
+        }
+        process.run(&[Op::Gc]);
+        self.check_gone();
+    }
+
+    /// All of a container's ports are published, or none; but for those that others took.
+    fn check_all_or_none(&self, container: &Container) {
+        let state = self.state();
+        let lost = state.lost.get(&container.owner());
+        let kept = container.claims().into_iter().filter(|claim| {
+            let host = claim.mapping.host();
+            claim.owner == container.owner() && !lost.is_some_and(|lost| lost.contains(&host))
+        });
+        let has = kept.map(|claim| {
+            let there = state.published.get(&claim.mapping.host());
+            there.is_some_and(|there| there.owner.as_ref() == Some(&claim.owner))
+        });
+        let has: BTreeSet<bool> = has.collect();
+        drop(state);
+        if has.len() > 1 {
+            self.wrong(&format!("{} has some of its ports, and not all", container.name));
+        }
+    }
+
+    /// A living container that was told so has its ports, but for those that others took as they may.
+    fn check_living(&self, container: &Container) {
+        let (life, lost) = {
+            let state = self.state();
+            let lost = state.lost.get(&container.owner()).cloned().unwrap_or_default();
+            (state.lives[container.name], lost)
+        };
+        if life.is_dead || life.is_withdrawn || !life.is_published {
+            return;
+        }
+        let published = self.published();
+        for claim in container.claims() {
+            let host = claim.mapping.host();
+            let has = published.get(&host).is_some_and(|there| {
+                there.mapping == claim.mapping
+                    && there.owner.as_ref().is_some_and(|owner| container.speaks_for(owner))
+            });
+            // Who publishes while somebody else has flushed the ruleset does not see who had the port.
+            let other = published.get(&host).filter(|there| self.state().may_have(there));
+            if !has && !lost.contains(&host) && other.is_none() {
+                let there = owner(published.get(&host)).to_owned();
+                self.wrong(&format!(
+                    "{} lives without its port {host}, which is {there}'s",
+                    container.name
+                ));
+            }
+        }
+    }
+
+    /// Nothing is left of the dead.
+    fn check_gone(&self) {
+        let dead = self.dead();
+        let published = self.published();
+        for (host, there) in &published {
+            if dead.contains(owner(Some(there))) {
+                self.wrong(&format!("{host} is still {}'s, which is dead", owner(Some(there))));
+            }
+        }
+        for name in self.disk.files().keys() {
+            let owner = name.strip_suffix(".json");
+            if owner.is_none_or(|owner| dead.contains(owner)) {
+                self.wrong(&format!("the journal still has the file {name}"));
+            }
+        }
+        // One that lost all of its ports to others takes its hairpin element along when it ends.
+        let living: Vec<IpAddr> = {
+            let state = self.state();
+            let lives = |container: &&Container| !dead.contains(container.name);
+            state.containers.values().filter(lives).map(Container::endpoint).collect()
+        };
+        for pod in self.hand().hairpins(&TableName::default()) {
+            if !living.contains(&pod)
+                && !published.values().any(|there| there.mapping.endpoint().ip == pod)
+            {
+                self.wrong(&format!("there is a hairpin element for {pod}, and no port"));
+            }
+        }
+    }
+}
+
+impl State {
+    /// The host ports in the text of an entry. The same texts come again and again.
+    fn hosts_in(&mut self, text: Vec<u8>) -> &BTreeSet<HostPort> {
+        self.entries.entry(text).or_insert_with_key(|text| {
+            Entry::from_json(text).map(|entry| entry.host_ports()).unwrap_or_default()
+        })
+    }
+
+    /// Whether an operation may do this to a port.
+    fn judge(
+        &self,
+        op: Option<Op>,
+        before: Option<&Published>,
+        now: Option<&Published>,
+    ) -> Result<(), &'static str> {
+        let dead_before = before.is_none_or(|before| self.is_dead(before));
+        // Who has only begun to publish again is told that another has the port.
+        let free = dead_before || before.is_some_and(|before| !self.is_told(before));
+        match op {
+            Some(Op::Publish(container)) => {
+                let own = |there: &Published| {
+                    there.owner.as_ref().is_some_and(|owner| container.speaks_for(owner))
+                };
+                if !now.is_none_or(own) {
+                    return Err("publishes for somebody else");
+                }
+                if free || before.is_some_and(own) || (container.replaces && now.is_some()) {
+                    return Ok(());
+                }
+                Err("takes a port from a living owner")
+            }
+            Some(Op::Withdraw(container)) => {
+                let own = before.is_some_and(|there| there.owner == Some(container.owner()));
+                if own && now.is_none() { Ok(()) } else { Err("withdraws what is another's") }
+            }
+            Some(Op::Gc) if now.is_none() && free => Ok(()),
+            Some(Op::Gc) => Err("collects what is a living owner's"),
+            Some(Op::Restore) => {
+                if !free && !now.is_some_and(|now| self.may_have(now)) {
+                    return Err("takes a port from a living owner");
+                }
+                Ok(())
+            }
+            _ => Err("changes what is published"),
+        }
+    }
+
+    fn life(&self, published: &Published) -> Option<Life> {
+        let owner = published.owner.as_ref()?;
+        self.lives.get(owner.as_str()).copied()
+    }
+
+    fn is_dead(&self, published: &Published) -> bool {
+        self.life(published).is_some_and(|life| life.is_dead)
+    }
+
+    /// Whether the owner lives and was told that it has its ports.
+    fn is_told(&self, published: &Published) -> bool {
+        let told = |life: Life| !life.is_dead && life.is_published && !life.is_withdrawn;
+        self.life(published).is_some_and(told)
+    }
+
+    fn may_replace(&self, published: Option<&Published>) -> bool {
+        let owner = published.and_then(|published| published.owner.as_ref());
+        let container = owner.and_then(|owner| self.containers.get(owner.as_str()));
+        container.is_some_and(|container| container.replaces)
+    }
+
+    /// Whether it may have a port that another living owner was told is its own: it replaces that one, or somebody
+    /// has flushed the ruleset, which alone tells who has a port.
+    fn may_have(&self, published: &Published) -> bool {
+        self.may_replace(Some(published)) || (self.was_flushed && self.is_told(published))
+    }
+}

@@ -1,0 +1,152 @@
+//! Two actors: all schedules up to a number of preemptions.
+
+use super::actors::Op::{self, *};
+use super::containers::*;
+use super::scenario::{Scenario, schedules};
+
+/// Two actors, with a name for messages.
+pub struct Pair {
+    pub name: &'static str,
+    pub scenario: Scenario,
+}
+
+pub fn pairs() -> Vec<Pair> {
+    let living = |container| vec![Start(container), Publish(container)];
+    let dead = |container| vec![Start(container), Publish(container), End(container)];
+    let and = |one: Vec<Op>, other: Vec<Op>| [one, other].concat();
+    let pairs: Vec<(&str, Vec<Op>, Vec<Op>, Vec<Op>)> = vec![
+        ("prestart and createRuntime", vec![Start(A)], vec![Publish(A)], vec![Publish(A)]),
+        ("the same ports", vec![Start(A), Start(B)], vec![Publish(A)], vec![Publish(B)]),
+        ("some ports in common", vec![Start(A), Start(C)], vec![Publish(A)], vec![Publish(C)]),
+        (
+            "two successors",
+            and(dead(A), vec![Start(B), Start(C)]),
+            vec![Publish(B)],
+            vec![Publish(C)],
+        ),
+        ("a late poststop", and(dead(A), vec![Start(B)]), vec![Publish(B)], vec![Withdraw(A)]),
+        (
+            "an end under a successor",
+            and(living(A), vec![Start(B)]),
+            vec![Publish(B)],
+            vec![End(A), Withdraw(A)],
+        ),
+        (
+            "back with the same ID",
+            and(dead(A), vec![Start(B)]),
+            vec![Start(A), Publish(A)],
+            vec![Publish(B)],
+        ),
+        ("back before its poststop", dead(A), vec![Start(A), Publish(A)], vec![Withdraw(A)]),
+        ("a takeover and gc", and(dead(A), vec![Start(B)]), vec![Publish(B)], vec![Gc]),
+        ("a takeover and restore", and(dead(A), vec![Start(B)]), vec![Publish(B)], vec![Restore]),
+        ("a takeover and a flush", and(dead(A), vec![Start(B)]), vec![Publish(B)], vec![Flush]),
+        (
+            "a replacement and the end",
+            and(living(A), vec![Start(R)]),
+            vec![Publish(R)],
+            vec![End(A), Withdraw(A)],
+        ),
+        (
+            "two replacements",
+            and(living(A), vec![Start(R), Start(S)]),
+            vec![Publish(R)],
+            vec![Publish(S)],
+        ),
+        (
+            "each replaces the other",
+            and(living(R), vec![Start(S)]),
+            vec![Publish(R)],
+            vec![Publish(S)],
+        ),
+        (
+            "a replacement and createRuntime",
+            and(vec![Start(A)], vec![Start(R)]),
+            vec![Publish(A), Publish(A)],
+            vec![Publish(R)],
+        ),
+        (
+            "a replacement and restore",
+            and(living(A), vec![Start(R)]),
+            vec![Publish(R)],
+            vec![Restore],
+        ),
+        ("a replacement and gc", and(living(A), vec![Start(R)]), vec![Publish(R)], vec![Gc]),
+        (
+            "a replacement and a flush",
+            and(living(A), vec![Start(R)]),
+            vec![Publish(R)],
+            vec![Flush],
+        ),
+        ("publish and restore", vec![Start(A)], vec![Publish(A)], vec![Restore]),
+        ("publish and gc", vec![Start(A)], vec![Publish(A)], vec![Gc]),
+        ("publish and a flush", vec![Start(A)], vec![Publish(A)], vec![Flush]),
+        (
+            "publish and withdraw of others",
+            and(living(B), vec![Start(C)]),
+            vec![End(B), Withdraw(B)],
+            vec![Publish(C)],
+        ),
+        ("withdraw and restore", living(A), vec![End(A), Withdraw(A)], vec![Restore]),
+        ("withdraw and gc", living(A), vec![End(A), Withdraw(A)], vec![Gc]),
+        ("withdraw and a flush", living(A), vec![End(A), Withdraw(A)], vec![Flush]),
+        ("two poststops", living(A), vec![End(A), Withdraw(A)], vec![Withdraw(A)]),
+        ("restore and gc", and(living(A), dead(C)), vec![Restore], vec![Gc]),
+        ("restore and a flush", living(A), vec![Restore], vec![Flush]),
+        ("restore twice", and(living(A), vec![Flush]), vec![Restore], vec![Restore]),
+        ("gc and a flush", dead(A), vec![Gc], vec![Flush]),
+        ("two of a pod", vec![Start(POD), Start(P), Start(Q)], vec![Publish(P)], vec![Publish(Q)]),
+        (
+            "a container of a pod comes, another goes",
+            and(vec![Start(POD)], and(living(P), vec![Start(Q)])),
+            vec![Publish(Q)],
+            vec![End(P), Withdraw(P)],
+        ),
+        (
+            "a pod ends under its container",
+            and(vec![Start(POD)], living(P)),
+            vec![End(P), Withdraw(P), End(POD)],
+            vec![Withdraw(POD)],
+        ),
+    ];
+    let pair = |(name, before, one, other): (_, Vec<Op>, Vec<Op>, Vec<Op>)| Pair {
+        name,
+        scenario: Scenario::new(&before, &[&one, &other]),
+    };
+    pairs.into_iter().map(pair).collect()
+}
+
+fn all(preemptions: usize, deaths: bool) {
+    let (mut total, mut wrong) = (0, Vec::new());
+    let begin = std::time::Instant::now();
+    for Pair { name, scenario } in pairs() {
+        let tried = match deaths {
+            true => scenario.search_with_deaths(preemptions, None),
+            false => scenario.search(preemptions, &[], None).map(|tried| tried.schedules),
+        };
+        match tried {
+            Ok(tried) => {
+                println!("{tried:7} schedules: {name}");
+                total += tried;
+            }
+            Err(violation) => wrong.push(format!("{name}: {}", violation.0)),
+        }
+    }
+    println!("{total} schedules, {:.0} a second", total as f64 / begin.elapsed().as_secs_f64());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// One preemption more in the long run of `make endurance`.
+fn more() -> usize {
+    usize::from(schedules(1) > 1)
+}
+
+#[test]
+fn two_actors_in_all_orders() {
+    all(2 + more(), false);
+}
+
+#[test]
+fn two_actors_one_of_which_dies() {
+    all(1 + more(), true);
+}
