@@ -10,11 +10,14 @@ pub struct Pair {
     pub scenario: Scenario,
 }
 
+/// A name, what was before, and what each of two does.
+type Row = (&'static str, Vec<Op>, Vec<Op>, Vec<Op>);
+
 pub fn pairs() -> Vec<Pair> {
     let living = |container| vec![Start(container), Publish(container)];
     let dead = |container| vec![Start(container), Publish(container), End(container)];
     let and = |one: Vec<Op>, other: Vec<Op>| [one, other].concat();
-    let pairs: Vec<(&str, Vec<Op>, Vec<Op>, Vec<Op>)> = vec![
+    let pairs: Vec<Row> = vec![
         ("prestart and createRuntime", vec![Start(A)], vec![Publish(A)], vec![Publish(A)]),
         ("the same ports", vec![Start(A), Start(B)], vec![Publish(A)], vec![Publish(B)]),
         ("some ports in common", vec![Start(A), Start(C)], vec![Publish(A)], vec![Publish(C)]),
