@@ -10,7 +10,7 @@
 //! # Ok::<(), hostport_netlink::Malformed>(())
 //! ```
 
-use crate::reply::Malformed;
+use crate::error::Malformed;
 
 /// The length of `struct nlattr`.
 const HEADER: usize = 4;

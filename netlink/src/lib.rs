@@ -27,12 +27,14 @@
 //! It knows no protocol: what a message type or an attribute means is the caller's.
 
 pub mod attribute;
+mod error;
 mod header;
 mod reply;
 mod socket;
 
+pub use error::Malformed;
 pub use header::{
     NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLMSGHDR_LENGTH, Request,
 };
-pub use reply::{Malformed, Object, Replies, Reply};
+pub use reply::{Object, Replies, Reply};
 pub use socket::{End, Error, Refusal, Socket};

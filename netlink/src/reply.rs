@@ -3,23 +3,14 @@
 //! A datagram holds one or more messages.
 
 use rustix::io::Errno;
-use thiserror::Error;
 
+use crate::error::Malformed;
 use crate::header::NLMSGHDR_LENGTH;
 
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_DUMP_INTR: u16 = 0x10;
-
-/// Bytes that are not what the kernel's protocol says.
-///
-/// ```
-/// assert_eq!(hostport_netlink::Malformed.to_string(), "the kernel's reply is malformed");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the kernel's reply is malformed")]
-pub struct Malformed;
 
 /// What the kernel says in answer to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,8 +15,9 @@ use rustix::net::sockopt::{
     set_socket_timeout,
 };
 
+use crate::error::Malformed;
 use crate::header::{NLM_F_ACK, Request};
-use crate::reply::{Malformed, Object, Replies, Reply};
+use crate::reply::{Object, Replies, Reply};
 
 /// Room for any answer but a long dump's, and for a notification (NLMSG_GOODSIZE).
 const DATAGRAM: usize = 8 * 1024;

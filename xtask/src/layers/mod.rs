@@ -18,14 +18,28 @@ struct Crate {
 }
 
 const CRATES: [Crate; 4] = [
-    Crate { folder: "netlink", layers: &["header", "attribute", "reply", "socket", "lib"] },
+    Crate {
+        folder: "netlink",
+        layers: &["error", "attribute", "header", "reply", "socket", "lib"],
+    },
     Crate {
         folder: "nft",
         layers: &["model", "ruleset", "error", "wire", "kernel", "ops", "fuzzing", "lib"],
     },
     Crate {
         folder: "trace",
-        layers: &["packet", "registers", "sets", "xt", "eval", "verdict", "chain", "path", "lib"],
+        layers: &[
+            "step",
+            "registers",
+            "packet",
+            "sets",
+            "xt",
+            "eval",
+            "verdict",
+            "chain",
+            "path",
+            "lib",
+        ],
     },
     Crate {
         folder: "hook",
@@ -42,6 +56,7 @@ const CRATES: [Crate; 4] = [
             "metrics",
             "cli",
             "commands",
+            "schema",
             "fuzzing",
             "lib",
             "main",
