@@ -1,7 +1,7 @@
 //! `hostport`: publishes the host ports that containers ask for, as an OCI hook, and shows them.
 //!
-//! Data goes one way: the runtime's state and config.json ([`oci`]) say what is wanted ([`request`]);
-//! the container's network namespace gives the endpoint ([`network`]); [`reconcile`] changes kernel and
+//! Data goes one way: the runtime's state and config.json (`oci`) say what is wanted (`request`);
+//! the container's network namespace gives the endpoint (`network`); `reconcile` changes kernel and
 //! journal together, by way of the library `hostport-nft`.
 
 #[doc(hidden)]
