@@ -65,7 +65,7 @@ impl Request {
         self
     }
 
-    /// The same request with these flags besides its own.
+    /// The same request with more flags.
     #[must_use]
     pub fn flagged(mut self, flags: u16) -> Self {
         self.flags |= flags;
@@ -95,14 +95,14 @@ impl Request {
         bytes
     }
 
-    /// Appends the bytes to send to those of other messages, with these flags besides its own.
+    /// Appends the bytes to send to those of other messages, with more flags.
     pub fn append(&self, bytes: &mut Vec<u8>, sequence: u32, flags: u16) {
         let length = (NLMSGHDR_LENGTH + self.body.len()) as u32;
         bytes.extend(length.to_ne_bytes());
         bytes.extend(self.kind.to_ne_bytes());
         bytes.extend((self.flags | flags).to_ne_bytes());
         bytes.extend(sequence.to_ne_bytes());
-        // The port: the kernel knows who sends.
+        // The port: the kernel knows the sender.
         bytes.extend([0; 4]);
         bytes.extend_from_slice(&self.body);
     }

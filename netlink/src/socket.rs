@@ -52,7 +52,7 @@ pub enum Error {
 pub enum End {
     /// It is whole.
     Complete,
-    /// What is listed changed meanwhile (NLM_F_DUMP_INTR, EINTR): begin it again.
+    /// The listed objects changed during it (NLM_F_DUMP_INTR, EINTR): begin it again.
     Interrupted,
     /// It broke off with this error.
     Broken(Errno),
@@ -223,8 +223,8 @@ impl Socket {
 
     /// Sends a batch of messages whose last one asks to be acknowledged, and collects what failed.
     ///
-    /// The kernel has done its work by the time that the sending returns. If its answer cannot be read
-    /// then, that is the inner error.
+    /// The kernel has done its work when the sending returns. The inner error is that its answer could not be
+    /// read.
     ///
     /// `encode` gets the sequence number of the batch's beginning, which stands for the whole and is place 0, and
     /// returns the bytes with the number of messages between beginning and end.
@@ -241,7 +241,7 @@ impl Socket {
         if batch.len() > ORDINARY_BATCH {
             // Each message may be answered by an error that repeats it, in a buffer of the kernel's own
             // that is several times as large. Failing to raise a limit is no error yet: what does not
-            // fit will tell (EMSGSIZE, ENOBUFS).
+            // fit fails later (EMSGSIZE, ENOBUFS).
             let _ = set_socket_send_buffer_size_force(&self.socket, batch.len() * 2);
             let _ = set_socket_recv_buffer_size_force(&self.socket, batch.len() * 8);
         }

@@ -1,4 +1,4 @@
-//! hostport's table as part of somebody's own `nftnl` batch: both are there, or neither.
+//! hostport's table as part of another `nftnl` batch: the kernel takes both, or neither.
 //!
 //! As root, in a network namespace of its own: `cargo run --example nftnl_batch --features nftnl`.
 
@@ -33,9 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Reads what the kernel says of the batch: how many messages it acknowledges, or its first error.
+/// Reads the kernel's answers to the batch: how many messages it acknowledges, or its first error.
 ///
-/// It has said all of it when the call that sends returns, so nobody waits for more than is there.
+/// All answers are queued when the call that sends returns, so there is nothing to wait for.
 fn answers(socket: &Socket) -> Result<usize, Box<dyn std::error::Error>> {
     socket.set_non_blocking(true)?;
     let mut acknowledged = 0;

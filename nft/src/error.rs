@@ -1,4 +1,4 @@
-//! What can go wrong, said so that an operator knows what to do.
+//! Errors, with texts that say what to do.
 
 use std::fmt;
 use std::io;
@@ -9,14 +9,14 @@ use thiserror::Error;
 
 use crate::model::{Endpoint, Family, HostPort, OwnerId, TableName};
 
-/// Why an operation on the ruleset failed. The ruleset is then as it was, but for [`Error::Unanswered`].
+/// Why an operation on the ruleset failed. The ruleset is then unchanged, except after [`Error::Unanswered`].
 ///
 /// ```no_run
 /// use hostport_nft::{Error, HostPorts, Settings};
 ///
 /// match HostPorts::open(Settings::default()).and_then(|mut host_ports| host_ports.list()) {
 ///     Ok(published) => println!("{} host ports", published.len()),
-///     Err(Error::NotPermitted) => eprintln!("only root may look"),
+///     Err(Error::NotPermitted) => eprintln!("run as root"),
 ///     // Each says what failed and what to do.
 ///     Err(error) => eprintln!("{error}"),
 /// }
@@ -27,11 +27,11 @@ pub enum Error {
     /// There is no netfilter netlink on this kernel, or no more file descriptors.
     #[error("cannot open a netfilter netlink socket: {0}{hint}", hint = opening_hint(.0))]
     Open(#[source] io::Error),
-    /// The kernel could not be talked to.
+    /// Sending to the kernel or receiving from it failed.
     #[error("cannot talk to the kernel over netlink: {0}")]
     Transport(#[source] io::Error),
-    /// The kernel was given a transaction, and what became of it could not be learnt, also not by
-    /// looking: it was made as a whole, or not at all.
+    /// The kernel received a transaction, but its answer was lost, and reading the ruleset did not show the
+    /// outcome: it was made as a whole, or not at all.
     #[error("the kernel may have made the change, but its answer was lost: {0}")]
     Unanswered(#[source] Box<Error>),
     /// The caller may not change the ruleset (EPERM).
@@ -64,11 +64,11 @@ pub enum Error {
         /// Its name.
         table: TableName,
     },
-    /// A table of our name belongs to another program that runs (NFT_TABLE_F_OWNER): the kernel lets nobody
-    /// else change it (EPERM).
+    /// A table of our name belongs to another running program (NFT_TABLE_F_OWNER), and the kernel lets
+    /// only that program change it (EPERM).
     #[error(
-        "the table {family} {table} belongs to another running program, and nobody else may change it: \
-         end that program (nft list table {family} {table} names it), or choose another name with --table"
+        "the table {family} {table} belongs to another running program, and only that program may change it: \
+         end it (nft list table {family} {table} names it), or choose another name with --table"
     )]
     OwnedTable {
         /// The family of the table.
@@ -79,19 +79,19 @@ pub enum Error {
     /// A host port has another owner.
     #[error(transparent)]
     Taken(#[from] Taken),
-    /// Two claims are for one host port.
+    /// Two claims ask for the same host port.
     #[error("host port {host} is asked for twice: ask for it once")]
     Twice {
         /// The host port.
         host: HostPort,
     },
-    /// Others changed the ruleset at each attempt.
+    /// Other programs changed the ruleset during each attempt.
     #[error("others kept changing the nftables ruleset during {attempts} attempts: try again")]
     Contention {
         /// The attempts made.
         attempts: u32,
     },
-    /// A reply was not what the kernel's protocol says.
+    /// A reply did not follow the kernel's protocol.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
@@ -125,7 +125,7 @@ pub struct Taken {
     pub endpoint: Endpoint,
 }
 
-/// A part of the ruleset that the kernel does not take.
+/// A part of the ruleset that the kernel does not support.
 ///
 /// ```no_run
 /// # use hostport_nft::{HostPorts, Settings};
@@ -143,7 +143,7 @@ pub struct Unsupported {
     pub part: String,
     /// The kernel's error.
     pub error: Errno,
-    /// The modules that it may lack; empty where the error is of another sort.
+    /// The modules that may be missing; empty for an error of another kind.
     pub modules: Vec<&'static str>,
 }
 
@@ -156,7 +156,7 @@ impl fmt::Display for Unsupported {
     }
 }
 
-/// What keeps a netlink socket from being opened, where that is known.
+/// Why a netlink socket cannot be opened, where that is known.
 fn opening_hint(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT) => {
@@ -175,9 +175,9 @@ fn hint(error: Errno) -> &'static str {
         }
         Errno::OPNOTSUPP => "; this kernel lacks a feature: Linux 5.10 or later is needed",
         Errno::NOMEM | Errno::NOBUFS => "; the kernel is short of memory",
-        // What it says of a set of another type or size, or one that is constant.
+        // The answers for a set of another type or size, or a constant one.
         Errno::INVAL | Errno::NFILE | Errno::BUSY => {
-            "; if somebody changed the table, hostport restore makes it anew"
+            "; if the table was changed by hand, hostport restore re-creates it"
         }
         _ => "",
     }
@@ -196,7 +196,7 @@ impl Error {
     }
 }
 
-/// The error for something that the kernel refused, whatever it was part of.
+/// The error for a part that the kernel refused.
 pub(crate) fn refusal(what: &str, error: Errno) -> Error {
     match error {
         Errno::PERM => Error::NotPermitted,

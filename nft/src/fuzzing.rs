@@ -1,5 +1,5 @@
-//! What must hold of the kernel's answers, whatever the bytes: for the fuzz target `netfilter`
-//! (docs/fuzzing.md), which reaches the parsers through here. Not part of the library: compiled only
+//! What must hold for the kernel's answers, whatever the bytes: for the fuzz target `netfilter`
+//! (docs/fuzzing.md), which calls the parsers from here. Not part of the library: compiled only
 //! where cargo-fuzz sets `cfg(fuzzing)`.
 
 use hostport_netlink::{Replies, Reply};

@@ -22,7 +22,7 @@
 //!     claims: vec![Claim { owner: owner.clone(), mapping: Mapping::new(host, endpoint)? }],
 //!     ..Publication::default()
 //! };
-//! // Who has a host port already keeps it: the answer to each is no.
+//! // A host port that another owner has stays with it: the answer for each is no.
 //! host_ports.publish(&publication, |_taken| false)?;
 //! for published in host_ports.list()? {
 //!     println!("{}: {} connections", published.mapping, published.counter.packets);
@@ -38,27 +38,29 @@
 //!   ([`Family::wildcard`]) is every local address of its family; a specific one wins over it.
 //! - An [`Endpoint`] is a pod's address and container port. A [`Mapping`] joins a host port and an
 //!   endpoint of the same [`Family`].
-//! - An [`OwnerId`] is a container's ID. It stands in the element's comment, so the kernel itself
-//!   keeps who owns what. A [`Claim`] is a mapping with its owner-to-be.
+//! - An [`OwnerId`] is a container's ID. The element's comment holds it, so the kernel itself
+//!   stores which owner has which port. A [`Claim`] is a mapping that an owner asks for.
 //! - [`Settings`] are the table's name, what it excludes, and whether 127.0.0.0/8 counts. A table
 //!   that was made with others is replaced by the next publication, with all that it holds.
 //! - [`HostPorts`] is the ruleset of the network namespace that the opening thread was in: one table
 //!   for IPv4 and one for IPv6. [`Table`] is the description of one; its `Display` is nft text.
 //! - [`HostPorts::audit`] compares a table with what it should be, [`HostPorts::check`] asks the kernel
-//!   whether it takes one. A [`Snapshot`] is the ruleset of everybody, as [`object`]s; the crate
-//!   `hostport-trace` tells from it what the rules of others do with a host port's packets.
+//!   whether it takes one. A [`Snapshot`] is the whole ruleset, as [`object`]s; the crate
+//!   `hostport-trace` evaluates what the rules of others do with a host port's packets.
+//! - [`kernel`] is the only part with I/O, behind the trait [`kernel::Kernel`]. [`HostPorts::open`] takes the real
+//!   one; with the feature `fake` there is one in memory, for tests without root.
 //!
 //! A [`Publication`] is one transaction: all of its claims or none. [`HostPorts::withdraw`] and
-//! [`HostPorts::remove`] are one each as well. What depends on what is there now is a compare-and-swap
-//! on the ruleset's generation (`NFNL_BATCH_GENID` in `linux/netfilter/nfnetlink.h`), tried again a
+//! [`HostPorts::remove`] are one each as well. A change that depends on the present ruleset is a compare-and-swap
+//! on its generation (`NFNL_BATCH_GENID` in `linux/netfilter/nfnetlink.h`), tried again a
 //! bounded number of times. UDP and SCTP flows outlive a mapping in the connection tracking: call
 //! [`HostPorts::redirect_flows`] after publishing and [`HostPorts::drop_flows`] after withdrawing.
 //!
 //! # Errors
 //!
 //! Every operation ends with [`Error`], whose text says what failed and what to do. [`Error::Taken`]
-//! names the host port, its present owner and the endpoint. An operation on the ruleset that failed
-//! has changed nothing, but for [`Error::Unanswered`].
+//! names the host port, its present owner and the endpoint. A failed operation on the ruleset
+//! has changed nothing, except after [`Error::Unanswered`].
 //!
 //! # Layout of an element
 //!
@@ -77,8 +79,8 @@
 //! # What it does not do
 //!
 //! It does not find endpoints, watch containers, or set sysctls: `route_localnet`, which 127.0.0.0/8
-//! needs, and a bridge port's hairpin mode are the caller's. It opens no firewall: a forward chain
-//! that drops, still drops. It withdraws nothing by itself, also when an owner is gone. It has no
+//! needs, and a bridge port's hairpin mode are up to the caller. It opens no firewall: a forward chain
+//! that drops packets still drops them. It never withdraws a port by itself, not even when its owner has ended. It has no
 //! daemon and runs no program. It needs CAP_NET_ADMIN and Linux 5.10 or later, since it knows its
 //! tables by their comment (`NFTA_TABLE_USERDATA` in `linux/netfilter/nf_tables.h`).
 //!
@@ -109,7 +111,7 @@ pub use wire::message::Message;
 pub use wire::object;
 pub use wire::snapshot::{ChainSnapshot, Snapshot};
 
-/// The text that the package's page shows is tried as well.
+/// Compiles the example on the package's page.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

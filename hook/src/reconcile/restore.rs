@@ -56,7 +56,7 @@ pub fn restore<N: Node, E: From<Error>>(
     let links = links(claims, &settings)?;
     step(format_args!("giving {} host ports to the kernel", claims.len()));
     let restored = match plan.anew {
-        true => host_ports.restore_anew(claims, &links),
+        true => host_ports.recreate(claims, &links),
         false => host_ports.restore(claims, &links),
     };
     let restored = restored.map_err(Error::from)?;

@@ -1,7 +1,7 @@
 //! Changes that others make to our tables: the kernel's notifications.
 //!
-//! The kernel tells of each object of a transaction, and then, with NFT_MSG_NEWGEN, of the transaction
-//! itself and who made it. So what belongs to whom is known only at the end.
+//! The kernel reports each object of a transaction, and then, with NFT_MSG_NEWGEN, the transaction
+//! itself with the program that made it. So the program is known only at the end.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -52,7 +52,7 @@ pub(crate) struct Transactions {
 /// match events.hear()? {
 ///     Event::Nothing => {}
 ///     Event::Removed { by } => println!("{by} removed something of ours"),
-///     Event::Lost => println!("something was missed: look at the tables"),
+///     Event::Lost => println!("notifications were lost: read the tables"),
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```

@@ -1,5 +1,5 @@
-//! The only place that does I/O. [`Kernel`] is all that the operations ask of nf_tables and the connection
-//! tracking; [`Socket`] asks the real one. The operations above know no message and no socket.
+//! The only place that does I/O. [`Kernel`] is everything that the operations ask of nf_tables and the connection
+//! tracking; [`Socket`] asks the real one. The operations above know neither messages nor sockets.
 
 mod close;
 mod dump;
@@ -37,7 +37,7 @@ use crate::wire::snapshot::Snapshot;
 /// [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::Refused`], [`Error::Malformed`]. That something
 /// does not exist is no error but an answer.
 pub trait Kernel {
-    /// The ruleset's generation: it changes with every transaction of anybody.
+    /// The ruleset's generation: it changes with every transaction of any program.
     ///
     /// # Errors
     /// See the trait.
@@ -118,7 +118,7 @@ pub trait Kernel {
     /// Waits before another attempt: a random time, never longer than `most`.
     fn pause(&mut self, most: Duration);
 
-    /// Ends the work without waiting for what the kernel does at its end.
+    /// Closes the socket without waiting for the kernel.
     fn leave(self)
     where
         Self: Sized;

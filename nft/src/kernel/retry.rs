@@ -1,9 +1,9 @@
-//! Reading lists whole, and each item once, whatever others do to the ruleset meanwhile.
+//! Reads lists completely, and each item once, although others change the ruleset at the same time.
 //!
-//! Two things make the kernel's list wrong without a word (both seen, Linux 6.18 and 6.1). While a
-//! transaction is being made, a table that it replaces may be found in neither form; the generation
-//! tells. And a walk goes on by the number of elements that it has told, so where the set's hash
-//! table is rebuilt meanwhile, as many are told twice as are left out.
+//! Two things make the kernel's list wrong without an error (both seen, Linux 6.18 and 6.1). While a
+//! transaction is being made, a table that it replaces may be missing in both its forms; the generation
+//! then differs. And a walk continues by the number of elements that it has listed: if the set's hash
+//! table is rebuilt during it, some elements are listed twice and as many are left out.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn are_distinct<E: Listed>(elements: &[E]) -> bool {
     elements.iter().all(|element| seen.insert(element.place()))
 }
 
-/// Walks until nobody interrupts it; none if there is no such list.
+/// Walks until it is not interrupted; none if there is no such list.
 ///
 /// # Errors
 /// Those of the walk, and [`Error::Contention`].
@@ -96,7 +96,8 @@ fn walk_until<K: Kernel, T>(
     Err(Error::Contention { attempts: WALKS })
 }
 
-/// Waits before another attempt: longer each time up to 20 ms, and never as long as the neighbour.
+/// Waits before another attempt: longer each time up to 20 ms, and a random time, so that two programs do not
+/// meet again.
 pub(crate) fn back_off(kernel: &mut impl Kernel, attempt: u32) {
     if attempt > 0 {
         kernel.pause(Duration::from_micros((100u64 << attempt.min(8)).min(20_000)));

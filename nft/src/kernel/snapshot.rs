@@ -1,4 +1,4 @@
-//! The whole ruleset of a network namespace, whoever made it, read at one moment.
+//! The whole ruleset of a network namespace, with the tables of all programs, read at one moment.
 //!
 //! Tables, chains, rules and the heads of sets of the families ip, ip6 and inet. The elements of a set,
 //! of which there may be very many, are read one set at a time by [`SetReader`]. The rules of
@@ -13,7 +13,7 @@ use crate::wire::message::Message;
 use crate::wire::object::{ElementObject, NfFamily, ObjectId, elements};
 use crate::wire::snapshot::Snapshot;
 
-/// How often a snapshot is read again because somebody changed the ruleset meanwhile.
+/// How often a snapshot is read again because others changed the ruleset during the reading.
 const ATTEMPTS: u32 = 10;
 
 impl Snapshot {

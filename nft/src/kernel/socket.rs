@@ -84,12 +84,12 @@ impl Socket {
                 object.split::<NFGENMSG_LENGTH>()?;
             items.extend(decode(attributes)?);
             // A set's elements are not flagged (measured on Linux 6.18): the lower half of the generation, which
-            // nf_tables gives as `res_id`, alone tells that others changed the ruleset between two datagrams.
+            // nf_tables gives as `res_id`, alone shows that others changed the ruleset between two datagrams.
             Ok(*generation == *began.get_or_insert(*generation))
         });
         match end {
             Ok(End::Complete) => Ok(Pass::Complete(items)),
-            // The set was there when the walk began, and was replaced or removed meanwhile.
+            // The set existed when the walk began, and was replaced or removed during it.
             Ok(End::Interrupted | End::Broken(Errno::NOENT)) => Ok(Pass::Interrupted),
             Ok(End::Broken(error)) => Err(refusal("to list the table", error)),
             Err(Netlink::Refused(Errno::NOENT)) => Ok(Pass::Missing),
@@ -101,7 +101,7 @@ impl Socket {
 impl Kernel for Socket {
     fn generation(&mut self) -> Result<Generation, Error> {
         let request = Message::get_generation();
-        let generation = self.get("to tell the ruleset's generation", &request, table::generation);
+        let generation = self.get("to read the ruleset's generation", &request, table::generation);
         generation.map_err(no_nf_tables)?.ok_or(Error::NoNfTables)
     }
 
@@ -298,7 +298,7 @@ fn encode(
     (bytes, length)
 }
 
-/// A list that nobody interrupted; empty if there is nothing to list from.
+/// A list that was not interrupted; empty if there is nothing to list from.
 fn list<T>(pass: Pass<Vec<T>>) -> Option<Vec<T>> {
     match pass {
         Pass::Complete(items) => Some(items),

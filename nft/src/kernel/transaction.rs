@@ -1,4 +1,4 @@
-//! A transaction: changes that the kernel makes all or none of.
+//! A transaction: changes that the kernel makes together or not at all.
 
 use rustix::io::Errno;
 
@@ -48,8 +48,8 @@ pub struct Failure {
 pub enum Outcome {
     /// All of it is in the kernel.
     Committed,
-    /// The ruleset is not of the generation that the transaction was made for (ERESTART), or somebody
-    /// changed it while the kernel was at work (EAGAIN). Nothing was changed.
+    /// The ruleset is not of the generation that the transaction was made for (ERESTART), or another
+    /// program changed it at the same time (EAGAIN). Nothing was changed.
     Stale,
     /// These changes failed, each named once, and nothing was changed.
     Failed(Vec<Failure>),

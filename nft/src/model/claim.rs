@@ -1,4 +1,4 @@
-//! What an owner asks for, and how the node reaches it.
+//! A mapping that an owner asks for, and the link towards it.
 
 use super::family::Family;
 use super::mapping::Mapping;
@@ -6,7 +6,7 @@ use super::number::IfIndex;
 use super::owner::OwnerId;
 use super::published::Published;
 
-/// A mapping that somebody asks for.
+/// A mapping that an owner asks for.
 ///
 /// ```
 /// use hostport_nft::{Claim, Endpoint, Family, HostPort, Mapping, Protocol};
@@ -19,9 +19,9 @@ use super::published::Published;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Who asks.
+    /// The owner.
     pub owner: OwnerId,
-    /// What for.
+    /// The mapping.
     pub mapping: Mapping,
 }
 

@@ -3,7 +3,7 @@
 use super::endpoint::Endpoint;
 use super::host_port::HostPort;
 
-/// A tracked connection: where its first packet went to, and who answers.
+/// A tracked connection: the destination of its first packet, before and after translation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
     /// The destination before translation.

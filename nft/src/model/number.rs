@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The number of the ruleset: every transaction of anybody makes another (NFTA_GEN_ID).
+/// The number of the ruleset: every transaction of any program increases it (NFTA_GEN_ID).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Generation(pub u32);
 

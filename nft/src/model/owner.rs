@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::port::shorten;
 
-/// Who published a mapping: a container's ID, which the element carries as its comment.
+/// The owner of a mapping: a container's ID, which the element carries as its comment.
 ///
 /// 1 to 125 characters of `A-Z a-z 0-9 _ . + -`, the first one a letter, a digit or `_`: what OCI
 /// runtimes take as a container ID, what fits into nft's comment of 128 bytes (NFTNL_UDATA_COMMENT_MAXLEN

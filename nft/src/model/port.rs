@@ -152,7 +152,7 @@ impl FromStr for Protocol {
 #[error("{0:?} is not a protocol: use tcp, udp or sctp")]
 pub struct InvalidProtocol(String);
 
-/// What an error quotes of a text that somebody else wrote: never more than a line's worth.
+/// The part of a foreign text that an error quotes: never more than a line's worth.
 pub(super) fn shorten(text: &str) -> String {
     const MOST: usize = 40;
     match text.char_indices().nth(MOST) {

@@ -10,8 +10,8 @@ use super::owner::OwnerId;
 /// use hostport_nft::{HostPorts, Settings};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
 /// for published in host_ports.list()? {
-///     let owner = published.owner.map_or("nobody".to_owned(), |owner| owner.to_string());
-///     println!("{} is {owner}'s, {} connections", published.mapping, published.counter.packets);
+///     let owner = published.owner.map_or("no owner".to_owned(), |owner| owner.to_string());
+///     println!("{} ({owner}): {} connections", published.mapping, published.counter.packets);
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
@@ -19,7 +19,7 @@ use super::owner::OwnerId;
 pub struct Published {
     /// The host port and its endpoint.
     pub mapping: Mapping,
-    /// The owner in the element's comment; none if somebody else's hand put the element there.
+    /// The owner in the element's comment; none if another program added the element.
     pub owner: Option<OwnerId>,
     /// The connections that came for the host port, and the bytes of their first packets.
     pub counter: Counter,

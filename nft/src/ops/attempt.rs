@@ -1,4 +1,4 @@
-//! Changes that are made only if the ruleset is still as it was looked at, tried again where it is not.
+//! Changes that are made only if the ruleset is still as it was read, and are tried again if it is not.
 
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ impl Outcome {
     }
 }
 
-/// How often a compare-and-swap is tried, within the caller's limit. Each attempt fails only because somebody else's
-/// transaction succeeded meanwhile. Where processors are few for very many hooks, some tens of them take longer than
-/// any limit that would be of use: whoever calls a hook has one.
+/// How often a compare-and-swap is tried, within the caller's limit. Each attempt fails only because another
+/// program's transaction succeeded in between. With few processors and very many hooks, some tens of attempts take
+/// longer than the time-out of the runtime that calls the hook.
 const ATTEMPTS: u32 = 200;
 /// How often it is tried again because the answer was lost.
 const LOST_ANSWERS: u32 = 3;
 
-/// Makes a change by attempts that each begin with a look at what is there.
+/// Makes a change by attempts that each read the ruleset first.
 ///
 /// An attempt whose answer was lost is followed by another, which finds nothing left to do, or does it.
 /// So with the change that was made comes the one that may have been made before.

@@ -33,13 +33,13 @@ use crate::wire::table::hook_number;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
-    /// Whether there is one, and whose.
+    /// Whether there is one, and which program made it.
     pub state: State,
-    /// What of it is not as it should be: each a clause such as `the chain guard is missing`.
+    /// How it differs from what it should be: each a clause such as `the chain guard is missing`.
     pub differences: Vec<String>,
     /// What is published.
     pub ports: Vec<Published>,
-    /// How many elements among these are no mappings.
+    /// How many elements of the map are no mappings.
     pub strangers: usize,
     /// The pods that can reach themselves.
     pub hairpins: BTreeSet<IpAddr>,
@@ -47,13 +47,13 @@ pub struct Audit {
     pub links: BTreeSet<IfIndex>,
 }
 
-/// Whether there is a table, and whose.
+/// Whether there is a table, and which program made it.
 ///
 /// ```no_run
 /// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
 /// match host_ports.audit(&Snapshot::read()?, Family::Ip)?.state {
-///     State::Missing => println!("nothing was ever published, or somebody flushed the ruleset"),
+///     State::Missing => println!("nothing was ever published, or the ruleset was flushed"),
 ///     State::Foreign => println!("another program has a table of this name"),
 ///     State::Ours => println!("it is hostport's"),
 /// }
@@ -75,7 +75,7 @@ pub enum State {
 enum Excluded {
     /// These, the fewest that there can be.
     Prefixes(Vec<IpNet>),
-    /// Elements that are none of ours.
+    /// Elements that hostport did not add.
     Foreign,
 }
 
@@ -145,7 +145,7 @@ impl<K: Kernel> HostPorts<K> {
         })
     }
 
-    /// What of a table of ours is not as it should be under this object's settings, but for the elements
+    /// How a table of ours differs from what it should be under this object's settings, except for the elements
     /// that come and go.
     pub(crate) fn differences(
         &mut self,
@@ -162,8 +162,8 @@ impl<K: Kernel> HostPorts<K> {
         Ok(differences)
     }
 
-    /// The settings that the tables in the kernel were made with, as their sets `excluded` and their
-    /// comments tell; this object's own where there is no table. Changes nothing.
+    /// The settings that the tables in the kernel were made with, by their sets `excluded` and their
+    /// comments; this object's own settings if there is no table. Changes nothing.
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings, Snapshot};
@@ -222,7 +222,7 @@ impl<K: Kernel> HostPorts<K> {
     }
 }
 
-/// A set that is missing, or a thing of another kind, holds nothing of ours.
+/// A missing set, or an object of another kind, holds nothing of ours.
 pub(crate) fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
     match error {
         Error::Refused { .. } => Ok(None),
@@ -258,7 +258,7 @@ fn prefixes(edges: &[(IpAddr, bool)]) -> Vec<IpNet> {
     four.chain(Ipv6Net::aggregate(&six).into_iter().map(IpNet::V6)).collect()
 }
 
-/// What of a table is not as it should be, elements aside.
+/// How a table differs from what it should be, elements aside.
 fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     let mut differences = Vec::new();
     if found.comment != expected.comment {
@@ -299,7 +299,7 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     }
     let sets: BTreeSet<&str> = expected.sets.iter().map(|set| set.name.as_str()).collect();
     let chains: BTreeSet<&str> = expected.chains.iter().map(|chain| chain.name).collect();
-    // Anonymous sets belong to rules, which are told by themselves.
+    // Anonymous sets belong to rules, which are compared by themselves.
     let foreign = found.sets.keys().filter(|name| !sets.contains(*name) && !name.starts_with("__"));
     differences.extend(foreign.map(|name| format!("the set {name} does not belong there")));
     let foreign = found.chains.keys().filter(|name| !chains.contains(*name));

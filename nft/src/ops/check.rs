@@ -1,4 +1,4 @@
-//! Asks the kernel whether it takes our ruleset, and changes nothing.
+//! Asks the kernel whether it supports our ruleset, and changes nothing.
 
 use rustix::io::Errno;
 
@@ -24,7 +24,7 @@ impl<K: Kernel> HostPorts<K> {
     /// # Errors
     /// [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::Transport`].
     pub fn check(&mut self) -> Result<Vec<Unsupported>, Error> {
-        // A table of this name is not there, and will not be.
+        // No table of this name exists, and none is created.
         let name: Result<TableName, _> = format!("hostport-probe-{}", std::process::id()).parse();
         let settings = Settings { table: name.unwrap_or_default(), ..self.settings.clone() };
         let mut unsupported = Vec::new();
@@ -34,8 +34,8 @@ impl<K: Kernel> HostPorts<K> {
         Ok(unsupported)
     }
 
-    /// Says of an error which module the kernel lacks, where that is the reason (ENOENT), or whose the table
-    /// is (EPERM).
+    /// Adds to an error which module is missing, if that is the reason (ENOENT), or that the table belongs to
+    /// another program (EPERM).
     pub(crate) fn explain(&mut self, error: Error) -> Error {
         if matches!(error, Error::NotPermitted) {
             let owned = Family::ALL.into_iter().find(|family| self.is_owned(*family));
@@ -92,7 +92,7 @@ fn parts(table: &Table) -> Vec<Part> {
     for chain in &table.chains {
         for rule in &chain.rules {
             let name = format!("the rule `{rule}` of the chain {}", chain.name);
-            // Each statement alone first: the one that fails tells which module is missing.
+            // Each statement alone first: the one that fails shows which module is missing.
             for statement in &rule.0 {
                 let modules = modules(statement, table.family).to_vec();
                 if !modules.is_empty() {
@@ -114,7 +114,7 @@ fn chain_modules(chain: &Chain) -> Vec<&'static str> {
     }
 }
 
-/// The modules that have a statement's expression, where nf_tables itself has not.
+/// The modules that have a statement's expression, where it is not part of nf_tables itself.
 fn modules(statement: &Statement, family: Family) -> &'static [&'static str] {
     match (statement, family) {
         (Statement::LocalDestination, Family::Ip) => &["nft_fib_ipv4"],

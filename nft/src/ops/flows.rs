@@ -3,8 +3,8 @@
 //! A UDP sender that keeps its source port, or an SCTP association, stays with the translation that
 //! its first packet got (or did not get), however the map changes. So after a mapping is published,
 //! the flows towards it that lead elsewhere are forgotten, and after one is withdrawn, those that lead
-//! to the endpoint that is gone. The next packet of such a flow is looked up anew. TCP needs none of
-//! this: a connection ends with its endpoint.
+//! to the endpoint that is gone. The next packet of such a flow is translated by the present map. TCP needs
+//! none of this: a connection ends with its endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ impl<K: Kernel> HostPorts<K> {
     /// Forgets the UDP and SCTP flows towards mappings just published that lead elsewhere, and returns
     /// how many there were.
     ///
-    /// `is_local` tells whether an address is one of this host's own: a flow that the host only
+    /// `is_local` returns whether an address is one of this host's own: a flow that the host only
     /// forwards has the same port by chance.
     ///
     /// ```no_run
@@ -52,7 +52,7 @@ impl<K: Kernel> HostPorts<K> {
             let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
             let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
                 (Some(endpoint), _) => endpoint,
-                // A specific host IP wins over the wildcard, whoever owns it.
+                // A specific host IP wins over the wildcard, whatever its owner.
                 (None, Some(endpoint)) if self.get(flow.host)?.is_none() => endpoint,
                 _ => continue,
             };
@@ -68,7 +68,7 @@ impl<K: Kernel> HostPorts<K> {
     }
 
     /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and returns how many
-    /// there were. What is published again, by whomever, keeps its flows.
+    /// there were. A mapping that is published again keeps its flows, whatever its owner.
     ///
     /// ```no_run
     /// # use std::collections::BTreeSet;
@@ -86,7 +86,7 @@ impl<K: Kernel> HostPorts<K> {
         let (mut gone, mut hosts) = (BTreeSet::new(), Vec::new());
         for mapping in withdrawn.iter().filter(|mapping| mapping.host().protocol != Protocol::Tcp) {
             let host = mapping.host();
-            // Another may have the same by now, as in a pod whose container was replaced.
+            // Another owner may have the same mapping by now, as in a pod whose container was replaced.
             if self.get(host)?.is_none_or(|now| now.mapping != *mapping) {
                 gone.insert((host.protocol, host.port, mapping.endpoint()));
                 hosts.push(host);

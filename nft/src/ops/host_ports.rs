@@ -29,7 +29,7 @@ pub struct HostPorts<K = Socket> {
     pub(crate) settings: Settings,
 }
 
-/// A family's table, as its comment tells, and how many sets, chains and rules it has.
+/// The state of a family's table, by its comment and the number of its sets, chains and rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TableState {
     Missing,
@@ -57,14 +57,14 @@ impl HostPorts {
 }
 
 impl<K: Kernel> HostPorts<K> {
-    /// The ruleset of any kernel, such as one that a test made up.
+    /// The ruleset of any kernel, such as the fake in a test.
     pub fn with(kernel: K, settings: Settings) -> Self {
         HostPorts { kernel, settings }
     }
 
-    /// Ends the work without waiting for what the kernel does at its end: after a removal it frees what
-    /// was removed before the socket is closed, which takes about ten milliseconds. Before Linux 6.9 there
-    /// is no way round it, and this takes as long as dropping the value.
+    /// Closes the socket without waiting for the kernel. After a removal, closing waits about ten milliseconds
+    /// until the kernel has freed what was removed. Before Linux 6.9 that cannot be avoided, and this takes as
+    /// long as dropping the value.
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings};
@@ -79,7 +79,7 @@ impl<K: Kernel> HostPorts<K> {
 
     /// What is published, in the order of <hostIP, hostPort, protocol>, IPv4 first.
     ///
-    /// Elements that somebody else's hand put into the map and that are no mappings are left out. The
+    /// Elements that are not mappings, because another program added them, are left out. The
     /// kernel restarts its walk for every 32 KiB of a list: for very many ports this takes long.
     ///
     /// ```no_run
@@ -124,9 +124,9 @@ impl<K: Kernel> HostPorts<K> {
         Ok(element.and_then(|element| Published::from_element(family, &element)))
     }
 
-    /// The tables as they are in the kernel, but for the settings: those are this object's own.
+    /// The tables with the elements that are in the kernel, and with this object's settings.
     ///
-    /// A table that is not there is shown as it would be made.
+    /// A missing table is shown as it would be created.
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings};
@@ -205,7 +205,7 @@ impl<K: Kernel> HostPorts<K> {
         Ok(Transaction::new(&self.settings.table, Some(self.kernel.generation()?)))
     }
 
-    /// Commits it, to have made this change.
+    /// Commits a transaction that makes this change.
     pub(super) fn commit<T>(
         &mut self,
         transaction: &Transaction,
@@ -219,7 +219,7 @@ impl<K: Kernel> HostPorts<K> {
         Ok(states.into_iter().next().map_or(TableState::Missing, |(_, state)| state))
     }
 
-    /// How the tables of some families are, all asked for at once.
+    /// The states of the tables of some families, read with one request.
     pub(super) fn table_states(
         &mut self,
         families: impl IntoIterator<Item = Family>,

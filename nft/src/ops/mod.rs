@@ -1,4 +1,4 @@
-//! What users call: publish, withdraw, restore, audit, check. No netlink and no I/O but through [`Kernel`].
+//! What users call: publish, withdraw, restore, audit, check. All I/O goes through [`Kernel`].
 //!
 //! [`Kernel`]: crate::kernel::Kernel
 

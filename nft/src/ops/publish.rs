@@ -14,7 +14,7 @@ use crate::model::{Claim, Family, HostPort, Link, Mapping, OwnerId, Published};
 use crate::ruleset::element::{Hairpin, HairpinOwner, SameLink, hairpin_key, port_key};
 use crate::ruleset::table::{Elements, Table};
 
-/// What one container asks to have published.
+/// The host ports that one container asks for.
 ///
 /// ```
 /// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
@@ -34,8 +34,8 @@ pub struct Publication {
     pub pod: Option<OwnerId>,
     /// The links towards the endpoints.
     pub links: Vec<Link>,
-    /// Host ports that the claims' owners had before. What they still have of these and do not claim
-    /// is withdrawn.
+    /// Host ports that the claims' owners had before. Those that they still have and do not claim are
+    /// withdrawn.
     pub former: BTreeSet<HostPort>,
     /// The claims' owners were gone, and are back: what they still have is given to them again, which makes another
     /// generation. So nobody takes it over who found them gone before that.
@@ -51,7 +51,7 @@ impl Publication {
         hairpins(self.claims.iter())
     }
 
-    /// The former host ports that nobody claims now.
+    /// The former host ports that no claim asks for now.
     fn unclaimed(&self) -> impl Iterator<Item = HostPort> {
         let claimed: BTreeSet<HostPort> = self.claims.iter().map(|c| c.mapping.host()).collect();
         self.former.iter().copied().filter(move |host| !claimed.contains(host))
@@ -62,14 +62,14 @@ impl Publication {
     }
 }
 
-/// Sees that no host port is asked for twice.
+/// Checks that no host port is asked for twice.
 pub(crate) fn each_once(claims: &[Claim]) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     let twice = claims.iter().map(|claim| claim.mapping.host()).find(|host| !seen.insert(*host));
     twice.map_or(Ok(()), |host| Err(Error::Twice { host }))
 }
 
-/// Each endpoint's address, with who needs its hairpin element.
+/// Each endpoint's address, with the owner of its hairpin element.
 pub(crate) fn hairpins<'a>(
     claims: impl Iterator<Item = &'a Claim>,
 ) -> BTreeMap<IpAddr, HairpinOwner> {
@@ -97,7 +97,7 @@ pub(crate) fn hairpins<'a>(
 /// # let publication = Publication { claims: vec![claim], ..Publication::default() };
 /// let changes = HostPorts::open(Settings::default())?.publish(&publication, |_| true)?;
 /// for published in changes.taken_over {
-///     println!("{} was another's", published.mapping);
+///     println!("taken over: {}", published.mapping);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -110,7 +110,7 @@ pub struct Changes {
 }
 
 impl<K: Kernel> HostPorts<K> {
-    /// Publishes mappings, and tells what changed by it.
+    /// Publishes mappings, and returns what changed.
     ///
     /// The tables are made where they are missing, and replaced, with what they hold, where they
     /// are of another schema or of other settings; all in the one transaction. A mapping that its
@@ -126,7 +126,7 @@ impl<K: Kernel> HostPorts<K> {
     /// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
     /// let publication = Publication { claims: vec![claim], ..Publication::default() };
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// // Whoever has the port already keeps it.
+    /// // A port that another owner has stays with it.
     /// let changes = host_ports.publish(&publication, |_taken| false)?;
     /// assert_eq!(changes.added.len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -160,7 +160,7 @@ impl<K: Kernel> HostPorts<K> {
         Ok(lost.filter(|_| changes.added.is_empty()).unwrap_or(changes))
     }
 
-    /// The usual case: nothing that is asked for is there. Void if it is not that case.
+    /// The usual case: none of the host ports is published yet. Void if one is.
     fn publish_new(&mut self, publication: &Publication) -> Result<Attempt<Changes>, Error> {
         let mut transaction = Transaction::new(&self.settings.table, None);
         for (family, state) in self.table_states(publication.families())? {
@@ -181,7 +181,7 @@ impl<K: Kernel> HostPorts<K> {
         }
         let added = publication.claims.iter().map(|claim| claim.mapping).collect();
         match self.kernel.commit(&transaction)? {
-            // Taken, or the table came or went between the look and the transaction.
+            // Taken, or the table was created or deleted between reading and the transaction.
             Outcome::Failed(failures)
                 if failures.iter().all(|f| matches!(f.error, Errno::EXIST | Errno::NOENT)) =>
             {
@@ -191,8 +191,8 @@ impl<K: Kernel> HostPorts<K> {
         }
     }
 
-    /// One compare-and-swap: what is there is read first, and nothing is changed unless it is still
-    /// there when the kernel commits. Void if it was not.
+    /// One compare-and-swap: reads what is published, and changes it only if the ruleset is still the same when
+    /// the kernel commits. Void if it is not.
     fn publish_carefully(
         &mut self,
         publication: &Publication,
@@ -324,8 +324,8 @@ pub(super) fn delete_hairpin(pod: IpAddr) -> Change {
 }
 
 impl Elements {
-    /// Adds the hairpin elements that an older version, or somebody's hand, has left out, and marks those as
-    /// shared that more than their owner need: it came back alone where somebody had removed it.
+    /// Adds the hairpin elements that an older version, or another program, has left out. Marks those as shared
+    /// that several owners need: where one was removed by hand, it came back with one owner only.
     fn complete(&mut self) {
         let claim = |published: &Published| {
             Some(Claim { owner: published.owner.clone()?, mapping: published.mapping })

@@ -1,4 +1,4 @@
-//! Restoring: the tables with exactly what they should hold, mended, or made anew.
+//! Restoring: the tables with exactly what they should hold, repaired or re-created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,15 +27,15 @@ use crate::ruleset::table::{Elements, Table};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
-    /// The families whose table was made anew: it was missing, not as it should be, or that was asked for.
+    /// The families whose table was created: it was missing, not as it should be, or the caller asked for it.
     pub tables: Vec<Family>,
-    /// Mappings that were not there, or were another owner's or led elsewhere.
+    /// Mappings that were missing, or had another owner or endpoint.
     pub added: Vec<Published>,
     /// Mappings that should not have been there.
     pub removed: Vec<Published>,
-    /// Mappings that were right, or that were given to the kernel without a look at what it had.
+    /// Mappings that were right, or that were written without reading what the kernel had.
     pub kept: usize,
-    /// How many elements differed that are no mappings: of the sets `hairpin` and `same_link`, and strangers.
+    /// How many elements differed that are no mappings: of the sets `hairpin` and `same_link`, and foreign ones.
     pub others: usize,
 }
 
@@ -49,29 +49,29 @@ impl Restored {
     }
 }
 
-/// How much of what is there a restore relies on.
+/// How much of the present tables a restore keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// Tables that are right are kept, and the elements that differ are changed.
-    Mend,
-    /// The tables are made anew, and mappings that are right keep their counters.
-    Anew,
-    /// The tables are made anew without a look at their elements.
+    /// Correct tables are kept, and the elements that differ are changed.
+    Repair,
+    /// The tables are re-created, and mappings that are right keep their counters.
+    Recreate,
+    /// The tables are re-created without reading their elements.
     Blind,
 }
 
 impl How {
-    /// What is worth a try after an error.
+    /// What to try next after an error.
     fn after(self, error: &Error) -> Option<Self> {
         match error {
             Error::Contention { .. } | Error::Malformed(_) if self != How::Blind => {
                 Some(How::Blind)
             }
-            // Want of memory is no matter of how.
+            // A lack of memory does not depend on the way.
             Error::Refused { error, .. }
-                if self == How::Mend && !matches!(*error, Errno::NOMEM | Errno::NOBUFS) =>
+                if self == How::Repair && !matches!(*error, Errno::NOMEM | Errno::NOBUFS) =>
             {
-                Some(How::Anew)
+                Some(How::Recreate)
             }
             _ => None,
         }
@@ -79,7 +79,7 @@ impl How {
 }
 
 /// How long others may keep the elements from being listed: less than hooks wait for the journal, which
-/// whoever restores has alone meanwhile.
+/// the restore holds exclusively.
 const LISTING: Duration = Duration::from_secs(3);
 
 /// What is in a table's sets.
@@ -91,7 +91,7 @@ struct Present {
 }
 
 impl Present {
-    /// Whether there is what cannot be mended element by element.
+    /// Whether there are elements that cannot be repaired one by one.
     fn foreign(&self) -> bool {
         let all = self.ports.iter().chain(&self.hairpin).chain(&self.same_link);
         all.into_iter().any(|element| element.foreign)
@@ -99,13 +99,12 @@ impl Present {
 }
 
 impl<K: Kernel> HostPorts<K> {
-    /// Makes the kernel hold exactly these mappings, whatever is there now, in one transaction, or in none
-    /// if that is what it holds.
+    /// Makes the kernel hold exactly these mappings, in one transaction, or in none if it holds them already.
     ///
-    /// A table that is as it should be loses and gets the elements that differ. Any other is made anew, so
-    /// that what somebody did to its chains and sets is undone. A mapping that was right keeps its counter,
+    /// In a correct table, only the elements that differ are changed. Any other table is re-created, which
+    /// undoes all changes to its chains and sets. A mapping that was right keeps its counter,
     /// unless others change the ruleset so often that its elements cannot be listed within three seconds.
-    /// Tracked connections stay as they are.
+    /// Tracked connections are left unchanged.
     ///
     /// ```no_run
     /// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
@@ -122,29 +121,29 @@ impl<K: Kernel> HostPorts<K> {
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
     pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        self.restore_as(claims, links, How::Mend)
+        self.restore_as(claims, links, How::Repair)
     }
 
-    /// As [`HostPorts::restore`], but makes the tables anew in any case: their chains are then the youngest,
+    /// As [`HostPorts::restore`], but always re-creates the tables: their chains are then the newest,
     /// which the kernel calls first among those of one priority (nf_hook_entries_grow).
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let restored = host_ports.restore_anew(&[], &[])?;
-    /// println!("made anew: {:?}", restored.tables);
+    /// let restored = host_ports.recreate(&[], &[])?;
+    /// println!("re-created: {:?}", restored.tables);
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::restore`].
-    pub fn restore_anew(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        self.restore_as(claims, links, How::Anew)
+    pub fn recreate(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
+        self.restore_as(claims, links, How::Recreate)
     }
 
-    /// Mends; where the kernel refuses that, as it does where a set has another form, makes the tables anew.
-    /// Where others change the ruleset so often that its elements cannot be listed, the tables are made
-    /// anew without a look at them.
+    /// Repairs; where the kernel refuses that, because a set has another form, re-creates the tables.
+    /// Where others change the ruleset so often that its elements cannot be listed, re-creates the tables
+    /// without reading them.
     fn restore_as(
         &mut self,
         claims: &[Claim],
@@ -176,7 +175,7 @@ impl<K: Kernel> HostPorts<K> {
             let of_family = |claim: &&Claim| claim.mapping.family() == family;
             let claims = || claims.iter().filter(of_family);
             let state = match self.table_state(family) {
-                // Nothing is to be there, so it is in nobody's way.
+                // Nothing is to be published there, so the other program's table does no harm.
                 Err(Error::ForeignTable { .. }) if claims().next().is_none() => continue,
                 state => state?,
             };
@@ -207,9 +206,10 @@ impl<K: Kernel> HostPorts<K> {
                     .map(|index| SameLink { iif: index, oif: index })
                     .collect(),
             };
-            let mendable = how == How::Mend && state == TableState::Current && !present.foreign();
-            if mendable && self.is_whole(family)? {
-                restored.others += mend(&mut transaction, family, present, &elements);
+            let repairable =
+                how == How::Repair && state == TableState::Current && !present.foreign();
+            if repairable && self.is_whole(family)? {
+                restored.others += repair(&mut transaction, family, present, &elements);
             } else {
                 restored.tables.push(family);
                 if state != TableState::Missing {
@@ -222,8 +222,7 @@ impl<K: Kernel> HostPorts<K> {
         self.commit(&transaction, restored)
     }
 
-    /// The elements that come and go. A set that is missing, or a thing of another kind in its place, holds
-    /// nothing of worth.
+    /// The elements that come and go. A missing set, or an object of another kind in its place, counts as empty.
     fn present(&mut self, family: Family) -> Result<Present, Error> {
         let mut read = |set| {
             let found = self.elements_of(family, set, LISTING);
@@ -249,26 +248,26 @@ impl<K: Kernel> HostPorts<K> {
     }
 }
 
-/// Replaces the elements that differ, and leaves the chains in place. Where a table is made anew, a packet
-/// that is under way just then may see its old chains with the new ruleset, or its new ones with the old.
-/// Returns how many elements it changes that are no mappings.
-fn mend(
+/// Replaces the elements that differ, and leaves the chains in place: while a table is re-created, a packet may
+/// meet old chains with the new ruleset, or new chains with the old one. Returns how many elements it changes
+/// that are no mappings.
+fn repair(
     transaction: &mut Transaction,
     family: Family,
     present: Present,
     wanted: &Elements,
 ) -> usize {
-    let stranger = |element: &&Element| Published::from_element(family, element).is_none();
-    let strangers = present.ports.iter().filter(stranger).count();
+    let is_foreign = |element: &&Element| Published::from_element(family, element).is_none();
+    let foreign = present.ports.iter().filter(is_foreign).count();
     let ports = wanted.ports.iter().map(Published::element).collect();
     adjust(transaction, family, SetName::Ports, present.ports, ports);
     let hairpins = wanted.hairpin.iter().map(Hairpin::element).collect();
     let hairpins = adjust(transaction, family, SetName::Hairpin, present.hairpin, hairpins);
     let links = wanted.same_link.iter().map(|link| link.element()).collect();
-    strangers + hairpins + adjust(transaction, family, SetName::SameLink, present.same_link, links)
+    foreign + hairpins + adjust(transaction, family, SetName::SameLink, present.same_link, links)
 }
 
-/// Takes a set from the elements that it has to those that it should have; returns how many differ.
+/// Changes a set's elements to those that it should have; returns how many differ.
 fn adjust(
     transaction: &mut Transaction,
     family: Family,

@@ -12,9 +12,8 @@ use crate::kernel::Kernel;
 use crate::model::{Family, HostPort, OwnerId, Published};
 use crate::ruleset::element::HairpinOwner;
 
-/// What withdrawals may spend on listing the map, which tells whether the hairpin element of a pod of which several
-/// containers had host ports is still needed. A caller that clears up behind many dead owners keeps others waiting:
-/// it has one budget for all of them.
+/// How long withdrawals may list the map. The list shows whether the hairpin element of a pod with several owners is
+/// still needed. A caller that withdraws for many owners holds up others, so it has one budget for all of them.
 ///
 /// ```
 /// assert_eq!(hostport_nft::Budget::default().left(), std::time::Duration::from_secs(2));
@@ -42,14 +41,13 @@ impl Budget {
 impl<K: Kernel> HostPorts<K> {
     /// Withdraws what an owner has of some host ports, in one transaction, and returns it.
     ///
-    /// Name all the host ports of the owner: what belongs to its endpoint besides goes too. A host
-    /// port that is not published, or that another owner has by now, is none of its business and left
-    /// alone; so it is no error to withdraw twice, or after the table was deleted. `pods` are addresses
-    /// that the owner is known to have had: for an owner that lost all of its host ports to others,
-    /// nothing else tells them. It may be empty.
+    /// Name all the host ports of the owner: its endpoint's hairpin element goes with them. A host
+    /// port that is not published, or that another owner has by now, is left alone; so it is no error to
+    /// withdraw twice, or after the table was deleted. `pods` are addresses that the owner is known to have
+    /// had: they matter for an owner that lost all of its host ports to others. It may be empty.
     ///
-    /// For a pod of which several owners had host ports, all of them are listed, to tell whether its hairpin
-    /// element is still needed. Two seconds may go into that; then the element stays until a restore.
+    /// If several owners had host ports of one pod, the map is listed to see whether its hairpin element is
+    /// still needed. That may take two seconds; then the element stays until a restore.
     /// [`HostPorts::withdraw_within`] sets the time.
     ///
     /// ```no_run
@@ -60,7 +58,7 @@ impl<K: Kernel> HostPorts<K> {
     /// let mut host_ports = HostPorts::open(Settings::default())?;
     /// let hosts = BTreeSet::from([host]);
     /// let withdrawn = host_ports.withdraw(&"5e0f".parse()?, &hosts, &BTreeSet::new())?;
-    /// println!("{} host ports were still its own", withdrawn.len());
+    /// println!("withdrawn: {} host ports", withdrawn.len());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -91,8 +89,8 @@ impl<K: Kernel> HostPorts<K> {
         let mut done = attempt(self, Some(LISTING), |this| {
             this.withdraw_once(owner, hosts, pods, Some(&mut *budget))
         });
-        // Others change the ruleset faster than it can be listed. That the host ports go matters more than that
-        // a hairpin element does.
+        // Others change the ruleset faster than it can be listed. The host ports matter more than a hairpin
+        // element.
         if let Err(Error::Contention { .. }) = done {
             done = attempt(self, None, |this| this.withdraw_once(owner, hosts, pods, None));
         }
@@ -110,7 +108,7 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<Attempt<Vec<Published>>, Error> {
         let mut transaction = self.transaction()?;
         let mut withdrawn = Vec::new();
-        // Nothing of a table that is not ours is ours.
+        // A table of another program holds nothing of ours.
         let mut foreign = BTreeSet::new();
         let families =
             hosts.iter().map(HostPort::family).chain(pods.iter().copied().map(Family::of));
@@ -145,11 +143,11 @@ impl<K: Kernel> HostPorts<K> {
         self.commit(&transaction, withdrawn)
     }
 
-    /// Whether nobody needs a pod's hairpin element once the mappings are withdrawn.
+    /// Whether no owner needs a pod's hairpin element once the mappings are withdrawn.
     ///
-    /// Only for a pod of which several containers had host ports is the whole map read. Also where nothing
-    /// is withdrawn there: the last one of them may have lost its host ports to others. Without any patience it is not
-    /// read, and the element stays.
+    /// The whole map is read only for a pod with several owners, even if nothing is withdrawn there: the last
+    /// owner may have lost its host ports to others. Without any patience it is not read, and the element
+    /// stays.
     pub(crate) fn hairpin_ends(
         &mut self,
         pod: IpAddr,

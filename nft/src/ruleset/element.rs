@@ -29,8 +29,8 @@ pub struct Element {
     pub counter: Option<Counter>,
     /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
     pub interval_end: bool,
-    /// It has what no element of ours has: a time to live (NFTA_SET_ELEM_TIMEOUT), or no key, since it
-    /// stands for all that have no other element (NFT_SET_ELEM_CATCHALL).
+    /// No element of ours is like this: it has a time to live (NFTA_SET_ELEM_TIMEOUT), or no key, because it
+    /// matches all keys without an element (NFT_SET_ELEM_CATCHALL).
     pub foreign: bool,
 }
 
@@ -59,7 +59,7 @@ impl Published {
         let mut data = element.data.as_deref()?;
         let endpoint =
             Endpoint { ip: take_address(&mut data, family)?, port: take_port(&mut data)? };
-        // A map of another form: these bytes mean something else there.
+        // A map of another form: its bytes mean something else.
         if !(key.is_empty() && data.is_empty()) {
             return None;
         }
@@ -87,14 +87,14 @@ pub(crate) struct Hairpin {
     pub(crate) owner: HairpinOwner,
 }
 
-/// Who needs a hairpin element. The containers of one pod share it.
+/// The owner of a hairpin element. The containers of one pod share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HairpinOwner {
     /// One container, whose ID is the comment.
     One(OwnerId),
-    /// More than one, now or at some time: the last one to leave takes the element with it.
+    /// More than one, now or earlier: the last one to leave takes the element with it.
     Several,
-    /// Somebody else's hand.
+    /// None: another program added it.
     Nobody,
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn take_address(bytes: &mut &[u8], family: Family) -> Option<IpAddr> 
 
 /// Takes a padded port off the front of the bytes.
 ///
-/// Padding that is not zero is somebody else's: no packet has such a key.
+/// Padding that is not zero is not ours: no packet has such a key.
 pub(crate) fn take_port(bytes: &mut &[u8]) -> Option<Port> {
     let [high, low, 0, 0] = take::<4>(bytes)? else { return None };
     Port::new(u16::from_be_bytes([high, low]))
@@ -248,7 +248,7 @@ mod tests {
             let dirt = |element: &mut Element| element.data.as_mut().unwrap()[dirty] = 1;
             assert_eq!(read(&dirt), None, "byte {dirty} of the data");
         }
-        // A map of another form, which somebody put in ours' place.
+        // A map of another form in place of ours.
         assert_eq!(read(&|element| element.key.push(0)), None);
         assert_eq!(read(&|element| element.data.as_mut().unwrap().push(0)), None);
 

@@ -120,7 +120,7 @@ impl Contents {
     }
 }
 
-/// A prefix as the kernel keeps intervals: its first address, and the first one behind it.
+/// A prefix as the kernel stores intervals: its first address, and the first one behind it.
 fn interval(prefix: IpNet) -> Vec<Element> {
     let edge = |address: IpAddr, interval_end| {
         let mut key = Vec::new();

@@ -1,7 +1,7 @@
 //! The ruleset: one table for each family, described once.
 //!
 //! [`Table`] is the description. Its `Display` is the ruleset as nft text; [`Table::messages`] is the
-//! same as netlink messages. What each part is for stands beside it.
+//! same as netlink messages. Comments say what each part is for.
 
 use super::element::{Hairpin, SameLink};
 use super::rule::{Field, Rule, Statement};
@@ -25,7 +25,7 @@ pub struct Table {
     pub(crate) chains: Vec<Chain>,
 }
 
-/// What is in a table besides its skeleton.
+/// The elements of a table, except for those that the settings give.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Elements {
     pub(crate) ports: Vec<Published>,
@@ -92,11 +92,11 @@ impl Table {
         (self.chains.len() + self.sets.len()) as u32
     }
 
-    /// What the kernel counts for the chains that tell whether all rules are there: a chain's own
+    /// What the kernel counts for the chains that show whether all rules are present: a chain's own
     /// rules, and those of others that go to it.
     pub(crate) fn chain_uses(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let rules = || self.chains.iter().flat_map(|chain| &chain.rules);
-        // The rules of prerouting and output go to `publish`, and so count there.
+        // The rules of prerouting and output go to `publish`, so they are counted there.
         let telling = self.chains.iter().filter(|chain| !matches!(chain.name, PREROUTING | OUTPUT));
         telling.map(move |chain| {
             let to_it = rules().filter(|rule| rule.0.contains(&Statement::Goto(chain.name)));

@@ -25,7 +25,7 @@ fn list(kind: u16, family: impl Into<u8>, flags: u16, table: &str, set: &str) ->
 }
 
 impl Message {
-    /// Adds an element; one with the same key and data may be there already.
+    /// Adds an element; one with the same key and data may exist already.
     pub(crate) fn new_element(
         family: Family,
         table: &TableName,
@@ -74,7 +74,7 @@ impl Message {
         Message(list(NFT_MSG_GETSETELEM, family, NLM_F_DUMP, table.as_str(), set.as_str()))
     }
 
-    /// The elements of any set, whoever made it.
+    /// The elements of any set.
     pub(crate) fn dump_any_elements(set: &ObjectId) -> Self {
         Message(list(NFT_MSG_GETSETELEM, set.family, NLM_F_DUMP, &set.table, &set.name))
     }

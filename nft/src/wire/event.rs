@@ -1,4 +1,4 @@
-//! Notifications of nf_tables: what a transaction removed, and who made it.
+//! Notifications of nf_tables: what a transaction removed, and which program made it.
 
 use hostport_netlink::{Object, attribute};
 
@@ -6,7 +6,7 @@ use super::constants::*;
 use super::message::NFGENMSG_LENGTH;
 use crate::error::Malformed;
 
-/// What a notification tells.
+/// A notification, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notification {
     /// Something was removed from a table of this name, or the table itself.

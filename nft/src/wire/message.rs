@@ -1,4 +1,4 @@
-//! Single messages to netfilter: what is sent, as values that become bytes.
+//! Single messages to netfilter, as values that become bytes.
 //!
 //! A message is a netlink header (16 bytes), an `nfgenmsg` (family, version 0, resource ID 0; 4 bytes)
 //! and attributes.
@@ -64,7 +64,7 @@ impl Message {
         Message::batch_edge(NFNL_MSG_BATCH_END)
     }
 
-    /// Its resource ID tells the subsystem that the batch is for.
+    /// Its resource ID names the subsystem that the batch is for.
     fn batch_edge(kind: u16) -> Self {
         let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
         Message(Request::new(kind, 0, &[UNSPECIFIED, 0, high, low]))

@@ -1,4 +1,4 @@
-//! Our messages in an `nftnl::Batch`, for programs that already speak through libnftnl.
+//! Our messages in an `nftnl::Batch`, for programs that already use libnftnl.
 //!
 //! ```no_run
 //! use hostport_nft::{Family, Settings, Table};

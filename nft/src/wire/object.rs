@@ -1,6 +1,6 @@
-//! Tables, chains, rules and sets of anybody, as the kernel lists them: bytes in, values out.
+//! Tables, chains, rules and sets of all programs, as the kernel lists them: bytes in, values out.
 //!
-//! What is not needed is passed over.
+//! Attributes that are not needed are passed over.
 
 use hostport_netlink::attribute;
 
@@ -200,7 +200,7 @@ pub struct SetObject {
     /// NFTA_SET_KEY_TYPE and NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE and NFTA_SET_DATA_LEN.
     pub types: [Option<u32>; 4],
     /// How many bytes each field of a joined key has, padding not counted: NFTA_SET_FIELD_LEN. Empty where
-    /// the kernel does not tell, which is for keys of one field and sets without intervals.
+    /// the kernel does not report it: for keys of one field and sets without intervals.
     pub fields: Vec<u32>,
     /// Each element has a counter: NFTA_SET_EXPR, or NFTA_SET_EXPRESSIONS with one of that name.
     pub counter: bool,

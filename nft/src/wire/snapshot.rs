@@ -1,4 +1,4 @@
-//! The ruleset of everybody at one moment, put together from the objects that the kernel lists.
+//! The whole ruleset at one moment, put together from the objects that the kernel lists.
 
 use std::collections::BTreeMap;
 

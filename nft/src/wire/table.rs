@@ -1,4 +1,4 @@
-//! Tables, chains, rules and sets: the messages that make and ask for them, and what is read of the answers.
+//! Tables, chains, rules and sets: the messages that create and request them, and the answers.
 
 use hostport_netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attribute};
 
@@ -14,7 +14,7 @@ use crate::ruleset::set::{DataType, Set};
 use crate::ruleset::table::{Chain, Hook, Table};
 
 impl Table {
-    /// The messages that create the table, in order; none of them may be left out.
+    /// The messages that create the table. Send all of them, in this order.
     ///
     /// The first one fails with EEXIST where the table exists.
     ///
@@ -64,7 +64,7 @@ impl Message {
         Message(request.text(NFTA_CHAIN_TABLE, table.as_str()).text(NFTA_CHAIN_NAME, chain))
     }
 
-    /// `id` tells the sets of one transaction apart.
+    /// `id` distinguishes the sets of one transaction.
     pub(crate) fn new_set(table: &Table, set: &Set, id: u32) -> Self {
         let number = |value: u32| value.to_be_bytes();
         let flag = |is, flag| if is { flag } else { 0 };
@@ -110,7 +110,7 @@ impl Message {
         Message(request.nest(NFTA_RULE_EXPRESSIONS, |list| expression::push_rule(list, rule)))
     }
 
-    /// The lists of a family's objects, whoever made them.
+    /// The lists of a family's objects, of all programs.
     pub(crate) fn dump_tables(family: NfFamily) -> Self {
         Message(nftables(NFT_MSG_GETTABLE, family, NLM_F_DUMP))
     }
@@ -146,7 +146,7 @@ pub(crate) fn hook_number(hook: Hook) -> u32 {
     }
 }
 
-/// What a table tells of itself.
+/// What the kernel reports about a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableFacts {
     /// Its comment; empty if it has none.

@@ -57,10 +57,10 @@ enum Operation {
         owner: u8,
         hosts: BTreeSet<u8>,
         settings: u8,
-        anew: bool,
+        recreate: bool,
     },
     Remove,
-    /// Somebody's `nft`.
+    /// Another program's `nft`.
     Nft(Nft),
     /// A datagram that the connection tracking sees, to a port of this host.
     Track(u16),
@@ -164,8 +164,8 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
             }),
         5 => (0u8..3, hosts()).prop_map(|(owner, hosts)| Operation::Withdraw { owner, hosts }),
         3 => (0u8..3, hosts(), prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(owner, hosts, other, anew)| {
-                Operation::Restore { owner, hosts, settings: other.into(), anew }
+            .prop_map(|(owner, hosts, other, recreate)| {
+                Operation::Restore { owner, hosts, settings: other.into(), recreate }
             }),
         1 => Just(Operation::Remove),
         2 => nft.prop_map(Operation::Nft),
@@ -387,11 +387,11 @@ fn answer<K: Kernel + Foreign>(side: &mut Side<K>, operation: &Operation) -> Str
                 claims(*number, hosts, 0).iter().map(|claim| claim.mapping.host()).collect();
             text(host_ports[0].withdraw(&owner(*number), &hosts, &BTreeSet::new()))
         }
-        Operation::Restore { owner, hosts, settings, anew } => {
+        Operation::Restore { owner, hosts, settings, recreate } => {
             let claims = claims(*owner, hosts, 0);
             let host_ports = &mut host_ports[usize::from(*settings)];
-            text(match anew {
-                true => host_ports.restore_anew(&claims, &links()),
+            text(match recreate {
+                true => host_ports.recreate(&claims, &links()),
                 false => host_ports.restore(&claims, &links()),
             })
         }
@@ -509,7 +509,7 @@ fn compare(config: &Config) -> (usize, Result<(), String>) {
             count.set(count.get() + sequence.len());
             let (real, kernel) = (&mut *real.borrow_mut(), Fake::new());
             let mut fake = Side::new(|| kernel.actor(1));
-            start_anew(real);
+            clear(real);
             fake.first = fake.kernel.generation().unwrap();
             for (place, operation) in sequence.iter().chain(&everything()).enumerate() {
                 let (is, fakes) = (answer(real, operation), answer(&mut fake, operation));
@@ -522,8 +522,8 @@ fn compare(config: &Config) -> (usize, Result<(), String>) {
     })
 }
 
-/// Removes what the last sequence left.
-fn start_anew(real: &mut Side<Socket>) {
+/// Removes what the last sequence left behind.
+fn clear(real: &mut Side<Socket>) {
     for family in Family::ALL {
         let mut deletion = Transaction::new(&TableName::default(), None);
         deletion.push(Change::DeleteTable(family));

@@ -127,7 +127,7 @@ fn after_somebody_changed_the_map_the_error_says_to_restore() {
     ] {
         lab.node().nft(&damaged);
         let refused = bundle.prestart(lab.node(), &[]).expect_failure();
-        assert!(refused.stderr.contains("hostport restore makes it anew"), "{refused:?}");
+        assert!(refused.stderr.contains("hostport restore re-creates it"), "{refused:?}");
         hostport(lab.node(), &["restore"]).expect_success();
         bundle.start(lab.node());
         bundle.stop(lab.node());
