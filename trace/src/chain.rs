@@ -12,9 +12,6 @@ use crate::sets::Sets;
 use crate::step::Action;
 use crate::verdict::Cause;
 
-/// NFT_JUMP_STACK_SIZE: the kernel takes no deeper one.
-const DEPTH: u32 = 16;
-
 /// All that may become of a packet in a chain.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcomes {
@@ -69,10 +66,12 @@ impl<'a> Walk<'a> {
         Walk { chains, sets, packet, memory: BTreeMap::new() }
     }
 
-    pub(crate) fn through(&mut self, id: &ObjectId, depth: u32) -> Outcomes {
+    pub(crate) fn through(&mut self, id: &ObjectId) -> Outcomes {
         if let Some(outcomes) = self.memory.get(&id.name) {
             return outcomes.clone();
         }
+        // Of a loop, which the kernel refuses (`nft_chain_validate`).
+        self.memory.insert(id.name.clone(), Outcomes { left: true, ..Outcomes::default() });
         let mut all = Outcomes::default();
         let rules = self.chains.get(id).map_or(&[][..], |chain| &chain.rules);
         let (mut at_end, mut certain) = (true, true);
@@ -96,11 +95,9 @@ impl<'a> Walk<'a> {
                     Action::Drop => one.dropped = Some(cause()),
                     Action::Translate(to) => one.translated = Some((cause(), to)),
                     Action::Rewrite => one.rewritten = Some(cause()),
-                    // Not reached: the kernel takes no such ruleset.
-                    Action::Call { .. } if depth >= DEPTH => next = true,
                     Action::Call { chain, jump } => {
                         let chain = ObjectId { name: chain, ..id.clone() };
-                        one = self.through(&chain, depth + 1);
+                        one = self.through(&chain);
                         one.untracked = one.untracked.map(|(cause, all)| (cause, all && sure));
                         next |= jump && std::mem::take(&mut one.left);
                     }

@@ -292,7 +292,7 @@ impl Trace {
 
     /// What becomes of a packet in a chain.
     fn outcomes(&mut self, id: &ObjectId, packet: &PacketView) -> Outcomes {
-        Walk::new(&self.snapshot.chains, &mut self.sets, packet).through(id, 0)
+        Walk::new(&self.snapshot.chains, &mut self.sets, packet).through(id)
     }
 
     /// A table of our name in the family inet is not ours.
