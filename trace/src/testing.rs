@@ -23,10 +23,8 @@ pub(crate) fn packet(host_ip: &str, endpoint: &str) -> Packet {
 
 /// An attribute (`struct nlattr`), padded.
 pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut bytes = Vec::new();
+    hostport_netlink::attribute::push(&mut bytes, kind, value);
     bytes
 }
 
