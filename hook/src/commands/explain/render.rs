@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::diagnose::finding::line;
 use crate::diagnose::path::{Obstacle, Path, Status, StepReport};
+use crate::output::table::{self, Align};
 
 /// A line for the packet, a line a step in columns, and at the end one sentence.
 pub fn text(path: &Path) -> String {
@@ -16,13 +17,12 @@ pub fn text(path: &Path) -> String {
         Status::Unsure => "?",
         Status::Skipped => "-",
     };
-    let width = |cell: fn(&StepReport) -> usize| path.steps.iter().map(cell).max().unwrap_or(0);
-    let hooks = width(|step| step.hook.len());
-    let names = width(|step| step.name.to_string().len());
-    for step in &path.steps {
-        let (hook, name) = (step.hook, step.name.to_string());
-        let what = line(&step.what);
-        let _ = writeln!(text, "{:<2}  {hook:<hooks$}  {name:<names$}  {what}", status(step));
+    let cells = |step: &StepReport| {
+        vec![status(step).to_owned(), step.hook.to_owned(), step.name.to_string()]
+    };
+    let rows: Vec<Vec<String>> = path.steps.iter().map(cells).collect();
+    for (columns, step) in table::lines(&[Align::Left; 3], &rows).iter().zip(&path.steps) {
+        let _ = writeln!(text, "{columns}{}", line(&step.what));
     }
     let _ = writeln!(text, "\n{}", conclusion(path));
     text
