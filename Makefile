@@ -19,6 +19,9 @@ ARGS     ?=
 # How long `make fuzz` runs each target.
 SECONDS  ?= 600
 
+# How many tests run at once: most of them wait, for a process, a packet or the kernel.
+TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
+
 CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
@@ -48,7 +51,8 @@ demo: build ## Run the worked example, and show its output
 
 test: build ## Run all tests (as root: they make network namespaces)
 	@xtask/install-packages test
-	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
+	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) \
+		$(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
 endurance: build ## Run the long tests (as root): races and containers by the thousand, every call killed and failed
 	@xtask/install-packages test
