@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 /// Runs the command that the command line asks for.
 pub fn run() -> ExitCode {
-    match commands::run(cli::Arguments::from_command_line()) {
+    match commands::run(cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             output::log::failure(&error);

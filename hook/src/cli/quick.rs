@@ -13,9 +13,9 @@ use hostport_nft::TableName;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
+use crate::cli::arguments::{Arguments, Command, CommonArguments};
 use crate::cli::hook::{HookArguments, Stage};
 use crate::cli::ruleset::RulesetArguments;
-use crate::cli::{Arguments, Command, CommonArguments};
 use crate::output::log;
 
 /// The arguments of a call by a runtime; none if clap has to read them.
