@@ -39,11 +39,11 @@ impl From<reconcile::Error> for CommandError {
 }
 
 impl CommandError {
-    /// Whether it may be that nothing is wrong but the user.
-    pub fn is_for_want_of_root(&self) -> bool {
+    /// Whether root might succeed.
+    pub fn may_need_root(&self) -> bool {
         match self {
             CommandError::Ruleset(hostport_nft::Error::NotPermitted) => true,
-            CommandError::Journal(error) => error.is_for_want_of_root(),
+            CommandError::Journal(error) => error.may_need_root(),
             _ => false,
         }
     }

@@ -1,4 +1,5 @@
-//! One module for each command.
+//! One file a command: it reads its arguments, calls a lower layer, and prints the result.
+//! Nothing here is imported by another layer.
 
 pub mod doctor;
 mod error;

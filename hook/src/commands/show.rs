@@ -18,7 +18,7 @@ pub fn run(settings: Settings, as_json: bool) -> Result<(), CommandError> {
     let tables = host_ports.tables()?;
     if as_json {
         let objects: Vec<Value> = tables.iter().flat_map(Table::json).collect();
-        // The form's version, without which nft warns (libnftables-json(5), METAINFO OBJECT).
+        // nft warns if the schema's version is missing (libnftables-json(5), METAINFO OBJECT).
         let all = [vec![json!({"metainfo": {"json_schema_version": 1}})], objects].concat();
         return print(&format!("{:#}\n", json!({"nftables": all})));
     }

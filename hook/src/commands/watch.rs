@@ -1,4 +1,4 @@
-//! `hostport watch`: stays, and restores what another program removes.
+//! `hostport watch`: keeps running, and restores what another program removes.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -18,9 +18,9 @@ use crate::commands::restore::{counts, restore};
 use crate::context::Context;
 use crate::metrics::http;
 
-/// The name that the kernel has for the hooks: what they do needs no restoring.
+/// The kernel's name for the hooks' processes: nothing that they do needs a restore.
 const HOOK: &str = "hostport";
-/// After a restore that failed: somebody may be in the middle of a reload.
+/// After a restore that failed: another program may be in the middle of a reload.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Restores now, and then at each removal, until a signal.
@@ -33,15 +33,15 @@ pub fn run(
     // Listen first: what happens during the first restore must not be missed.
     let mut events =
         Events::listen(context.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
-    // If it fails, it is tried again, as later ones are; but rights do not come with time.
-    let mut restored = match heal(ruleset, context) {
-        Err(problem) if problem.is_for_want_of_root() => return Err(problem),
-        healed => told(healed),
+    // A restore that fails is tried again, but waiting does not help a user without the rights.
+    let mut restored = match restore_and_log(ruleset, context) {
+        Err(problem) if problem.may_need_root() => return Err(problem),
+        restored => logged(restored),
     };
     if let Some(address) = metrics_listen {
         http::serve(address, context.clone());
     }
-    // Without systemd there is nobody to tell.
+    // Fails where no systemd waits for it.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("watching the tables {}", context.table);
 
@@ -60,11 +60,11 @@ pub fn run(
                 Event::Lost => warn!("too many changes at once to follow: restoring"),
             },
         }
-        restored = told(heal(ruleset, context));
+        restored = logged(restore_and_log(ruleset, context));
     }
 }
 
-fn heal(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
+fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
     let restored = restore(ruleset, false, context)?;
     for family in &restored.tables {
         info!("re-created table {family} {}", context.table);
@@ -73,12 +73,12 @@ fn heal(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandErro
     Ok(())
 }
 
-/// Whether it was done; says why not.
-fn told(healed: Result<(), CommandError>) -> bool {
-    healed.inspect_err(|problem| error!("{problem}")).is_ok()
+/// Logs an error, and says whether there was none.
+fn logged(result: Result<(), CommandError>) -> bool {
+    result.inspect_err(|problem| error!("{problem}")).is_ok()
 }
 
-/// Who may not hear of changes may not make them either.
+/// A user who may not listen to changes may not make them either.
 fn plain(error: Error) -> Error {
     match error {
         Error::Open(source) if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -88,13 +88,13 @@ fn plain(error: Error) -> Error {
     }
 }
 
-/// The name that the kernel has for this program, which may have been installed under another one.
+/// The kernel's name for this process: the program may be installed under another name.
 fn own_name() -> String {
     let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
     name.trim_end_matches('\n').to_owned()
 }
 
-/// A stream that can be read from once a signal to end has come.
+/// A stream that becomes readable when a signal asks the program to end.
 fn stop_signals() -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;

@@ -65,7 +65,7 @@ impl Inventory {
         let mut journal = JournalSnapshot::read(&state_dir, PATIENCE);
         match &mut journal {
             Ok(look) => look.entries.retain(|entry| entry.settings.table == table),
-            Err(error) if error.is_for_want_of_root() => {
+            Err(error) if error.may_need_root() => {
                 return Err(DiagnoseError::NotRoot(state_dir));
             }
             Err(_) => {}

@@ -24,7 +24,7 @@ pub enum JournalError {
 
 impl JournalError {
     /// Whether the journal may be sound, and only this user may not read it: one other than root.
-    pub fn is_for_want_of_root(&self) -> bool {
+    pub fn may_need_root(&self) -> bool {
         let refused = match self {
             JournalError::NotPrivate(_) => true,
             JournalError::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,

@@ -1,9 +1,9 @@
-//! What is counted without a daemon: a file of fixed size beside the journal, for `hostport metrics`.
+//! Counters without a daemon: a file of fixed size beside the journal, for `hostport metrics`.
 //!
-//! Counting must never fail or hold up what is counted. So nobody waits for the lock longer than a few
-//! milliseconds (what does not get it then is not counted), nothing is synced (the folder is usually in
-//! memory, and a reboot begins anew), and no error is told. A file that is damaged begins anew; one of a
-//! later version, and whatever else is no file of ours, is left alone.
+//! Counting must neither fail nor delay what is counted. So a call waits for the lock a few milliseconds at
+//! most, and is not counted if it does not get it; nothing is synced, since the folder is usually in memory and
+//! a reboot starts from zero; and no error is reported. A damaged file starts from zero. A file of a later version,
+//! and everything else that is not our file, is left unchanged.
 
 use std::hash::Hasher;
 use std::os::fd::OwnedFd;
@@ -24,7 +24,7 @@ const TRIES: u32 = 25;
 /// Magic, version, four counters, two histograms and a checksum, in little-endian words.
 const WORDS: usize = 2 + 4 + 2 * (BOUNDS.len() + 2) + 1;
 
-/// The upper bounds of a histogram's buckets, in microseconds. Another one takes the rest.
+/// The upper bounds of a histogram's buckets, in microseconds. One more bucket has what takes longer.
 pub const BOUNDS: [u64; 12] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     10_000_000,
@@ -33,7 +33,7 @@ pub const BOUNDS: [u64; 12] = [
 /// All that is counted, since the file was made.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counters {
-    /// Containers kept from starting, since another living owner has a port.
+    /// Containers that could not start, since another living owner has a port.
     pub conflicts: u64,
     /// Host ports that were taken from another owner.
     pub takeovers: u64,
@@ -59,7 +59,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts one call.
     pub fn observe(&mut self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let mut places = self.buckets.iter_mut().zip(BOUNDS);
@@ -73,14 +73,14 @@ impl Histogram {
     }
 }
 
-/// Counts on, also in a file that holds any number.
+/// Adds to a counter, which may have any value in a file.
 pub fn add(counter: &mut u64, more: u64) {
     *counter = counter.saturating_add(more);
 }
 
 impl Counters {
-    /// Reads them; zero where there are none yet. Nothing where they cannot be told: what is there is no file
-    /// of ours, or somebody has stopped while he wrote it.
+    /// Reads them; zero if there is no file yet. None if they are unknown: the file is not ours, or its writer has
+    /// been stopped in the middle.
     pub fn read(state_dir: &Path) -> Option<Self> {
         let file = match open(state_dir, OFlags::RDONLY) {
             Ok(file) => file,
@@ -89,13 +89,13 @@ impl Counters {
         };
         let locked = lock(&file, FlockOperation::NonBlockingLockShared);
         match Counters::load(&file) {
-            // The next one who counts begins anew.
+            // The next change starts from zero.
             Err(Unreadable::Damaged) if locked => Some(Counters::default()),
             loaded => loaded.ok(),
         }
     }
 
-    /// Changes them in the file, or not if that cannot be done at once.
+    /// Changes them in the file, unless that takes too long.
     pub fn change(state_dir: &Path, change: impl FnOnce(&mut Counters)) {
         let Ok(file) = open(state_dir, OFlags::RDWR | OFlags::CREATE) else { return };
         if !lock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -160,7 +160,7 @@ impl Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unreadable {
     Damaged,
-    /// A later version's, or no file.
+    /// Of a later version, or not a file.
     NotOurs,
 }
 
@@ -171,7 +171,7 @@ fn checksum(bytes: &[u8]) -> u64 {
     hash.finish()
 }
 
-/// Whether it could be locked soon. It is held for microseconds, unless its holder has been stopped.
+/// Whether the lock could be had in time. Others hold it for microseconds, unless they have been stopped.
 fn lock(file: &OwnedFd, operation: FlockOperation) -> bool {
     (0..TRIES).any(|nth| {
         if nth > 0 {
@@ -182,7 +182,7 @@ fn lock(file: &OwnedFd, operation: FlockOperation) -> bool {
 }
 
 fn open(state_dir: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    // Whatever has been put there instead of a file must not hold anybody up.
+    // Something else in the file's place, such as a FIFO, must not block the call.
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     rustix::fs::open(state_dir.join(FILE), flags, Mode::from(0o600))
 }

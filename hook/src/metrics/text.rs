@@ -1,4 +1,4 @@
-//! `hostport metrics`: kernel and journal in Prometheus' text form, for node_exporter's textfile collector.
+//! The kernel's host ports, the journal and the counters in Prometheus' text form.
 //!
 //! The form is <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
 
@@ -16,12 +16,12 @@ use crate::output::escape::excerpt;
 use crate::reconcile::Error;
 use crate::reconcile::drift::Drift;
 
-/// The longest value of a label that others wrote, in characters.
+/// The longest value of a label, in characters.
 const MOST: usize = 253;
-/// A hook under way has written the journal, and not yet the kernel. It is done after this.
+/// A hook that is running may have changed the journal, but not the kernel yet. It is done after this pause.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// All metrics, as text. Another hostport may keep the journal to itself for so long.
+/// All metrics, as text. Another hostport may keep the journal locked for as long as `patience`.
 pub fn collect(context: &Context, patience: Duration) -> Result<String, Error> {
     let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let mut host_ports = HostPorts::open(settings)?;
@@ -76,7 +76,7 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
     let entries: HashMap<&OwnerId, &Entry> =
         snapshot.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let mut text = String::new();
-    // Each is there, also where nothing is published: a series that goes is no zero.
+    // Zeros are printed too: to Prometheus, a series that disappears is not zero.
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     for family in Family::ALL {
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {

@@ -1,4 +1,4 @@
-//! A file of metrics, written anew for node_exporter's textfile collector.
+//! The file of metrics that node_exporter's textfile collector reads.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why there is no new file.
+/// Why the file was not replaced.
 #[derive(Debug, Error)]
 pub enum FileError {
     #[error("cannot write {path:?}: {source}: {hint}", hint = hint(.source.kind()))]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "{0:?} is not a regular file, and is left alone: name a file, or - for standard output, with --output"
+        "{0:?} is not a regular file; left unchanged: name a file, or - for standard output, with --output"
     )]
     NotAFile(PathBuf),
 }
 
-/// Writes a file anew, so that who reads it meets the old one or the new one, whole.
+/// Replaces a file, so that a reader gets all of the old file or all of the new one.
 ///
-/// A link stays, and what it leads to is replaced. Whatever else is no regular file stays as it is: a
-/// rename would put a file in the place of a device.
+/// A link stays, and its target is replaced. Everything else that is not a regular file is left unchanged: a
+/// rename would replace a device by a file.
 pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
     let failed = |source| FileError::Io { path: path.to_owned(), source };
     let link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
@@ -34,7 +34,7 @@ pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    // Not one of the collector's files, whose names end in .prom, and of this process alone.
+    // The collector reads only names that end in .prom. No other process has this name.
     let new = folder.join(format!(".hostport.{}.new", std::process::id()));
     let mut file = create(&new).map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists | ErrorKind::IsADirectory => {
@@ -49,8 +49,7 @@ pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
     written.map_err(failed)
 }
 
-/// Makes the file that becomes the new one. A process that had our number and was killed may have left
-/// its own.
+/// Creates the file that becomes the new one. A killed process of the same number may have left one behind.
 fn create(new: &Path) -> io::Result<File> {
     let create = || File::options().write(true).create_new(true).open(new);
     match create() {

@@ -1,4 +1,4 @@
-//! What people and log collectors read: escaped text, times, log lines, progress.
+//! What people and log collectors read: escaped text, times, tables, log lines, progress.
 //! Nothing here knows host ports.
 
 pub mod escape;

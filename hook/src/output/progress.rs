@@ -1,4 +1,6 @@
-//! Progress of long work: one line on a terminal, from the second second on.
+//! Progress of long work: one line on a terminal, once the work has taken a second.
+//!
+//! Our own, since it is one line: a library would bring progress bars, templates and a terminal's whole state.
 
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
@@ -9,25 +11,25 @@ use std::time::{Duration, Instant};
 const SILENT: Duration = Duration::from_secs(1);
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Work that is going on. Its line is wiped when it is dropped.
+/// Work that is going on. Its line is erased when it is dropped.
 ///
-/// A thread of its own draws it: the longest step is a single system call, in which the kernel takes a
-/// whole transaction.
+/// A thread draws the line, since the longest step is a single system call: the kernel commits a whole
+/// transaction.
 pub struct Progress(Option<(Sender<String>, JoinHandle<()>)>);
 
 impl Progress {
-    /// Begins to watch the time, if anybody is there to be told.
+    /// Begins to measure the time, if stderr is a terminal.
     pub fn begin(what: &'static str) -> Self {
         if !io::stderr().is_terminal() {
             return Progress(None);
         }
-        let (steps, told) = mpsc::channel();
+        let (steps, received) = mpsc::channel();
         let begin = Instant::now();
         let draw = move || {
             let mut step = String::new();
             let mut shown: Option<Instant> = None;
             loop {
-                match told.recv_timeout(BETWEEN) {
+                match received.recv_timeout(BETWEEN) {
                     Ok(next) => step = next,
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -43,11 +45,11 @@ impl Progress {
                 let _ = write!(io::stderr(), "\r\x1b[K");
             }
         };
-        // Without a thread to spare, the work goes on unseen.
+        // If no thread can be had, the work goes on without a line.
         Progress(thread::Builder::new().spawn(draw).ok().map(|thread| (steps, thread)))
     }
 
-    /// Tells how far the work is.
+    /// Sets the step that the line shows.
     pub fn step(&self, at: Arguments<'_>) {
         if let Some((steps, _)) = &self.0 {
             let _ = steps.send(at.to_string());

@@ -1,4 +1,4 @@
-//! A request of HTTP/1.1 (RFC 9112), as far as there is anything to tell apart.
+//! A request of HTTP/1.1 (RFC 9112), as far as the answer depends on it.
 
 /// How many headers a request may have.
 const HEADERS: usize = 64;
@@ -11,11 +11,12 @@ pub enum Request {
     OtherMethod,
     TooLong,
     Wrong,
-    /// Not all of it has come in time.
+    /// It did not arrive in time.
     TooLate,
 }
 
-/// What is asked for, and whether the answer has a body: not to HEAD. Nothing before its head is complete.
+/// What is asked for, and whether the answer has a body, which an answer to HEAD has not. None until the head of
+/// the request is complete.
 pub fn parse(bytes: &[u8]) -> Option<(Request, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
