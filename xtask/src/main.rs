@@ -40,7 +40,7 @@ enum Task {
         /// The Debian package of hostport
         package: PathBuf,
     },
-    /// Check that the generated pages of docs/ are current and that links lead somewhere
+    /// Check that generated pages are current, that links lead somewhere, and the same as `layers`
     Check,
 }
 
@@ -73,6 +73,7 @@ fn references() -> impl Iterator<Item = Page> {
 
 fn check() -> Result<(), String> {
     let mut problems = book::problems();
+    problems.extend(layers::problems());
     problems.extend(references().filter_map(|page| page.problem()));
     none(problems)
 }
@@ -84,7 +85,7 @@ fn none(problems: Vec<String>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn generated_pages_are_current_and_links_lead_somewhere() {
+    fn pages_are_current_links_lead_somewhere_and_imports_point_downwards() {
         assert_eq!(super::check(), Ok(()));
     }
 

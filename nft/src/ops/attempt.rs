@@ -36,6 +36,22 @@ impl Outcome {
     }
 }
 
+impl<K: Kernel> HostPorts<K> {
+    /// A transaction on the ruleset as it is now.
+    pub(super) fn transaction(&mut self) -> Result<Transaction, Error> {
+        Ok(Transaction::new(&self.settings.table, Some(self.kernel.generation()?)))
+    }
+
+    /// Commits a transaction that makes this change.
+    pub(super) fn commit<T>(
+        &mut self,
+        transaction: &Transaction,
+        change: T,
+    ) -> Result<Attempt<T>, Error> {
+        self.kernel.commit(transaction)?.of(transaction, change)
+    }
+}
+
 /// How often a compare-and-swap is tried, within the caller's limit. Each attempt fails only because another
 /// program's transaction succeeded in between. With few processors and very many hooks, some tens of attempts take
 /// longer than the time-out of the runtime that calls the hook.

@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::attempt::{Attempt, attempt};
 use crate::error::{Error, no_nf_tables};
 use crate::kernel::retry::{self, PATIENCE};
-use crate::kernel::{Change, Kernel, Socket, TableFacts, TableQuery, Transaction};
+use crate::kernel::{Kernel, Socket, TableFacts, TableQuery};
 use crate::model::{Family, HostPort, Published, Settings};
 use crate::ruleset::element::{Element, Hairpin, SameLink, hairpin_key, port_key};
 use crate::ruleset::set::SetName;
@@ -170,48 +169,6 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         Ok(true)
-    }
-
-    /// Removes both tables with all that is published, in one transaction. True if there was one.
-    ///
-    /// ```no_run
-    /// # use hostport_nft::{HostPorts, Settings};
-    /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// assert!(host_ports.remove()?, "there were tables");
-    /// assert!(!host_ports.remove()?, "and now there are none");
-    /// # Ok::<(), hostport_nft::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or
-    /// [`Error::Contention`] if others kept changing the ruleset.
-    pub fn remove(&mut self) -> Result<bool, Error> {
-        let (removed, lost) = attempt(self, None, |this| {
-            let mut transaction = this.transaction()?;
-            let mut any = false;
-            for family in Family::ALL {
-                if this.table_state(family)? != TableState::Missing {
-                    transaction.push(Change::DeleteTable(family));
-                    any = true;
-                }
-            }
-            this.commit(&transaction, any)
-        })?;
-        Ok(removed || lost == Some(true))
-    }
-
-    /// A transaction on the ruleset as it is now.
-    pub(super) fn transaction(&mut self) -> Result<Transaction, Error> {
-        Ok(Transaction::new(&self.settings.table, Some(self.kernel.generation()?)))
-    }
-
-    /// Commits a transaction that makes this change.
-    pub(super) fn commit<T>(
-        &mut self,
-        transaction: &Transaction,
-        change: T,
-    ) -> Result<Attempt<T>, Error> {
-        self.kernel.commit(transaction)?.of(transaction, change)
     }
 
     pub(super) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {

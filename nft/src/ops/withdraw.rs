@@ -1,14 +1,14 @@
-//! Withdrawing: an owner's host ports, if they are still that owner's.
+//! Withdrawing: an owner's host ports, if they are still that owner's, and everything.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::attempt::{Attempt, attempt};
-use super::host_ports::HostPorts;
+use super::host_ports::{HostPorts, TableState};
 use super::publish::{delete_hairpin, delete_port};
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::kernel::{Change, Kernel};
 use crate::model::{Family, HostPort, OwnerId, Published};
 use crate::ruleset::element::HairpinOwner;
 
@@ -166,5 +166,33 @@ impl<K: Kernel> HostPorts<K> {
             }
             _ => false,
         })
+    }
+
+    /// Removes both tables with all that is published, in one transaction. True if there was one.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// assert!(host_ports.remove()?, "there were tables");
+    /// assert!(!host_ports.remove()?, "and now there are none");
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], [`Error::Transport`], [`Error::ForeignTable`], or
+    /// [`Error::Contention`] if others kept changing the ruleset.
+    pub fn remove(&mut self) -> Result<bool, Error> {
+        let (removed, lost) = attempt(self, None, |this| {
+            let mut transaction = this.transaction()?;
+            let mut any = false;
+            for family in Family::ALL {
+                if this.table_state(family)? != TableState::Missing {
+                    transaction.push(Change::DeleteTable(family));
+                    any = true;
+                }
+            }
+            this.commit(&transaction, any)
+        })?;
+        Ok(removed || lost == Some(true))
     }
 }

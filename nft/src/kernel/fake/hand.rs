@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::ruleset::{FakeRule, FakeTable};
+use super::shared::Shared;
 use crate::kernel::SetName;
 use crate::model::{Counter, Endpoint, Family, Flow, Handle, HostPort, Published, TableName};
 use crate::ruleset::element::{Element, Hairpin, port_key};

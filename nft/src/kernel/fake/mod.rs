@@ -9,10 +9,11 @@
 
 mod hand;
 mod ruleset;
+mod shared;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -27,6 +28,7 @@ use crate::model::{Family, NfFamily, Port, Protocol, TableName};
 use crate::wire::message::Message;
 use crate::wire::snapshot::{Objects, Snapshot};
 use ruleset::{Ruleset, Verdict};
+use shared::Shared;
 
 /// One actor's socket to a kernel in memory. Actors of one kernel come from [`Fake::actor`].
 ///
@@ -52,14 +54,6 @@ pub struct Fake {
 pub type Watch = Arc<dyn Fn(Step<'_>) + Send + Sync>;
 /// What decides, before a step, whether it goes wrong.
 pub type Plan = Arc<dyn Fn(Step<'_>) -> Option<Fault> + Send + Sync>;
-
-#[derive(Debug)]
-struct Shared {
-    ruleset: Mutex<Ruleset>,
-    begin: Instant,
-    /// How long actors have paused.
-    passed: Mutex<Duration>,
-}
 
 /// One call of an actor, as it begins or as it ends.
 #[derive(Debug, Clone, Copy)]
@@ -134,9 +128,7 @@ impl Default for Fake {
 impl Fake {
     /// A kernel without any table.
     pub fn new() -> Self {
-        let ruleset = Mutex::new(Ruleset { generation: 1, ..Ruleset::default() });
-        let shared = Shared { ruleset, begin: Instant::now(), passed: Mutex::default() };
-        Fake { shared: Arc::new(shared), actor: 0, watch: None, plan: None }
+        Fake { shared: Arc::default(), actor: 0, watch: None, plan: None }
     }
 
     /// Another actor of the same kernel, watched and failed alike.
@@ -185,16 +177,6 @@ impl Fake {
         if let Some(watch) = &self.watch {
             watch(step);
         }
-    }
-}
-
-impl Shared {
-    fn ruleset(&self) -> MutexGuard<'_, Ruleset> {
-        self.ruleset.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn passed(&self) -> MutexGuard<'_, Duration> {
-        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -352,7 +334,7 @@ impl Kernel for Fake {
 
     /// Time passes only while an actor pauses.
     fn now(&self) -> Instant {
-        self.shared.begin + *self.shared.passed()
+        self.shared.now()
     }
 
     /// The whole time, so that the same schedule comes to the same end again.
