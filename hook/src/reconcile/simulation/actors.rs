@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hostport_nft::{Error as NftError, Link, TableName};
+use hostport_nft::{Error as NftError, Link, OwnerId, TableName};
 
 use super::world::{Container, Process, World};
 use crate::network::Reach;
@@ -111,17 +111,21 @@ impl Process {
     }
 
     fn publish(&self, container: &Container) {
-        let dead = self.world.dead();
+        let lives = self.world.state().lives.clone();
         let pid = self.life(container, |life| life.pid);
         match publish(self, container.request(pid), &mut NoReach) {
             Ok(_) => self.life(container, |life| life.is_published = life.pid == pid),
             Err(error) => {
                 match &error {
                     Error::Ruleset(NftError::Taken(taken)) => {
-                        // Dead all the time, unless it came back meanwhile.
-                        let still = self.world.dead();
-                        let gone = |owner: &str| dead.contains(owner) && still.contains(owner);
-                        if taken.owner.as_ref().is_some_and(|owner| gone(owner.as_str())) {
+                        // Dead all the time, if it did not come back meanwhile.
+                        let now = self.world.state().lives.clone();
+                        let gone = |owner: &OwnerId| {
+                            let (before, now) =
+                                (lives.get(owner.as_str()), now.get(owner.as_str()));
+                            before == now && now.is_some_and(|life| life.is_dead)
+                        };
+                        if taken.owner.as_ref().is_some_and(gone) {
                             self.world.wrong(&format!("{} was refused: {error}", container.name));
                         }
                     }

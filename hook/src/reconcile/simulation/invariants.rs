@@ -1,12 +1,12 @@
 //! What must hold, at each step and at the end of each schedule.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hostport_nft::{HostPort, OwnerId, Published, TableName};
+use hostport_nft::{Claim, HostPort, Mapping, OwnerId, Published, TableName};
 
 use super::actors::Op;
 use super::stage::Actor;
@@ -80,7 +80,7 @@ impl World {
             wrong = wrong.or(state.judge(op, before, now).err());
             if let Some(owner) = now.and_then(|now| now.owner.clone()) {
                 let may =
-                    before.is_none_or(|before| state.is_dead(before)) || state.may_replace(now);
+                    before.is_none_or(|before| !state.is_told(before)) || state.may_replace(now);
                 if let Some(before) = before.and_then(|before| before.owner.clone()).filter(|_| may)
                 {
                     state.lost.entry(before).or_default().insert(host);
@@ -124,13 +124,17 @@ impl World {
         if !self.state().was_flushed {
             containers.iter().for_each(|container| self.check_all_or_none(container));
             containers.iter().for_each(|container| self.check_living(container));
-            process.run(&[Op::Restore]);
-            containers.iter().for_each(|container| self.check_living(container));
         }
+        process.run(&[Op::Restore]);
+        containers.iter().for_each(|container| self.check_living(container));
         process.run(&[Op::Gc]);
         self.check_gone();
+        self.check_disputes();
+        let before = self.owners();
         process.run(&[Op::Flush, Op::Restore]);
-        containers.iter().for_each(|container| self.check_living(container));
+        if self.owners() != before {
+            self.wrong("a flush and a restore change who has which port");
+        }
         self.check_gone();
         for container in &containers {
             self.end(container);
@@ -139,9 +143,14 @@ impl World {
         self.check_gone();
     }
 
-    /// All of a container's ports are published, or none; but for those that others took.
+    /// All of a container's ports are published, or none; but for those that others took. Where its hook was killed,
+    /// a restore may have given it what others left.
     fn check_all_or_none(&self, container: &Container) {
         let state = self.state();
+        let life = state.lives[container.name];
+        if !life.is_dead && !life.is_published {
+            return;
+        }
         let lost = state.lost.get(&container.owner());
         let kept = container.claims().into_iter().filter(|claim| {
             let host = claim.mapping.host();
@@ -169,20 +178,52 @@ impl World {
             return;
         }
         let published = self.published();
-        for claim in container.claims() {
-            let host = claim.mapping.host();
-            let has = published.get(&host).is_some_and(|there| {
+        let has = |claim: &Claim| {
+            published.get(&claim.mapping.host()).is_some_and(|there| {
                 there.mapping == claim.mapping
                     && there.owner.as_ref().is_some_and(|owner| container.speaks_for(owner))
-            });
-            // Who publishes while somebody else has flushed the ruleset does not see who had the port.
-            let other = published.get(&host).filter(|there| self.state().may_have(there));
-            if !has && !lost.contains(&host) && other.is_none() {
-                let there = owner(published.get(&host)).to_owned();
-                self.wrong(&format!(
-                    "{} lives without its port {host}, which is {there}'s",
-                    container.name
-                ));
+            })
+        };
+        let claims = container.claims();
+        let missing: Vec<HostPort> = claims
+            .iter()
+            .filter(|claim| !has(claim) && !lost.contains(&claim.mapping.host()))
+            .map(|claim| claim.mapping.host())
+            .collect();
+        // After a flush, a container that publishes does not see who had the port. An entry that loses a port so
+        // looks like that of a hook that was killed before its transaction, and counts for nothing.
+        let other =
+            |host: &HostPort| published.get(host).is_some_and(|there| self.state().may_have(there));
+        if let Some(host) = missing.first().filter(|_| !missing.iter().any(other)) {
+            let there = owner(published.get(host)).to_owned();
+            self.wrong(&format!(
+                "{} lives without its port {host}, which is {there}'s",
+                container.name
+            ));
+        }
+    }
+
+    /// Each port that is published, with who has it.
+    fn owners(&self) -> BTreeMap<HostPort, (Mapping, String)> {
+        let published = self.published().into_iter();
+        published
+            .map(|(host, there)| (host, (there.mapping, owner(Some(&there)).to_owned())))
+            .collect()
+    }
+
+    /// After a restore, a port is in one entry: only then does a later restore give it to the same owner.
+    fn check_disputes(&self) {
+        let entries = self.disk.files();
+        let entries = entries.values().filter_map(|text| Entry::from_json(text).ok());
+        let mut owners: BTreeMap<HostPort, (Mapping, OwnerId)> = BTreeMap::new();
+        for entry in entries {
+            for mapping in &entry.mappings {
+                let host = mapping.host();
+                let other = owners.insert(host, (*mapping, entry.owner.clone()));
+                // The containers of a pod may ask for the same.
+                if let Some((_, other)) = other.filter(|(other, _)| other != mapping) {
+                    self.wrong(&format!("{host} is in the entries of {other} and {}", entry.owner));
+                }
             }
         }
     }
@@ -286,9 +327,9 @@ impl State {
         container.is_some_and(|container| container.replaces)
     }
 
-    /// Whether it may have a port that another living owner was told is its own: it replaces that one, or somebody
-    /// has flushed the ruleset, which alone tells who has a port.
+    /// Whether a living owner may have a port that another living one was told is its own: it replaces that one, or
+    /// another program has flushed the ruleset, which alone says who has a port.
     fn may_have(&self, published: &Published) -> bool {
-        self.may_replace(Some(published)) || (self.was_flushed && self.is_told(published))
+        self.may_replace(Some(published)) || (self.was_flushed && !self.is_dead(published))
     }
 }

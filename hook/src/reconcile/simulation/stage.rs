@@ -59,8 +59,8 @@ impl Stage {
         }
         self.point.load(Ordering::SeqCst);
         if has_effect && self.is_last(actor) {
-            self.after(actor, true, || "dies".to_owned());
             die();
+            self.after(actor, true, || "dies".to_owned());
             resume_unwind(Box::new(Death));
         }
     }

@@ -86,13 +86,11 @@ fn report(name: &str, tried: Result<usize, Violation>) {
 }
 
 #[test]
-#[ignore = "still reports the third case that docs/simulation.md excludes"]
 fn three_actors_at_random() {
     report("random", explore(random(schedules(25_000)), play));
 }
 
 #[test]
-#[ignore = "still reports the third case that docs/simulation.md excludes"]
 fn three_actors_by_priorities() {
     report("PCT", explore(pct(3, schedules(25_000)), play));
 }
