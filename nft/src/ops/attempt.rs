@@ -84,8 +84,7 @@ pub(super) fn attempt<K: Kernel, T>(
                 lost_answers += 1;
                 lost = lost.or(Some(change));
             }
-            // If it had been made, the host ports would be ours.
-            Err(error @ Error::Taken(_)) => return Err(error),
+            // Also if a host port is taken: another container may have replaced this one there, and there alone.
             Err(error) if lost.is_some() => return Err(Error::Unanswered(Box::new(error))),
             Err(error) => return Err(error),
         }

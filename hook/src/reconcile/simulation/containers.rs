@@ -15,6 +15,9 @@ pub const R: Container =
     Container { name: "r", address: 4, ports: &[80, 81], replaces: true, sandbox: None };
 pub const S: Container =
     Container { name: "s", address: 5, ports: &[81, 80], replaces: true, sandbox: None };
+/// Takes over one of the ports of others.
+pub const T: Container =
+    Container { name: "t", address: 8, ports: &[80, 84], replaces: true, sandbox: None };
 /// A pod of a sandbox and two containers.
 pub const POD: Container =
     Container { name: "pod", address: 6, ports: &[], replaces: false, sandbox: None };

@@ -89,6 +89,21 @@ impl Scenario {
         }
         Ok(schedules)
     }
+
+    /// The same, where the answer to the first transaction of an actor is lost.
+    pub fn search_with_lost_answers(
+        &self,
+        preemptions: usize,
+        mutation: Option<Mutation>,
+    ) -> Result<usize, Violation> {
+        let mut schedules = 0;
+        for actor in 0..self.actors.len() {
+            let mut troubles = vec![Trouble::default(); self.actors.len()];
+            troubles[actor].unanswered = true;
+            schedules += self.search(preemptions, &troubles, mutation)?.schedules;
+        }
+        Ok(schedules)
+    }
 }
 
 /// So many schedules, or as many times more as HOSTPORT_SCHEDULES says.

@@ -19,6 +19,7 @@ fn parts() -> Vec<(Vec<Op>, Vec<Op>)> {
         (vec![Start(C)], vec![Publish(C)]),
         (vec![Start(R)], vec![Publish(R)]),
         (vec![Start(S)], vec![Publish(S), Publish(S)]),
+        (vec![Start(T)], vec![Publish(T)]),
         (living(D), vec![End(D), Withdraw(D)]),
         (living(D), vec![End(D), Start(D), Publish(D)]),
         (living(R), vec![Publish(R)]),

@@ -3,6 +3,7 @@
 use super::actors::Op::{self, *};
 use super::containers::*;
 use super::scenario::{Scenario, schedules};
+use super::stage::Violation;
 
 /// Two actors, with a name for messages.
 pub struct Pair {
@@ -56,6 +57,7 @@ pub fn pairs() -> Vec<Pair> {
             vec![Publish(R)],
             vec![Publish(S)],
         ),
+        ("a replacement of one port", vec![Start(B), Start(T)], vec![Publish(B)], vec![Publish(T)]),
         (
             "each replaces the other",
             and(living(R), vec![Start(S)]),
@@ -119,15 +121,11 @@ pub fn pairs() -> Vec<Pair> {
     pairs.into_iter().map(pair).collect()
 }
 
-fn all(preemptions: usize, deaths: bool) {
+fn all(search: impl Fn(&Scenario) -> Result<usize, Violation>) {
     let (mut total, mut wrong) = (0, Vec::new());
     let begin = std::time::Instant::now();
     for Pair { name, scenario } in pairs() {
-        let tried = match deaths {
-            true => scenario.search_with_deaths(preemptions, None),
-            false => scenario.search(preemptions, &[], None).map(|tried| tried.schedules),
-        };
-        match tried {
+        match search(&scenario) {
             Ok(tried) => {
                 println!("{tried:7} schedules: {name}");
                 total += tried;
@@ -146,10 +144,15 @@ fn more() -> usize {
 
 #[test]
 fn two_actors_in_all_orders() {
-    all(2 + more(), false);
+    all(|scenario| scenario.search(2 + more(), &[], None).map(|tried| tried.schedules));
 }
 
 #[test]
 fn two_actors_one_of_which_dies() {
-    all(1 + more(), true);
+    all(|scenario| scenario.search_with_deaths(1 + more(), None));
+}
+
+#[test]
+fn two_actors_one_of_whose_transactions_has_no_answer() {
+    all(|scenario| scenario.search_with_lost_answers(1 + more(), None));
 }

@@ -93,6 +93,8 @@ pub struct Trouble {
     pub dies: Option<usize>,
     /// Its n-th call of the kernel goes wrong.
     pub kernel: Option<(usize, Fault)>,
+    /// The answer to its first transaction is lost.
+    pub unanswered: bool,
     /// Its n-th write of an entry finds the disk full.
     pub disk: Option<usize>,
 }
@@ -292,10 +294,14 @@ impl Process {
 
 /// What goes wrong with the calls of the kernel.
 fn plan(trouble: Trouble, mutation: Option<Mutation>) -> fake::Plan {
-    let calls = AtomicUsize::new(0);
+    let (calls, commits) = (AtomicUsize::new(0), AtomicUsize::new(0));
     Arc::new(move |step: fake::Step<'_>| {
         let call = calls.fetch_add(1, Ordering::Relaxed);
         let fault = trouble.kernel.filter(|(nth, _)| *nth == call).map(|(_, fault)| fault);
+        let first = matches!(step.call, fake::Call::Commit(_))
+            && commits.fetch_add(1, Ordering::Relaxed) == 0;
+        let lost = (first && trouble.unanswered).then_some(Fault::LostAnswer(Errno::NOBUFS));
+        let fault = fault.or(lost);
         fault.or_else(|| mutation.and_then(|mutation| mutation.of_call(step.call)))
     })
 }
