@@ -81,6 +81,38 @@ fn a_taken_port_is_an_error_that_names_its_owner_and_may_be_taken_where_allowed(
 }
 
 #[test]
+fn an_owner_that_comes_back_renews_its_elements_and_keeps_their_counters() {
+    let lab = Lab::new();
+    lab.node().run(|| {
+        let (owner, next): (OwnerId, OwnerId) = ("5e0f".parse().unwrap(), "next".parse().unwrap());
+        let port = mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080));
+        let mut host_ports = HostPorts::open(Settings::default()).unwrap();
+        host_ports.publish(&publication(&owner, &[port]), |_| false).unwrap();
+        let element = "{ 0.0.0.0 . 9000 . tcp }";
+        let counted = "{ 0.0.0.0 . 9000 . tcp counter packets 7 bytes 420 comment \"5e0f\" : 10.85.0.11 . 8080 }";
+        lab.node().nft(&format!(
+            "delete element ip hostport ports {element}; add element ip hostport ports {counted}"
+        ));
+        // Another container found the owner dead, and is about to take the port over.
+        let mut other = HostPorts::open(Settings::default()).unwrap();
+        let again = Publication { comes_back: true, ..publication(&owner, &[port]) };
+        let taken = mapping(("0.0.0.0", 9000), ("10.85.0.12", 8080));
+        let mut asked = 0;
+        let refused = other.publish(&publication(&next, &[taken]), |_| {
+            asked += 1;
+            if asked == 1 {
+                assert_eq!(host_ports.publish(&again, |_| false).unwrap().added, []);
+            }
+            asked == 1
+        });
+        assert!(matches!(refused, Err(Error::Taken(_))), "{refused:?}");
+        assert_eq!(asked, 2, "the first answer does not count");
+        let kept = host_ports.get(port.host()).unwrap().unwrap();
+        assert_eq!((kept.owner, kept.counter.packets), (Some(owner), 7));
+    });
+}
+
+#[test]
 fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
     let lab = Lab::new();
     lab.node().run(|| {
