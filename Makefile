@@ -6,28 +6,28 @@ SHELL       := /bin/bash
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
-# The default folder of podman and CRI-O for hooks.
+# Where podman and CRI-O look for hooks by default.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
 # The folder of containerd's configuration.
 CONTAINERDDIR ?= /etc/containerd
 # The folder of zsh's completions; in Debian's packages it is vendor-completions.
 ZSHDIR   ?= site-functions
-# The kernels that `make vm-test` boots (all if empty), and more arguments for it, bench and bench-quick.
+# KERNELS: the kernels that `make vm-test` boots (all if empty). ARGS: more arguments for vm-test, bench and bench-quick.
 KERNELS  ?=
 ARGS     ?=
 # How long `make fuzz` runs each target.
 SECONDS  ?= 600
 
-# How many tests run at once: most of them wait, for a process, a packet or the kernel.
+# How many tests run at once. Most of them wait for a process, a packet or the kernel.
 TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
 
-# Statically linked, at a fixed address: nothing to load or relocate before main. Without the tables that only unwinding
-# reads. Paths in a panic's message do not depend on the folder of the sources.
+# Statically linked at a fixed address, so nothing is loaded or relocated before main. Without unwinding tables. Paths in
+# panic messages do not depend on the folder of the sources.
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,hook/static.ld \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/hostport
 STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
@@ -54,7 +54,7 @@ test: build ## Run all tests (as root: they make network namespaces)
 	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) \
 		$(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
 
-endurance: build ## Run the long tests (as root): races and containers by the thousand, every call killed and failed
+endurance: build ## Run the long tests (as root): thousands of races and containers, every system call killed and failed
 	@xtask/install-packages test
 	HOSTPORT_SCHEDULES=200 $(CARGO) test --profile harness --locked --package hostport-hook --lib simulation:: -- --nocapture
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
@@ -67,7 +67,7 @@ monitoring-test: build ## Check alerts, dashboard and metrics with a real Promet
 	@xtask/install-packages monitoring
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --test all prometheus:: -- --ignored
 
-graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, for a minute and a half (as root)
+graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometheus, over 90 seconds (as root)
 	@xtask/install-packages monitoring
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) xtask graphs
 
@@ -77,7 +77,7 @@ vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
-check: ## Formatting, clippy, documentation, licences, generated pages: no warnings
+check: ## Check formatting, clippy, rustdoc, licences, the docs' links and generated pages
 	@xtask/install-packages check
 	@xtask/check-licences
 	$(CARGO) fmt --all --check
@@ -89,11 +89,11 @@ check: ## Formatting, clippy, documentation, licences, generated pages: no warni
 BENCH := HOSTPORT=$(abspath $(BINARY)) STATIC_FLAGS="$(subst hook/static.ld,$(CURDIR)/hook/static.ld,$(STATIC_FLAGS))" \
 	$(CARGO) run --quiet --profile harness --locked --package hostport-bench --
 
-bench: build ## Measure against the peers, and write docs/benchmarks.md (as root; half an hour, ARGS="--only PART")
+bench: build ## Compare with the peers, and write docs/benchmarks.md (as root; half an hour, ARGS="--only PART")
 	@xtask/install-packages bench
 	$(BENCH) $(ARGS)
 
-bench-quick: build ## The same in three minutes, against bench/baseline.json (ARGS=--store writes a new one)
+bench-quick: build ## Compare with bench/baseline.json in three minutes (ARGS=--store writes a new one)
 	@xtask/install-packages bench
 	$(BENCH) --quick $(ARGS)
 
@@ -113,7 +113,7 @@ reference: ## Write docs/flags.md and docs/schemas from the command line and the
 # mdBook is not in Debian 12; this version is built once, below target.
 MDBOOK := target/tools/bin/mdbook
 
-docs: ## Build the book into target/book; its links and generated pages are checked
+docs: ## Build the book into target/book, and check its links and generated pages
 	@xtask/install-packages build
 	@test -x $(MDBOOK) || $(CARGO) install --quiet --locked --root target/tools mdbook --version 0.5.4
 	$(CARGO) xtask check
@@ -123,7 +123,7 @@ package-contents: ## Build the libraries from the files that would be published,
 	$(CARGO) package --locked --package hostport-netlink --package hostport-nft --allow-dirty
 	$(CARGO) package --locked --package hostport-nft --allow-dirty --list
 
-# put MODE FOLDER NAME: writes standard input to a file that appears whole and at once, since containers may start
+# put MODE FOLDER NAME: writes standard input to a file, and replaces the file atomically, because containers may start
 # meanwhile. Runtimes ignore a hook configuration whose name begins with a dot.
 PUT := put() { install -d -m 0755 "$$2" && cat >"$$2/.$$3.new" && chmod "$$1" "$$2/.$$3.new" && mv -fT "$$2/.$$3.new" "$$2/$$3"; };
 
@@ -134,10 +134,10 @@ install-paths:
 	@echo "$$PATHS" | grep -qxE '/[A-Za-z0-9/._+-]* /[A-Za-z0-9/._+-]*' \
 		|| { echo "PREFIX and CONTAINERDDIR must be absolute paths of letters, digits and /._+-" >&2; exit 1; }
 
-# anothers FILE: whether it is a hook configuration that calls another hostport, such as a package's.
+# anothers FILE: succeeds if it is a hook configuration that calls another hostport, such as a package's.
 ANOTHERS := anothers() { [ -e "$$1" ] && ! grep -qF '"$(PREFIX)/bin/hostport"' "$$1"; };
 
-# The hook configurations come last, when the program that they name exists.
+# The hook configurations are installed last, when the program that they name exists.
 install: install-paths ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
@@ -173,17 +173,17 @@ uninstall-manual: ## Remove what install-manual installed
 	rm -f "$(DESTDIR)$(PREFIX)/share/zsh/$(ZSHDIR)/_hostport"
 	rm -f "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hostport.fish"
 
-install-containerd: install-paths ## Install what containerd's configuration can name (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
+install-containerd: install-paths ## Install the files for containerd's configuration (PREFIX, DESTDIR, CONTAINERDDIR): docs/runtimes.md
 	$(PUT) for file in dist/containerd/*; do \
 		sed -e 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' -e 's|/etc/containerd/|$(CONTAINERDDIR)/|' \
 			$$file | put 0644 "$(DESTDIR)$(CONTAINERDDIR)/hostport" $${file##*/}; \
 	done
 
-uninstall-containerd: ## Remove what install-containerd installed, when no configuration names it any more
+uninstall-containerd: ## Remove what install-containerd installed (first remove it from containerd's configuration)
 	for file in dist/containerd/*; do rm -f "$(DESTDIR)$(CONTAINERDDIR)/hostport/$${file##*/}"; done
 	rmdir "$(DESTDIR)$(CONTAINERDDIR)/hostport" 2>/dev/null || true
 
-# The hook configurations go first, while the program that they name exists.
+# The hook configurations are removed first, while the program that they name exists.
 uninstall: ## Remove what install installed
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
 		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \

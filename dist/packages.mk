@@ -5,7 +5,7 @@ DEB_VERSION ?= $(VERSION)-1
 # The architectures that `make deb` builds for, as Debian names them.
 ARCHITECTURES ?= amd64 arm64
 DIST := target/dist
-# Everything has the date of the last commit.
+# All files get the date of the last commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 triple = $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(1)))-unknown-linux-gnu
@@ -49,11 +49,11 @@ $(PACKAGE_ROOT)/.complete:
 		|| { tail -5 target/package-test/debootstrap.txt; exit 1; }
 	touch $@
 
-# The previous build: the last tag, or without one the commit before this one, packaged as this one is.
+# The previous build: of the last tag or, without one, of the commit before this one, packaged like this one.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --short HEAD^)
 PREVIOUS_TREE := target/package-test/previous-$(PREVIOUS)
 
-package-test: ## Install, upgrade under load, remove and purge the package in a Debian root of its own (as root)
+package-test: ## Install, upgrade under load, remove and purge the package in a separate Debian root (as root)
 	@xtask/install-packages package-test
 	$(MAKE) --no-print-directory deb-files ARCHITECTURES=$(NATIVE)
 	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
@@ -66,14 +66,14 @@ package-test: ## Install, upgrade under load, remove and purge the package in a 
 		HOSTPORT_PACKAGE_ROOT=$(abspath $(PACKAGE_ROOT)) \
 		$(CARGO) test --locked --package hostport-tests --test all packages:: -- --ignored --nocapture --test-threads 1
 
-# Each of a fixed version, built once below target.
+# Each tool has a fixed version and is built once below target.
 target/tools/bin/cargo-cyclonedx:
 	$(CARGO) install --quiet --locked --root target/tools cargo-cyclonedx --version 0.5.7
 target/tools/bin/cargo-semver-checks:
 	$(CARGO) install --quiet --locked --root target/tools cargo-semver-checks --version 0.48.0
 
 .PHONY: release release-files semver
-release: release-files ## Build tarballs with checksums and lists of parts (SBOM) into target/dist, and try this machine's
+release: release-files ## Build tarballs with checksums and SBOMs into target/dist, and try this machine's tarball
 	cd $(DIST) && sha256sum hostport-$(VERSION)-linux-*.tar.gz hostport-$(VERSION)-linux-*.cdx.json >SHA256SUMS
 	cd $(DIST) && sha256sum --check SHA256SUMS
 	@# Files only: an entry for a folder would change that folder where the tarball is unpacked.
@@ -81,7 +81,7 @@ release: release-files ## Build tarballs with checksums and lists of parts (SBOM
 	rm -rf target/release-test && mkdir -p target/release-test
 	tar --directory target/release-test --strip-components=1 -xzf $(DIST)/hostport-$(VERSION)-linux-$(NATIVE).tar.gz
 	target/release-test/usr/local/bin/hostport --version
-	@# Every crate that cargo links in is in the list of parts.
+	@# The SBOM must list every crate that cargo links in.
 	$(CARGO) tree --locked --package hostport-hook --edges normal,no-proc-macro --target $(TARGET) --prefix none \
 		--format '{p}' | sed 's/ (.*//; s/ v/ /' | sort -u | grep -v '^hostport-hook ' >target/release-test/linked
 	python3 -c 'import json,sys; [print(c["name"], c["version"]) for c in json.load(sys.stdin)["components"]]' \
@@ -92,9 +92,9 @@ release: release-files ## Build tarballs with checksums and lists of parts (SBOM
 release-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual target/tools/bin/cargo-cyclonedx
 	$(foreach a,$(ARCHITECTURES),dist/release $(call binary_of,$(a)) $(call triple,$(a)) $(a) $(VERSION) $(DIST) &&) true
 
-# The interface that users of the library have: that of the last tag, or without one of the commit before this one.
+# The library's interface to compare with: that of the last tag or, without one, of the commit before this one.
 BASELINE ?= $(PREVIOUS)
-semver: target/tools/bin/cargo-semver-checks ## Check that the library's version fits the changes of its interface (BASELINE=COMMIT)
+semver: target/tools/bin/cargo-semver-checks ## Check that the library's version fits its interface's changes (BASELINE=COMMIT)
 	$< semver-checks --package hostport-nft --baseline-rev $(BASELINE) --default-features
 
 .PHONY: newcomer

@@ -19,7 +19,7 @@ image: build ## Build the container image for Kubernetes nodes into target/dist 
 	podman $(IMAGE_STORE) save --quiet --format oci-archive --output $(IMAGE) localhost/hostport:$(VERSION)
 	@ls -l $(IMAGE)
 
-# kubectl for its kustomize, and a validator that contains the schemas of Kubernetes' API.
+# kubectl, for its kustomize, and a validator with the schemas of Kubernetes' API.
 KUBERNETES := target/kubernetes
 $(KUBERNETES)/.complete:
 	rm -rf $(KUBERNETES)
@@ -34,10 +34,10 @@ deploy-test: image ## Check the manifests with Kubernetes' schemas, and run the 
 		$(KUBERNETES)/bin/kubectl kustomize dist/kubernetes/overlays/$$overlay >$(KUBERNETES)/$$overlay.yaml; \
 		$(VALIDATE) $(KUBERNETES)/$$overlay.yaml; \
 	done
-	@# The validator refuses a wrong manifest.
+	@# The validator must refuse a wrong manifest.
 	sed 's/readOnlyRootFilesystem/readOnlyRoot/' $(KUBERNETES)/crio.yaml >$(KUBERNETES)/wrong.yaml
 	! $(VALIDATE) $(KUBERNETES)/wrong.yaml >/dev/null
-	@# The tests have a journal of their own, mounted where the hook expects it.
+	@# The tests have their own journal, mounted where the hook expects it.
 	mkdir -p -m 0700 /run/hostport
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_IMAGE=$(abspath $(IMAGE)) HOSTPORT_MANIFESTS=$(abspath $(KUBERNETES)) \
 		unshare --mount sh -c 'mount -t tmpfs -o mode=0755 tmpfs /run/hostport && exec "$$@"' sh \
