@@ -18,6 +18,7 @@ fn a_publication_killed_at_any_system_call() {
 }
 
 #[test]
+#[ignore = "long: make endurance"]
 fn a_takeover_from_a_dead_container_killed_at_any_system_call() {
     kill_at_every_call(Act::TakeOver);
 }
@@ -28,6 +29,7 @@ fn a_withdrawal_killed_at_any_system_call() {
 }
 
 #[test]
+#[ignore = "long: make endurance"]
 fn a_replacement_of_a_living_container_killed_at_any_system_call() {
     kill_at_every_call(Act::Replace);
 }
