@@ -245,11 +245,12 @@ fn settle_with(
         }
         Some(entry) => {
             info!(from = %owner, "took over from {owner}, as the container's {ON_CONFLICT} asks");
-            // It may have taken them back by now, as two do that replace each other.
+            // It may have taken them back by now, as two do that replace each other. What nobody has, because the
+            // ruleset was flushed, is whose a restore decides.
             let mut lost = BTreeSet::new();
             for host in taken {
                 let has = host_ports.get(*host)?;
-                if has.is_none_or(|published| published.owner.as_ref() != Some(owner)) {
+                if has.is_some_and(|published| published.owner.as_ref() != Some(owner)) {
                     lost.insert(*host);
                 }
             }

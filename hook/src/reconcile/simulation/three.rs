@@ -95,3 +95,10 @@ fn three_actors_at_random() {
 fn three_actors_by_priorities() {
     report("PCT", explore(pct(3, schedules(25_000)), play));
 }
+
+#[test]
+fn a_flush_while_two_replace_each_other_in_all_orders() {
+    let before = [Start(R), Publish(R), Start(T)];
+    let scenario = Scenario::new(&before, &[&[Publish(T)], &[Publish(R)], &[Flush]]);
+    report("bounded", scenario.search(1, &[], None).map(|tried| tried.schedules));
+}
