@@ -68,17 +68,6 @@ pub struct CommonArguments {
     pub log_format: Option<log::Format>,
 }
 
-impl Default for CommonArguments {
-    fn default() -> Self {
-        CommonArguments {
-            table: TableName::default(),
-            state_dir: DEFAULT_FOLDER.into(),
-            log_level: LevelFilter::INFO,
-            log_format: None,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Publish or withdraw a container's host ports; called by the container runtime

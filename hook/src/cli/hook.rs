@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::ruleset::RulesetArguments;
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub struct HookArguments {
     /// The hook's stage; by default it follows from the state's status
     #[arg(value_enum)]

@@ -4,7 +4,7 @@ use clap::Args;
 use hostport_nft::{Settings, TableName};
 use ipnet::IpNet;
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub struct RulesetArguments {
     /// Local addresses on which nothing is published (repeatable)
     ///
