@@ -61,21 +61,15 @@ impl Pod {
         let mut addresses = Vec::new();
         for family in Family::ALL {
             let of_family = |ip: &&IpAddr| Family::of(**ip) == family;
-            let reported = reported.iter().find(of_family).copied();
-            let reported_link = match reported {
-                Some(ip) => endpoint::link_of(&mut inside, ip)?,
+            let mut link_of = |ip| endpoint::link_of(&mut inside, ip);
+            let reported = match reported.iter().find(of_family) {
+                Some(ip) => link_of(*ip)?.map(|link| (*ip, Some(link))),
                 None => None,
             };
-            let discovered: Option<(IpAddr, u32)> = match family {
-                Family::Ip => found.ipv4.map(|at| (at.address.into(), at.link)),
-                Family::Ip6 => found.ipv6.map(|at| (at.address.into(), at.link)),
-            };
+            let discovered = found.iter().find(|address| Family::of(address.ip) == family);
             let (ip, link) = match (named.iter().find(of_family), discovered) {
-                (Some(ip), _) => (*ip, endpoint::link_of(&mut inside, *ip)?),
-                (None, Some((ip, link))) => match reported.zip(reported_link) {
-                    Some((ip, link)) => (ip, Some(link)),
-                    None => (ip, Some(link)),
-                },
+                (Some(ip), _) => (*ip, link_of(*ip)?),
+                (None, Some(found)) => reported.unwrap_or((found.ip, Some(found.link))),
                 (None, None) => continue,
             };
             addresses.push(Address { ip, link, way: None });

@@ -6,41 +6,24 @@
 //! request is enough. (Each request may wait for the kernel's RTNL lock, which a node that starts
 //! or stops many containers holds for milliseconds at a time.)
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use hostport_nft::Family;
 
 use crate::network::namespace::NetworkNamespace;
 use crate::network::object::{Address, Kind};
 use crate::network::rtnetlink::{Error, Socket};
 
-/// The addresses at which a container is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Addresses {
-    /// The one for IPv4.
-    pub ipv4: Option<Attached<Ipv4Addr>>,
-    /// The one for IPv6, perhaps on another link.
-    pub ipv6: Option<Attached<Ipv6Addr>>,
-}
-
-/// An address on a link of the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attached<A> {
-    /// The address.
-    pub address: A,
-    /// The link, by its index in the container's namespace.
-    pub link: u32,
-}
-
-/// Finds the addresses. The socket is inside the container's namespace.
-pub fn find(socket: &mut Socket) -> Result<Addresses, Error> {
-    let mut addresses = Addresses::default();
-    for candidate in chosen(socket)?.into_iter().flatten() {
-        let link = candidate.link;
-        match candidate.ip {
-            IpAddr::V4(address) => addresses.ipv4 = Some(Attached { address, link }),
-            IpAddr::V6(address) => addresses.ipv6 = Some(Attached { address, link }),
-        }
+/// Finds the addresses at which a container is reached: at most one a family, IPv4 first. The socket is
+/// inside the container's namespace.
+pub fn find(socket: &mut Socket) -> Result<Vec<Address>, Error> {
+    let candidates = candidates(socket.addresses()?);
+    let mut found = Vec::new();
+    for family in Family::ALL {
+        let of_family = candidates.iter().filter(|address| Family::of(address.ip) == family);
+        found.extend(choose(socket, &of_family.copied().collect::<Vec<_>>())?);
     }
-    Ok(addresses)
+    Ok(found)
 }
 
 /// Finds the link of an address that is known from elsewhere. None if the container does not have
@@ -66,14 +49,6 @@ pub fn peer(socket: &mut Socket, host: &NetworkNamespace, link: u32) -> Result<O
     Ok((socket.namespace_id(host)? == Some(namespace)).then_some(peer))
 }
 
-/// An address that can be an endpoint. The lower rank is the better one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Candidate {
-    rank: u8,
-    ip: IpAddr,
-    link: u32,
-}
-
 /// `IFA_F_*` in `linux/if_addr.h`.
 mod ifa_f {
     /// Also IFA_F_SECONDARY: of IPv4, not the first address of its network.
@@ -83,42 +58,25 @@ mod ifa_f {
     pub const TENTATIVE: u32 = 0x40;
 }
 
-/// RT_SCOPE_LINK; host and nowhere are above it.
-const RT_SCOPE_LINK: u8 = 253;
-
 /// LOOPBACK_IFINDEX: the index of lo in every namespace.
 const LOOPBACK: u32 = 1;
 
 /// The addresses that can be an endpoint, the best first, else as the kernel lists them.
-fn candidates(addresses: &[Address]) -> Vec<Candidate> {
-    let mut found: Vec<Candidate> = addresses
-        .iter()
-        .filter(|address| address.link != LOOPBACK && is_global_unicast(address))
-        .map(|address| Candidate { rank: rank(address.flags), ip: address.ip, link: address.link })
-        .collect();
-    found.sort_by_key(|candidate| candidate.rank);
-    found
+fn candidates(mut addresses: Vec<Address>) -> Vec<Address> {
+    addresses.retain(|address| address.link != LOOPBACK && is_global_unicast(address));
+    addresses.sort_by_key(|address| rank(address.flags));
+    addresses
 }
 
 fn is_global_unicast(address: &Address) -> bool {
-    address.scope < RT_SCOPE_LINK
+    let ip = address.ip;
+    let stays_on_its_link = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
+    };
+    address.is_global()
         && address.flags & ifa_f::DADFAILED == 0
-        && match address.ip {
-            IpAddr::V4(ip) => {
-                !(ip.is_unspecified()
-                    || ip.is_loopback()
-                    || ip.is_link_local()
-                    || ip.is_multicast()
-                    || ip.is_broadcast())
-            }
-            IpAddr::V6(ip) => {
-                !(ip.is_unspecified()
-                    || ip.is_loopback()
-                    || ip.is_unicast_link_local()
-                    || ip.is_multicast()
-                    || ip.to_ipv4_mapped().is_some())
-            }
-        }
+        && !(stays_on_its_link || ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
 }
 
 /// A tentative address becomes usable a second or two after it was set, which may be after the
@@ -129,24 +87,13 @@ fn rank(flags: u32) -> u8 {
     worth(ifa_f::DEPRECATED, 4) + worth(ifa_f::TENTATIVE, 2) + worth(ifa_f::TEMPORARY, 1)
 }
 
-/// The best candidate of each family.
-fn chosen(socket: &mut Socket) -> Result<[Option<Candidate>; 2], Error> {
-    let (ipv4, ipv6): (Vec<_>, Vec<_>) =
-        candidates(&socket.addresses()?).into_iter().partition(|candidate| candidate.ip.is_ipv4());
-    Ok([choose(socket, &ipv4, false)?, choose(socket, &ipv6, true)?])
-}
-
 /// The best of one family's candidates.
-fn choose(
-    socket: &mut Socket,
-    candidates: &[Candidate],
-    ipv6: bool,
-) -> Result<Option<Candidate>, Error> {
+fn choose(socket: &mut Socket, candidates: &[Address]) -> Result<Option<Address>, Error> {
     let Some(first) = candidates.first() else { return Ok(None) };
     if candidates.iter().all(|candidate| candidate.link == first.link) {
         return Ok(Some(*first));
     }
-    let mut routes = socket.default_routes(ipv6)?;
+    let mut routes = socket.default_routes(first.ip.is_ipv6())?;
     routes.sort_by_key(|route| route.metric);
     let order: Vec<u32> = routes.into_iter().flat_map(|route| route.links).collect();
     for index in in_order_of(candidates, &order) {
@@ -159,7 +106,7 @@ fn choose(
 
 /// The links of the candidates: those with a default route in the order of the routes, then the
 /// others by index.
-fn in_order_of(candidates: &[Candidate], default_routes: &[u32]) -> Vec<u32> {
+fn in_order_of(candidates: &[Address], default_routes: &[u32]) -> Vec<u32> {
     let mut links: Vec<u32> = candidates.iter().map(|candidate| candidate.link).collect();
     links.sort_unstable();
     links.dedup();
@@ -178,7 +125,7 @@ mod tests {
     }
 
     fn in_order(addresses: &[Address]) -> Vec<String> {
-        candidates(addresses).iter().map(|candidate| candidate.ip.to_string()).collect()
+        candidates(addresses.to_vec()).iter().map(|candidate| candidate.ip.to_string()).collect()
     }
 
     #[test]
@@ -204,7 +151,7 @@ mod tests {
     #[test]
     fn an_address_of_lo_or_of_link_scope_is_passed_over() {
         let on_lo = Address { link: LOOPBACK, ..address("192.0.2.1", 0) };
-        let on_link = Address { scope: RT_SCOPE_LINK, ..address("192.0.2.2", 0) };
+        let on_link = Address { scope: 253, ..address("192.0.2.2", 0) };
         assert!(in_order(&[on_lo, on_link]).is_empty());
     }
 
@@ -233,9 +180,7 @@ mod tests {
 
     #[test]
     fn links_with_a_default_route_come_first_and_the_others_by_index() {
-        let candidates: Vec<Candidate> = [7, 3, 5, 7, 4]
-            .map(|link| Candidate { rank: 0, ip: Ipv4Addr::LOCALHOST.into(), link })
-            .to_vec();
+        let candidates = [7, 3, 5, 7, 4].map(|link| Address { link, ..address("192.0.2.1", 0) });
         assert_eq!(in_order_of(&candidates, &[]), [3, 4, 5, 7]);
         // 9 has a default route, but no address.
         assert_eq!(in_order_of(&candidates, &[9, 7, 4, 7]), [7, 4, 3, 5]);
