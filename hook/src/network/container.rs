@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::{Family, IfIndex, Link};
+use hostport_nft::{Family, Link};
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use crate::network::link::{self, HairpinMode, OutLink, Way};
+use crate::network::link::{self, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
 use crate::network::{Reach, endpoint, rtnetlink};
 
@@ -95,11 +95,7 @@ impl Pod {
         for address in &mut self.addresses {
             match link::towards(&mut self.host, address.ip, &mut known)? {
                 Way::Link(way) => {
-                    links.push(Link {
-                        family: Family::of(address.ip),
-                        index: IfIndex(way.index),
-                        bypasses: way.bypasses,
-                    });
+                    links.push(way.for_ruleset(Family::of(address.ip)));
                     address.way = Some(way);
                 }
                 Way::Local => return Err(PodError::NodesAddress(address.ip)),
@@ -118,11 +114,7 @@ impl Reach for Pod {
     fn open_localhost(&mut self) {
         let ipv4 = self.addresses.iter().filter(|address| address.ip.is_ipv4());
         for way in ipv4.filter_map(|address| address.way.as_ref()) {
-            match link::enable_route_localnet(&way.name) {
-                Ok(true) => debug!("route_localnet is on for {:?}", way.name),
-                Ok(false) => {}
-                Err(error) => warn!("host ports do not answer on 127.0.0.1: {error}"),
-            }
+            link::open_localhost(&way.name);
         }
     }
 
@@ -136,8 +128,8 @@ impl Reach for Pod {
                 Err(error) => Err(error),
             };
             match turned {
-                Ok(HairpinMode::TurnedOn) => debug!("hairpin mode is on for {}", address.ip),
-                Ok(_) => {}
+                Ok(true) => debug!("hairpin mode is on for {}", address.ip),
+                Ok(false) => {}
                 Err(error) => {
                     warn!("the container cannot reach itself through its host ports: {error}")
                 }

@@ -6,8 +6,12 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use hostport_nft::{Family, IfIndex};
+use tracing::{debug, warn};
+
 use crate::network::object::{Kind, Link, RTN_LOCAL, RTN_UNICAST};
 use crate::network::rtnetlink::{self, Socket};
+use crate::output::escape;
 
 /// Where a packet to an address goes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,13 @@ pub struct OutLink {
     /// It is a bridge whose bridged packets pass the hooks of this address's family as well
     /// (br_netfilter), so they are translated like routed ones.
     pub bridge_nf: bool,
+}
+
+impl OutLink {
+    /// What the ruleset needs to know of the link towards an endpoint of a family.
+    pub fn for_ruleset(&self, family: Family) -> hostport_nft::Link {
+        hostport_nft::Link { family, index: IfIndex(self.index), bypasses: self.bypasses }
+    }
 }
 
 /// Finds the way to an address.
@@ -99,67 +110,62 @@ fn calls_iptables(sysctl: &Path, own_setting: bool) -> bool {
     read_flag(sysctl).is_ok_and(|on| on || own_setting)
 }
 
-/// What a port's hairpin mode was found to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HairpinMode {
-    /// The link is no port of a bridge, or no link any more.
-    NotABridgePort,
-    /// It was on already.
-    AlreadyOn,
-    /// It was off and is on now.
-    TurnedOn,
-}
-
 /// Lets a bridge send a packet out of the port that it came in by, which is what a pod's call to
-/// itself needs where br_netfilter keeps such a packet on the bridge.
-pub fn enable_hairpin_mode(
-    socket: &mut Socket,
-    port: u32,
-) -> Result<HairpinMode, rtnetlink::Error> {
+/// itself needs where br_netfilter keeps such a packet on the bridge. Returns whether it was off.
+pub fn enable_hairpin_mode(socket: &mut Socket, port: u32) -> Result<bool, rtnetlink::Error> {
     match socket.link(port)?.and_then(|link| link.master.and(link.hairpin_mode)) {
-        None => Ok(HairpinMode::NotABridgePort),
-        Some(true) => Ok(HairpinMode::AlreadyOn),
-        Some(false) => socket.set_hairpin_mode(port).map(|()| HairpinMode::TurnedOn),
+        Some(false) => socket.set_hairpin_mode(port).map(|()| true),
+        // It is on, or the link is no port of a bridge, or no link any more.
+        _ => Ok(false),
     }
 }
 
 /// Lets packets with a source in 127.0.0.0/8 leave by a link: `route_localnet` in
-/// Documentation/networking/ip-sysctl.rst. Returns whether it was off.
+/// Documentation/networking/ip-sysctl.rst. A failure is only warned of.
 ///
 /// This opens 127.0.0.0/8 to that link's neighbours unless something drops what they send there.
-pub fn enable_route_localnet(link: &OsStr) -> Result<bool, RouteLocalnetError> {
-    let failed = |source| RouteLocalnetError { link: link.into(), source };
-    let path = route_localnet_path(link)
-        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidInput, "no link's name")))?;
-    if read_flag(&path).map_err(failed)? {
-        return Ok(false);
+pub fn open_localhost(link: &OsStr) {
+    match enable_route_localnet(link) {
+        Ok(true) => debug!("route_localnet is on for {link:?}"),
+        Ok(false) => {}
+        Err(error) => warn!("host ports do not answer on 127.0.0.1: {error}"),
     }
-    // Not fs::write, which would create what is missing.
-    let mut file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-    file.write_all(b"1").map_err(failed)?;
-    Ok(true)
+}
+
+/// Returns whether it was off.
+fn enable_route_localnet(link: &OsStr) -> Result<bool, String> {
+    let enable = || {
+        let path = ipv4_setting_path(link, "route_localnet")?;
+        if read_flag(&path)? {
+            return Ok(false);
+        }
+        // Not fs::write, which would create what is missing.
+        OpenOptions::new().write(true).open(&path)?.write_all(b"1")?;
+        Ok(true)
+    };
+    enable().map_err(|error: io::Error| {
+        format!(
+            "cannot set net.ipv4.conf.{}.route_localnet, without which 127.0.0.0/8 does not reach the \
+             container: {error}; make /proc/sys writable here, set it beforehand, or use --no-localhost",
+            escape::path(Path::new(link))
+        )
+    })
 }
 
 /// Whether a setting of IPv4 is on for a link (`net.ipv4.conf.LINK.SETTING`), as the link itself has it.
 pub fn ipv4_setting(link: &OsStr, setting: &str) -> io::Result<bool> {
-    let path = ipv4_setting_path(link, setting)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no link's name"))?;
-    read_flag(&path)
+    read_flag(&ipv4_setting_path(link, setting)?)
 }
 
 /// A link's name is any text without `/` and white space, so it may have dots, which
 /// sysctl(8) would take for separators but a path does not. `all` and `default` are no links there.
-fn route_localnet_path(link: &OsStr) -> Option<PathBuf> {
-    ipv4_setting_path(link, "route_localnet")
-}
-
-fn ipv4_setting_path(link: &OsStr, setting: &str) -> Option<PathBuf> {
+fn ipv4_setting_path(link: &OsStr, setting: &str) -> io::Result<PathBuf> {
     let bytes = link.as_encoded_bytes();
     let reserved: [&[u8]; 5] = [b"", b".", b"..", b"all", b"default"];
     if reserved.contains(&bytes) || bytes.contains(&b'/') || bytes.contains(&0) {
-        return None;
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a link"));
     }
-    Some(Path::new("/proc/sys/net/ipv4/conf").join(link).join(setting))
+    Ok(Path::new("/proc/sys/net/ipv4/conf").join(link).join(setting))
 }
 
 /// A sysctl that is 0 or not.
@@ -169,49 +175,34 @@ pub fn read_flag(path: &Path) -> io::Result<bool> {
     Ok(byte != *b"0")
 }
 
-/// `route_localnet` could not be read or set.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot set net.ipv4.conf.{link}.route_localnet, without which 127.0.0.0/8 does not reach the \
-     container: {source}; make /proc/sys writable here, set it beforehand, or use --no-localhost",
-    link = crate::output::escape::path(Path::new(link))
-)]
-pub struct RouteLocalnetError {
-    /// The link.
-    pub link: OsString,
-    /// The reason.
-    pub source: io::Error,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn dots_in_a_links_name_stay_part_of_the_name() {
-        let path = route_localnet_path(OsStr::new("br.0.100")).unwrap();
+        let path = ipv4_setting_path(OsStr::new("br.0.100"), "route_localnet").unwrap();
         assert_eq!(path, Path::new("/proc/sys/net/ipv4/conf/br.0.100/route_localnet"));
     }
 
     #[test]
     fn no_name_leads_out_of_the_links_own_folder() {
         for name in ["", ".", "..", "a/b", "/", "../../kernel", "all", "default", "a\0b"] {
-            assert_eq!(route_localnet_path(OsStr::new(name)), None, "{name}");
-            let error = enable_route_localnet(OsStr::new(name)).unwrap_err();
-            assert_eq!(error.source.kind(), io::ErrorKind::InvalidInput);
+            let error = ipv4_setting_path(OsStr::new(name), "route_localnet").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
         }
     }
 
     #[test]
     fn a_link_that_is_gone_is_named() {
         let error = enable_route_localnet(OsStr::new("nosuchlink.0")).unwrap_err();
-        assert!(error.to_string().contains("net.ipv4.conf.nosuchlink.0.route_localnet"), "{error}");
+        assert!(error.contains("net.ipv4.conf.nosuchlink.0.route_localnet"), "{error}");
     }
 
     #[test]
     fn a_links_name_cannot_clear_the_screen() {
         // The kernel takes any byte but `/`, `:` and white space.
-        let error = enable_route_localnet(OsStr::new("\u{1b}c")).unwrap_err().to_string();
+        let error = enable_route_localnet(OsStr::new("\u{1b}c")).unwrap_err();
         assert!(error.contains(r"conf.\u{1b}c.route_localnet"), "{error}");
     }
 

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 use std::net::IpAddr;
 
-use hostport_nft::{Family, IfIndex, Link};
-use tracing::warn;
+use hostport_nft::{Family, Link};
 
 use crate::network::link::{self, Way};
 use crate::network::rtnetlink::{Error, Socket};
@@ -22,15 +21,9 @@ pub fn towards(
         step(format_args!("looking for link {} of {}", index + 1, endpoints.len()));
         let Way::Link(way) = link::towards(&mut socket, *ip, &mut known)? else { continue };
         let family = Family::of(*ip);
-        if let std::collections::btree_map::Entry::Vacant(vacant) = links.entry((family, way.index))
-        {
-            vacant.insert(Link { family, index: IfIndex(way.index), bypasses: way.bypasses });
-            if localhost
-                && family == Family::Ip
-                && let Err(error) = link::enable_route_localnet(&way.name)
-            {
-                warn!("host ports do not answer on 127.0.0.1: {error}");
-            }
+        let is_new = links.insert((family, way.index), way.for_ruleset(family)).is_none();
+        if is_new && localhost && family == Family::Ip {
+            link::open_localhost(&way.name);
         }
     }
     Ok(links.into_values().collect())
