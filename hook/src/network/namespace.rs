@@ -58,7 +58,7 @@ impl NetworkNamespace {
         // The sign of f_type depends on the machine; the magic number fits 32 bits.
         let magic = rustix::fs::fstatfs(&file).map_err(failed)?.f_type as u64;
         if magic & 0xffff_ffff != NSFS_MAGIC {
-            return Err(Error::NotANetworkNamespace { path: path.into() });
+            return Err(Error::NotANetworkNamespace(path.into()));
         }
         let status = rustix::fs::fstat(&file).map_err(failed)?;
         #[allow(clippy::useless_conversion)] // dev_t has another width elsewhere
@@ -118,59 +118,36 @@ impl AsFd for NetworkNamespace {
     }
 }
 
-/// Why a network namespace could not be opened or entered.
+/// Why a network namespace could not be opened or entered. The action is `open` or `enter`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing is there any more: the process ended or the namespace was deleted.
     #[error(
         "network namespace \"{}\" is gone: its container has ended or it was deleted; \
          start the container again",
-        escape::path(path)
+        escape::path(.0)
     )]
-    Gone {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
+    Gone(PathBuf),
     /// The caller lacks privilege.
     #[error(
         "no permission to {action} network namespace \"{}\": run as root, or with \
          CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the user namespace that owns it",
         escape::path(path)
     )]
-    Permission {
-        /// `open` or `enter`.
-        action: &'static str,
-        /// The namespace.
-        path: PathBuf,
-    },
+    Permission { action: &'static str, path: PathBuf },
     /// The path names something else; also a namespace path whose mount has gone.
     #[error(
         "\"{}\" is not a network namespace: expected a file such as /run/netns/NAME or \
          /proc/PID/ns/net (an empty file there is one whose namespace was unmounted)",
-        escape::path(path)
+        escape::path(.0)
     )]
-    NotANetworkNamespace {
-        /// The path.
-        path: PathBuf,
-    },
+    NotANetworkNamespace(PathBuf),
     /// The system call failed for another reason.
     #[error("cannot {action} network namespace \"{}\": {source}", escape::path(path))]
-    Io {
-        /// `open` or `enter`.
-        action: &'static str,
-        /// The namespace.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// This thread is still in the container's namespace and must not go on.
     #[error("cannot come back from network namespace \"{}\": {source}", escape::path(path))]
-    Stranded {
-        /// The namespace that the thread is in.
-        path: PathBuf,
-        /// Why it could not leave.
-        source: Box<Error>,
-    },
+    Stranded { path: PathBuf, source: Box<Error> },
     /// The thread was inside, but got no socket there.
     #[error(transparent)]
     Socket(#[from] rtnetlink::Error),
@@ -181,9 +158,9 @@ impl Error {
         let path = path.to_path_buf();
         match errno {
             // ENOTDIR and ENXIO are no absence: a path through a file, a socket.
-            Errno::NOENT | Errno::SRCH => Self::Gone { path },
+            Errno::NOENT | Errno::SRCH => Self::Gone(path),
             Errno::PERM | Errno::ACCESS => Self::Permission { action, path },
-            Errno::INVAL | Errno::NXIO | Errno::NOTDIR => Self::NotANetworkNamespace { path },
+            Errno::INVAL | Errno::NXIO | Errno::NOTDIR => Self::NotANetworkNamespace(path),
             _ => Self::Io { action, path, source: errno.into() },
         }
     }
@@ -205,7 +182,7 @@ mod tests {
     fn a_pid_that_is_gone_is_named() {
         // Above the highest PID_MAX_LIMIT (2^22).
         let error = NetworkNamespace::of_process(99_999_999).unwrap_err();
-        assert!(matches!(error, Error::Gone { .. }));
+        assert!(matches!(error, Error::Gone(_)));
         assert!(error.to_string().contains("\"/proc/99999999/ns/net\" is gone"), "{error}");
     }
 
@@ -213,7 +190,7 @@ mod tests {
     fn a_file_a_folder_and_a_device_are_no_namespaces() {
         for path in ["/proc/self/status", "/", "/dev/null", "/etc/passwd/x"] {
             let error = NetworkNamespace::open(Path::new(path)).unwrap_err();
-            assert!(matches!(error, Error::NotANetworkNamespace { .. }), "{path}: {error}");
+            assert!(matches!(error, Error::NotANetworkNamespace(_)), "{path}: {error}");
         }
     }
 
@@ -224,7 +201,7 @@ mod tests {
             .unwrap();
         let opened = NetworkNamespace::open(&path);
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(opened.unwrap_err(), Error::NotANetworkNamespace { .. }));
+        assert!(matches!(opened.unwrap_err(), Error::NotANetworkNamespace(_)));
     }
 
     #[test]
@@ -235,7 +212,7 @@ mod tests {
         assert_ne!(own, other);
         let error = other.rtnetlink(&own).unwrap_err();
         assert!(
-            matches!(error, Error::NotANetworkNamespace { .. } | Error::Permission { .. }),
+            matches!(error, Error::NotANetworkNamespace(_) | Error::Permission { .. }),
             "{error}"
         );
         assert_eq!(own, NetworkNamespace::own().unwrap());

@@ -1,6 +1,7 @@
 //! One rtnetlink(7) socket: a request out, its reply in.
 
 use std::io;
+use std::iter;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -105,14 +106,7 @@ impl Socket {
     /// The route that a packet to an address takes: what `ip route get` asks. None if it takes
     /// none, be it that there is no route or one that refuses.
     pub fn route_to(&mut self, ip: IpAddr) -> Result<Option<Route>, Error> {
-        let request = |family, length| {
-            let fixed = [family, length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            Request::new(rtm::GETROUTE, 0, &fixed)
-        };
-        let request = match ip {
-            IpAddr::V4(ip) => request(AF_INET, 32).bytes(rta::DST, &ip.octets()),
-            IpAddr::V6(ip) => request(AF_INET6, 128).bytes(rta::DST, &ip.octets()),
-        };
+        let request = route_request(ip, None);
         match self.get("RTM_GETROUTE", &request, rtm::NEWROUTE, Route::parse) {
             Err(error)
                 if error.is(&[
@@ -136,23 +130,13 @@ impl Socket {
         ip: IpAddr,
         source: IpAddr,
         link: u32,
-    ) -> Result<Option<io::Error>, Error> {
-        let request = |family, length| {
-            let fixed = [family, length, length, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            Request::new(rtm::GETROUTE, 0, &fixed)
-        };
-        let request = match (ip, source) {
-            (IpAddr::V4(ip), IpAddr::V4(source)) => {
-                request(AF_INET, 32).bytes(rta::DST, &ip.octets()).bytes(rta::SRC, &source.octets())
-            }
-            (IpAddr::V6(ip), IpAddr::V6(source)) => request(AF_INET6, 128)
-                .bytes(rta::DST, &ip.octets())
-                .bytes(rta::SRC, &source.octets()),
-            _ => return Ok(None),
-        };
-        let request = request.bytes(rta::IIF, &link.to_ne_bytes());
+    ) -> Result<Option<Errno>, Error> {
+        if ip.is_ipv4() != source.is_ipv4() {
+            return Ok(None);
+        }
+        let request = route_request(ip, Some(source)).bytes(rta::IIF, &link.to_ne_bytes());
         match self.get("RTM_GETROUTE", &request, rtm::NEWROUTE, Route::parse) {
-            Err(Error::Refused { source, .. }) => Ok(Some(source)),
+            Err(Error::Refused { error, .. }) => Ok(Some(error)),
             route => route.map(|_| None),
         }
     }
@@ -214,8 +198,26 @@ impl Socket {
                 End::Broken(errno) => return Err(Error::of(name, NetlinkError::Refused(errno))),
             }
         }
-        Err(Error::Unsteady { request: name })
+        // NLM_F_DUMP_INTR, each time.
+        let problem =
+            format!("links or addresses kept changing during {DUMPS} attempts to read them");
+        Err(Error::Failed { request: name, problem })
     }
+}
+
+/// RTM_GETROUTE for a packet to an address: `struct rtmsg` with the lengths of both addresses in bits.
+fn route_request(ip: IpAddr, source: Option<IpAddr>) -> Request {
+    let (family, length) = if ip.is_ipv4() { (AF_INET, 32) } else { (AF_INET6, 128) };
+    let source_length = if source.is_some() { length } else { 0 };
+    let rtmsg = [family, length, source_length, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut request = Request::new(rtm::GETROUTE, 0, &rtmsg);
+    for (kind, ip) in iter::once((rta::DST, ip)).chain(source.map(|source| (rta::SRC, source))) {
+        request = match ip {
+            IpAddr::V4(ip) => request.bytes(kind, &ip.octets()),
+            IpAddr::V6(ip) => request.bytes(kind, &ip.octets()),
+        };
+    }
+    request
 }
 
 /// `struct ifinfomsg`: family, pad, type (2), index (4), flags (4), change (4).
@@ -224,75 +226,37 @@ fn ifinfomsg(family: u8, index: u32) -> [u8; 16] {
     [family, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// Why the kernel's links, addresses or routes could not be read or changed.
+/// Why the kernel's links, addresses or routes could not be read or changed. The request is `RTM_GETLINK` or
+/// the like.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No socket.
-    #[error("cannot open a {name} socket: {source}")]
-    Open {
-        /// The netlink protocol.
-        name: &'static str,
-        /// The reason.
-        source: io::Error,
-    },
-    /// Sending or receiving failed.
-    #[error("{request}: {source}")]
-    Io {
-        /// The request: `RTM_GETLINK` and the like.
-        request: &'static str,
-        /// The reason.
-        source: io::Error,
-    },
+    #[error("cannot open a {protocol} socket: {source}")]
+    Open { protocol: &'static str, source: io::Error },
     /// The kernel answered with an error.
-    #[error("the kernel refused {request}: {source}")]
-    Refused {
-        /// The request.
-        request: &'static str,
-        /// The kernel's error.
-        source: io::Error,
-    },
-    /// No answer. The kernel answers at once, so this is a fault of the kernel.
-    #[error("{request}: no answer within {} seconds", TIMEOUT.as_secs())]
-    TimedOut {
-        /// The request.
-        request: &'static str,
-    },
-    /// The list kept changing while it was read (NLM_F_DUMP_INTR).
-    #[error("{request}: links or addresses kept changing during {DUMPS} attempts to read them")]
-    Unsteady {
-        /// The request.
-        request: &'static str,
-    },
-    /// The reply is not what it should be.
-    #[error("{request}: {source}")]
-    Malformed {
-        /// The request.
-        request: &'static str,
-        /// What is wrong with it.
-        source: Malformed,
-    },
+    #[error("the kernel refused {request}: {error}")]
+    Refused { request: &'static str, error: Errno },
+    /// No answer, or not the one that it should be.
+    #[error("{request}: {problem}")]
+    Failed { request: &'static str, problem: String },
 }
 
 impl Error {
     fn of(request: &'static str, error: NetlinkError) -> Self {
-        match error {
-            NetlinkError::Open(source) => Self::Open { name: request, source },
-            NetlinkError::Io(source) if source.kind() == io::ErrorKind::WouldBlock => {
-                Self::TimedOut { request }
+        let problem = match error {
+            NetlinkError::Open(source) => return Self::Open { protocol: request, source },
+            NetlinkError::Refused(error) => return Self::Refused { request, error },
+            // The kernel answers at once, so this is a fault of the kernel.
+            NetlinkError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                format!("no answer within {} seconds", TIMEOUT.as_secs())
             }
-            NetlinkError::Io(source) => Self::Io { request, source },
-            NetlinkError::Refused(errno) => Self::Refused { request, source: errno.into() },
-            NetlinkError::Malformed(source) => Self::Malformed { request, source },
-        }
+            NetlinkError::Io(error) => error.to_string(),
+            NetlinkError::Malformed(malformed) => malformed.to_string(),
+        };
+        Self::Failed { request, problem }
     }
 
     /// The kernel's answer was one of these.
-    fn is(&self, errnos: &[Errno]) -> bool {
-        match self {
-            Self::Refused { source, .. } => source
-                .raw_os_error()
-                .is_some_and(|code| errnos.iter().any(|errno| errno.raw_os_error() == code)),
-            _ => false,
-        }
+    fn is(&self, errors: &[Errno]) -> bool {
+        matches!(self, Self::Refused { error, .. } if errors.contains(error))
     }
 }

@@ -173,5 +173,5 @@ fn not_routed(
     let endpoint = mapping.endpoint().ip;
     let refusal = examination.socket.refusal(endpoint, from, link.index)?;
     let name = packet.in_link_name().unwrap_or_default();
-    Ok(refusal.map(|error| obstacle::not_routed(endpoint, from, &name, &error)))
+    Ok(refusal.map(|error| obstacle::not_routed(endpoint, from, &name, error)))
 }

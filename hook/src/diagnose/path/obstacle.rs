@@ -1,11 +1,11 @@
 //! What is in a packet's way, in words for a reader who meets this for the first time.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 
 use hostport_nft::{Endpoint, Family, HostPort, Protocol};
 use hostport_trace::Origin;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::connect::Answer;
@@ -165,7 +165,7 @@ pub fn in_link_down(link: &str) -> Obstacle {
 }
 
 /// The kernel does not pass on what comes from there.
-pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: &io::Error) -> Obstacle {
+pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: Errno) -> Obstacle {
     let link = escape::word(link);
     let question = format!("ip route get {endpoint} from {from} iif {link}");
     let mut obstacle = Obstacle::new(
