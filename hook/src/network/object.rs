@@ -112,43 +112,22 @@ impl Link {
         Ok(link)
     }
 
-    /// IFLA_LINKINFO. The data of a kind is read after the kind, whichever comes first.
+    /// IFLA_LINKINFO: what the data means depends on the kind, which may stand before it or behind it.
     fn parse_info(&mut self, info: &[u8]) -> Result<(), Malformed> {
-        let (mut data, mut port, mut is_port) = (None, None, false);
-        for attribute in attribute::all(info) {
-            match attribute? {
-                (ifla::INFO_KIND, value) => {
-                    self.kind = match text_of(value) {
-                        b"bridge" => Kind::Bridge,
-                        b"veth" | b"netkit" => Kind::Pair,
-                        _ => Kind::Other,
-                    }
-                }
-                (ifla::INFO_DATA, value) => data = Some(value),
-                (ifla::INFO_SLAVE_KIND, value) => is_port = text_of(value) == b"bridge",
-                (ifla::INFO_SLAVE_DATA, value) => port = Some(value),
-                _ => {}
-            }
-        }
+        self.kind = match attribute::find(info, ifla::INFO_KIND)?.map(text_of) {
+            Some(b"bridge") => Kind::Bridge,
+            Some(b"veth" | b"netkit") => Kind::Pair,
+            _ => Kind::Other,
+        };
         if self.kind == Kind::Bridge {
-            for attribute in attribute::all(data.unwrap_or_default()) {
-                match attribute? {
-                    (ifla::BR_NF_CALL_IPTABLES, value) => {
-                        self.nf_call_iptables = bool_of(value)?;
-                    }
-                    (ifla::BR_NF_CALL_IP6TABLES, value) => {
-                        self.nf_call_ip6tables = bool_of(value)?;
-                    }
-                    _ => {}
-                }
-            }
+            let data = attribute::find(info, ifla::INFO_DATA)?.unwrap_or_default();
+            let is_on = |setting| Ok(flag(data, setting)?.unwrap_or(false));
+            self.nf_call_iptables = is_on(ifla::BR_NF_CALL_IPTABLES)?;
+            self.nf_call_ip6tables = is_on(ifla::BR_NF_CALL_IP6TABLES)?;
         }
-        if is_port {
-            for attribute in attribute::all(port.unwrap_or_default()) {
-                if let (ifla::BRPORT_MODE, value) = attribute? {
-                    self.hairpin_mode = Some(bool_of(value)?);
-                }
-            }
+        if attribute::find(info, ifla::INFO_SLAVE_KIND)?.map(text_of) == Some(b"bridge") {
+            let data = attribute::find(info, ifla::INFO_SLAVE_DATA)?.unwrap_or_default();
+            self.hairpin_mode = flag(data, ifla::BRPORT_MODE)?;
         }
         Ok(())
     }
@@ -310,9 +289,10 @@ pub(super) fn u32_of(value: &[u8]) -> Result<u32, Malformed> {
     split(value).map(|(number, _)| u32::from_ne_bytes(*number))
 }
 
-/// An attribute that holds one byte as a truth value.
-fn bool_of(value: &[u8]) -> Result<bool, Malformed> {
-    split(value).map(|([byte], _)| *byte != 0)
+/// The attribute of a type that holds one byte as a truth value.
+fn flag(bytes: &[u8], kind: u16) -> Result<Option<bool>, Malformed> {
+    let value = attribute::find(bytes, kind)?.map(split);
+    Ok(value.transpose()?.map(|([byte], _)| *byte != 0))
 }
 
 /// An attribute that holds text, without the NUL that ends it.
