@@ -49,15 +49,6 @@ pub fn peer(socket: &mut Socket, host: &NetworkNamespace, link: u32) -> Result<O
     Ok((socket.namespace_id(host)? == Some(namespace)).then_some(peer))
 }
 
-/// `IFA_F_*` in `linux/if_addr.h`.
-mod ifa_f {
-    /// Also IFA_F_SECONDARY: of IPv4, not the first address of its network.
-    pub const TEMPORARY: u32 = 0x01;
-    pub const DADFAILED: u32 = 0x08;
-    pub const DEPRECATED: u32 = 0x20;
-    pub const TENTATIVE: u32 = 0x40;
-}
-
 /// LOOPBACK_IFINDEX: the index of lo in every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -75,16 +66,18 @@ fn is_global_unicast(address: &Address) -> bool {
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
     };
     address.is_global()
-        && address.flags & ifa_f::DADFAILED == 0
+        && address.flags & libc::IFA_F_DADFAILED == 0
         && !(stays_on_its_link || ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
 }
 
 /// A tentative address becomes usable a second or two after it was set, which may be after the
 /// container started: it is better than none, and worse than another. A deprecated one is on its
-/// way out.
+/// way out. (Of IPv4, IFA_F_TEMPORARY is IFA_F_SECONDARY: not the first address of its network.)
 fn rank(flags: u32) -> u8 {
     let worth = |flag, rank| if flags & flag != 0 { rank } else { 0 };
-    worth(ifa_f::DEPRECATED, 4) + worth(ifa_f::TENTATIVE, 2) + worth(ifa_f::TEMPORARY, 1)
+    worth(libc::IFA_F_DEPRECATED, 4)
+        + worth(libc::IFA_F_TENTATIVE, 2)
+        + worth(libc::IFA_F_TEMPORARY, 1)
 }
 
 /// The best of one family's candidates.
@@ -151,7 +144,7 @@ mod tests {
     #[test]
     fn an_address_of_lo_or_of_link_scope_is_passed_over() {
         let on_lo = Address { link: LOOPBACK, ..address("192.0.2.1", 0) };
-        let on_link = Address { scope: 253, ..address("192.0.2.2", 0) };
+        let on_link = Address { scope: libc::RT_SCOPE_LINK, ..address("192.0.2.2", 0) };
         assert!(in_order(&[on_lo, on_link]).is_empty());
     }
 
@@ -159,16 +152,17 @@ mod tests {
     fn a_duplicate_address_is_passed_over() {
         // The kernel leaves IFA_F_TENTATIVE set beside it.
         assert!(
-            in_order(&[address("2001:db8::1", ifa_f::DADFAILED | ifa_f::TENTATIVE)]).is_empty()
+            in_order(&[address("2001:db8::1", libc::IFA_F_DADFAILED | libc::IFA_F_TENTATIVE)])
+                .is_empty()
         );
     }
 
     #[test]
     fn permanent_comes_before_temporary_before_tentative_before_deprecated() {
         let addresses = [
-            address("2001:db8::d", ifa_f::DEPRECATED),
-            address("2001:db8::c", ifa_f::TENTATIVE),
-            address("2001:db8::b", ifa_f::TEMPORARY),
+            address("2001:db8::d", libc::IFA_F_DEPRECATED),
+            address("2001:db8::c", libc::IFA_F_TENTATIVE),
+            address("2001:db8::b", libc::IFA_F_TEMPORARY),
             address("2001:db8::a", 0x80),
             address("2001:db8::e", 0x80),
         ];

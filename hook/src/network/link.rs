@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hostport_nft::{Family, IfIndex};
 use tracing::{debug, warn};
 
-use crate::network::object::{Kind, Link, RTN_LOCAL, RTN_UNICAST};
+use crate::network::object::{Kind, Link};
 use crate::network::rtnetlink::{self, Socket};
 use crate::output::escape;
 
@@ -62,8 +62,8 @@ pub fn towards(
 ) -> Result<Way, rtnetlink::Error> {
     let Some(route) = socket.route_to(ip)? else { return Ok(Way::NoRoute) };
     match (route.kind, route.links.first()) {
-        (RTN_LOCAL, _) => Ok(Way::Local),
-        (RTN_UNICAST, Some(index)) => {
+        (libc::RTN_LOCAL, _) => Ok(Way::Local),
+        (libc::RTN_UNICAST, Some(index)) => {
             if known.as_ref().is_none_or(|link| link.index != *index) {
                 *known = socket.link(*index)?;
             }
@@ -98,7 +98,7 @@ pub fn is_local(socket: &mut Socket, ip: IpAddr) -> Result<bool, rtnetlink::Erro
     if ip.is_unspecified() {
         return Ok(false);
     }
-    Ok(socket.route_to(ip)?.is_some_and(|route| route.kind == RTN_LOCAL))
+    Ok(socket.route_to(ip)?.is_some_and(|route| route.kind == libc::RTN_LOCAL))
 }
 
 const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";

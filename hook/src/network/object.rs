@@ -14,29 +14,10 @@ pub const AF_BRIDGE: u8 = 7;
 /// AF_INET6
 pub const AF_INET6: u8 = 10;
 
-/// `IFLA_*` in `linux/if_link.h`.
-pub mod ifla {
-    #![allow(missing_docs)]
-    pub const IFNAME: u16 = 3;
-    pub const LINK: u16 = 5;
-    pub const MASTER: u16 = 10;
-    pub const PROTINFO: u16 = 12;
-    pub const LINKINFO: u16 = 18;
-    pub const EXT_MASK: u16 = 29;
-    pub const LINK_NETNSID: u16 = 37;
-    pub const INFO_KIND: u16 = 1;
-    pub const INFO_DATA: u16 = 2;
-    pub const INFO_SLAVE_KIND: u16 = 4;
-    pub const INFO_SLAVE_DATA: u16 = 5;
-    pub const BR_NF_CALL_IPTABLES: u16 = 36;
-    pub const BR_NF_CALL_IP6TABLES: u16 = 37;
-    pub const BRPORT_MODE: u16 = 4;
-}
-
-const IFF_UP: u32 = 1;
-const IFF_LOOPBACK: u32 = 8;
-const IFF_POINTOPOINT: u32 = 0x10;
-const IFF_LOWER_UP: u32 = 0x10000;
+// Of `linux/if_link.h`; the crate libc has the others.
+const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
+const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
+pub const IFLA_BRPORT_MODE: u16 = 4;
 
 /// What a link is, as far as it matters here: IFLA_INFO_KIND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,25 +68,23 @@ impl Link {
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change (4).
         let ([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], rest) = split::<16>(payload)?;
-        let flags = u32::from_ne_bytes([*f0, *f1, *f2, *f3]);
+        let flags = i32::from_ne_bytes([*f0, *f1, *f2, *f3]);
         let mut link = Self {
             index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
-            up: flags & IFF_UP != 0,
-            carrier: flags & IFF_LOWER_UP != 0,
-            loopback: flags & IFF_LOOPBACK != 0,
-            point_to_point: flags & IFF_POINTOPOINT != 0,
+            up: flags & libc::IFF_UP != 0,
+            carrier: flags & libc::IFF_LOWER_UP != 0,
+            loopback: flags & libc::IFF_LOOPBACK != 0,
+            point_to_point: flags & libc::IFF_POINTOPOINT != 0,
             ..Self::default()
         };
         for attribute in attribute::all(rest) {
             let (kind, value) = attribute?;
             match kind {
-                ifla::IFNAME => link.name = OsString::from_vec(text_of(value).to_vec()),
-                ifla::LINK => link.other = Some(u32_of(value)?),
-                ifla::MASTER => link.master = Some(u32_of(value)?),
-                ifla::LINK_NETNSID => {
-                    link.other_namespace = Some(u32_of(value)?);
-                }
-                ifla::LINKINFO => link.parse_info(value)?,
+                libc::IFLA_IFNAME => link.name = OsString::from_vec(text_of(value).to_vec()),
+                libc::IFLA_LINK => link.other = Some(u32_of(value)?),
+                libc::IFLA_MASTER => link.master = Some(u32_of(value)?),
+                libc::IFLA_LINK_NETNSID => link.other_namespace = Some(u32_of(value)?),
+                libc::IFLA_LINKINFO => link.parse_info(value)?,
                 _ => {}
             }
         }
@@ -114,30 +93,23 @@ impl Link {
 
     /// IFLA_LINKINFO: what the data means depends on the kind, which may stand before it or behind it.
     fn parse_info(&mut self, info: &[u8]) -> Result<(), Malformed> {
-        self.kind = match attribute::find(info, ifla::INFO_KIND)?.map(text_of) {
+        self.kind = match attribute::find(info, libc::IFLA_INFO_KIND)?.map(text_of) {
             Some(b"bridge") => Kind::Bridge,
             Some(b"veth" | b"netkit") => Kind::Pair,
             _ => Kind::Other,
         };
         if self.kind == Kind::Bridge {
-            let data = attribute::find(info, ifla::INFO_DATA)?.unwrap_or_default();
+            let data = attribute::find(info, libc::IFLA_INFO_DATA)?.unwrap_or_default();
             let is_on = |setting| Ok(flag(data, setting)?.unwrap_or(false));
-            self.nf_call_iptables = is_on(ifla::BR_NF_CALL_IPTABLES)?;
-            self.nf_call_ip6tables = is_on(ifla::BR_NF_CALL_IP6TABLES)?;
+            self.nf_call_iptables = is_on(IFLA_BR_NF_CALL_IPTABLES)?;
+            self.nf_call_ip6tables = is_on(IFLA_BR_NF_CALL_IP6TABLES)?;
         }
-        if attribute::find(info, ifla::INFO_SLAVE_KIND)?.map(text_of) == Some(b"bridge") {
-            let data = attribute::find(info, ifla::INFO_SLAVE_DATA)?.unwrap_or_default();
-            self.hairpin_mode = flag(data, ifla::BRPORT_MODE)?;
+        if attribute::find(info, libc::IFLA_INFO_SLAVE_KIND)?.map(text_of) == Some(b"bridge") {
+            let data = attribute::find(info, libc::IFLA_INFO_SLAVE_DATA)?.unwrap_or_default();
+            self.hairpin_mode = flag(data, IFLA_BRPORT_MODE)?;
         }
         Ok(())
     }
-}
-
-/// `IFA_*` in `linux/if_addr.h`.
-mod ifa {
-    pub const ADDRESS: u16 = 1;
-    pub const LOCAL: u16 = 2;
-    pub const FLAGS: u16 = 8;
 }
 
 /// An address of a link: RTM_NEWADDR.
@@ -156,8 +128,7 @@ pub struct Address {
 impl Address {
     /// Whether it is valid beyond its link (`ifa_scope`).
     pub fn is_global(&self) -> bool {
-        const RT_SCOPE_LINK: u8 = 253;
-        self.scope < RT_SCOPE_LINK
+        self.scope < libc::RT_SCOPE_LINK
     }
 
     /// Reads what follows the netlink header. None for another family than the two of IP.
@@ -168,9 +139,9 @@ impl Address {
         let (mut address, mut local) = (None, None);
         for attribute in attribute::all(rest) {
             match attribute? {
-                (ifa::ADDRESS, value) => address = Some(value),
-                (ifa::LOCAL, value) => local = Some(value),
-                (ifa::FLAGS, value) => flags = u32_of(value)?,
+                (libc::IFA_ADDRESS, value) => address = Some(value),
+                (libc::IFA_LOCAL, value) => local = Some(value),
+                (libc::IFA_FLAGS, value) => flags = u32_of(value)?,
                 _ => {}
             }
         }
@@ -190,26 +161,7 @@ fn ip_of(family: u8, value: &[u8]) -> Result<Option<IpAddr>, Malformed> {
     })
 }
 
-/// `RTA_*` in `linux/rtnetlink.h`.
-pub mod rta {
-    #![allow(missing_docs)]
-    pub const DST: u16 = 1;
-    pub const SRC: u16 = 2;
-    pub const IIF: u16 = 3;
-    pub const OIF: u16 = 4;
-    pub const GATEWAY: u16 = 5;
-    pub const PRIORITY: u16 = 6;
-    pub const MULTIPATH: u16 = 9;
-    pub const TABLE: u16 = 15;
-    pub const VIA: u16 = 18;
-}
-
-/// RTN_UNICAST
-pub const RTN_UNICAST: u8 = 1;
-/// RTN_LOCAL
-pub const RTN_LOCAL: u8 = 2;
-/// RT_TABLE_MAIN
-pub const RT_TABLE_MAIN: u8 = 254;
+/// Of `linux/rtnetlink.h`.
 const RTNH_F_DEAD: u32 = 1;
 
 /// A route: RTM_NEWROUTE.
@@ -247,11 +199,11 @@ impl Route {
         };
         for attribute in attribute::all(rest) {
             match attribute? {
-                (rta::OIF, value) => route.links.push(u32_of(value)?),
-                (rta::PRIORITY, value) => route.metric = u32_of(value)?,
-                (rta::TABLE, value) => route.table = u32_of(value)?,
-                (rta::GATEWAY | rta::VIA, _) => route.gateway = true,
-                (rta::MULTIPATH, value) => route.parse_hops(value)?,
+                (libc::RTA_OIF, value) => route.links.push(u32_of(value)?),
+                (libc::RTA_PRIORITY, value) => route.metric = u32_of(value)?,
+                (libc::RTA_TABLE, value) => route.table = u32_of(value)?,
+                (libc::RTA_GATEWAY | libc::RTA_VIA, _) => route.gateway = true,
+                (libc::RTA_MULTIPATH, value) => route.parse_hops(value)?,
                 _ => {}
             }
         }
@@ -320,12 +272,17 @@ mod tests {
 
     #[test]
     fn a_bridge_tells_whether_it_calls_iptables() {
-        let data = attributes_of(&[(5, &[1]), (ifla::BR_NF_CALL_IP6TABLES, &[1])]);
-        let info = attributes_of(&[(ifla::INFO_KIND, b"bridge\0"), (ifla::INFO_DATA, &data)]);
-        let fixed = [&[0, 0, 1, 0][..], &9u32.to_ne_bytes(), &IFF_UP.to_ne_bytes(), &[0; 4]];
+        let data = attributes_of(&[(5, &[1]), (IFLA_BR_NF_CALL_IP6TABLES, &[1])]);
+        let info =
+            attributes_of(&[(libc::IFLA_INFO_KIND, b"bridge\0"), (libc::IFLA_INFO_DATA, &data)]);
+        let fixed = [&[0, 0, 1, 0][..], &9u32.to_ne_bytes(), &libc::IFF_UP.to_ne_bytes(), &[0; 4]];
         let link = message(
             &fixed.concat(),
-            &[(ifla::IFNAME, b"br.0\0"), (999, &[]), (ifla::LINKINFO | NLA_F_NESTED, &info)],
+            &[
+                (libc::IFLA_IFNAME, b"br.0\0"),
+                (999, &[]),
+                (libc::IFLA_LINKINFO | NLA_F_NESTED, &info),
+            ],
         );
         let link = Link::parse(&link).unwrap();
         assert_eq!((link.index, link.kind, link.up, link.loopback), (9, Kind::Bridge, true, false));
@@ -335,11 +292,12 @@ mod tests {
 
     #[test]
     fn a_port_of_something_else_than_a_bridge_has_no_hairpin_mode() {
-        let data = attributes_of(&[(ifla::BRPORT_MODE, &[1])]);
+        let data = attributes_of(&[(IFLA_BRPORT_MODE, &[1])]);
         for (master, expected) in [(&b"bridge\0"[..], Some(true)), (b"vrf\0", None)] {
-            let list = [(ifla::INFO_SLAVE_DATA, &data[..]), (ifla::INFO_SLAVE_KIND, master)];
+            let list =
+                [(libc::IFLA_INFO_SLAVE_DATA, &data[..]), (libc::IFLA_INFO_SLAVE_KIND, master)];
             let info = attributes_of(&list);
-            let link = Link::parse(&message(&[0; 16], &[(ifla::LINKINFO, &info)])).unwrap();
+            let link = Link::parse(&message(&[0; 16], &[(libc::IFLA_LINKINFO, &info)])).unwrap();
             assert_eq!(link.hairpin_mode, expected);
         }
     }
@@ -347,7 +305,7 @@ mod tests {
     #[test]
     fn the_address_of_a_point_to_point_link_is_not_its_peer() {
         let fixed = [AF_INET, 32, 0x80, 0, 2, 0, 0, 0];
-        let list = [(ifa::ADDRESS, &[192, 0, 2, 1][..]), (ifa::LOCAL, &[192, 0, 2, 2])];
+        let list = [(libc::IFA_ADDRESS, &[192, 0, 2, 1][..]), (libc::IFA_LOCAL, &[192, 0, 2, 2])];
         let address = Address::parse(&message(&fixed, &list)).unwrap().unwrap();
         assert_eq!(address.ip, IpAddr::from([192, 0, 2, 2]));
         assert_eq!(address.flags, 0x80);
@@ -362,8 +320,8 @@ mod tests {
             hops.extend_from_slice(&link.to_ne_bytes());
             hops.extend_from_slice(&attributes_of(&[(5, &[192, 0, 2, 1])]));
         }
-        let fixed = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
-        let list = [(rta::MULTIPATH, &hops[..]), (rta::PRIORITY, &100u32.to_ne_bytes())];
+        let fixed = [AF_INET, 0, 0, 0, libc::RT_TABLE_MAIN, 3, 0, libc::RTN_UNICAST, 0, 0, 0, 0];
+        let list = [(libc::RTA_MULTIPATH, &hops[..]), (libc::RTA_PRIORITY, &100u32.to_ne_bytes())];
         let route = Route::parse(&message(&fixed, &list)).unwrap();
         assert!(route.is_default);
         assert_eq!((route.table, route.metric), (254, 100));
@@ -382,7 +340,7 @@ mod tests {
             let mut bytes = fixed;
             list.iter().for_each(|(kind, value)| attribute::push(&mut bytes, *kind, value));
             let nested = bytes.clone();
-            attribute::push(&mut bytes, ifla::LINKINFO, &nested);
+            attribute::push(&mut bytes, libc::IFLA_LINKINFO, &nested);
             for bytes in [&bytes, &noise, &[&bytes[..], &noise].concat()] {
                 let _ = (Link::parse(bytes), Address::parse(bytes), Route::parse(bytes));
             }

@@ -10,8 +10,7 @@ use hostport_netlink::{End, Error as NetlinkError, Malformed, NLM_F_DUMP, Reques
 use rustix::io::Errno;
 
 use super::object::{
-    AF_BRIDGE, AF_INET, AF_INET6, Address, Link, RT_TABLE_MAIN, RTN_UNICAST, Route, ifla, rta,
-    split, u32_of,
+    AF_BRIDGE, AF_INET, AF_INET6, Address, IFLA_BRPORT_MODE, Link, Route, split, u32_of,
 };
 
 /// `linux/netlink.h`.
@@ -27,26 +26,9 @@ const DUMPS: usize = 10;
 /// Linux 4.5). A link takes less than 2 KiB.
 const ROOM: usize = 8 * 1024;
 
-/// RTEXT_FILTER_SKIP_STATS: leaves the counters out of a link.
-const SKIP_STATS: u32 = 1 << 3;
-
-mod rtm {
-    pub const NEWLINK: u16 = 16;
-    pub const GETLINK: u16 = 18;
-    pub const SETLINK: u16 = 19;
-    pub const NEWADDR: u16 = 20;
-    pub const GETADDR: u16 = 22;
-    pub const NEWROUTE: u16 = 24;
-    pub const GETROUTE: u16 = 26;
-    pub const NEWNSID: u16 = 88;
-    pub const GETNSID: u16 = 90;
-}
-
-/// `NETNSA_*` in `linux/net_namespace.h`.
-mod netnsa {
-    pub const NSID: u16 = 1;
-    pub const FD: u16 = 3;
-}
+// Of `linux/net_namespace.h`.
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
 
 /// A socket in the network namespace that the thread was in when it was opened.
 #[derive(Debug)]
@@ -67,11 +49,11 @@ impl Socket {
         Ok(Self(socket))
     }
 
-    /// A link by its index. None if there is none.
+    /// A link by its index, without its counters. None if there is none.
     pub fn link(&mut self, index: u32) -> Result<Option<Link>, Error> {
-        let request = Request::new(rtm::GETLINK, 0, &ifinfomsg(0, index))
-            .bytes(ifla::EXT_MASK, &SKIP_STATS.to_ne_bytes());
-        match self.get("RTM_GETLINK", &request, rtm::NEWLINK, Link::parse) {
+        let request = Request::new(libc::RTM_GETLINK, 0, &ifinfomsg(0, index))
+            .bytes(libc::IFLA_EXT_MASK, &libc::RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        match self.get("RTM_GETLINK", &request, libc::RTM_NEWLINK, Link::parse) {
             Err(error) if error.is(&[Errno::NODEV]) => Ok(None),
             link => link.map(Some),
         }
@@ -79,24 +61,24 @@ impl Socket {
 
     /// All addresses of all links, both families, in the kernel's order.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
-        let request = Request::new(rtm::GETADDR, NLM_F_DUMP, &[0; 8]);
-        self.dump("RTM_GETADDR", &request, rtm::NEWADDR, Address::parse)
+        let request = Request::new(libc::RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
+        self.dump("RTM_GETADDR", &request, libc::RTM_NEWADDR, Address::parse)
     }
 
     /// The default routes of the main table.
     pub fn default_routes(&mut self, ipv6: bool) -> Result<Vec<Route>, Error> {
         let family = if ipv6 { AF_INET6 } else { AF_INET };
-        let fixed = [family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0];
-        let request = Request::new(rtm::GETROUTE, NLM_F_DUMP, &fixed);
+        let fixed = [family, 0, 0, 0, libc::RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0];
+        let request = Request::new(libc::RTM_GETROUTE, NLM_F_DUMP, &fixed);
         let wanted = |route: &Route| {
             // A kernel without IPv6 answers with the other families' routes.
             route.family == family
-                && route.table == u32::from(RT_TABLE_MAIN)
+                && route.table == u32::from(libc::RT_TABLE_MAIN)
                 && route.is_default
-                && route.kind == RTN_UNICAST
+                && route.kind == libc::RTN_UNICAST
         };
         let parse = |payload: &[u8]| Ok(Some(Route::parse(payload)?).filter(wanted));
-        match self.dump("RTM_GETROUTE", &request, rtm::NEWROUTE, parse) {
+        match self.dump("RTM_GETROUTE", &request, libc::RTM_NEWROUTE, parse) {
             // The table is made with its first route.
             Err(error) if error.is(&[Errno::NOENT, Errno::OPNOTSUPP]) => Ok(Vec::new()),
             routes => routes,
@@ -107,7 +89,7 @@ impl Socket {
     /// none, be it that there is no route or one that refuses.
     pub fn route_to(&mut self, ip: IpAddr) -> Result<Option<Route>, Error> {
         let request = route_request(ip, None);
-        match self.get("RTM_GETROUTE", &request, rtm::NEWROUTE, Route::parse) {
+        match self.get("RTM_GETROUTE", &request, libc::RTM_NEWROUTE, Route::parse) {
             Err(error)
                 if error.is(&[
                     Errno::NETUNREACH,
@@ -134,8 +116,8 @@ impl Socket {
         if ip.is_ipv4() != source.is_ipv4() {
             return Ok(None);
         }
-        let request = route_request(ip, Some(source)).bytes(rta::IIF, &link.to_ne_bytes());
-        match self.get("RTM_GETROUTE", &request, rtm::NEWROUTE, Route::parse) {
+        let request = route_request(ip, Some(source)).bytes(libc::RTA_IIF, &link.to_ne_bytes());
+        match self.get("RTM_GETROUTE", &request, libc::RTM_NEWROUTE, Route::parse) {
             Err(Error::Refused { error, .. }) => Ok(Some(error)),
             route => route.map(|_| None),
         }
@@ -145,10 +127,11 @@ impl Socket {
     pub fn namespace_id(&mut self, namespace: &impl AsFd) -> Result<Option<u32>, Error> {
         let fd = namespace.as_fd().as_raw_fd();
         // struct rtgenmsg, padded.
-        let request = Request::new(rtm::GETNSID, 0, &[0; 4]).bytes(netnsa::FD, &fd.to_ne_bytes());
-        self.get("RTM_GETNSID", &request, rtm::NEWNSID, |payload| {
+        let request =
+            Request::new(libc::RTM_GETNSID, 0, &[0; 4]).bytes(NETNSA_FD, &fd.to_ne_bytes());
+        self.get("RTM_GETNSID", &request, libc::RTM_NEWNSID, |payload| {
             let (_, rest) = split::<4>(payload)?;
-            let id = attribute::find(rest, netnsa::NSID)?.map(u32_of).transpose()?;
+            let id = attribute::find(rest, NETNSA_NSID)?.map(u32_of).transpose()?;
             // NETNSA_NSID_NOT_ASSIGNED is -1.
             Ok(id.filter(|id| *id != u32::MAX))
         })
@@ -156,8 +139,10 @@ impl Socket {
 
     /// Turns a bridge port's hairpin mode on: `bridge link set dev PORT hairpin on`.
     pub fn set_hairpin_mode(&mut self, port: u32) -> Result<(), Error> {
-        let request = Request::new(rtm::SETLINK, 0, &ifinfomsg(AF_BRIDGE, port))
-            .nest(ifla::PROTINFO, |protinfo| attribute::push(protinfo, ifla::BRPORT_MODE, &[1]));
+        let request = Request::new(libc::RTM_SETLINK, 0, &ifinfomsg(AF_BRIDGE, port))
+            .nest(libc::IFLA_PROTINFO, |protinfo| {
+                attribute::push(protinfo, IFLA_BRPORT_MODE, &[1])
+            });
         self.0.order(&request).map_err(|error| Error::of("RTM_SETLINK", error))
     }
 
@@ -210,8 +195,10 @@ fn route_request(ip: IpAddr, source: Option<IpAddr>) -> Request {
     let (family, length) = if ip.is_ipv4() { (AF_INET, 32) } else { (AF_INET6, 128) };
     let source_length = if source.is_some() { length } else { 0 };
     let rtmsg = [family, length, source_length, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut request = Request::new(rtm::GETROUTE, 0, &rtmsg);
-    for (kind, ip) in iter::once((rta::DST, ip)).chain(source.map(|source| (rta::SRC, source))) {
+    let mut request = Request::new(libc::RTM_GETROUTE, 0, &rtmsg);
+    for (kind, ip) in
+        iter::once((libc::RTA_DST, ip)).chain(source.map(|source| (libc::RTA_SRC, source)))
+    {
         request = match ip {
             IpAddr::V4(ip) => request.bytes(kind, &ip.octets()),
             IpAddr::V6(ip) => request.bytes(kind, &ip.octets()),
