@@ -11,7 +11,8 @@ use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
 use crate::metrics::counters::{Counters, add};
 use crate::oci::request::{self, Options, RequestError};
-use crate::oci::state::{State, Status};
+use crate::oci::state::State;
+use crate::output::escape;
 use crate::reconcile::publish::publish;
 use crate::reconcile::withdraw::withdraw;
 use crate::reconcile::{self, Node};
@@ -23,7 +24,7 @@ pub enum HookError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Operation(#[from] reconcile::Error),
-    #[error("cannot infer the stage from status {0:?}: pass it, as in `hostport hook poststop`")]
+    #[error("cannot infer the stage from status {0}: pass it, as in `hostport hook poststop`")]
     NoStage(String),
 }
 
@@ -31,11 +32,11 @@ pub enum HookError {
 pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError> {
     let begin = Instant::now();
     let state = State::read(io::stdin().lock()).map_err(RequestError::from)?;
-    let stopped = match (arguments.stage, &state.status) {
+    let stopped = match (arguments.stage, state.status.as_str()) {
         (Some(stage), _) => stage == Stage::Poststop,
-        (None, Status::Creating | Status::Created | Status::Running) => false,
-        (None, Status::Stopped) => true,
-        (None, Status::Other(status)) => return Err(HookError::NoStage(status.clone())),
+        (None, "creating" | "created" | "running") => false,
+        (None, "stopped") => true,
+        (None, status) => return Err(HookError::NoStage(escape::quote(status))),
     };
     let options = Options {
         settings: arguments.ruleset.settings(context.table.clone()),

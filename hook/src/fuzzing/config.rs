@@ -22,7 +22,7 @@ pub fn config(data: &[u8]) {
 }
 
 fn written(config: &Config) -> Value {
-    let namespaces = match config.network_namespace() {
+    let namespaces = match &config.network {
         NetworkNamespace::Host => json!([]),
         NetworkNamespace::Own => json!([{"type": "network"}]),
         NetworkNamespace::Path(path) => json!([{"type": "network", "path": path}]),

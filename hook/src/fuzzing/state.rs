@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fuzzing::message::assert_one_line;
-use crate::oci::state::{State, StateError, Status};
+use crate::oci::state::{State, StateError};
 
 const USED: [&str; 5] = ["id", "status", "pid", "bundle", "annotations"];
 
@@ -26,17 +26,10 @@ fn read(value: &Value) -> Result<State, StateError> {
 }
 
 fn written(state: &State) -> Value {
-    let status = match &state.status {
-        Status::Creating => "creating",
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Stopped => "stopped",
-        Status::Other(other) => other,
-    };
     json!({
         "ociVersion": "1.2.0",
         "id": state.id.as_str(),
-        "status": status,
+        "status": state.status,
         "pid": state.pid.unwrap_or_default(),
         "bundle": state.bundle,
         "annotations": state.annotations,

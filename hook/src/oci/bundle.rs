@@ -3,7 +3,6 @@
 //! Nothing else of it is read, so nothing else of it can keep a container from starting.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -22,10 +21,11 @@ pub const MAX_CONFIG: usize = 16 * 1024 * 1024;
 pub struct Config {
     /// The annotations, as far as they are strings.
     pub annotations: BTreeMap<String, String>,
-    network: NetworkNamespace,
+    /// The network namespace that the container runs in.
+    pub network: NetworkNamespace,
 }
 
-/// The network namespace that a container runs in.
+/// A network namespace, as config.json names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkNamespace {
     /// The host's, or rather the runtime's: config.json has no network namespace.
@@ -82,11 +82,6 @@ impl Config {
         Config::parse(&bytes).map_err(fail)
     }
 
-    /// The network namespace that the container runs in.
-    pub fn network_namespace(&self) -> &NetworkNamespace {
-        &self.network
-    }
-
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         // serde takes a list for a struct, field by field. A config.json is not a list.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
@@ -109,9 +104,8 @@ impl Config {
 fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
     // Without O_NONBLOCK, opening a FIFO waits for its other end.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|error| Problem::Io(error.into()))?;
-    let stat = rustix::fs::fstat(&fd).map_err(|error| Problem::Io(error.into()))?;
+    let fd = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Problem::NotAFile);
     }
@@ -123,7 +117,7 @@ fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
         match rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut bytes)) {
             Ok(0) => return Ok(bytes),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(Problem::Io(error.into())),
+            Err(error) => return Err(error.into()),
         }
     }
     Err(Problem::TooLarge)
@@ -144,7 +138,7 @@ pub struct ConfigError {
 #[allow(missing_docs)] // The messages say it.
 pub enum Problem {
     #[error("{0}: the state's bundle must be a folder with a config.json that the hook may read")]
-    Io(io::Error),
+    Io(#[from] Errno),
     #[error("not a regular file: put the bundle's config.json there")]
     NotAFile,
     #[error("more than {MAX_CONFIG} bytes: put the bundle's config.json there")]
@@ -234,7 +228,7 @@ mod tests {
         std::fs::write(bundle.file(), r#"{"annotations":{"a":"b","c":1},"root":7}"#).unwrap();
         let config = Config::load(&bundle.0).unwrap();
         assert_eq!(config.annotations, BTreeMap::from([("a".into(), "b".into())]));
-        assert_eq!(config.network_namespace(), &NetworkNamespace::Host);
+        assert_eq!(config.network, NetworkNamespace::Host);
     }
 
     #[test]

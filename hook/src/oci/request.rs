@@ -83,7 +83,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)
 
 /// The network namespace that a container runs in; none for the host's.
 fn namespace(state: &State, config: &Config) -> Result<Option<NetworkNamespace>, RequestError> {
-    let opened = match config.network_namespace() {
+    let opened = match &config.network {
         Named::Host => return Ok(None),
         Named::Path(path) => NetworkNamespace::open(path),
         Named::Own => {
