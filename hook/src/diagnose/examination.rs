@@ -46,7 +46,7 @@ impl Examination {
             let (scope, asked) = ask(&inventory, &mut socket)?;
             let mut findings = checks::find(&inventory, &scope);
             looks += 1;
-            if looks < LOOKS && findings.iter().any(|finding| finding.kind.may_pass()) {
+            if looks < LOOKS && findings.iter().any(|finding| finding.kind.meaning().may_pass) {
                 thread::sleep(PAUSE);
                 continue;
             }

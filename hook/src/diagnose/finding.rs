@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::diagnose::kind::{Kind, OnPath, Severity};
+use crate::diagnose::kind::{Kind, Meaning, OnPath, Severity};
 use crate::output::escape;
 
 /// One thing that is wrong on this host.
@@ -25,21 +25,22 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding of the kind's own severity. Nothing in its texts can break or colour a line: names of links, tables and owners may
-    /// hold any characters.
+    /// A finding of the kind's own severity. Nothing in its texts can break or colour a line: names of links,
+    /// tables and owners may hold any characters.
     pub fn new(
         kind: Kind,
         what: impl AsRef<str>,
         evidence: impl IntoIterator<Item = impl AsRef<str>>,
         fix: impl AsRef<str>,
     ) -> Self {
+        let Meaning { severity, on_path, .. } = kind.meaning();
         Finding {
             kind,
-            severity: kind.severity(),
+            severity,
             what: line(what.as_ref()),
             evidence: evidence.into_iter().map(|fact| line(fact.as_ref())).collect(),
             fix: line(fix.as_ref()),
-            on_path: kind.on_path(),
+            on_path,
         }
     }
 }

@@ -97,10 +97,8 @@ pub enum Severity {
 
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Severity::Broken => "broken",
-            Severity::Warning => "warning",
-        })
+        // The same words as in JSON.
+        self.serialize(f)
     }
 }
 
@@ -167,6 +165,16 @@ impl Step {
     }
 }
 
+/// What a kind means, unless the case decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Meaning {
+    pub severity: Severity,
+    /// Whether a hook that is at work, or a container that is just ending, may cause it for a moment.
+    pub may_pass: bool,
+    /// Where a packet meets it; none for what no packet meets.
+    pub on_path: Option<OnPath>,
+}
+
 /// What `explain` makes of a finding: where it reports it, and in what words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnPath {
@@ -177,109 +185,106 @@ pub struct OnPath {
     pub stops: bool,
 }
 
+fn broken(step: Step, plain: &'static str) -> Meaning {
+    let on_path = Some(OnPath { step, plain, stops: false });
+    Meaning { on_path, ..off_path(Severity::Broken) }
+}
+
+fn warning(step: Step, plain: &'static str) -> Meaning {
+    Meaning { severity: Severity::Warning, ..broken(step, plain) }
+}
+
+/// A warning, but it stops the packets that meet it.
+fn stopping(step: Step, plain: &'static str) -> Meaning {
+    let on_path = Some(OnPath { step, plain, stops: true });
+    Meaning { on_path, ..off_path(Severity::Warning) }
+}
+
+/// The kernel does not read the journal, and of one packet all rules are evaluated.
+fn off_path(severity: Severity) -> Meaning {
+    Meaning { severity, may_pass: false, on_path: None }
+}
+
+/// What is looked at again before it is reported.
+fn passing(meaning: Meaning) -> Meaning {
+    Meaning { may_pass: true, ..meaning }
+}
+
 impl Kind {
-    /// Where a packet meets it; none for what no packet meets.
-    pub fn on_path(self) -> Option<OnPath> {
+    /// What is said of each kind.
+    pub fn meaning(self) -> Meaning {
         use Kind::*;
         use Step::*;
-        let (step, plain) = match self {
-            RulesetRefused => (Table, "this kernel lacks a part that hostport needs"),
-            ForwardingOff => (Forwarding, "this host does not forward packets to containers"),
-            LinkForwardingOff => {
-                (Forwarding, "this host does not forward packets that arrive on one of its links")
-            }
+        match self {
+            RulesetRefused => broken(Table, "this kernel lacks a part that hostport needs"),
+            ForwardingOff => broken(Forwarding, "this host does not forward packets to containers"),
+            LinkForwardingOff => broken(
+                Forwarding,
+                "this host does not forward packets that arrive on one of its links",
+            ),
             // For rules of other programs, `firewall::rules` names the exact step by the chain's hook.
-            ForwardDrop => (Firewall, "a firewall on this host drops the packet"),
-            HookDrop => (OtherRules, "a firewall on this host drops the packet"),
+            ForwardDrop => broken(Firewall, "a firewall on this host drops the packet"),
+            HookDrop => broken(OtherRules, "a firewall on this host drops the packet"),
             NotTracked => {
-                (OtherRules, "a firewall on this host keeps the packet from being translated")
+                broken(OtherRules, "a firewall on this host keeps the packet from being translated")
             }
-            TranslatedBefore => {
-                (OtherRules, "another program sends the packet elsewhere before hostport sees it")
+            IptablesLegacy => {
+                warning(Firewall, "there may be firewall rules that hostport cannot see")
             }
-            IptablesLegacy => (Firewall, "there may be firewall rules that hostport cannot see"),
-            TableForeign => (Table, "another program has a table of hostport's name"),
-            TableMissing => (Table, "hostport's rules are gone from the kernel"),
-            TableAltered => (Table, "hostport's rules in the kernel were changed"),
+            JournalUnreadable => off_path(Severity::Broken),
+            JournalDamaged | JournalSetAside | Unfinished => off_path(Severity::Warning),
+            TableForeign => broken(Table, "another program has a table of hostport's name"),
+            TableMissing => passing(broken(Table, "hostport's rules are gone from the kernel")),
+            TableAltered => passing(broken(Table, "hostport's rules in the kernel were changed")),
             ElementForeign => {
-                (Owner, "this port was added to hostport's table, but not by hostport")
+                warning(Owner, "this port was added to hostport's table, but not by hostport")
             }
-            PortMissing => {
-                (Element, "the kernel does not have the port as its container asked for it")
+            PortMissing => passing(broken(
+                Element,
+                "the kernel does not have the port as its container asked for it",
+            )),
+            OwnerUnknown => passing(warning(
+                Owner,
+                "the journal has no entry for the container that has the port",
+            )),
+            OwnerDead => passing(stopping(Owner, "the container that has the port has ended")),
+            HairpinMissing => passing(broken(Source, CALLS_ITSELF)),
+            HostIpExcluded => broken(Excluded, "this address is excluded from host ports"),
+            HostIpMissing => broken(Destination, "the address does not belong to this host"),
+            EndpointLinkDown => passing(broken(Route, "a network link of the container is down")),
+            EndpointUnreachable => {
+                passing(broken(Route, "this host has no route to the container"))
             }
-            OwnerUnknown => (Owner, "the journal has no entry for the container that has the port"),
-            OwnerDead => (Owner, "the container that has the port has ended"),
-            HairpinMissing | HairpinModeOff => {
-                (Source, "a container cannot call itself by its host port")
+            EndpointMoved => passing(stopping(Endpoint, "the container's address has changed")),
+            EndpointWithoutRoute => {
+                passing(warning(Route, "the container cannot answer the client"))
             }
-            HostIpExcluded => (Excluded, "this address is excluded from host ports"),
-            HostIpMissing => (Destination, "the address does not belong to this host"),
-            EndpointLinkDown => (Route, "a network link of the container is down"),
-            EndpointUnreachable => (Route, "this host has no route to the container"),
-            EndpointWithoutRoute => (Route, "the container cannot answer the client"),
-            EndpointMoved => (Endpoint, "the container's address has changed"),
-            EndpointSilent => {
-                (Endpoint, "the container runs, but no program in it listens on that port")
-            }
+            EndpointSilent => passing(stopping(
+                Endpoint,
+                "the container runs, but no program in it listens on that port",
+            )),
             LocalhostClosed => {
-                (Source, "packets for 127.0.0.1 do not get through to the container")
+                passing(broken(Source, "packets for 127.0.0.1 do not get through to the container"))
             }
-            NeighboursUnanswered => {
-                (Source, "containers on the same link cannot reach each other by host ports")
-            }
-            IpvsNotExcluded => (
+            HairpinModeOff => passing(stopping(Source, CALLS_ITSELF)),
+            NeighboursUnanswered => passing(broken(
+                Source,
+                "containers on the same link cannot reach each other by host ports",
+            )),
+            IpvsNotExcluded => stopping(
                 Destination,
                 "the address is that of a Kubernetes service, and the host port takes its traffic",
             ),
-            PortShadowed => (
+            TranslatedBefore => broken(
+                OtherRules,
+                "another program sends the packet elsewhere before hostport sees it",
+            ),
+            PortShadowed => stopping(
                 Listeners,
                 "a program on this host listens on the same port, and the container gets its connections",
             ),
-            // The kernel does not read the journal, and of one packet all rules are looked at.
-            JournalUnreadable | JournalDamaged | JournalSetAside | Unfinished => return None,
-        };
-        let stops = matches!(
-            self,
-            OwnerDead
-                | EndpointSilent
-                | EndpointMoved
-                | IpvsNotExcluded
-                | PortShadowed
-                | HairpinModeOff
-        );
-        Some(OnPath { step, plain, stops })
-    }
-
-    /// How bad it is, unless the case decides.
-    pub fn severity(self) -> Severity {
-        use Kind::*;
-        match self {
-            IptablesLegacy | JournalDamaged | JournalSetAside | ElementForeign | OwnerUnknown
-            | OwnerDead | EndpointMoved | EndpointWithoutRoute | EndpointSilent
-            | HairpinModeOff | IpvsNotExcluded | PortShadowed | Unfinished => Severity::Warning,
-            _ => Severity::Broken,
         }
     }
-
-    /// Whether a hook that is at work, or a container that is just ending, may cause it for a moment.
-    pub fn may_pass(self) -> bool {
-        use Kind::*;
-        matches!(
-            self,
-            TableMissing
-                | TableAltered
-                | PortMissing
-                | OwnerUnknown
-                | OwnerDead
-                | HairpinMissing
-                | NeighboursUnanswered
-                | LocalhostClosed
-                | HairpinModeOff
-                | EndpointUnreachable
-                | EndpointLinkDown
-                | EndpointSilent
-                | EndpointMoved
-                | EndpointWithoutRoute
-        )
-    }
 }
+
+const CALLS_ITSELF: &str = "a container cannot call itself by its host port";
