@@ -51,67 +51,57 @@ impl Containers {
         let mut containers = Containers::default();
         for entry in entries {
             for ip in entry.pods().intersection(endpoints) {
-                if containers.found.contains_key(ip) {
-                    continue;
-                }
-                match look_into(entry, *ip, client, host) {
-                    Ok(Sight::Inside(container)) => {
-                        containers.found.insert(*ip, *container);
-                        containers.moved.remove(ip);
-                    }
-                    Ok(Sight::Moved) => {
-                        containers.moved.insert(*ip, entry.owner.clone());
-                    }
-                    Ok(Sight::Unknown) => {}
+                if !containers.found.contains_key(ip)
+                    && let Err(error) = containers.look_at(entry, *ip, client, host)
+                {
                     // It has just ended, or its namespace must not be entered.
-                    Err(error) => debug!("cannot look into the container of {ip}: {error}"),
+                    debug!("cannot look into the container of {ip}: {error}");
                 }
             }
         }
         containers
     }
-}
 
-/// What a look into a namespace found.
-enum Sight {
-    Inside(Box<Container>),
-    /// None of its links has the address.
-    Moved,
-    /// The entry has no namespace, or another one is there by now.
-    Unknown,
-}
-
-fn look_into(
-    entry: &Entry,
-    ip: IpAddr,
-    client: Option<IpAddr>,
-    host: &mut rtnetlink::Socket,
-) -> Result<Sight, PodError> {
-    let Some(recorded) = &entry.namespace else { return Ok(Sight::Unknown) };
-    let own = NetworkNamespace::own()?;
-    let namespace = NetworkNamespace::open(&recorded.path)?;
-    if namespace.file() != (recorded.device, recorded.inode) {
-        return Ok(Sight::Unknown);
+    fn look_at(
+        &mut self,
+        entry: &Entry,
+        ip: IpAddr,
+        client: Option<IpAddr>,
+        host: &mut rtnetlink::Socket,
+    ) -> Result<(), PodError> {
+        let Some(recorded) = &entry.namespace else { return Ok(()) };
+        let own = NetworkNamespace::own()?;
+        let namespace = NetworkNamespace::open(&recorded.path)?;
+        // Another one may be there by now.
+        if namespace.file() != (recorded.device, recorded.inode) {
+            return Ok(());
+        }
+        let (socket, listeners) =
+            namespace.inside(&own, || (rtnetlink::Socket::open(), listener::read()))?;
+        let mut socket = socket?;
+        let owner = entry.owner.clone();
+        let Some(index) = endpoint::link_of(&mut socket, ip)? else {
+            self.moved.insert(ip, owner);
+            return Ok(());
+        };
+        let Some(link) = socket.link(index)? else { return Ok(()) };
+        let client = client.unwrap_or(somebody(Family::of(ip)));
+        // What comes from 127.0.0.1 gets this host's address on the container's own link.
+        let answers = client.is_loopback() || socket.route_to(client)?.is_some();
+        let port = match endpoint::peer(&mut socket, &own, index)? {
+            Some(port) => host.link(port)?,
+            None => None,
+        };
+        let bridge = match port.as_ref().and_then(|port| port.master) {
+            Some(bridge) => host.link(bridge)?,
+            None => None,
+        };
+        let namespace = recorded.path.clone();
+        let container = Container { owner, namespace, link, port, bridge, answers, listeners };
+        self.found.insert(ip, container);
+        self.moved.remove(&ip);
+        Ok(())
     }
-    let (socket, listeners) =
-        namespace.inside(&own, || (rtnetlink::Socket::open(), listener::read()))?;
-    let mut socket = socket?;
-    let Some(index) = endpoint::link_of(&mut socket, ip)? else { return Ok(Sight::Moved) };
-    let Some(link) = socket.link(index)? else { return Ok(Sight::Unknown) };
-    let client = client.unwrap_or(somebody(Family::of(ip)));
-    // What comes from 127.0.0.1 gets this host's address on the container's own link.
-    let answers = client.is_loopback() || socket.route_to(client)?.is_some();
-    let port = match endpoint::peer(&mut socket, &own, index)? {
-        Some(port) => host.link(port)?,
-        None => None,
-    };
-    let bridge = match port.as_ref().and_then(|port| port.master) {
-        Some(bridge) => host.link(bridge)?,
-        None => None,
-    };
-    let (owner, namespace) = (entry.owner.clone(), recorded.path.clone());
-    let container = Container { owner, namespace, link, port, bridge, answers, listeners };
-    Ok(Sight::Inside(Box::new(container)))
 }
 
 /// An address of the Internet, which a default route leads to.

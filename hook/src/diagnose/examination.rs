@@ -62,7 +62,7 @@ impl Examination {
 
 /// All findings about every host port, in the order of their kinds.
 pub fn every_port(context: &Context) -> Result<Vec<Finding>, DiagnoseError> {
-    let ask = |inventory: &_, socket: &mut _| Ok((Scope::every_port(inventory, socket)?, ()));
+    let ask = |inventory: &_, socket: &mut _| Ok((Scope::of(None, inventory, socket)?, ()));
     let mut findings = match Examination::of(context, ask) {
         Err(DiagnoseError::Ruleset(hostport_nft::Error::NoNfTables)) => {
             vec![checks::without_nf_tables()]

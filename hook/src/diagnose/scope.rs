@@ -32,21 +32,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Every host port.
-    pub fn every_port(inventory: &Inventory, socket: &mut Socket) -> Result<Self, Error> {
-        Scope::of(None, inventory, socket)
-    }
-
-    /// One packet.
-    pub fn packet(
-        packet: PacketContext,
-        inventory: &Inventory,
-        socket: &mut Socket,
-    ) -> Result<Self, Error> {
-        Scope::of(Some(packet), inventory, socket)
-    }
-
-    fn of(
+    /// One packet, or every host port.
+    pub fn of(
         packet: Option<PacketContext>,
         inventory: &Inventory,
         socket: &mut Socket,

@@ -47,7 +47,7 @@ impl Path {
     ) -> Result<Self, DiagnoseError> {
         let ask = |inventory: &_, socket: &mut _| {
             let packet = PacketContext::of(question, inventory, socket)?;
-            Ok((Scope::packet(packet.clone(), inventory, socket)?, packet))
+            Ok((Scope::of(Some(packet.clone()), inventory, socket)?, packet))
         };
         let (mut examination, packet) = Examination::of(context, ask)?;
         let Examination { inventory, scope, rules, .. } = &mut examination;

@@ -8,7 +8,6 @@ use hostport_trace::Origin;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::connect::Answer;
 use super::steps::Status;
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::finding::{Finding, line};
@@ -184,13 +183,14 @@ pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: Errno) -> O
 
 /// What the endpoint's answer says decides, whatever was found there: a program elsewhere may answer for it,
 /// such as in a virtual machine.
-pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &Answer) {
-    if matches!(answer, Answer::Unknown(_) | Answer::Untried(_)) {
+pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &(Status, String)) {
+    let (status, what) = answer;
+    if !matches!(status, Status::Ok | Status::Blocked) {
         return;
     }
     let found = obstacles.extract_if(.., |obstacle| obstacle.step == Step::Endpoint).next();
     obstacles.retain(|obstacle| obstacle.step != Step::Endpoint);
-    if let Answer::No(what) = answer {
+    if *status == Status::Blocked {
         let mut obstacle = found.unwrap_or_else(|| {
             Obstacle::new(
                 Step::Endpoint,

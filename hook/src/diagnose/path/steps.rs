@@ -6,7 +6,6 @@ use hostport_nft::{IfIndex, State};
 use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
-use super::connect::Answer;
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::inventory::Inventory;
 use crate::diagnose::kind::Step;
@@ -46,8 +45,8 @@ pub struct Steps<'a> {
     pub scope: &'a Scope,
     /// The chains of other programs that replace the client's address, or may do so.
     pub rewrites: &'a [Verdict],
-    /// The endpoint's answer, if it was tried.
-    pub answer: Option<Answer>,
+    /// What trying the endpoint showed, if it was asked for.
+    pub answer: Option<(Status, String)>,
 }
 
 impl Steps<'_> {
@@ -81,7 +80,10 @@ impl Steps<'_> {
             Step::Forwarding => "this host forwards it".to_owned(),
             Step::Firewall => "no forward chain drops it or the answer".to_owned(),
             Step::Source => self.source(endpoint?.ip),
-            Step::Endpoint => return Some(self.endpoint()),
+            Step::Endpoint => {
+                let untried = || (Status::Skipped, "not tried: --probe connects to it".to_owned());
+                return Some(self.answer.clone().unwrap_or_else(untried));
+            }
         };
         Some((Status::Ok, what))
     }
@@ -174,15 +176,6 @@ impl Steps<'_> {
                 "{who} may be rewritten by the chain {chain} of the table {table} ({cause}); if not, the \
                  container sees the client"
             ),
-        }
-    }
-
-    fn endpoint(&self) -> (Status, String) {
-        match &self.answer {
-            None => (Status::Skipped, "not tried: --probe connects to it".to_owned()),
-            Some(Answer::Yes(what)) => (Status::Ok, what.clone()),
-            Some(Answer::Unknown(what)) => (Status::Unsure, what.clone()),
-            Some(Answer::Untried(what) | Answer::No(what)) => (Status::Skipped, what.clone()),
         }
     }
 
