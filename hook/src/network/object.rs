@@ -98,15 +98,22 @@ impl Link {
             Some(b"veth" | b"netkit") => Kind::Pair,
             _ => Kind::Other,
         };
-        if self.kind == Kind::Bridge {
-            let data = attribute::find(info, libc::IFLA_INFO_DATA)?.unwrap_or_default();
-            let is_on = |setting| Ok(flag(data, setting)?.unwrap_or(false));
-            self.nf_call_iptables = is_on(IFLA_BR_NF_CALL_IPTABLES)?;
-            self.nf_call_ip6tables = is_on(IFLA_BR_NF_CALL_IP6TABLES)?;
+        if self.kind == Kind::Bridge
+            && let Some(data) = attribute::find(info, libc::IFLA_INFO_DATA)?
+        {
+            for setting in attribute::all(data) {
+                match setting? {
+                    (IFLA_BR_NF_CALL_IPTABLES, on) => self.nf_call_iptables = bool_of(on)?,
+                    (IFLA_BR_NF_CALL_IP6TABLES, on) => self.nf_call_ip6tables = bool_of(on)?,
+                    _ => {}
+                }
+            }
         }
-        if attribute::find(info, libc::IFLA_INFO_SLAVE_KIND)?.map(text_of) == Some(b"bridge") {
-            let data = attribute::find(info, libc::IFLA_INFO_SLAVE_DATA)?.unwrap_or_default();
-            self.hairpin_mode = flag(data, IFLA_BRPORT_MODE)?;
+        if attribute::find(info, libc::IFLA_INFO_SLAVE_KIND)?.map(text_of) == Some(b"bridge")
+            && let Some(data) = attribute::find(info, libc::IFLA_INFO_SLAVE_DATA)?
+        {
+            let mode = attribute::find(data, IFLA_BRPORT_MODE)?;
+            self.hairpin_mode = mode.map(bool_of).transpose()?;
         }
         Ok(())
     }
@@ -241,10 +248,9 @@ pub(super) fn u32_of(value: &[u8]) -> Result<u32, Malformed> {
     split(value).map(|(number, _)| u32::from_ne_bytes(*number))
 }
 
-/// The attribute of a type that holds one byte as a truth value.
-fn flag(bytes: &[u8], kind: u16) -> Result<Option<bool>, Malformed> {
-    let value = attribute::find(bytes, kind)?.map(split);
-    Ok(value.transpose()?.map(|([byte], _)| *byte != 0))
+/// An attribute that holds one byte as a truth value.
+fn bool_of(value: &[u8]) -> Result<bool, Malformed> {
+    split(value).map(|([byte], _)| *byte != 0)
 }
 
 /// An attribute that holds text, without the NUL that ends it.
