@@ -44,14 +44,14 @@ impl Connection {
         let (mut bytes, mut length, mut stream) = ([0; REQUEST], 0, self.until(ASKING));
         let request = loop {
             let Some(free) = bytes.get_mut(length..).filter(|free| !free.is_empty()) else {
-                break (Request::TooLong, true);
+                break (Request::TOO_LONG, true);
             };
             match stream.read(free) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(more) => length += more,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    break (Request::TooLate, true);
+                    break (Request::TOO_LATE, true);
                 }
                 Err(error) => return Err(error),
             }

@@ -129,21 +129,11 @@ impl Server {
                 Ok(text) => ("200 OK", text),
                 Err(error) => ("500 Internal Server Error", format!("hostport: {error}\n")),
             },
-            Request::NotFound => ("404 Not Found", "hostport: metrics are at /metrics\n".into()),
-            Request::OtherMethod => {
-                ("405 Method Not Allowed", "hostport: only GET and HEAD\n".into())
-            }
-            Request::TooLate => {
-                ("408 Request Timeout", "hostport: a request within two seconds\n".into())
-            }
-            Request::TooLong => {
-                ("431 Request Header Fields Too Large", "hostport: a shorter request\n".into())
-            }
-            Request::Wrong => ("400 Bad Request", "hostport: not HTTP\n".into()),
+            Request::Refused(status, why) => (status, format!("hostport: {why}\n")),
         };
         connection.answer(status, &body, has_body)?;
         // After that nothing more comes.
-        if request == Request::TooLate { Ok(()) } else { connection.finish() }
+        if request == Request::TOO_LATE { Ok(()) } else { connection.finish() }
     }
 
     /// Reads kernel and journal for one request at a time. Those who wait meanwhile share its answer.

@@ -7,12 +7,18 @@ const HEADERS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     Metrics,
-    NotFound,
-    OtherMethod,
-    TooLong,
-    Wrong,
-    /// It did not arrive in time.
-    TooLate,
+    /// Something else: the answer's status (RFC 9110 section 15), and its text.
+    Refused(&'static str, &'static str),
+}
+
+impl Request {
+    const NOT_FOUND: Self = Request::Refused("404 Not Found", "metrics are at /metrics");
+    const OTHER_METHOD: Self = Request::Refused("405 Method Not Allowed", "only GET and HEAD");
+    pub const TOO_LATE: Self =
+        Request::Refused("408 Request Timeout", "a request within two seconds");
+    pub const TOO_LONG: Self =
+        Request::Refused("431 Request Header Fields Too Large", "a shorter request");
+    const WRONG: Self = Request::Refused("400 Bad Request", "not HTTP");
 }
 
 /// What is asked for, and whether the answer has a body, which an answer to HEAD has not. None until the head of
@@ -22,15 +28,15 @@ pub fn parse(bytes: &[u8]) -> Option<(Request, bool)> {
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
         Ok(httparse::Status::Partial) => None,
-        Err(httparse::Error::TooManyHeaders) => Some((Request::TooLong, true)),
-        Err(_) => Some((Request::Wrong, true)),
+        Err(httparse::Error::TooManyHeaders) => Some((Request::TOO_LONG, true)),
+        Err(_) => Some((Request::WRONG, true)),
         Ok(httparse::Status::Complete(_)) => Some(match request.method {
             Some(method @ ("GET" | "HEAD")) => {
                 let is_metrics = path(request.path.unwrap_or_default()) == "/metrics";
-                let asked = if is_metrics { Request::Metrics } else { Request::NotFound };
+                let asked = if is_metrics { Request::Metrics } else { Request::NOT_FOUND };
                 (asked, method == "GET")
             }
-            _ => (Request::OtherMethod, true),
+            _ => (Request::OTHER_METHOD, true),
         }),
     }
 }
@@ -59,21 +65,21 @@ mod tests {
         }
         assert_eq!(parse(whole), Some((Request::Metrics, true)));
         for (text, request) in [
-            ("GET / HTTP/1.1\r\n\r\n", (Request::NotFound, true)),
-            ("HEAD / HTTP/1.1\r\n\r\n", (Request::NotFound, false)),
+            ("GET / HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, true)),
+            ("HEAD / HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, false)),
             ("HEAD /metrics HTTP/1.1\r\n\r\n", (Request::Metrics, false)),
             ("GET http://node:9469/metrics?a=http://b HTTP/1.1\r\n\r\n", (Request::Metrics, true)),
-            ("GET http://node:9469 HTTP/1.1\r\n\r\n", (Request::NotFound, true)),
-            ("GET http://node/x/metrics HTTP/1.1\r\n\r\n", (Request::NotFound, true)),
+            ("GET http://node:9469 HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, true)),
+            ("GET http://node/x/metrics HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, true)),
             ("GET /metrics?a=http://b/x HTTP/1.1\r\n\r\n", (Request::Metrics, true)),
-            ("POST /metrics HTTP/1.1\r\n\r\n", (Request::OtherMethod, true)),
-            ("GET /metrics\r\n\r\n", (Request::Wrong, true)),
-            ("\x16\x03\x01\x02", (Request::Wrong, true)),
+            ("POST /metrics HTTP/1.1\r\n\r\n", (Request::OTHER_METHOD, true)),
+            ("GET /metrics\r\n\r\n", (Request::WRONG, true)),
+            ("\x16\x03\x01\x02", (Request::WRONG, true)),
         ] {
             assert_eq!(parse(text.as_bytes()), Some(request), "{text}");
         }
         let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
-        assert_eq!(parse(many.as_bytes()), Some((Request::TooLong, true)));
+        assert_eq!(parse(many.as_bytes()), Some((Request::TOO_LONG, true)));
     }
 
     proptest! {
