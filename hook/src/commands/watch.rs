@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hostport_nft::{Error, Event, Events};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{error, info, warn};
 
@@ -46,19 +46,20 @@ pub fn run(
     info!("watching the tables {}", context.table);
 
     loop {
-        match wait(&events, &stop, (!restored).then_some(RETRY)).map_err(CommandError::Wait)? {
-            Wake::Stop => {
-                let _ = stop.read(&mut [0; 16]);
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-                info!("ending");
-                return Ok(());
-            }
-            Wake::Time => {}
-            Wake::Change => match events.hear()? {
+        let at_most = (!restored).then_some(RETRY);
+        let (stops, changes) = wait(&stop, &events, at_most).map_err(CommandError::Wait)?;
+        if stops {
+            let _ = stop.read(&mut [0; 16]);
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            info!("ending");
+            return Ok(());
+        }
+        if changes {
+            match events.hear()? {
                 Event::Nothing => continue,
                 Event::Removed { by } => warn!("{by:?} removed host ports: restoring them"),
                 Event::Lost => warn!("too many changes at once to follow: restoring"),
-            },
+            }
         }
         restored = logged(restore_and_log(ruleset, context));
     }
@@ -102,22 +103,15 @@ fn stop_signals() -> io::Result<UnixStream> {
     Ok(read)
 }
 
-enum Wake {
-    Stop,
-    Change,
-    Time,
-}
-
-fn wait(events: &impl AsFd, stop: &UnixStream, at_most: Option<Duration>) -> io::Result<Wake> {
+/// Waits for one of the two, for some time at most. Returns which of them can be read.
+fn wait(
+    stop: &UnixStream,
+    events: &impl AsFd,
+    at_most: Option<Duration>,
+) -> io::Result<(bool, bool)> {
     let timeout = at_most.and_then(|limit| Timespec::try_from(limit).ok());
     let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(events, PollFlags::IN)];
-    loop {
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(0) => return Ok(Wake::Time),
-            Ok(_) if !fds[0].revents().is_empty() => return Ok(Wake::Stop),
-            Ok(_) => return Ok(Wake::Change),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
+    let [stops, changes] = fds.map(|fd| !fd.revents().is_empty());
+    Ok((stops, changes))
 }

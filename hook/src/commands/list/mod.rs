@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hostport_nft::{HostPort, HostPorts, OwnerId, Published, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use tracing::error;
 
 use crate::cli::ListArguments;
@@ -70,18 +70,10 @@ fn watched(rows: &[Row], wide: bool) -> String {
 
 /// Waits, and says whether anybody still reads: a pipe without a reader reports an error (poll(2)).
 fn wait(how_long: Duration) -> Result<bool, CommandError> {
-    let end = Instant::now() + how_long;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).ok();
-        let stdout = io::stdout();
-        match poll(&mut [PollFd::new(&stdout, PollFlags::empty())], timeout.as_ref()) {
-            Ok(0) => return Ok(true),
-            Ok(_) => return Ok(false),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(CommandError::Wait(error.into())),
-        }
-    }
+    let (stdout, timeout) = (io::stdout(), Timespec::try_from(how_long).ok());
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let ready = retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
+    Ok(ready.map_err(|error| CommandError::Wait(error.into()))? == 0)
 }
 
 fn rows(
@@ -92,17 +84,14 @@ fn rows(
 ) -> Result<Vec<Row>, CommandError> {
     let mut published = host_ports.list()?;
     published.retain(|published| matches(arguments, published));
-    if !arguments.wide {
-        return Ok(published.into_iter().map(|published| Row::new(published, None)).collect());
-    }
-    let look = JournalSnapshot::read(&context.state_dir, patience)?;
-    let entries: BTreeMap<&OwnerId, &Entry> =
-        look.entries.iter().map(|entry| (&entry.owner, entry)).collect();
-    let entry = |published: &Published| {
-        published.owner.as_ref().and_then(|owner| entries.get(owner)).copied()
+    let entries = match arguments.wide {
+        true => JournalSnapshot::read(&context.state_dir, patience)?.entries,
+        false => Vec::new(),
     };
-    let row = |published| {
-        let entry = entry(&published);
+    let by_owner: BTreeMap<&OwnerId, &Entry> =
+        entries.iter().map(|entry| (&entry.owner, entry)).collect();
+    let row = |published: Published| {
+        let entry = published.owner.as_ref().and_then(|owner| by_owner.get(owner)).copied();
         Row::new(published, entry)
     };
     Ok(published.into_iter().map(row).collect())
