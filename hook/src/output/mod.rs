@@ -7,6 +7,14 @@ pub mod progress;
 pub mod table;
 pub mod timestamp;
 
+use serde::Serialize;
+
+/// A report as JSON for people and programs. It holds texts, numbers and truth values alone, which cannot fail to
+/// become JSON.
+pub fn json(report: &impl Serialize) -> String {
+    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+}
+
 /// Several things in one line, the first few by name.
 pub fn several<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
     const MOST: usize = 8;

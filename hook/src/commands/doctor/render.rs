@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::diagnose::finding::Finding;
 use crate::diagnose::kind::Severity;
+use crate::output;
 
 /// A finding begins with its severity and kind; below it are its evidence and its fix, indented; at the
 /// end one sentence sums them up.
@@ -54,11 +55,7 @@ pub struct Report<'a> {
 
 /// The whole report as one object.
 pub fn json(findings: &[Finding]) -> String {
-    let report = Report { sound: broken(findings) == 0, findings };
-    // Strings and a truth value alone cannot fail to become JSON.
-    let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
-    text.push('\n');
-    text
+    output::json(&Report { sound: broken(findings) == 0, findings })
 }
 
 #[cfg(test)]

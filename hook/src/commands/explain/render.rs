@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::diagnose::finding::line;
 use crate::diagnose::path::{Obstacle, Path, Status, StepReport};
+use crate::output;
 use crate::output::table::{self, Align};
 
 /// A line for the packet, a line a step in columns, and at the end one sentence.
@@ -66,7 +67,7 @@ pub struct Report<'a> {
 pub fn json(path: &Path) -> String {
     let (certain, rest): (Vec<&Obstacle>, Vec<&Obstacle>) =
         path.obstacles.iter().partition(|c| c.certain);
-    let report = Report {
+    output::json(&Report {
         port: path.target.port.get(),
         protocol: path.target.protocol.to_string(),
         from: path.from.map(|ip| ip.to_string()),
@@ -76,9 +77,5 @@ pub fn json(path: &Path) -> String {
         steps: &path.steps,
         causes: certain.into_iter().chain(rest).collect(),
         conclusion: conclusion(path),
-    };
-    // Strings, numbers and truth values alone cannot fail to become JSON.
-    let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
-    text.push('\n');
-    text
+    })
 }

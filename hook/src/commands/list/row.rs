@@ -7,7 +7,7 @@ use hostport_nft::{Endpoint, HostPort, OwnerId, Published};
 use serde::Serialize;
 
 use crate::journal::Entry;
-use crate::output::timestamp;
+use crate::output::{self, timestamp};
 
 /// One line of the table.
 pub struct Row {
@@ -97,11 +97,7 @@ impl Object {
 
 /// The rows as JSON.
 pub fn json_array(rows: &[Row], wide: bool) -> String {
-    let objects: Vec<Object> = rows.iter().map(|row| Object::of(row, wide)).collect();
-    // Strings and numbers alone cannot fail to become JSON.
-    let mut text = serde_json::to_string_pretty(&objects).unwrap_or_default();
-    text.push('\n');
-    text
+    output::json(&rows.iter().map(|row| Object::of(row, wide)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
