@@ -14,7 +14,9 @@ use hostport_trace::Interface;
 
 use crate::context::Context;
 use crate::diagnose::DiagnoseError;
-use crate::journal::{DEFAULT_FOLDER, Entry, JournalError, JournalSnapshot, PATIENCE};
+use crate::journal::{
+    DEFAULT_FOLDER, Entry, JournalError, JournalSnapshot, Liveness, PATIENCE, Proc,
+};
 use crate::network::link::{self, OutLink, Way};
 use crate::network::object::Address;
 use crate::network::rtnetlink;
@@ -93,7 +95,7 @@ impl Inventory {
             settings,
         };
         inventory.dead =
-            inventory.entries().filter(|e| e.is_dead()).map(|e| e.owner.clone()).collect();
+            inventory.entries().filter(|e| Proc.is_dead(e)).map(|e| e.owner.clone()).collect();
         let published = inventory.audits.values().flat_map(|audit| &audit.ports);
         let published = published.map(|published| published.mapping);
         let asked = inventory.living().flat_map(|entry| &entry.mappings).copied();

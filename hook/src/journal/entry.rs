@@ -7,14 +7,17 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hostport_nft::{Endpoint, HostPort, Mapping, OwnerId, Port, Protocol, Settings, TableName};
+use hostport_nft::{
+    Endpoint, HostPort, InvalidOwner, Mapping, OwnerId, Port, Protocol, Settings, TableName,
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::output::escape::excerpt;
 use crate::request::PodName;
 
 /// The version of the form that is written, and the newest that is read.
-const VERSION: u32 = 1;
+const VERSION: u64 = 1;
 
 /// What an owner published, and by what it is found dead or alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,20 +68,9 @@ pub struct Namespace {
     pub pid_namespace: Option<u64>,
 }
 
-/// Why a text is not an entry.
-#[derive(Debug, thiserror::Error)]
-pub enum EntryError {
-    #[error("not a journal entry ({0})")]
-    Json(String),
-    #[error("version {0} is newer than this program knows")]
-    Version(u64),
-    #[error("{0}")]
-    Value(String),
-}
-
 #[derive(Serialize, Deserialize)]
 struct Form<'a> {
-    version: u32,
+    version: u64,
     owner: String,
     table: String,
     #[serde(default)]
@@ -173,26 +165,24 @@ impl Entry {
     /// Reads the text of a file. Nothing in it is trusted: each value is checked.
     ///
     /// # Errors
-    /// [`EntryError`], which says what is wrong.
-    pub fn from_json(text: &[u8]) -> Result<Self, EntryError> {
+    /// What is wrong, on one line.
+    pub fn from_json(text: &[u8]) -> Result<Self, String> {
+        let newer = |version| format!("version {version} is newer than this program knows");
         let form: Form = serde_json::from_slice(text).map_err(|error| match version(text) {
             // A newer form may have other fields.
-            Some(version) if version != u64::from(VERSION) => EntryError::Version(version),
-            _ => EntryError::Json(
-                crate::output::escape::excerpt(&error.to_string(), 100).to_string(),
-            ),
+            Some(version) if version != VERSION => newer(version),
+            _ => format!("not a journal entry ({})", excerpt(&error.to_string(), 100)),
         })?;
         if form.version != VERSION {
-            return Err(EntryError::Version(form.version.into()));
+            return Err(newer(form.version));
         }
-        let value = |error: &dyn std::fmt::Display| EntryError::Value(error.to_string());
-        let mappings = |list: &[FormMapping<'_>]| -> Result<Vec<Mapping>, EntryError> {
+        let mappings = |list: &[FormMapping<'_>]| -> Result<_, String> {
             list.iter().map(FormMapping::mapping).collect()
         };
         let entry = Entry {
-            owner: form.owner.parse().map_err(|error| value(&error))?,
+            owner: form.owner.parse().map_err(|error: InvalidOwner| error.to_string())?,
             settings: Settings {
-                table: form.table.parse::<TableName>().map_err(|error| value(&error))?,
+                table: form.table.parse::<TableName>().map_err(|error| error.to_string())?,
                 exclude: form.exclude,
                 localhost: form.localhost,
             },
@@ -204,7 +194,7 @@ impl Entry {
             bundle: form.bundle,
             since_ms: form.since_ms,
         };
-        entry.check().map_err(EntryError::Value)?;
+        entry.check()?;
         Ok(entry)
     }
 
@@ -246,13 +236,12 @@ impl From<&Mapping> for FormMapping<'_> {
 }
 
 impl FormMapping<'_> {
-    fn mapping(&self) -> Result<Mapping, EntryError> {
-        let port = |number| Port::new(number).ok_or(EntryError::Value("a port is 0".to_owned()));
-        let protocol: Protocol =
-            self.protocol.parse().map_err(|error| EntryError::Value(format!("{error}")))?;
+    fn mapping(&self) -> Result<Mapping, String> {
+        let port = |number| Port::new(number).ok_or("a port is 0");
+        let protocol: Protocol = self.protocol.parse().map_err(|error| format!("{error}"))?;
         let host = HostPort { host_ip: self.host_ip, port: port(self.host_port)?, protocol };
         let endpoint = Endpoint { ip: self.container_ip, port: port(self.container_port)? };
-        Mapping::new(host, endpoint).map_err(|error| EntryError::Value(error.to_string()))
+        Mapping::new(host, endpoint).map_err(|error| error.to_string())
     }
 }
 
@@ -265,7 +254,7 @@ mod tests {
             r#"{{"version":1,"owner":"web","table":"hostport","localhost":true,
                 "mappings":[{mappings}],"process":{process},"bundle":"/b","since_ms":0}}"#
         );
-        Entry::from_json(json.as_bytes()).map_err(|error| error.to_string())
+        Entry::from_json(json.as_bytes())
     }
 
     fn mapping(host_port: u16, container_port: u16) -> String {

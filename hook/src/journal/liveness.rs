@@ -1,11 +1,11 @@
 //! Whether an owner is still alive.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fs, io};
 
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::entry::{Entry, Namespace, Process};
 
@@ -28,37 +28,32 @@ pub struct Proc;
 
 impl Liveness for Proc {
     fn is_dead(&self, entry: &Entry) -> bool {
-        entry.is_dead()
-    }
-
-    fn process(&self, pid: i32) -> Option<Process> {
-        Process::now(pid)
-    }
-
-    fn namespace(&self, path: &Path, file: (u64, u64), process: Option<Process>) -> Namespace {
-        Namespace::now(path, file, process)
-    }
-}
-
-impl Entry {
-    /// Whether the owner's init process, or without one its network namespace, is gone.
-    pub fn is_dead(&self) -> bool {
-        match (&self.process, &self.namespace) {
+        match (&entry.process, &entry.namespace) {
             (Some(process), _) => !process.is_alive(),
             (None, Some(namespace)) => !namespace.is_alive(),
             // Unknown, so it must count as alive.
             (None, None) => false,
         }
     }
-}
 
-impl Process {
-    /// The process of this number that runs now; none if there is none, or only a zombie.
-    pub fn now(pid: i32) -> Option<Self> {
+    fn process(&self, pid: i32) -> Option<Process> {
         let start_time = start_time(pid).ok()??;
         Some(Process { pid, start_time, pid_namespace: own_pid_namespace()? })
     }
 
+    fn namespace(
+        &self,
+        path: &Path,
+        (device, inode): (u64, u64),
+        process: Option<Process>,
+    ) -> Namespace {
+        let here = || process.map(|process| process.pid_namespace).or_else(own_pid_namespace);
+        let pid_namespace = path.starts_with("/proc").then(here).flatten();
+        Namespace { path: path.to_owned(), device, inode, pid_namespace }
+    }
+}
+
+impl Process {
     /// What this process cannot see must not count as dead: in another PID namespace the number is another
     /// process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides also process 1.
     fn is_alive(&self) -> bool {
@@ -74,29 +69,17 @@ impl Process {
 const STAT: usize = 1024;
 
 /// When the process of this number started; none if there is none, or only a zombie.
-fn start_time(pid: i32) -> io::Result<Option<u64>> {
+fn start_time(pid: i32) -> Result<Option<u64>, Errno> {
     let mut stat = [0; STAT];
-    match File::open(format!("/proc/{pid}/stat")).and_then(|file| read_once(&file, &mut stat)) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(format!("/proc/{pid}/stat"), flags, Mode::empty());
+    // The kernel gives all of such a file at once.
+    match file.and_then(|file| retry_on_intr(|| rustix::io::read(&file, &mut stat))) {
         // Its name may be any bytes.
         Ok(length) => Ok(parse_stat(&String::from_utf8_lossy(stat.get(..length).unwrap_or(&[])))),
         // It ended, before the file was opened or after it.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound
-                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
-        {
-            Ok(None)
-        }
+        Err(Errno::NOENT | Errno::SRCH) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// The kernel gives all of such a file at once.
-fn read_once(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match file.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
     }
 }
 
@@ -120,13 +103,6 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 impl Namespace {
-    /// The one at a path, whose file has been opened, of an owner with this process, if any.
-    pub fn now(path: &Path, (device, inode): (u64, u64), process: Option<Process>) -> Self {
-        let here = || process.map(|process| process.pid_namespace).or_else(own_pid_namespace);
-        let pid_namespace = path.starts_with("/proc").then(here).flatten();
-        Namespace { path: path.to_owned(), device, inode, pid_namespace }
-    }
-
     /// What this process cannot see must not count as dead: in another mount namespace (such as a
     /// container's) the folder may be missing, or be there without what is mounted in it; in another PID
     /// namespace a path below `/proc` is another process's.
@@ -169,7 +145,7 @@ mod tests {
         // A link: of a copy, another test's child might hold the file open for writing (ETXTBSY).
         std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
         let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
-        let process = Process::now(child.id() as i32).unwrap();
+        let process = Proc.process(child.id() as i32).unwrap();
         assert!(process.is_alive());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -180,7 +156,7 @@ mod tests {
     #[test]
     fn a_process_is_dead_once_it_has_ended_although_nobody_has_waited_for_it() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let process = Process::now(child.id() as i32).unwrap();
+        let process = Proc.process(child.id() as i32).unwrap();
         assert!(process.is_alive());
         assert!(!Process { start_time: process.start_time + 1, ..process }.is_alive());
         assert!(Process { pid: 0, pid_namespace: 0, ..process }.is_alive(), "unknown");

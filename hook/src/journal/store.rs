@@ -173,9 +173,9 @@ pub(super) fn examine(
         Err(Unreadable::NotAFile) => return Ok(Some(Err("not a regular file".to_owned()))),
         Err(Unreadable::Io(error)) => return Err(folder.failed("read", name)(error)),
     };
+    let is_own = |entry: &Entry| name.strip_suffix(SUFFIX) == Some(entry.owner.as_str());
     Ok(Some(match Entry::from_json(&text) {
-        Ok(entry) if name.strip_suffix(SUFFIX) == Some(entry.owner.as_str()) => Ok(entry),
-        Ok(_) => Err("it names another owner".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Ok(entry) if !is_own(&entry) => Err("it names another owner".to_owned()),
+        read => read,
     }))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hostport_nft::{Family, HostPort, HostPorts, OwnerId, Protocol, Published, Settings};
 
 use crate::context::Context;
-use crate::journal::{Entry, JournalSnapshot};
+use crate::journal::{Entry, JournalSnapshot, Liveness, Proc};
 use crate::metrics::counters::{BOUNDS, Counters, Histogram};
 use crate::output::escape::excerpt;
 use crate::reconcile::Error;
@@ -49,7 +49,7 @@ struct Disagreement {
 
 impl Disagreement {
     fn between(published: &[Published], snapshot: &JournalSnapshot) -> Self {
-        let drift = Drift::between(published, &snapshot.entries, Entry::is_dead);
+        let drift = Drift::between(published, &snapshot.entries, |entry| Proc.is_dead(entry));
         let elsewhere = drift.missing.iter().filter(|missing| {
             missing.there.is_none_or(|there| there.mapping != missing.claim.mapping)
         });
@@ -116,7 +116,7 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
         );
     }
 
-    let dead = snapshot.entries.iter().filter(|entry| entry.is_dead()).count();
+    let dead = snapshot.entries.iter().filter(|entry| Proc.is_dead(entry)).count();
     let alive = snapshot.entries.len() - dead;
     head(&mut text, "hostport_journal_owners", "gauge", "Owners that the journal knows.");
     let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {}", alive);
