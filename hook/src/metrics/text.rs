@@ -2,7 +2,7 @@
 //!
 //! The form is <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
@@ -73,45 +73,33 @@ fn snapshot(
 }
 
 fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreement) -> String {
-    let entries: HashMap<&OwnerId, &Entry> =
-        snapshot.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let mut text = String::new();
     // Zeros are printed too: to Prometheus, a series that disappears is not zero.
-    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for family in Family::ALL {
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            counts.insert((family.to_string(), protocol.to_string()), 0);
-        }
-    }
-    for mapping in published.iter().map(|there| there.mapping) {
-        let key = (mapping.family().to_string(), mapping.host().protocol.to_string());
-        *counts.entry(key).or_default() += 1;
-    }
     head(&mut text, "hostport_published_ports", "gauge", "Host ports that are published.");
-    for ((family, protocol), count) in counts {
-        let labels = format!("family=\"{family}\",protocol=\"{protocol}\"");
-        let _ = writeln!(text, "hostport_published_ports{{{labels}}} {count}");
+    for family in Family::ALL {
+        for protocol in [Protocol::Sctp, Protocol::Tcp, Protocol::Udp] {
+            let hosts = published.iter().map(|there| there.mapping.host());
+            let count = hosts.filter(|h| (h.family(), h.protocol) == (family, protocol)).count();
+            let labels = format!("family=\"{family}\",protocol=\"{protocol}\"");
+            let _ = writeln!(text, "hostport_published_ports{{{labels}}} {count}");
+        }
     }
 
     let name = "hostport_connections_total";
-    head(
-        &mut text,
-        name,
-        "counter",
-        "Connections that came for a host port since its publication.",
-    );
+    let help = "Connections that came for a host port since its publication.";
+    head(&mut text, name, "counter", help);
+    let entries: HashMap<&OwnerId, &Entry> =
+        snapshot.entries.iter().map(|entry| (&entry.owner, entry)).collect();
     for there in published {
-        let host = there.mapping.host();
+        let HostPort { host_ip, port, protocol } = there.mapping.host();
         let entry = there.owner.as_ref().and_then(|owner| entries.get(owner));
         let pod = entry.and_then(|entry| entry.pod.as_ref());
+        let namespace = label(pod.map_or("", |pod| &pod.namespace));
+        let pod = label(pod.map_or("", |pod| &pod.name));
         let _ = writeln!(
             text,
-            "{name}{{host_ip=\"{}\",host_port=\"{}\",protocol=\"{}\",namespace=\"{}\",pod=\"{}\"}} {}",
-            host.host_ip,
-            host.port,
-            host.protocol,
-            label(pod.map_or("", |pod| &pod.namespace)),
-            label(pod.map_or("", |pod| &pod.name)),
+            "{name}{{host_ip=\"{host_ip}\",host_port=\"{port}\",protocol=\"{protocol}\",\
+             namespace=\"{namespace}\",pod=\"{pod}\"}} {}",
             there.counter.packets,
         );
     }
@@ -119,52 +107,30 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
     let dead = snapshot.entries.iter().filter(|entry| Proc.is_dead(entry)).count();
     let alive = snapshot.entries.len() - dead;
     head(&mut text, "hostport_journal_owners", "gauge", "Owners that the journal knows.");
-    let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {}", alive);
-    let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {}", dead);
+    let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {alive}");
+    let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {dead}");
 
-    for (name, help, value) in [
-        (
-            "hostport_ports_missing",
-            "Host ports of living owners that the kernel does not have.",
-            drift.missing.len(),
-        ),
-        (
-            "hostport_ports_unknown",
-            "Host ports in the kernel whose owner the journal does not know.",
-            drift.unknown.len(),
-        ),
-        (
-            "hostport_journal_damaged_files",
-            "Files of the journal that are no entries.",
-            snapshot.damaged.len() + snapshot.set_aside.len(),
-        ),
-    ] {
-        head(&mut text, name, "gauge", help);
-        let _ = writeln!(text, "{name} {value}");
-    }
+    let damaged = snapshot.damaged.len() + snapshot.set_aside.len();
+    let help = "Host ports of living owners that the kernel does not have.";
+    single(&mut text, "hostport_ports_missing", "gauge", help, drift.missing.len() as u64);
+    let help = "Host ports in the kernel whose owner the journal does not know.";
+    single(&mut text, "hostport_ports_unknown", "gauge", help, drift.unknown.len() as u64);
+    let help = "Files of the journal that are no entries.";
+    single(&mut text, "hostport_journal_damaged_files", "gauge", help, damaged as u64);
     text
 }
 
 /// What the hook and restores have counted.
 fn counted(counters: &Counters) -> String {
     let mut text = String::new();
-    for (name, help, value) in [
-        (
-            "hostport_conflicts_total",
-            "Containers kept from starting by another living owner of a host port.",
-            counters.conflicts,
-        ),
-        ("hostport_takeovers_total", "Host ports taken from another owner.", counters.takeovers),
-        ("hostport_restores_total", "Restores that changed something.", counters.restores),
-        (
-            "hostport_restored_ports_total",
-            "Host ports that restores gave back to the kernel.",
-            counters.restored_ports,
-        ),
-    ] {
-        head(&mut text, name, "counter", help);
-        let _ = writeln!(text, "{name} {value}");
-    }
+    let help = "Containers kept from starting by another living owner of a host port.";
+    single(&mut text, "hostport_conflicts_total", "counter", help, counters.conflicts);
+    let help = "Host ports taken from another owner.";
+    single(&mut text, "hostport_takeovers_total", "counter", help, counters.takeovers);
+    let help = "Restores that changed something.";
+    single(&mut text, "hostport_restores_total", "counter", help, counters.restores);
+    let help = "Host ports that restores gave back to the kernel.";
+    single(&mut text, "hostport_restored_ports_total", "counter", help, counters.restored_ports);
     let help = "How long hook calls took that published or withdrew.";
     head(&mut text, "hostport_hook_duration_seconds", "histogram", help);
     histogram(&mut text, "prestart", &counters.publish);
@@ -189,6 +155,12 @@ fn histogram(text: &mut String, stage: &str, all: &Histogram) {
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// A metric that has one value, without labels.
+fn single(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    head(text, name, kind, help);
+    let _ = writeln!(text, "{name} {value}");
 }
 
 /// A label's value: short, in plain characters, with the form's three escapes.
