@@ -1,7 +1,7 @@
 //! `io.hostport.ports` and the lists of CNI, kubelet and CRI-O: text and JSON.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use hostport_nft::HostPort;
 use serde_json::json;
@@ -57,13 +57,14 @@ pub(super) fn assert_no_host_port_twice(requests: &[PortRequest]) {
 
 /// A pod with both families gets every host port that was asked for, and nothing else.
 fn resolves(requests: &[PortRequest]) {
-    let (v4, v6) = (Ipv4Addr::new(10, 0, 0, 2), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+    let v4 = IpAddr::from([10, 0, 0, 2]);
+    let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2]);
     let asked: BTreeSet<HostPort> = requests.iter().flat_map(PortRequest::host_ports).collect();
-    let mappings = resolve(requests, Some(v4), Some(v6)).expect("it has both families");
+    let mappings = resolve(requests, &[v4, v6]).expect("it has both families");
     assert_eq!(mappings.len(), asked.len());
     assert!(mappings.iter().all(|mapping| asked.contains(&mapping.host())));
-    for (v4, v6) in [(Some(v4), None), (None, Some(v6)), (None, None)] {
-        if let Err(error) = resolve(requests, v4, v6) {
+    for addresses in [&[v4][..], &[v6], &[]] {
+        if let Err(error) = resolve(requests, addresses) {
             assert_one_line(&error);
         }
     }

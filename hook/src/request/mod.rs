@@ -52,13 +52,9 @@ pub fn claims(
     addresses: &[IpAddr],
     settings: &Settings,
 ) -> Result<Vec<Claim>, ResolveError> {
-    let ipv4 =
-        addresses.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
-    let ipv6 =
-        addresses.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
     let mut claims = Vec::new();
     for group in &wanted.groups {
-        for mapping in annotations::resolve(&group.requests, ipv4, ipv6)? {
+        for mapping in annotations::resolve(&group.requests, addresses)? {
             let host = mapping.host();
             if settings.is_excluded(host.host_ip) {
                 warn!("host port {host} cannot be reached: its address is excluded by an option");

@@ -1,7 +1,7 @@
 //! A request for one host port, and what becomes of it once the pod's addresses are known.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use hostport_nft::{Endpoint, Family, FamilyMismatch, HostPort, Mapping, Port, Protocol};
 use thiserror::Error;
@@ -75,29 +75,24 @@ pub fn host_ip(text: &str) -> Result<Option<IpAddr>, Problem> {
     }
 }
 
-/// Turns requests into mappings to a pod's addresses.
+/// Turns requests into mappings to a pod's addresses, of which there is at most one a family.
 ///
 /// # Errors
 /// [`ResolveError`] for a request that the pod's addresses cannot serve. No request needs no
 /// address.
 pub fn resolve(
     requests: &[PortRequest],
-    v4: Option<Ipv4Addr>,
-    v6: Option<Ipv6Addr>,
+    addresses: &[IpAddr],
 ) -> Result<Vec<Mapping>, ResolveError> {
-    let address = |family| match family {
-        Family::Ip => v4.map(IpAddr::V4),
-        Family::Ip6 => v6.map(IpAddr::V6),
-    };
     let mut mappings = Vec::with_capacity(requests.len());
     for request in requests {
-        if v4.is_none() && v6.is_none() {
+        if addresses.is_empty() {
             return Err(ResolveError::NoAddress(*request));
         }
         for host in request.host_ports() {
-            match address(host.family()) {
+            match addresses.iter().find(|ip| Family::of(**ip) == host.family()) {
                 Some(ip) => {
-                    let endpoint = Endpoint { ip, port: request.container_port };
+                    let endpoint = Endpoint { ip: *ip, port: request.container_port };
                     mappings.push(Mapping::new(host, endpoint)?);
                 }
                 // The wildcard of a family that the pod lacks: it was not asked for by name.

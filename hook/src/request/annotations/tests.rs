@@ -216,20 +216,19 @@ fn an_annotation_of_a_megabyte_is_not_read() {
 #[test]
 fn a_request_without_a_host_ip_is_for_each_family_that_the_pod_has() {
     let requests = parse(KEY, "9000:8080").unwrap().requests;
-    let v4 = Ipv4Addr::new(10, 85, 0, 11);
-    let v6: Ipv6Addr = "2001:db8::11".parse().unwrap();
-    let resolved = |v4, v6| -> Vec<String> {
-        resolve(&requests, v4, v6).unwrap().iter().map(ToString::to_string).collect()
+    let [v4, v6]: [IpAddr; 2] = ["10.85.0.11", "2001:db8::11"].map(|ip| ip.parse().unwrap());
+    let resolved = |addresses: &[IpAddr]| -> Vec<String> {
+        resolve(&requests, addresses).unwrap().iter().map(ToString::to_string).collect()
     };
-    assert_eq!(resolved(Some(v4), None), ["0.0.0.0:9000/tcp -> 10.85.0.11:8080"]);
-    assert_eq!(resolved(None, Some(v6)), ["[::]:9000/tcp -> [2001:db8::11]:8080"]);
-    assert_eq!(resolved(Some(v4), Some(v6)).len(), 2);
+    assert_eq!(resolved(&[v4]), ["0.0.0.0:9000/tcp -> 10.85.0.11:8080"]);
+    assert_eq!(resolved(&[v6]), ["[::]:9000/tcp -> [2001:db8::11]:8080"]);
+    assert_eq!(resolved(&[v4, v6]).len(), 2);
 }
 
 #[test]
 fn a_host_ip_of_a_family_that_the_pod_lacks_is_an_error() {
     let requests = parse(KEY, "80:80,[2001:db8::1]:9000:8080").unwrap().requests;
-    let error = resolve(&requests, Some(Ipv4Addr::LOCALHOST), None).unwrap_err().to_string();
+    let error = resolve(&requests, &[Ipv4Addr::LOCALHOST.into()]).unwrap_err().to_string();
     assert!(error.contains("host port [2001:db8::1]:9000/tcp cannot be published"), "{error}");
     assert!(error.contains("no IPv6 address"), "{error}");
 }
@@ -237,9 +236,9 @@ fn a_host_ip_of_a_family_that_the_pod_lacks_is_an_error() {
 #[test]
 fn a_pod_without_addresses_is_an_error_only_if_it_wants_ports() {
     let requests = parse(KEY, "9000:8080").unwrap().requests;
-    let error = resolve(&requests, None, None).unwrap_err().to_string();
+    let error = resolve(&requests, &[]).unwrap_err().to_string();
     assert!(error.contains("port 9000:8080/tcp") && error.contains("no global address"), "{error}");
-    assert_eq!(resolve(&[], None, None), Ok(vec![]));
+    assert_eq!(resolve(&[], &[]), Ok(vec![]));
 }
 
 /// Requests that do not ask for one host port twice.
