@@ -124,13 +124,11 @@ impl Inventory {
 
     fn find_uplinks(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
         for family in Family::ALL {
-            let mut routes = socket.default_routes(family == Family::Ip6)?;
-            routes.sort_by_key(|route| route.metric);
             let mut uplinks: Vec<Interface> = Vec::new();
-            for index in routes.iter().flat_map(|route| &route.links) {
-                let Some(link) = socket.link(*index)? else { continue };
-                if uplinks.iter().all(|uplink| uplink.index != *index) {
-                    uplinks.push(interface(*index, &link.name));
+            for index in socket.default_links(family == Family::Ip6)? {
+                let Some(link) = socket.link(index)? else { continue };
+                if uplinks.iter().all(|uplink| uplink.index != index) {
+                    uplinks.push(interface(index, &link.name));
                 }
             }
             self.uplinks.insert(family, uplinks);

@@ -86,9 +86,7 @@ fn choose(socket: &mut Socket, candidates: &[Address]) -> Result<Option<Address>
     if candidates.iter().all(|candidate| candidate.link == first.link) {
         return Ok(Some(*first));
     }
-    let mut routes = socket.default_routes(first.ip.is_ipv6())?;
-    routes.sort_by_key(|route| route.metric);
-    let order: Vec<u32> = routes.into_iter().flat_map(|route| route.links).collect();
+    let order = socket.default_links(first.ip.is_ipv6())?;
     for index in in_order_of(candidates, &order) {
         if socket.link(index)?.is_some_and(|link| link.up && !link.loopback) {
             return Ok(candidates.iter().find(|candidate| candidate.link == index).copied());

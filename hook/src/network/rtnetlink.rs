@@ -65,8 +65,8 @@ impl Socket {
         self.dump("RTM_GETADDR", &request, libc::RTM_NEWADDR, Address::parse)
     }
 
-    /// The default routes of the main table.
-    pub fn default_routes(&mut self, ipv6: bool) -> Result<Vec<Route>, Error> {
+    /// The links of the default routes in the main table, those of the best route first.
+    pub fn default_links(&mut self, ipv6: bool) -> Result<Vec<u32>, Error> {
         let family = if ipv6 { AF_INET6 } else { AF_INET };
         let fixed = [family, 0, 0, 0, libc::RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0];
         let request = Request::new(libc::RTM_GETROUTE, NLM_F_DUMP, &fixed);
@@ -78,11 +78,13 @@ impl Socket {
                 && route.kind == libc::RTN_UNICAST
         };
         let parse = |payload: &[u8]| Ok(Some(Route::parse(payload)?).filter(wanted));
-        match self.dump("RTM_GETROUTE", &request, libc::RTM_NEWROUTE, parse) {
+        let mut routes = match self.dump("RTM_GETROUTE", &request, libc::RTM_NEWROUTE, parse) {
             // The table is made with its first route.
-            Err(error) if error.is(&[Errno::NOENT, Errno::OPNOTSUPP]) => Ok(Vec::new()),
-            routes => routes,
-        }
+            Err(error) if error.is(&[Errno::NOENT, Errno::OPNOTSUPP]) => Vec::new(),
+            routes => routes?,
+        };
+        routes.sort_by_key(|route| route.metric);
+        Ok(routes.into_iter().flat_map(|route| route.links).collect())
     }
 
     /// The route that a packet to an address takes: what `ip route get` asks. None if it takes
