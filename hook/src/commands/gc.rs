@@ -2,6 +2,7 @@
 
 use crate::commands::{CommandError, print};
 use crate::context::Context;
+use crate::output::count;
 use crate::reconcile::gc::{Garbage, collect};
 use crate::reconcile::nft_delete;
 
@@ -21,8 +22,7 @@ pub fn run(dry_run: bool, context: &Context) -> Result<(), CommandError> {
     }
     });
     if let Ok(dead) = dead {
-        let s = if dead == 1 { "" } else { "s" };
-        text.push_str(&format!("{dead} dead container{s}\n"));
+        text.push_str(&format!("{}\n", count(dead, "dead container")));
     }
     // What was done is printed, also where the rest fails.
     print(&text)?;

@@ -10,6 +10,7 @@ use crate::commands::{CommandError, print};
 use crate::context::Context;
 use crate::metrics::counters::{Counters, add};
 use crate::network::links;
+use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
 
@@ -70,8 +71,7 @@ fn summary(restored: &Restored) -> String {
         }
     }
     if restored.others > 0 {
-        let s = if restored.others == 1 { "" } else { "s" };
-        text.push_str(&format!("mended {} other element{s}\n", restored.others));
+        text.push_str(&format!("mended {}\n", count(restored.others, "other element")));
     }
     text.push_str(&format!("{}\n", counts(restored)));
     text

@@ -9,10 +9,8 @@ use hostport_trace::Trace;
 use crate::context::Context;
 use crate::diagnose::checks::{self, listeners};
 use crate::diagnose::error::DiagnoseError;
-use crate::diagnose::finding::Finding;
 use crate::diagnose::firewall;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Scope};
 use crate::network::rtnetlink::{self, Socket};
 
 /// How often the host is looked at, and how long to wait in between.

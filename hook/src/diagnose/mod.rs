@@ -21,3 +21,7 @@ mod scope;
 
 pub use error::DiagnoseError;
 pub use examination::every_port;
+pub use finding::Finding;
+pub use inventory::Inventory;
+pub use kind::Kind;
+pub use scope::Scope;

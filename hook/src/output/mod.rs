@@ -15,6 +15,11 @@ pub fn json(report: &impl Serialize) -> String {
     serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
 }
 
+/// A number of things: "1 thing", "2 things".
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Several things in one line, the first few by name.
 pub fn several<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
     const MOST: usize = 8;

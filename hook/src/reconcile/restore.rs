@@ -13,6 +13,7 @@ use tracing::warn;
 use super::node::Node;
 use super::{Error, conflicts};
 use crate::journal::{Entry, Journal, Liveness, Lock};
+use crate::output::count;
 
 /// How to restore.
 #[derive(Debug, Clone)]
@@ -34,7 +35,8 @@ pub fn restore<N: Node, E: From<Error>>(
     links: impl FnOnce(&[Claim], &Settings) -> Result<Vec<Link>, E>,
     step: impl Fn(Arguments<'_>),
 ) -> Result<Restored, E> {
-    let journal = open(node)?;
+    let journal = node.folder().and_then(|folder| Journal::over(folder, Lock::Exclusive));
+    let journal = journal.map_err(Error::from)?;
     let mut entries = journal.entries().map_err(Error::from)?;
     entries.retain(|entry| entry.settings.table == plan.table && !node.liveness().is_dead(entry));
     step(format_args!("{} containers", entries.len()));
@@ -82,10 +84,6 @@ fn published(
     }
 }
 
-fn open<N: Node>(node: &N) -> Result<Journal<N::Folder>, Error> {
-    Ok(Journal::over(node.folder()?, Lock::Exclusive)?)
-}
-
 /// Keeps the ports of owners whose entries cannot be read, as after going back to an older version: they may
 /// be alive, and nothing else says what they had.
 fn keep(
@@ -108,10 +106,10 @@ fn keep(
         }
     }
     claims.sort_by_key(|claim| claim.mapping);
-    for (owner, count) in kept {
-        let s = if count == 1 { "" } else { "s" };
+    for (owner, number) in kept {
+        let ports = count(number, "host port");
         warn!(
-            "kept {count} host port{s} of {owner}, whose journal file was set aside: once it has ended, \
+            "kept {ports} of {owner}, whose journal file was set aside: once it has ended, \
              clear them as hostport gc says, and delete that file"
         );
     }

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::diagnose::finding::Finding;
+use crate::diagnose::Finding;
 use crate::diagnose::kind::Severity;
-use crate::output;
+use crate::output::{self, count};
 
 /// A finding begins with its severity and kind; below it are its evidence and its fix, indented; at the
 /// end one sentence sums them up.
@@ -24,19 +24,14 @@ pub fn text(findings: &[Finding]) -> String {
 }
 
 fn summary(findings: &[Finding]) -> String {
-    let warnings = findings.iter().filter(|f| f.severity == Severity::Warning).count();
-    let warnings = match warnings {
-        0 => String::new(),
-        1 => "1 warning".to_owned(),
-        many => format!("{many} warnings"),
-    };
-    match (broken(findings), warnings.as_str()) {
-        (0, "") => "Nothing on this host keeps host ports from working.".to_owned(),
-        (0, warnings) => format!("Nothing is broken; {warnings}."),
-        (1, "") => "1 thing is broken.".to_owned(),
-        (many, "") => format!("{many} things are broken."),
-        (1, warnings) => format!("1 thing is broken; {warnings}."),
-        (many, warnings) => format!("{many} things are broken; {warnings}."),
+    let broken = broken(findings);
+    let are = if broken == 1 { "is" } else { "are" };
+    let things = format!("{} {are} broken", count(broken, "thing"));
+    match (broken, findings.len() - broken) {
+        (0, 0) => "Nothing on this host keeps host ports from working.".to_owned(),
+        (0, warnings) => format!("Nothing is broken; {}.", count(warnings, "warning")),
+        (_, 0) => format!("{things}."),
+        (_, warnings) => format!("{things}; {}.", count(warnings, "warning")),
     }
 }
 
@@ -61,7 +56,7 @@ pub fn json(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::kind::Kind;
+    use crate::diagnose::Kind;
 
     fn finding(severity: Severity) -> Finding {
         let finding = Finding::new(

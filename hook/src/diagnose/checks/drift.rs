@@ -5,12 +5,9 @@ use std::net::IpAddr;
 
 use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State, TableName};
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::Kind;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::journal::Entry;
-use crate::output::several;
+use crate::output::{count, several};
 use crate::reconcile::drift::{Drift, Missing};
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
@@ -42,11 +39,11 @@ fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
         lacking.entry(owner).or_default().push(lack);
     }
     let finding = |(owner, mut evidence): (&OwnerId, Vec<String>)| {
-        let count = evidence.len();
+        let are = ports_are(evidence.len());
         shorten(&mut evidence);
         Finding::new(
             Kind::PortMissing,
-            format!("{owner}: {} in the journal, but not published", ports_are(count)),
+            format!("{owner}: {are} in the journal, but not published"),
             evidence,
             inventory.call("restore"),
         )
@@ -54,8 +51,8 @@ fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
     lacking.into_iter().map(finding).collect()
 }
 
-fn ports_are(count: usize) -> String {
-    format!("{} {}", ports(count), if count == 1 { "is" } else { "are" })
+fn ports_are(number: usize) -> String {
+    format!("{} {}", count(number, "host port"), if number == 1 { "is" } else { "are" })
 }
 
 fn of(published: &Published) -> String {
@@ -98,7 +95,7 @@ fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
     for ((family, owner), mappings) in unknown {
         let which = match mappings.as_slice() {
             [one] => format!("host port {} is", one.host()),
-            many => format!("{} are", ports(many.len())),
+            many => ports_are(many.len()),
         };
         let fix = delete(&inventory.table, family, &mappings);
         let Some(owner) = owner else {
@@ -122,10 +119,6 @@ fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
         ));
     }
     findings
-}
-
-fn ports(count: usize) -> String {
-    if count == 1 { "1 host port".to_owned() } else { format!("{count} host ports") }
 }
 
 /// The command that takes host ports of one family out of the kernel; of very many, the first.

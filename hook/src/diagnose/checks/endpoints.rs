@@ -7,11 +7,9 @@ use std::net::IpAddr;
 use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
 
 use crate::diagnose::container::Container;
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
 use crate::diagnose::kind::{Kind, Severity};
 use crate::diagnose::listener::Listener;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Scope};
 use crate::network::link::Way;
 use crate::output::{escape, several};
 

@@ -8,10 +8,8 @@ use std::path::Path;
 use hostport_nft::{Family, Mapping};
 use hostport_trace::Origin;
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
 use crate::diagnose::kind::{Kind, Severity};
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Scope};
 use crate::network::link;
 use crate::output::escape;
 

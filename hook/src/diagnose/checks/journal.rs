@@ -3,10 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::Kind;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::journal::JournalError;
 use crate::output::{escape, several};
 

@@ -2,10 +2,7 @@
 
 use hostport_nft::State;
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::Kind;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 
 /// A part that the kernel does not know (ENOENT, EOPNOTSUPP) is in a module that is missing. A packet does not
 /// mind where its table stands already.

@@ -4,11 +4,8 @@ use std::fs;
 
 use hostport_nft::{Family, HostPort, Mapping, Protocol, State};
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::Kind;
 use crate::diagnose::listener::{self, Listener};
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     shadowed(inventory, scope.mappings.iter().map(Mapping::host))

@@ -12,9 +12,7 @@ mod table;
 
 pub use kernel::without_nf_tables;
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Scope};
 
 /// All but [`listeners`], which takes long and finds nothing that passes by itself.
 const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 7] = [

@@ -7,10 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use hostport_nft::{Family, IfIndex, Mapping, State};
 
 use crate::diagnose::checks::forwarding::set;
-use crate::diagnose::finding::Finding;
 use crate::diagnose::inventory::{IPVS_DEVICE, Inventory};
-use crate::diagnose::kind::Kind;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Kind, Scope};
 use crate::network::link;
 use crate::output::{escape, several};
 

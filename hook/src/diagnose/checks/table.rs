@@ -2,10 +2,7 @@
 
 use hostport_nft::{Mapping, State};
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::Kind;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::output::several;
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {

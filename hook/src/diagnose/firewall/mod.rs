@@ -13,10 +13,7 @@ use hostport_nft::Family;
 use hostport_trace::{Origin, Trace, Verdict};
 use tracing::warn;
 
-use crate::diagnose::finding::Finding;
-use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::Kind;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use packets::{Asked, Hit, Packets};
 
 /// For very many host ports and rules, looking at all of them would take too long.

@@ -7,9 +7,8 @@ use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
 use crate::diagnose::context::PacketContext;
-use crate::diagnose::inventory::Inventory;
 use crate::diagnose::kind::Step;
-use crate::diagnose::scope::Scope;
+use crate::diagnose::{Inventory, Scope};
 use crate::output::timestamp;
 
 /// What happens at one step.
