@@ -79,7 +79,7 @@ pub trait Folder {
     }
 }
 
-/// Who may hold a lock at the same time.
+/// How many processes may hold a lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
     /// Every process that locks it in this way.

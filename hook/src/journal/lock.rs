@@ -1,4 +1,4 @@
-//! Who may use the journal at the same time.
+//! Which processes may use the journal at the same time.
 //!
 //! All locks are flock(2): the kernel drops those of a process that dies.
 //!

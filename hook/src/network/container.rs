@@ -88,7 +88,7 @@ impl Pod {
         self.addresses.iter().map(|address| address.ip).collect()
     }
 
-    /// The links of the node towards the container. One that cannot be found is only warned of: the
+    /// The links of the node towards the container. If one cannot be found, that is only logged: the
     /// route may come later.
     pub fn links(&mut self) -> Result<Vec<Link>, PodError> {
         let (mut links, mut known) = (Vec::new(), None);

@@ -67,7 +67,7 @@ pub fn towards(
             if known.as_ref().is_none_or(|link| link.index != *index) {
                 *known = socket.link(*index)?;
             }
-            // None if it went just now.
+            // None if it has just been removed.
             let Some(link) = known else { return Ok(Way::NoRoute) };
             let is_bridge = link.kind == Kind::Bridge;
             let (sysctl, bridge_nf) = match ip {
@@ -121,7 +121,7 @@ pub fn enable_hairpin_mode(socket: &mut Socket, port: u32) -> Result<bool, rtnet
 }
 
 /// Lets packets with a source in 127.0.0.0/8 leave by a link: `route_localnet` in
-/// Documentation/networking/ip-sysctl.rst. A failure is only warned of.
+/// Documentation/networking/ip-sysctl.rst. A failure is only logged, as a warning.
 ///
 /// This opens 127.0.0.0/8 to that link's neighbours unless something drops what they send there.
 pub fn open_localhost(link: &OsStr) {

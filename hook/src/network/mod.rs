@@ -27,7 +27,7 @@ use std::net::IpAddr;
 
 pub use object::Link;
 
-/// What makes host ports reachable beside the ruleset. A failure is only warned of.
+/// What makes host ports reachable beside the ruleset. A failure is only logged, as a warning.
 pub trait Reach {
     /// Lets 127.0.0.0/8 on the node lead to the pod. The ruleset's guard must be in place.
     fn open_localhost(&mut self);

@@ -1,4 +1,4 @@
-//! What /proc/net does not tell of sockets: sock_diag(7).
+//! What /proc/net does not show of sockets: sock_diag(7).
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::network::rtnetlink::{Error, Socket};
 const NETLINK_SOCK_DIAG: isize = 4;
 /// `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `linux/inet_diag.h`: 1 if the socket has IPV6_V6ONLY, told of IPv6's sockets without being asked for.
+/// `linux/inet_diag.h`: 1 if the socket has IPV6_V6ONLY, which the kernel sends for each IPv6 socket.
 const INET_DIAG_SKV6ONLY: u16 = 11;
 /// The length of `struct inet_diag_req_v2`: family, protocol, extensions, padding (1 each), states (4),
 /// `struct inet_diag_sockid` (48).
@@ -32,12 +32,8 @@ pub fn ipv6_only() -> Result<BTreeSet<u64>, Error> {
     let mut socket = Socket::open_for(NETLINK_SOCK_DIAG, "NETLINK_SOCK_DIAG")?;
     let mut inodes = BTreeSet::new();
     for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
-        let mut fixed = [0; REQUEST];
-        let [states0, states1, states2, states3] = WAITING.to_ne_bytes();
-        let begin = [AF_INET6, protocol, 0, 0, states0, states1, states2, states3];
-        if let Some(place) = fixed.first_chunk_mut() {
-            *place = begin;
-        }
+        let mut fixed = [&[AF_INET6, protocol, 0, 0][..], &WAITING.to_ne_bytes()].concat();
+        fixed.resize(REQUEST, 0);
         let request = Request::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &fixed);
         let name = "SOCK_DIAG_BY_FAMILY";
         inodes.extend(socket.dump(name, &request, SOCK_DIAG_BY_FAMILY, inode_if_ipv6_only)?);

@@ -74,8 +74,8 @@ impl Sink {
     }
 }
 
-/// In one write, so that the lines of several hooks do not mix. If it fails, nobody reads stderr, and the exit
-/// status must do; eprintln! would panic.
+/// In one write, so that the lines of several hooks do not mix. If it fails, nobody reads stderr, and only the
+/// exit status is left; eprintln! would panic.
 fn print(line: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(line.to_string().as_bytes());
 }

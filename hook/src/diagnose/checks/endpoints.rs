@@ -141,7 +141,7 @@ fn moved(scope: &Scope) -> Vec<Finding> {
 
 /// Containers that get what is sent to them, and cannot answer.
 fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
-    let (severity, whom) = match scope.source() {
+    let (severity, client) = match scope.source() {
         Some(source) => (Severity::Broken, source.to_string()),
         None => (Severity::Warning, "clients outside".to_owned()),
     };
@@ -149,7 +149,7 @@ fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
         let owner = &container.owner;
         let finding = Finding::new(
             Kind::EndpointWithoutRoute,
-            format!("the container {owner} has no route to {whom}, so it cannot answer"),
+            format!("the container {owner} has no route to {client}, so it cannot answer"),
             ["there is no such route in its network namespace".to_owned(), leading_to(scope, *ip)],
             "add a default route in the container, or restart it: its network plugin adds one",
         );

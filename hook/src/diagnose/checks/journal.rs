@@ -54,7 +54,7 @@ fn unreadable(folder: &Path, path: &str, error: &JournalError) -> Finding {
 /// Hooks never follow a link. A file, and what a link leads to, may belong to another program: both are kept.
 fn in_its_place(folder: &Path, path: &str, error: &JournalError) -> (Vec<String>, String) {
     let kind = fs::symlink_metadata(folder).map(|metadata| metadata.file_type());
-    let anew = format!("mkdir -m 0700 {path}");
+    let create = format!("mkdir -m 0700 {path}");
     match kind {
         Ok(kind) if kind.is_symlink() => {
             let target = fs::read_link(folder).unwrap_or_default();
@@ -69,17 +69,17 @@ fn in_its_place(folder: &Path, path: &str, error: &JournalError) -> (Vec<String>
                     let target = escape::word(&target.to_string_lossy());
                     let copy = format!("-exec cp -p -t {path} {{}} +");
                     format!(
-                        "rm {path} && {anew} && find {target} -maxdepth 1 -name '*.json' {copy}"
+                        "rm {path} && {create} && find {target} -maxdepth 1 -name '*.json' {copy}"
                     )
                 }
-                _ => format!("rm {path} && {anew}"),
+                _ => format!("rm {path} && {create}"),
             };
             (vec![link, way.to_owned()], fix)
         }
         Ok(kind) if !kind.is_dir() => {
             let what = if kind.is_file() { "it is a file" } else { "it is a device or the like" };
             let aside = escape::word(&format!("{}.aside", folder.to_string_lossy()));
-            (vec![format!("{what}, not a folder")], format!("mv -n {path} {aside} && {anew}"))
+            (vec![format!("{what}, not a folder")], format!("mv -n {path} {aside} && {create}"))
         }
         _ => (vec![error.to_string()], format!("chown root:root {path} && chmod 0700 {path}")),
     }

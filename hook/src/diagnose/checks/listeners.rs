@@ -24,11 +24,11 @@ pub fn shadowed(
         };
         let (ip, port) = (listener.ip, listener.port);
         let at = if ip.is_ipv6() { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
-        let who = process_of(listener.inode)
+        let process = process_of(listener.inode)
             .map_or("a process".to_owned(), |(pid, name)| format!("the process {pid} ({name})"));
         let option = if listener.protocol == Protocol::Tcp { 't' } else { 'u' };
         findings.push(Finding::new(Kind::PortShadowed,
-            format!("{who} listens on {at}/{}, which is published for a container", listener.protocol),
+            format!("{process} listens on {at}/{}, which is published for a container", listener.protocol),
             [format!("connections to host port {host} go to the container, and not to the process")],
             format!(
                 "stop the process, or publish another port; see it with: ss -ln{option}p 'sport = :{port}'"

@@ -49,7 +49,7 @@ fn where_met(hit: &Hit, on_path: OnPath) -> OnPath {
 fn dropped(hit: &Hit) -> Finding {
     let Verdict { table, chain, certain, cause, hook, .. } = &hit.verdict;
     let verb = if *certain { "drops" } else { "may drop" };
-    let deed = match cause {
+    let action = match cause {
         Cause::Policy => format!("the policy of {chain} drops them"),
         Cause::Rule { .. } => format!("{cause} drops them"),
     };
@@ -61,7 +61,7 @@ fn dropped(hit: &Hit) -> Finding {
         (_, Origin::Outside) => "packets for host ports",
         (_, Origin::Host) => "packets that this host sends to host ports",
     };
-    let mut evidence = vec![deed, several(&hit.asked)];
+    let mut evidence = vec![action, several(&hit.asked)];
     evidence.extend((!certain).then(|| UNSURE.to_owned()));
     Finding::new(
         if *hook == Hook::Forward { Kind::ForwardDrop } else { Kind::HookDrop },

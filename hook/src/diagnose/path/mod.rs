@@ -73,8 +73,8 @@ impl Path {
         for step in Step::ALL {
             let here: Vec<Obstacle> = obstacles.extract_if(.., |o| o.step == step).collect();
             let worst = here.iter().find(|obstacle| obstacle.certain).or(here.first());
-            let told = worst.map(|obstacle| obstacle.at_step()).or_else(|| steps.open(step));
-            path.steps.extend(told.map(|(status, what)| StepReport {
+            let report = worst.map(|obstacle| obstacle.at_step()).or_else(|| steps.open(step));
+            path.steps.extend(report.map(|(status, what)| StepReport {
                 hook: step.hook(packet.origin),
                 name: step,
                 status,

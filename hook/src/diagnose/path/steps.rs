@@ -162,17 +162,17 @@ impl Steps<'_> {
                  answer would bypass this host"
             );
         }
-        let who =
+        let client =
             packet.from.map_or_else(|| "the client's address".to_owned(), |ip| ip.to_string());
         let certain = self.rewrites.iter().find(|verdict| verdict.certain);
         match certain.or(self.rewrites.first()) {
-            None => format!("{who} is not rewritten: the container sees the client"),
+            None => format!("{client} is not rewritten: the container sees the client"),
             Some(Verdict { table, chain, certain: true, cause, .. }) => format!(
-                "{who} is rewritten by the chain {chain} of the table {table} ({cause}): the container does \
+                "{client} is rewritten by the chain {chain} of the table {table} ({cause}): the container does \
                  not see the client"
             ),
             Some(Verdict { table, chain, cause, .. }) => format!(
-                "{who} may be rewritten by the chain {chain} of the table {table} ({cause}); if not, the \
+                "{client} may be rewritten by the chain {chain} of the table {table} ({cause}); if not, the \
                  container sees the client"
             ),
         }
@@ -186,10 +186,11 @@ impl Steps<'_> {
             (Origin::Host, Some(from)) => format!("{from}, this host itself"),
             (Origin::Host, None) => "this host itself".to_owned(),
             (Origin::Outside, from) => {
-                let who = from.map_or_else(|| "a client outside".to_owned(), |ip| ip.to_string());
+                let client =
+                    from.map_or_else(|| "a client outside".to_owned(), |ip| ip.to_string());
                 let probably = if self.packet.in_link_is_guessed { "probably " } else { "" };
                 let by = self.packet.in_link_name().map(|link| format!(", {probably}by {link}"));
-                format!("{who}{}", by.unwrap_or_default())
+                format!("{client}{}", by.unwrap_or_default())
             }
         };
         let other = self.packet.other_to.map(|other| {

@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// Answers a connection in a thread of its own. If there are too many, says which one pays for it.
+    /// Answers a connection in a thread of its own. If there are too many, returns what was done about it.
     fn take(self: &Arc<Self>, connection: Connection) -> io::Result<Option<&'static str>> {
         let connection = Arc::new(connection);
         let mut open = lock(&self.open);
@@ -136,7 +136,7 @@ impl Server {
         if request == Request::TOO_LATE { Ok(()) } else { connection.finish() }
     }
 
-    /// Reads kernel and journal for one request at a time. Those who wait meanwhile share its answer.
+    /// Reads kernel and journal for one request at a time. Requests that wait meanwhile share its answer.
     fn collect(&self) -> Result<String, String> {
         let came = Instant::now();
         let mut latest = lock(&self.latest);
