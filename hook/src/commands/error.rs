@@ -13,6 +13,8 @@ pub enum CommandError {
     #[error(transparent)]
     Hook(#[from] HookError),
     #[error(transparent)]
+    Operation(#[from] reconcile::Error),
+    #[error(transparent)]
     Ruleset(#[from] hostport_nft::Error),
     #[error(transparent)]
     Journal(#[from] crate::journal::JournalError),
@@ -28,22 +30,16 @@ pub enum CommandError {
     Output(#[source] io::Error),
 }
 
-impl From<reconcile::Error> for CommandError {
-    fn from(error: reconcile::Error) -> Self {
-        match error {
-            reconcile::Error::Ruleset(error) => error.into(),
-            reconcile::Error::Journal(error) => error.into(),
-            taken @ reconcile::Error::TakenByUnknown { .. } => HookError::from(taken).into(),
-        }
-    }
-}
-
 impl CommandError {
     /// Whether root might succeed.
     pub fn may_need_root(&self) -> bool {
         match self {
-            CommandError::Ruleset(hostport_nft::Error::NotPermitted) => true,
-            CommandError::Journal(error) => error.may_need_root(),
+            CommandError::Ruleset(error)
+            | CommandError::Operation(reconcile::Error::Ruleset(error)) => {
+                matches!(error, hostport_nft::Error::NotPermitted)
+            }
+            CommandError::Journal(error)
+            | CommandError::Operation(reconcile::Error::Journal(error)) => error.may_need_root(),
             _ => false,
         }
     }
