@@ -64,7 +64,7 @@ pub struct Namespace {
     /// The number of its file.
     pub inode: u64,
     /// The number of the PID namespace in which a path below `/proc` counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_namespace: Option<u64>,
 }
 
@@ -80,9 +80,7 @@ struct Form<'a> {
     mappings: Vec<FormMapping<'a>>,
     #[serde(default, borrow)]
     lost: Vec<FormMapping<'a>>,
-    #[serde(default)]
     process: Option<Process>,
-    #[serde(default)]
     namespace: Option<Namespace>,
     #[serde(default, deserialize_with = "PodName::read", skip_serializing_if = "Option::is_none")]
     pod: Option<PodName>,

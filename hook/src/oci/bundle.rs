@@ -40,21 +40,18 @@ pub enum NetworkNamespace {
 struct Raw {
     #[serde(default, deserialize_with = "only_strings")]
     annotations: BTreeMap<String, String>,
-    #[serde(default)]
     linux: Option<RawLinux>,
 }
 
 #[derive(Deserialize)]
 struct RawLinux {
-    #[serde(default)]
     namespaces: Option<Vec<RawNamespace>>,
 }
 
 #[derive(Deserialize)]
 struct RawNamespace {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
     path: Option<PathBuf>,
 }
 

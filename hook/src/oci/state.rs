@@ -40,17 +40,14 @@ pub struct State {
 }
 
 /// The fields as they come. What is not listed is skipped, whatever it is.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Raw {
-    #[serde(default)]
     id: Value,
-    #[serde(default)]
     status: Value,
-    #[serde(default)]
     pid: Value,
-    #[serde(default)]
     bundle: Value,
-    #[serde(default, deserialize_with = "only_strings")]
+    #[serde(deserialize_with = "only_strings")]
     annotations: BTreeMap<String, String>,
 }
 
