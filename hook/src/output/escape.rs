@@ -63,13 +63,16 @@ pub fn word(text: &str) -> String {
 fn shorten(text: &str, most: usize, keep: &[char]) -> String {
     let (mut short, mut length) = (String::with_capacity(text.len().min(most)), 0);
     for c in text.chars() {
-        let is_plain = matches!(c, ' '..='~') && !['\'', '"', '\\'].contains(&c);
-        length += if is_plain || keep.contains(&c) { 1 } else { c.escape_debug().count() };
+        let is_plain = match c {
+            '\'' | '"' | '\\' => keep.contains(&c),
+            _ => matches!(c, ' '..='~'),
+        };
+        length += if is_plain { 1 } else { c.escape_debug().count() };
         if length > most {
             short.push('…');
             break;
         }
-        match is_plain || keep.contains(&c) {
+        match is_plain {
             true => short.push(c),
             false => short.extend(c.escape_debug()),
         }
