@@ -68,14 +68,16 @@ fn mapping(family: Family, element: &Element) {
 
 /// An element that could be ours reads the same once it is written again.
 fn comes_back(element: &Element) {
-    // Those that are foreign never are, and are not written.
+    // Those that are foreign, or not of our sets, never are, and are not written.
     let writable = element
         .comment
         .as_ref()
         .is_none_or(|comment| comment.len() <= OwnerId::MAX_LEN && !comment.contains('\0'));
     // An attribute's length has 16 bits.
     let short = |bytes: &[u8]| bytes.len() < 60_000;
+    let like_ours = element.last.is_none() && element.verdict.is_none() && !element.counted;
     if !element.foreign
+        && like_ours
         && writable
         && short(&element.key)
         && element.data.as_deref().is_none_or(short)

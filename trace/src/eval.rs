@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hostport_nft::object::{
-    DataObject, ElementObject, ExpressionObject, NfFamily, ObjectId, RuleObject, VerdictObject,
+    Element, ExpressionObject, NfFamily, ObjectId, RuleObject, VerdictObject,
 };
 
 use crate::packet::PacketView;
@@ -81,12 +81,11 @@ impl Evaluation<'_> {
             "bitwise" => registers.bitwise(expression),
             "byteorder" => registers.byteorder(expression),
             // NFTA_IMMEDIATE_DREG and NFTA_IMMEDIATE_DATA.
-            "immediate" => match expression.data(2) {
-                DataObject::Verdict(verdict) if first == VERDICT_REGISTER => {
-                    return Step::End(actions(&verdict));
+            "immediate" => match expression.verdict(2) {
+                Some(verdict) if first == VERDICT_REGISTER => return Step::End(actions(&verdict)),
+                _ => {
+                    expression.value(2).iter().for_each(|value| registers.set(first, &known(value)))
                 }
-                DataObject::Value(value) => registers.set(first, &known(&value)),
-                _ => {}
             },
             "cmp" => return Step::Match(registers.compare(expression)),
             "range" => return Step::Match(registers.range(expression)),
@@ -171,18 +170,13 @@ impl Evaluation<'_> {
             None => Step::Match(matched),
             VERDICT_REGISTER if matched == Matched::No => Step::Match(Matched::No),
             VERDICT_REGISTER => {
-                let verdicts = found.iter().filter_map(|element| match &element.data {
-                    DataObject::Verdict(verdict) => Some(actions(verdict)),
-                    _ => None,
-                });
+                let verdicts = found.iter().filter_map(|element| element.verdict.as_ref());
                 let otherwise = (matched == Matched::Unknown).then_some(Action::Next);
-                Step::End(verdicts.flatten().chain(otherwise).collect())
+                Step::End(verdicts.flat_map(actions).chain(otherwise).collect())
             }
             register => {
                 match found.as_slice() {
-                    [ElementObject { data: DataObject::Value(value), .. }]
-                        if matched == Matched::Yes =>
-                    {
+                    [Element { data: Some(value), .. }] if matched == Matched::Yes => {
                         registers.set(register, &known(value));
                     }
                     _ => registers.set(register, &[None; 32]),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeBounds;
 
-use hostport_nft::object::{BaseObject, ElementObject, NfFamily, ObjectId};
+use hostport_nft::object::{BaseObject, Element, NfFamily, ObjectId};
 use hostport_nft::{Family, Snapshot, TableName};
 
 use crate::chain::{Outcomes, Walk};
@@ -42,7 +42,7 @@ impl Trace {
     pub fn new(
         mut snapshot: Snapshot,
         own: TableName,
-        elements: impl FnMut(&ObjectId) -> Option<Vec<ElementObject>> + 'static,
+        elements: impl FnMut(&ObjectId) -> Option<Vec<Element>> + 'static,
     ) -> Self {
         let sets = Sets::new(std::mem::take(&mut snapshot.sets), Box::new(elements));
         // No hook calls the chains of a dormant table.

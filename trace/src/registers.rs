@@ -86,11 +86,11 @@ impl Registers {
     pub(crate) fn bitwise(&mut self, expression: &ExpressionObject) {
         let length = (expression.number(3).unwrap_or(0) as usize).min(64);
         let input = self.get(expression.number(1), length);
-        let [mask, xor] = [4, 5].map(|kind| expression.data(kind).into_value());
+        let [mask, xor] = [4, 5].map(|kind| expression.value(kind));
         let output = match (expression.number(6).unwrap_or(0), mask, xor) {
             (0, Some(mask), Some(xor)) => input
                 .iter()
-                .zip(mask.iter().zip(&xor))
+                .zip(mask.iter().zip(xor))
                 .map(|(byte, (mask, xor))| match (byte, mask) {
                     (_, 0) => Some(*xor),
                     (Some(byte), mask) => Some(byte & mask ^ xor),
@@ -104,11 +104,11 @@ impl Registers {
 
     /// NFTA_CMP_SREG, _OP (`enum nft_cmp_ops`) and _DATA. The kernel compares bytes as memcmp(3) does.
     pub(crate) fn compare(&self, expression: &ExpressionObject) -> Matched {
-        let Some(value) = expression.data(3).into_value() else { return Matched::Unknown };
+        let Some(value) = expression.value(3) else { return Matched::Unknown };
         let loaded = self.get(expression.number(1), value.len());
-        let order = whole(&loaded).map(|loaded| loaded.cmp(&value));
+        let order = whole(&loaded).map(|loaded| loaded.as_slice().cmp(value));
         match (expression.number(2), order) {
-            (Some(operation @ 0..=1), None) if differs(&loaded, &value) => (operation == 1).into(),
+            (Some(operation @ 0..=1), None) if differs(&loaded, value) => (operation == 1).into(),
             (Some(0), Some(order)) => order.is_eq().into(),
             (Some(1), Some(order)) => order.is_ne().into(),
             (Some(2), Some(order)) => order.is_lt().into(),
@@ -121,10 +121,11 @@ impl Registers {
 
     /// NFTA_RANGE_SREG, _OP (`enum nft_range_ops`: equal, not equal), _FROM_DATA and _TO_DATA.
     pub(crate) fn range(&self, expression: &ExpressionObject) -> Matched {
-        let [from, to] = [3, 4].map(|kind| expression.data(kind).into_value());
-        let (Some(from), Some(to)) = (from, to) else { return Matched::Unknown };
+        let (Some(from), Some(to)) = (expression.value(3), expression.value(4)) else {
+            return Matched::Unknown;
+        };
         let loaded = self.whole(expression.number(1), from.len());
-        let inside = loaded.map(|loaded| from <= loaded && loaded <= to);
+        let inside = loaded.map(|loaded| (from..=to).contains(&loaded.as_slice()));
         match (expression.number(2), inside) {
             (Some(0), Some(inside)) => inside.into(),
             (Some(1), Some(inside)) => (!inside).into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use hostport_nft::object::{ElementObject, ObjectId, SetObject};
+use hostport_nft::object::{Element, ObjectId, SetObject};
 
 use crate::registers::{differs, whole};
 use crate::step::Matched;
@@ -18,11 +18,11 @@ pub(crate) struct LoadedSet {
     interval: bool,
     /// The kind of the objects that the map leads to (NFT_OBJECT_*).
     pub(crate) object: Option<u32>,
-    elements: Vec<ElementObject>,
+    elements: Vec<Element>,
 }
 
 impl LoadedSet {
-    fn new(set: &SetObject, mut elements: Vec<ElementObject>) -> Self {
+    fn new(set: &SetObject, mut elements: Vec<Element>) -> Self {
         // Of joined intervals that hold one key, the kernel takes the first, in the order in which it lists them.
         if set.fields.is_empty() {
             elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
@@ -44,16 +44,15 @@ impl LoadedSet {
     }
 
     /// Whether there is an element for a key, and the elements that it may be.
-    pub(crate) fn find(&self, key: &[Option<u8>]) -> (Matched, Vec<&ElementObject>) {
+    pub(crate) fn find(&self, key: &[Option<u8>]) -> (Matched, Vec<&Element>) {
         let known = whole(key);
-        let found: Vec<&ElementObject> = match (&known, self.interval) {
+        let found: Vec<&Element> = match (&known, self.interval) {
             (Some(known), true) => self.interval_of(key, known).into_iter().collect(),
             (Some(known), false) => self.elements.iter().filter(|e| e.key == *known).collect(),
             // An interval is wider than its first value. Of a joined one, the fields that are known decide.
             (None, true) => {
-                let may_be = |e: &&ElementObject| {
-                    !e.interval_end && (e.last.is_none() || self.may_hold(e, key))
-                };
+                let may_be =
+                    |e: &&Element| !e.interval_end && (e.last.is_none() || self.may_hold(e, key));
                 self.elements.iter().filter(may_be).collect()
             }
             (None, false) => self.elements.iter().filter(|e| !differs(key, &e.key)).collect(),
@@ -70,7 +69,7 @@ impl LoadedSet {
 
     /// Whether each field of a key is between the ends of a joined interval, as far as it is known. The kernel
     /// compares fields as big-endian numbers (`net/netfilter/nft_set_pipapo.c`).
-    fn may_hold(&self, element: &ElementObject, key: &[Option<u8>]) -> bool {
+    fn may_hold(&self, element: &Element, key: &[Option<u8>]) -> bool {
         let Some(last) = &element.last else { return false };
         self.fields.iter().all(|field| {
             let known = key.get(field.clone()).and_then(whole);
@@ -81,7 +80,7 @@ impl LoadedSet {
         })
     }
 
-    fn interval_of(&self, key: &[Option<u8>], known: &[u8]) -> Option<&ElementObject> {
+    fn interval_of(&self, key: &[Option<u8>], known: &[u8]) -> Option<&Element> {
         let single = || {
             let behind = self.elements.partition_point(|e| e.key.as_slice() <= known);
             let last = self.elements.get(..behind)?.last()?;
@@ -92,7 +91,7 @@ impl LoadedSet {
 }
 
 /// Says what a set holds; none where that is not known.
-type Source = Box<dyn FnMut(&ObjectId) -> Option<Vec<ElementObject>>>;
+type Source = Box<dyn FnMut(&ObjectId) -> Option<Vec<Element>>>;
 
 /// The sets of a ruleset, each loaded when a rule first looks into it.
 pub(crate) struct Sets {
@@ -140,10 +139,10 @@ mod tests {
             object: None,
             limited: false,
         };
-        let element = |(key, interval_end): &(&[u8], bool)| ElementObject {
+        let element = |(key, interval_end): &(&[u8], bool)| Element {
             key: key.to_vec(),
             interval_end: *interval_end,
-            ..ElementObject::default()
+            ..Element::default()
         };
         LoadedSet::new(&set, keys.iter().map(element).collect())
     }
@@ -189,10 +188,10 @@ mod tests {
             object: None,
             limited: false,
         };
-        let element = ElementObject {
+        let element = Element {
             key: joined("2001:db8::", 80),
             last: Some(joined("2001:db8:0:1::5", 90)),
-            ..ElementObject::default()
+            ..Element::default()
         };
         let set = LoadedSet::new(&set, vec![element]);
         for (address, port, matched) in [

@@ -2,7 +2,6 @@
 //! tracking; [`Socket`] asks the real one. The operations above know neither messages nor sockets.
 
 mod close;
-mod dump;
 pub(crate) mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -16,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-pub use dump::Pass;
 pub use snapshot::SetReader;
 pub use socket::Socket;
 pub use transaction::{Change, Failure, Outcome, Transaction};
@@ -122,6 +120,17 @@ pub trait Kernel {
     fn leave(self)
     where
         Self: Sized;
+}
+
+/// The end of one walk over a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pass<T> {
+    /// All of it.
+    Complete(T),
+    /// There is no such list.
+    Missing,
+    /// Somebody changed the ruleset during the walk.
+    Interrupted,
 }
 
 /// Which table is asked for.

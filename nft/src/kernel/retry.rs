@@ -6,10 +6,9 @@
 //! table is rebuilt during it, some elements are listed twice and as many are left out.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Kernel;
-use super::dump::{Listed, Pass};
+use super::{Element, Kernel, Pass};
 use crate::error::Error;
 
 /// How long others may keep a list from being read.
@@ -19,39 +18,24 @@ const ATTEMPTS: u32 = 50;
 /// How often an interrupted walk is begun again at once: a very long list takes seconds.
 const WALKS: u32 = 20;
 
-/// The moment after which nothing is begun again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deadline(Instant);
-
-impl Deadline {
-    /// A time from now.
-    pub(crate) fn after(now: Instant, time: Duration) -> Self {
-        Deadline(now + time)
-    }
-
-    /// Whether it is over.
-    pub(crate) fn is_over(self, now: Instant) -> bool {
-        now >= self.0
-    }
-}
-
 /// Reads the elements of a set by walks over it; none if there is no such set.
 ///
 /// # Errors
 /// Those of the walk, and [`Error::Contention`] if the list kept changing while it was read.
-pub(crate) fn elements<K: Kernel, E: Listed>(
+pub(crate) fn elements<K: Kernel>(
     kernel: &mut K,
     patience: Duration,
-    mut walk: impl FnMut(&mut K) -> Result<Pass<Vec<E>>, Error>,
-) -> Result<Option<Vec<E>>, Error> {
-    let deadline = Deadline::after(kernel.now(), patience);
+    mut walk: impl FnMut(&mut K) -> Result<Pass<Vec<Element>>, Error>,
+) -> Result<Option<Vec<Element>>, Error> {
+    let deadline = kernel.now() + patience;
     for attempt in 0..ATTEMPTS {
-        if deadline.is_over(kernel.now()) {
+        if kernel.now() >= deadline {
             return Err(Error::Contention { attempts: attempt });
         }
         back_off(kernel, attempt);
         let before = kernel.generation()?;
-        let found = walk_until(kernel, deadline, &mut walk)?;
+        let left = deadline.saturating_duration_since(kernel.now());
+        let found = complete(kernel, left, &mut walk)?;
         let whole = found.as_deref().is_none_or(are_distinct);
         if kernel.generation()? == before && whole {
             return Ok(found);
@@ -60,9 +44,11 @@ pub(crate) fn elements<K: Kernel, E: Listed>(
     Err(Error::Contention { attempts: ATTEMPTS })
 }
 
-fn are_distinct<E: Listed>(elements: &[E]) -> bool {
+/// Whether no element is listed twice. An interval is two elements, and its end may have the key of the next
+/// one's beginning.
+fn are_distinct(elements: &[Element]) -> bool {
     let mut seen = HashSet::with_capacity(elements.len());
-    elements.iter().all(|element| seen.insert(element.place()))
+    elements.iter().all(|element| seen.insert((&element.key, &element.last, element.interval_end)))
 }
 
 /// Walks until it is not interrupted; none if there is no such list.
@@ -72,22 +58,14 @@ fn are_distinct<E: Listed>(elements: &[E]) -> bool {
 pub(crate) fn complete<K: Kernel, T>(
     kernel: &mut K,
     patience: Duration,
-    walk: impl FnMut(&mut K) -> Result<Pass<T>, Error>,
-) -> Result<Option<T>, Error> {
-    let deadline = Deadline::after(kernel.now(), patience);
-    walk_until(kernel, deadline, walk)
-}
-
-fn walk_until<K: Kernel, T>(
-    kernel: &mut K,
-    deadline: Deadline,
     mut walk: impl FnMut(&mut K) -> Result<Pass<T>, Error>,
 ) -> Result<Option<T>, Error> {
+    let deadline = kernel.now() + patience;
     for attempt in 1..=WALKS {
         match walk(kernel)? {
             Pass::Complete(list) => return Ok(Some(list)),
             Pass::Missing => return Ok(None),
-            Pass::Interrupted if deadline.is_over(kernel.now()) => {
+            Pass::Interrupted if kernel.now() >= deadline => {
                 return Err(Error::Contention { attempts: attempt });
             }
             Pass::Interrupted => {}

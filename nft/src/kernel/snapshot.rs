@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::retry::{self, PATIENCE, back_off, complete};
 use super::{Kernel, Socket};
 use crate::error::Error;
+use crate::wire::element::elements;
 use crate::wire::message::Message;
-use crate::wire::object::{ElementObject, NfFamily, ObjectId, elements};
+use crate::wire::object::{Element, NfFamily, ObjectId};
 use crate::wire::snapshot::Snapshot;
 
 /// How often a snapshot is read again because others changed the ruleset during the reading.
@@ -79,7 +80,7 @@ impl SetReader {
 
     /// The elements of a set or map; none if they cannot be read, or if the ten seconds are over.
     /// See [`SetReader`] for an example.
-    pub fn read(&mut self, set: &ObjectId) -> Option<Vec<ElementObject>> {
+    pub fn read(&mut self, set: &ObjectId) -> Option<Vec<Element>> {
         if self.spent >= PATIENCE {
             return None;
         }

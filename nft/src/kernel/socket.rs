@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use hostport_netlink::{End, Error as Netlink, NLM_F_ACK, Object};
 use rustix::io::Errno;
 
-use super::dump::Pass;
 use super::transaction::{Change, Failure, Outcome, Transaction};
-use super::{Kernel, TableFacts, TableQuery, close};
+use super::{Kernel, Pass, TableFacts, TableQuery, close};
 use crate::error::{Error, Malformed, no_nf_tables, refusal};
 use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName};
 use crate::ruleset::element::Element;

@@ -16,22 +16,38 @@ use crate::model::{
     Counter, Endpoint, Family, HostPort, IfIndex, Mapping, OwnerId, Port, Protocol, Published,
 };
 
-/// One element, as the kernel holds it.
+/// One element, ours or another program's, as the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Element {
-    /// NFTA_SET_ELEM_KEY.
+    /// NFTA_SET_ELEM_KEY; empty for the one that catches all others (NFT_SET_ELEM_CATCHALL).
     pub key: Vec<u8>,
+    /// NFTA_SET_ELEM_KEY_END: the last value, in a set of joined intervals.
+    pub last: Option<Vec<u8>>,
     /// NFTA_SET_ELEM_DATA, in a map.
     pub data: Option<Vec<u8>>,
+    /// NFTA_SET_ELEM_DATA, in a map of verdicts.
+    pub verdict: Option<VerdictObject>,
     /// The comment in NFTA_SET_ELEM_USERDATA.
     pub comment: Option<String>,
     /// The values of the counter in NFTA_SET_ELEM_EXPR.
     pub counter: Option<Counter>,
     /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
     pub interval_end: bool,
+    /// It lets only some packets go on: a limit, a quota or connlimit, in NFTA_SET_ELEM_EXPR or
+    /// NFTA_SET_ELEM_EXPRESSIONS.
+    pub counted: bool,
     /// No element of ours is like this: it has a time to live (NFTA_SET_ELEM_TIMEOUT), or no key, because it
     /// matches all keys without an element (NFT_SET_ELEM_CATCHALL).
     pub foreign: bool,
+}
+
+/// A verdict's code, and the chain that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictObject {
+    /// NFTA_VERDICT_CODE: `enum nft_verdicts`, or NF_DROP, NF_ACCEPT, NF_QUEUE of `linux/netfilter.h`.
+    pub code: i32,
+    /// NFTA_VERDICT_CHAIN.
+    pub chain: Option<String>,
 }
 
 impl Published {

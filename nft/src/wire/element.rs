@@ -6,9 +6,9 @@ use hostport_netlink::{NLM_F_CREATE, NLM_F_DUMP, Request, attribute};
 
 use super::comment::{decode_comment, encode_comment};
 use super::constants::*;
-use super::expression::{counter_of, push_counter};
+use super::expression::{counter_of, is_limit, push_counter};
 use super::message::{Message, nftables, push_number, push_value};
-use super::object::ObjectId;
+use super::object::{ObjectId, verdict};
 use crate::error::Malformed;
 use crate::model::{Family, TableName};
 use crate::ruleset::element::Element;
@@ -126,7 +126,11 @@ impl Element {
             let (kind, value) = attribute?;
             match kind {
                 NFTA_SET_ELEM_KEY => key = Some(data_value(value)?),
-                NFTA_SET_ELEM_DATA => element.data = Some(data_value(value)?),
+                NFTA_SET_ELEM_KEY_END => element.last = Some(data_value(value)?),
+                NFTA_SET_ELEM_DATA => {
+                    element.data = attribute::find(value, NFTA_DATA_VALUE)?.map(<[u8]>::to_vec);
+                    element.verdict = verdict(value);
+                }
                 NFTA_SET_ELEM_FLAGS => {
                     let flags = value.try_into().map_err(|_| Malformed)?;
                     let flags = u32::from_be_bytes(flags);
@@ -135,7 +139,13 @@ impl Element {
                 }
                 NFTA_SET_ELEM_USERDATA => element.comment = decode_comment(value),
                 NFTA_SET_ELEM_TIMEOUT => element.foreign = true,
-                NFTA_SET_ELEM_EXPR => element.counter = counter_of(value),
+                NFTA_SET_ELEM_EXPR => {
+                    element.counter = counter_of(value);
+                    element.counted |= is_limit(value);
+                }
+                NFTA_SET_ELEM_EXPRESSIONS => {
+                    element.counted |= attribute::all(value).flatten().any(|(_, e)| is_limit(e));
+                }
                 _ => {}
             }
         }
@@ -148,7 +158,7 @@ impl Element {
     }
 }
 
-/// The NFTA_DATA_VALUE inside a key or a datum.
+/// The NFTA_DATA_VALUE inside a key.
 fn data_value(data: &[u8]) -> Result<Vec<u8>, Malformed> {
     attribute::find(data, NFTA_DATA_VALUE)?.map(<[u8]>::to_vec).ok_or(Malformed)
 }
@@ -195,7 +205,7 @@ mod tests {
             interval_end: bool,
         ) {
             let counter = counter.map(|(packets, bytes)| Counter { packets, bytes });
-            let element = Element { key, data, comment, counter, interval_end, foreign: false };
+            let element = Element { key, data, comment, counter, interval_end, ..Element::default() };
             prop_assert_eq!(Element::decode(&emitted(&element)), Ok(element));
         }
 
@@ -209,7 +219,7 @@ mod tests {
         fn a_cut_element_is_an_error_or_lacks_something(cut in 0usize..60) {
             let element = Element {
                 key: vec![1; 12], data: Some(vec![2; 8]), comment: Some("x".repeat(9)),
-                counter: None, interval_end: false, foreign: false,
+                ..Element::default()
             };
             let bytes = emitted(&element);
             if cut < bytes.len() {

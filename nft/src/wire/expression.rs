@@ -168,6 +168,12 @@ pub(crate) fn counter_of(expression: &[u8]) -> Option<Counter> {
     Some(counter)
 }
 
+/// Whether an expression lets only some packets go on.
+pub(crate) fn is_limit(expression: &[u8]) -> bool {
+    let name = attribute::find(expression, NFTA_EXPR_NAME);
+    matches!(name, Ok(Some(b"limit\0" | b"quota\0" | b"connlimit\0")))
+}
+
 /// The register that begins `words` 32-bit words into the register file.
 ///
 /// The kernel numbers the same memory twice: NFT_REG_1 to NFT_REG_4 in steps of 16 bytes, and

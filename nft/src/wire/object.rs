@@ -8,6 +8,7 @@ use super::comment::decode_comment;
 use super::constants::*;
 use crate::error::Malformed;
 pub use crate::model::{Handle, NfFamily};
+pub use crate::ruleset::element::{Element, VerdictObject};
 
 pub(crate) use attribute::all as attributes;
 
@@ -160,9 +161,14 @@ impl ExpressionObject {
         text(&self.data, kind)
     }
 
-    /// An attribute with a value or a verdict (`enum nft_data_attributes`).
-    pub fn data(&self, kind: u16) -> DataObject {
-        self.bytes(kind).map(data).unwrap_or_default()
+    /// An attribute with a value (NFTA_DATA_VALUE).
+    pub fn value(&self, kind: u16) -> Option<&[u8]> {
+        field(self.bytes(kind)?, NFTA_DATA_VALUE)
+    }
+
+    /// An attribute with a verdict (NFTA_DATA_VERDICT).
+    pub fn verdict(&self, kind: u16) -> Option<VerdictObject> {
+        verdict(self.bytes(kind)?)
     }
 }
 
@@ -241,88 +247,11 @@ fn field_lengths(description: &[u8]) -> Result<Vec<u32>, Malformed> {
     attributes(list).map(|entry| required(entry?.1, NFTA_SET_FIELD_LEN)).collect()
 }
 
-/// An element of a set that may be of any type.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ElementObject {
-    /// NFTA_SET_ELEM_KEY; empty for the one that catches all others (NFT_SET_ELEM_CATCHALL).
-    pub key: Vec<u8>,
-    /// NFTA_SET_ELEM_KEY_END: the last value, in a set of joined intervals.
-    pub last: Option<Vec<u8>>,
-    /// NFT_SET_ELEM_INTERVAL_END: the key is the first value behind an interval.
-    pub interval_end: bool,
-    /// It lets only some packets go on: a limit, a quota or connlimit, in NFTA_SET_ELEM_EXPR or
-    /// NFTA_SET_ELEM_EXPRESSIONS.
-    pub counted: bool,
-    /// NFTA_SET_ELEM_DATA, in a map.
-    pub data: DataObject,
-}
-
-/// A value or a verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum DataObject {
-    /// Neither.
-    #[default]
-    None,
-    /// NFTA_DATA_VALUE.
-    Value(Vec<u8>),
-    /// NFTA_DATA_VERDICT.
-    Verdict(VerdictObject),
-}
-
-impl DataObject {
-    /// The value, if it is one.
-    pub fn into_value(self) -> Option<Vec<u8>> {
-        match self {
-            DataObject::Value(value) => Some(value),
-            DataObject::None | DataObject::Verdict(_) => None,
-        }
-    }
-}
-
-/// A verdict's code, and the chain that it leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerdictObject {
-    /// NFTA_VERDICT_CODE: `enum nft_verdicts`, or NF_DROP, NF_ACCEPT, NF_QUEUE of `linux/netfilter.h`.
-    pub code: i32,
-    /// NFTA_VERDICT_CHAIN.
-    pub chain: Option<String>,
-}
-
-/// `struct nft_data`, as NFTA_DATA_VALUE or NFTA_DATA_VERDICT.
-pub(crate) fn data(bytes: &[u8]) -> DataObject {
-    if let Some(value) = field(bytes, NFTA_DATA_VALUE) {
-        return DataObject::Value(value.to_vec());
-    }
-    let verdict = field(bytes, NFTA_DATA_VERDICT).and_then(|verdict| {
-        let code = number(verdict, NFTA_VERDICT_CODE)? as i32;
-        Some(VerdictObject { code, chain: text(verdict, NFTA_VERDICT_CHAIN) })
-    });
-    verdict.map_or(DataObject::None, DataObject::Verdict)
-}
-
-/// The elements in one message of a set's list.
-pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<ElementObject>, Malformed> {
-    let value = |bytes: &[u8]| data(bytes).into_value().unwrap_or_default();
-    let counts = |expression: &[u8]| {
-        text(expression, NFTA_EXPR_NAME)
-            .is_some_and(|name| ["limit", "quota", "connlimit"].contains(&name.as_str()))
-    };
-    let element = |entry: Result<(u16, &[u8]), Malformed>| {
-        let (_, entry) = entry?;
-        let several = field(entry, NFTA_SET_ELEM_EXPRESSIONS).unwrap_or_default();
-        let several = attributes(several).flatten().map(|(_, value)| value);
-        let mut expressions = several.chain(field(entry, NFTA_SET_ELEM_EXPR));
-        let flags = number(entry, NFTA_SET_ELEM_FLAGS).unwrap_or(0);
-        Ok(ElementObject {
-            counted: expressions.any(counts),
-            key: field(entry, NFTA_SET_ELEM_KEY).map(value).unwrap_or_default(),
-            last: field(entry, NFTA_SET_ELEM_KEY_END).map(value),
-            interval_end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
-            data: field(entry, NFTA_SET_ELEM_DATA).map(data).unwrap_or_default(),
-        })
-    };
-    let list = field(bytes, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
-    attributes(list).map(element).collect()
+/// The verdict in a `struct nft_data` (NFTA_DATA_VERDICT); none if it holds a value.
+pub(crate) fn verdict(data: &[u8]) -> Option<VerdictObject> {
+    let verdict = field(data, NFTA_DATA_VERDICT)?;
+    let code = number(verdict, NFTA_VERDICT_CODE)? as i32;
+    Some(VerdictObject { code, chain: text(verdict, NFTA_VERDICT_CHAIN) })
 }
 
 #[cfg(test)]
@@ -340,7 +269,7 @@ mod tests {
         #[test]
         fn any_bytes_are_objects_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (TableObject::decode(&bytes), ChainObject::decode(&bytes));
-            let _ = (RuleObject::decode(&bytes), SetObject::decode(&bytes), elements(&bytes));
+            let _ = (RuleObject::decode(&bytes), SetObject::decode(&bytes), verdict(&bytes));
         }
 
         #[test]
@@ -357,7 +286,7 @@ mod tests {
             kind in 0u16..20, payload in prop::collection::vec(any::<u8>(), 0..120),
         ) {
             let bytes = attribute(kind, &payload);
-            let _ = (ChainObject::decode(&bytes), expressions(&bytes), elements(&bytes));
+            let _ = (ChainObject::decode(&bytes), expressions(&bytes), verdict(&bytes));
             let _ = (SetObject::decode(&bytes), field_lengths(&bytes));
         }
     }
