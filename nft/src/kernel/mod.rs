@@ -21,7 +21,7 @@ pub use transaction::{Change, Failure, Outcome, Transaction};
 
 pub use crate::model::{Flow, Generation};
 pub use crate::ruleset::element::Element;
-pub use crate::ruleset::set::SetName;
+pub use crate::ruleset::set::{SetName, SetRef};
 pub use crate::wire::table::TableFacts;
 
 use crate::error::Error;
@@ -51,24 +51,13 @@ pub trait Kernel {
     ///
     /// # Errors
     /// See the trait.
-    fn element(
-        &mut self,
-        family: Family,
-        table: &TableName,
-        set: SetName,
-        key: &[u8],
-    ) -> Result<Option<Element>, Error>;
+    fn element(&mut self, set: SetRef<'_>, key: &[u8]) -> Result<Option<Element>, Error>;
 
     /// Walks once over the elements of a set.
     ///
     /// # Errors
     /// See the trait.
-    fn elements(
-        &mut self,
-        family: Family,
-        table: &TableName,
-        set: SetName,
-    ) -> Result<Pass<Vec<Element>>, Error>;
+    fn elements(&mut self, set: SetRef<'_>) -> Result<Pass<Vec<Element>>, Error>;
 
     /// Walks once over a family's tables, chains, rules and sets. With a table's name, the rules and sets of others
     /// may be left out.

@@ -11,7 +11,7 @@ use super::{Kernel, Pass, TableFacts, TableQuery, close};
 use crate::error::{Error, Malformed, no_nf_tables, refusal};
 use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName};
 use crate::ruleset::element::Element;
-use crate::ruleset::set::SetName;
+use crate::ruleset::set::{SetName, SetRef};
 use crate::wire::message::{Message, NFGENMSG_LENGTH};
 use crate::wire::object::{ChainObject, RuleObject, SetObject, TableObject};
 use crate::wire::snapshot::{Objects, Snapshot};
@@ -129,26 +129,14 @@ impl Kernel for Socket {
         Ok(tables)
     }
 
-    fn element(
-        &mut self,
-        family: Family,
-        table: &TableName,
-        set: SetName,
-        key: &[u8],
-    ) -> Result<Option<Element>, Error> {
-        let request = Message::get_element(family, table, set, key);
+    fn element(&mut self, set: SetRef<'_>, key: &[u8]) -> Result<Option<Element>, Error> {
+        let request = Message::get_element(set, key);
         let elements = self.get("to read an element", &request, element::elements)?;
         Ok(elements.unwrap_or_default().pop())
     }
 
-    fn elements(
-        &mut self,
-        family: Family,
-        table: &TableName,
-        set: SetName,
-    ) -> Result<Pass<Vec<Element>>, Error> {
-        let request = Message::dump_elements(family, table, set);
-        self.walk_lists(&request, element::elements)
+    fn elements(&mut self, set: SetRef<'_>) -> Result<Pass<Vec<Element>>, Error> {
+        self.walk_lists(&Message::dump_elements(set), element::elements)
     }
 
     fn objects(
@@ -263,17 +251,19 @@ impl Kernel for Socket {
 
 /// The messages that make a change.
 fn messages(table: &TableName, change: &Change) -> Vec<Message> {
+    let set = |family: &Family, name: &SetName| SetRef { family: *family, table, name: *name };
     match change {
         Change::NewTable(table) => table.messages(),
         Change::DeleteTable(family) => vec![Message::delete_table(*family, table)],
-        Change::NewElement(family, set, element) => {
-            vec![Message::new_element(*family, table, *set, element).exclusive()]
+        Change::NewElement(family, name, element) => {
+            let messages = Message::new_elements(set(family, name), [element].into_iter());
+            messages.map(Message::exclusive).collect()
         }
-        Change::NewElements(family, set, elements) => {
-            Message::new_elements(*family, table, *set, elements.iter()).collect()
+        Change::NewElements(family, name, elements) => {
+            Message::new_elements(set(family, name), elements.iter()).collect()
         }
-        Change::DeleteElement(family, set, key) => {
-            vec![Message::delete_element(*family, table, *set, key)]
+        Change::DeleteElement(family, name, key) => {
+            vec![Message::delete_element(set(family, name), key)]
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::kernel::retry::{self, PATIENCE};
 use crate::kernel::{Kernel, Socket, TableFacts, TableQuery};
 use crate::model::{Family, HostPort, Published, Settings};
 use crate::ruleset::element::{Element, Hairpin, SameLink, hairpin_key, port_key};
-use crate::ruleset::set::SetName;
+use crate::ruleset::set::{SetName, SetRef};
 use crate::ruleset::table::{Elements, Table};
 
 /// The host ports of a network namespace: the tables in its kernel, and a socket to them.
@@ -118,8 +118,8 @@ impl<K: Kernel> HostPorts<K> {
     /// [`Error::NotPermitted`] or [`Error::Transport`].
     pub fn get(&mut self, host: HostPort) -> Result<Option<Published>, Error> {
         let family = host.family();
-        let (table, key) = (&self.settings.table, port_key(host));
-        let element = self.kernel.element(family, table, SetName::Ports, &key)?;
+        let set = SetRef { family, table: &self.settings.table, name: SetName::Ports };
+        let element = self.kernel.element(set, &port_key(host))?;
         Ok(element.and_then(|element| Published::from_element(family, &element)))
     }
 
@@ -141,7 +141,7 @@ impl<K: Kernel> HostPorts<K> {
     pub fn tables(&mut self) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
         for family in Family::ALL {
-            let mut elements = self.elements(family, PATIENCE)?;
+            let mut elements = self.elements(family)?;
             elements.ports.sort_unstable_by_key(|published| published.mapping);
             elements.hairpin.sort_unstable_by_key(|hairpin| hairpin.pod);
             tables.push(Table::with(family, &self.settings, elements));
@@ -200,8 +200,9 @@ impl<K: Kernel> HostPorts<K> {
     }
 
     pub(super) fn hairpin(&mut self, pod: IpAddr) -> Result<Option<Hairpin>, Error> {
-        let (family, key) = (Family::of(pod), hairpin_key(pod));
-        let element = self.kernel.element(family, &self.settings.table, SetName::Hairpin, &key)?;
+        let family = Family::of(pod);
+        let set = SetRef { family, table: &self.settings.table, name: SetName::Hairpin };
+        let element = self.kernel.element(set, &hairpin_key(pod))?;
         Ok(element.and_then(|element| Hairpin::from_element(family, &element)))
     }
 
@@ -214,16 +215,12 @@ impl<K: Kernel> HostPorts<K> {
     }
 
     /// All elements of a family's table but those that the settings give.
-    pub(super) fn elements(
-        &mut self,
-        family: Family,
-        patience: Duration,
-    ) -> Result<Elements, Error> {
+    pub(super) fn elements(&mut self, family: Family) -> Result<Elements, Error> {
         let hairpin = |element: &Element| Hairpin::from_element(family, element);
         Ok(Elements {
-            ports: self.ports(family, patience)?,
-            hairpin: self.values(family, SetName::Hairpin, patience, hairpin)?,
-            same_link: self.values(family, SetName::SameLink, patience, SameLink::from_element)?,
+            ports: self.ports(family, PATIENCE)?,
+            hairpin: self.values(family, SetName::Hairpin, PATIENCE, hairpin)?,
+            same_link: self.values(family, SetName::SameLink, PATIENCE, SameLink::from_element)?,
         })
     }
 
@@ -242,11 +239,11 @@ impl<K: Kernel> HostPorts<K> {
     pub(super) fn elements_of(
         &mut self,
         family: Family,
-        set: SetName,
+        name: SetName,
         patience: Duration,
     ) -> Result<Option<Vec<Element>>, Error> {
-        let table = &self.settings.table;
-        retry::elements(&mut self.kernel, patience, |kernel| kernel.elements(family, table, set))
+        let set = SetRef { family, table: &self.settings.table, name };
+        retry::elements(&mut self.kernel, patience, |kernel| kernel.elements(set))
     }
 }
 

@@ -207,7 +207,7 @@ impl<K: Kernel> HostPorts<K> {
                     transaction.push(self.new_table(family, Elements::default()))
                 }
                 TableState::Outdated => {
-                    let mut elements = self.elements(family, PATIENCE)?;
+                    let mut elements = self.elements(family)?;
                     elements.complete();
                     carried.extend(elements.hairpin.iter().map(|h| (h.pod, h.clone())));
                     transaction.push(Change::DeleteTable(family));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::element::{Element, Hairpin, SameLink, push_address};
-use crate::model::{Family, Published};
+use crate::model::{Family, Published, TableName};
 
 /// A type of nft's own list (`enum datatypes` in nft's `datatype.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,17 @@ impl SetName {
             SetName::SameLink => "same_link",
         }
     }
+}
+
+/// What names one of our sets to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetRef<'a> {
+    /// The family of its table.
+    pub family: Family,
+    /// The name of its table.
+    pub table: &'a TableName,
+    /// Its own name.
+    pub name: SetName,
 }
 
 /// A set, or with data a map.

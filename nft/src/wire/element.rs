@@ -10,73 +10,57 @@ use super::expression::{counter_of, is_limit, push_counter};
 use super::message::{Message, nftables, push_number, push_value};
 use super::object::{ObjectId, verdict};
 use crate::error::Malformed;
-use crate::model::{Family, TableName};
 use crate::ruleset::element::Element;
-use crate::ruleset::set::SetName;
+use crate::ruleset::set::SetRef;
 
 /// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
 const LARGEST_ELEMENT: usize = 272;
 const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
 
 /// A message about elements of a set.
-fn list(kind: u16, family: impl Into<u8>, flags: u16, table: &str, set: &str) -> Request {
+fn list(kind: u16, flags: u16, family: impl Into<u8>, table: &str, set: &str) -> Request {
     let request = nftables(kind, family, flags).text(NFTA_SET_ELEM_LIST_TABLE, table);
     request.text(NFTA_SET_ELEM_LIST_SET, set)
 }
 
-impl Message {
-    /// Adds an element; one with the same key and data may exist already.
-    pub(crate) fn new_element(
-        family: Family,
-        table: &TableName,
-        set: SetName,
-        element: &Element,
-    ) -> Self {
-        let request = list(NFT_MSG_NEWSETELEM, family, NLM_F_CREATE, table.as_str(), set.as_str());
-        Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| element.encode(list)))
-    }
+/// A message about elements of one of our sets.
+fn ours(kind: u16, flags: u16, set: SetRef<'_>) -> Request {
+    list(kind, flags, set.family, set.table.as_str(), set.name.as_str())
+}
 
-    /// Adds many elements, as few messages as an attribute's length of 16 bits allows.
+impl Message {
+    /// Adds elements, in as few messages as an attribute's length of 16 bits allows. Some with the same key and
+    /// data may exist already.
     pub(crate) fn new_elements<'a>(
-        family: Family,
-        table: &'a TableName,
-        set: SetName,
+        set: SetRef<'a>,
         elements: impl Iterator<Item = impl Borrow<Element> + 'a> + 'a,
     ) -> impl Iterator<Item = Self> + 'a {
         let mut elements = elements.peekable();
         std::iter::from_fn(move || {
             elements.peek()?;
             let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
-            let request =
-                list(NFT_MSG_NEWSETELEM, family, NLM_F_CREATE, table.as_str(), set.as_str());
+            let request = ours(NFT_MSG_NEWSETELEM, NLM_F_CREATE, set);
             Some(Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                 chunk.for_each(|element| element.borrow().encode(list));
             })))
         })
     }
 
-    pub(crate) fn delete_element(
-        family: Family,
-        table: &TableName,
-        set: SetName,
-        key: &[u8],
-    ) -> Self {
-        let request = list(NFT_MSG_DELSETELEM, family, 0, table.as_str(), set.as_str());
-        Message(with_key(request, key))
+    pub(crate) fn delete_element(set: SetRef<'_>, key: &[u8]) -> Self {
+        Message(with_key(ours(NFT_MSG_DELSETELEM, 0, set), key))
     }
 
-    pub(crate) fn get_element(family: Family, table: &TableName, set: SetName, key: &[u8]) -> Self {
-        let request = list(NFT_MSG_GETSETELEM, family, 0, table.as_str(), set.as_str());
-        Message(with_key(request, key))
+    pub(crate) fn get_element(set: SetRef<'_>, key: &[u8]) -> Self {
+        Message(with_key(ours(NFT_MSG_GETSETELEM, 0, set), key))
     }
 
-    pub(crate) fn dump_elements(family: Family, table: &TableName, set: SetName) -> Self {
-        Message(list(NFT_MSG_GETSETELEM, family, NLM_F_DUMP, table.as_str(), set.as_str()))
+    pub(crate) fn dump_elements(set: SetRef<'_>) -> Self {
+        Message(ours(NFT_MSG_GETSETELEM, NLM_F_DUMP, set))
     }
 
     /// The elements of any set.
     pub(crate) fn dump_any_elements(set: &ObjectId) -> Self {
-        Message(list(NFT_MSG_GETSETELEM, set.family, NLM_F_DUMP, &set.table, &set.name))
+        Message(list(NFT_MSG_GETSETELEM, NLM_F_DUMP, set.family, &set.table, &set.name))
     }
 }
 

@@ -10,7 +10,7 @@ use super::object::required;
 use crate::error::Malformed;
 use crate::model::{Family, Generation, NfFamily, TableName};
 use crate::ruleset::rule::Rule;
-use crate::ruleset::set::{DataType, Set};
+use crate::ruleset::set::{DataType, Set, SetRef};
 use crate::ruleset::table::{Chain, Hook, Table};
 
 impl Table {
@@ -34,8 +34,8 @@ impl Table {
             messages.extend(chain.rules.iter().map(|rule| Message::new_rule(self, chain, rule)));
         }
         for set in &self.sets {
-            let elements = set.contents.elements();
-            messages.extend(Message::new_elements(self.family, &self.name, set.name, elements));
+            let name = SetRef { family: self.family, table: &self.name, name: set.name };
+            messages.extend(Message::new_elements(name, set.contents.elements()));
         }
         messages
     }

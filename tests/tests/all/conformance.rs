@@ -18,7 +18,8 @@ use std::thread;
 
 use hostport_nft::kernel::fake::{Fake, Hand};
 use hostport_nft::kernel::{
-    Change, Element, Flow, Generation, Kernel, Pass, SetName, Socket, TableQuery, Transaction,
+    Change, Element, Flow, Generation, Kernel, Pass, SetName, SetRef, Socket, TableQuery,
+    Transaction,
 };
 use hostport_nft::object::NfFamily;
 use hostport_nft::{
@@ -349,17 +350,22 @@ fn answer<K: Kernel + Foreign>(side: &mut Side<K>, operation: &Operation) -> Str
             text(kernel.tables(&Family::ALL.map(query)))
         }
         Operation::Element(family, set, key) => {
-            text(kernel.element(*family, &name, *set, &key_of(*family, *set, *key)))
+            let set = SetRef { family: *family, table: &name, name: *set };
+            text(kernel.element(set, &key_of(*family, set.name, *key)))
         }
         Operation::Elements(family, set) => {
-            let pass = kernel.elements(*family, &name, *set).map(|pass| match pass {
-                Pass::Complete(mut elements) => {
-                    elements
-                        .sort_by(|a, b| (&a.key, a.interval_end).cmp(&(&b.key, b.interval_end)));
-                    Pass::Complete(elements)
-                }
-                other => other,
-            });
+            let pass =
+                kernel.elements(SetRef { family: *family, table: &name, name: *set }).map(|pass| {
+                    match pass {
+                        Pass::Complete(mut elements) => {
+                            elements.sort_by(|a, b| {
+                                (&a.key, a.interval_end).cmp(&(&b.key, b.interval_end))
+                            });
+                            Pass::Complete(elements)
+                        }
+                        other => other,
+                    }
+                });
             text(pass)
         }
         Operation::Objects(family) => {

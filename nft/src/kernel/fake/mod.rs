@@ -21,7 +21,8 @@ use rustix::io::Errno;
 pub use hand::Hand;
 
 use super::{
-    Element, Flow, Generation, Kernel, Outcome, Pass, SetName, TableFacts, TableQuery, Transaction,
+    Element, Flow, Generation, Kernel, Outcome, Pass, SetName, SetRef, TableFacts, TableQuery,
+    Transaction,
 };
 use crate::error::{Error, refusal};
 use crate::model::{Family, NfFamily, Port, Protocol, TableName};
@@ -220,16 +221,10 @@ impl Kernel for Fake {
         })
     }
 
-    fn element(
-        &mut self,
-        family: Family,
-        table: &TableName,
-        set: SetName,
-        key: &[u8],
-    ) -> Result<Option<Element>, Error> {
-        self.step(Call::Element(family, set, key), |ruleset, _| {
-            let table = ruleset.table(family, table);
-            let Some(set) = table.and_then(|table| table.sets.get(set.as_str())) else {
+    fn element(&mut self, set: SetRef<'_>, key: &[u8]) -> Result<Option<Element>, Error> {
+        self.step(Call::Element(set.family, set.name, key), |ruleset, _| {
+            let table = ruleset.table(set.family, set.table);
+            let Some(set) = table.and_then(|table| table.sets.get(set.name.as_str())) else {
                 return Ok(None);
             };
             set.has_length(key).map_err(|error| refusal("to read an element", error))?;
@@ -237,15 +232,10 @@ impl Kernel for Fake {
         })
     }
 
-    fn elements(
-        &mut self,
-        family: Family,
-        table: &TableName,
-        set: SetName,
-    ) -> Result<Pass<Vec<Element>>, Error> {
-        self.step(Call::Elements(family, set), |ruleset, fault| {
-            let table = ruleset.table(family, table);
-            Ok(match table.and_then(|table| table.sets.get(set.as_str())) {
+    fn elements(&mut self, set: SetRef<'_>) -> Result<Pass<Vec<Element>>, Error> {
+        self.step(Call::Elements(set.family, set.name), |ruleset, fault| {
+            let table = ruleset.table(set.family, set.table);
+            Ok(match table.and_then(|table| table.sets.get(set.name.as_str())) {
                 None => Pass::Missing,
                 Some(_) if fault == Some(Fault::Interrupted) => Pass::Interrupted,
                 Some(set) => Pass::Complete(set.elements.values().cloned().collect()),
