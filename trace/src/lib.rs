@@ -64,6 +64,7 @@ mod testing;
 mod verdict;
 mod xt;
 
+pub use hostport_nft::object::Hook;
 pub use packet::{Interface, Origin, Packet};
 pub use path::Trace;
-pub use verdict::{Cause, Effect, Hook, Verdict};
+pub use verdict::{Cause, Effect, Verdict};

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeBounds;
 
-use hostport_nft::object::{BaseObject, Element, NfFamily, ObjectId};
+use hostport_nft::object::{BaseObject, Element, Hook, NfFamily, ObjectId};
 use hostport_nft::{Family, Snapshot, TableName};
 
 use crate::chain::{Outcomes, Walk};
 use crate::packet::{Origin, Packet, PacketView};
 use crate::sets::Sets;
-use crate::verdict::{Cause, Effect, Hook, Verdict};
+use crate::verdict::{Cause, Effect, Verdict};
 
 /// `enum nf_ip_hook_priorities`: where connection tracking begins, and where hostport's own nat chains on
 /// prerouting and output are.
@@ -82,11 +82,11 @@ impl Trace {
             let alone = certain && dropped.is_none();
             let dropped_alone = certain && translated.is_none();
             verdicts.extend(
-                dropped.map(|by| verdict(Effect::DropsBefore, &id, &base, dropped_alone, by)),
+                dropped.map(|by| verdict(Effect::DropsBefore, hook, &id, &base, dropped_alone, by)),
             );
             translating.extend(translated.map(|(by, to)| Verdict {
                 to,
-                ..verdict(Effect::Translates, &id, &base, alone, by)
+                ..verdict(Effect::Translates, hook, &id, &base, alone, by)
             }));
         }
         let endpoint = packet.endpoint.map(|endpoint| (endpoint.ip, endpoint.port.get()));
@@ -223,7 +223,8 @@ impl Trace {
             };
             let Outcomes { accepted, dropped, translated, rewritten, .. } = outcomes;
             let goes_on = accepted || translated.is_some() || rewritten.is_some();
-            verdicts.extend(dropped.map(|by| verdict(effect, &id, &base, asked && !goes_on, by)));
+            verdicts
+                .extend(dropped.map(|by| verdict(effect, hook, &id, &base, asked && !goes_on, by)));
         }
         verdicts
     }
@@ -234,7 +235,9 @@ impl Trace {
         for (id, base) in self.base_chains(packet.family, hook, &["filter", "route"]) {
             if base.priority < CONNTRACK {
                 let untracked = self.outcomes(&id, packet).untracked;
-                verdicts.extend(untracked.map(|(by, sure)| verdict(effect, &id, &base, sure, by)));
+                verdicts.extend(
+                    untracked.map(|(by, sure)| verdict(effect, hook, &id, &base, sure, by)),
+                );
             }
         }
         verdicts
@@ -243,10 +246,12 @@ impl Trace {
     /// The nat chains of postrouting that rewrite a packet's source, our own too.
     fn rewriters(&mut self, packet: &PacketView) -> Vec<(ObjectId, Verdict)> {
         let mut rewriters = Vec::new();
-        for (id, base) in self.base_chains(packet.family, Hook::Postrouting, &["nat"]) {
+        const HOOK: Hook = Hook::Postrouting;
+        for (id, base) in self.base_chains(packet.family, HOOK, &["nat"]) {
             let Outcomes { accepted, dropped, rewritten, left, .. } = self.outcomes(&id, packet);
             let certain = !accepted && !left && dropped.is_none();
-            let verdict = rewritten.map(|by| verdict(Effect::Rewrites, &id, &base, certain, by));
+            let verdict =
+                rewritten.map(|by| verdict(Effect::Rewrites, HOOK, &id, &base, certain, by));
             rewriters.extend(verdict.map(|verdict| (id, verdict)));
         }
         rewriters
@@ -318,18 +323,12 @@ fn first_hook(origin: Origin) -> Hook {
 
 fn verdict(
     effect: Effect,
+    hook: Hook,
     id: &ObjectId,
     base: &BaseObject,
     certain: bool,
     cause: Cause,
 ) -> Verdict {
-    let hook = match base.hook {
-        0 => Hook::Prerouting,
-        1 => Hook::Input,
-        2 => Hook::Forward,
-        3 => Hook::Output,
-        _ => Hook::Postrouting,
-    };
     let (table, chain) = (format!("{} {}", id.family, id.table), id.name.clone());
     Verdict { effect, certain, table, chain, hook, priority: base.priority, cause, to: None }
 }

@@ -4,39 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use hostport_nft::Handle;
-
-/// The hooks that call base chains: `enum nf_inet_hooks` of `linux/netfilter.h`.
-///
-/// ```
-/// use hostport_trace::Hook;
-///
-/// assert_eq!(Hook::Postrouting.to_string(), "postrouting");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
-    /// For what comes from a link.
-    Prerouting = 0,
-    /// For what is for this host.
-    Input = 1,
-    /// For what is forwarded.
-    Forward = 2,
-    /// For what this host sends.
-    Output = 3,
-    /// For what leaves.
-    Postrouting = 4,
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Hook::Prerouting => "prerouting",
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-        })
-    }
-}
+use hostport_nft::object::Hook;
 
 /// What a chain does to a packet, in the order of the packet's way.
 ///

@@ -86,7 +86,7 @@ impl SetReader {
         }
         let request = Message::dump_any_elements(set);
         let begin = self.socket.now();
-        let walk = |socket: &mut Socket| socket.walk_lists(&request, elements);
+        let walk = |socket: &mut Socket| socket.walk(&request, elements);
         let found = retry::elements(&mut self.socket, PATIENCE, walk);
         self.spent += self.socket.now().duration_since(begin);
         found.ok()?

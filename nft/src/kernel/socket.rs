@@ -12,9 +12,10 @@ use crate::error::{Error, Malformed, no_nf_tables, refusal};
 use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::set::{SetName, SetRef};
+use crate::wire::constants::{NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETTABLE};
 use crate::wire::message::{Message, NFGENMSG_LENGTH};
 use crate::wire::object::{ChainObject, RuleObject, SetObject, TableObject};
-use crate::wire::snapshot::{Objects, Snapshot};
+use crate::wire::snapshot::Snapshot;
 use crate::wire::{conntrack, element, table};
 
 /// `linux/netlink.h`.
@@ -62,17 +63,22 @@ impl Socket {
         }
     }
 
-    /// Walks once over a list of objects of any kind, each a message.
-    fn walk<T>(
+    /// Walks once over a list of objects, each a message. Empty if there is nothing to list from, and none if it was
+    /// interrupted.
+    fn list<T>(
         &mut self,
         request: &Message,
         decode: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Pass<Vec<T>>, Error> {
-        self.walk_lists(request, |attributes| decode(attributes).map(Some))
+    ) -> Result<Option<Vec<T>>, Error> {
+        Ok(match self.walk(request, |attributes| decode(attributes).map(Some))? {
+            Pass::Complete(items) => Some(items),
+            Pass::Missing => Some(Vec::new()),
+            Pass::Interrupted => None,
+        })
     }
 
     /// Walks once over a list of which each message holds several items.
-    pub(crate) fn walk_lists<T, L: IntoIterator<Item = T>>(
+    pub(super) fn walk<T, L: IntoIterator<Item = T>>(
         &mut self,
         request: &Message,
         decode: impl Fn(&[u8]) -> Result<L, Malformed>,
@@ -136,7 +142,7 @@ impl Kernel for Socket {
     }
 
     fn elements(&mut self, set: SetRef<'_>) -> Result<Pass<Vec<Element>>, Error> {
-        self.walk_lists(&Message::dump_elements(set), element::elements)
+        self.walk(&Message::dump_elements(set), element::elements)
     }
 
     fn objects(
@@ -144,18 +150,17 @@ impl Kernel for Socket {
         family: NfFamily,
         only: Option<&TableName>,
     ) -> Result<Pass<Snapshot>, Error> {
-        let tables = self.walk(&Message::dump_tables(family), TableObject::decode)?;
-        let chains = self.walk(&Message::dump_chains(family), ChainObject::decode)?;
-        let rules = self.walk(&Message::dump_rules(family, only), RuleObject::decode)?;
-        let sets = self.walk(&Message::dump_sets(family, only), SetObject::decode)?;
-        let (Some(tables), Some(chains), Some(rules), Some(sets)) =
-            (list(tables), list(chains), list(rules), list(sets))
-        else {
-            return Ok(Pass::Interrupted);
-        };
-        let mut snapshot = Snapshot::default();
-        snapshot.add(family, Objects { tables, chains, rules, sets });
-        Ok(Pass::Complete(snapshot))
+        let dump = |kind, only| Message::dump(kind, family, only);
+        let tables = self.list(&dump(NFT_MSG_GETTABLE, None), TableObject::decode)?;
+        let chains = self.list(&dump(NFT_MSG_GETCHAIN, None), ChainObject::decode)?;
+        let rules = self.list(&dump(NFT_MSG_GETRULE, only), RuleObject::decode)?;
+        let sets = self.list(&dump(NFT_MSG_GETSET, only), SetObject::decode)?;
+        Ok(match (tables, chains, rules, sets) {
+            (Some(tables), Some(chains), Some(rules), Some(sets)) => {
+                Pass::Complete(Snapshot::of(family, tables, chains, rules, sets))
+            }
+            _ => Pass::Interrupted,
+        })
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<Outcome, Error> {
@@ -218,7 +223,7 @@ impl Kernel for Socket {
         port: Option<Port>,
     ) -> Result<Pass<Vec<Flow>>, Error> {
         let request = conntrack::dump_request(family, protocol, port);
-        self.walk_lists(&request, |attributes| {
+        self.walk(&request, |attributes| {
             let flow = Flow::decode(family, attributes)?;
             Ok(flow.filter(|flow| flow.host.protocol == protocol))
         })
@@ -285,15 +290,6 @@ fn encode(
         request.append(&mut bytes, first.wrapping_add(length), flags);
     }
     (bytes, length)
-}
-
-/// A list that was not interrupted; empty if there is nothing to list from.
-fn list<T>(pass: Pass<Vec<T>>) -> Option<Vec<T>> {
-    match pass {
-        Pass::Complete(items) => Some(items),
-        Pass::Missing => Some(Vec::new()),
-        Pass::Interrupted => None,
-    }
 }
 
 /// The error for a transaction of which the kernel did not look at any message.

@@ -15,10 +15,10 @@ use crate::ruleset::element::{Hairpin, SameLink, take_address};
 use crate::ruleset::table::{Chain, Table};
 use crate::wire::message::Message;
 use crate::wire::object::{
-    ExpressionObject, RuleObject, SetObject, attributes, expressions, field,
+    ExpressionObject, NfFamily, ObjectId, RuleObject, SetObject, TableObject, attributes,
+    expressions, field,
 };
-use crate::wire::snapshot::{Found, Snapshot};
-use crate::wire::table::hook_number;
+use crate::wire::snapshot::Snapshot;
 
 /// A family's table, as it was found.
 ///
@@ -117,7 +117,7 @@ impl<K: Kernel> HostPorts<K> {
         if !found.comment.starts_with("hostport schema ") {
             return Ok(Audit { state: State::Foreign, ..Audit::default() });
         }
-        let mut differences = self.differences(family, &found)?;
+        let mut differences = self.differences(family, found, snapshot)?;
         let (mut strangers, mut foreign) = (0, 0);
         let ports = self.read(family, SetName::Ports, |element| {
             foreign += usize::from(element.foreign);
@@ -150,10 +150,11 @@ impl<K: Kernel> HostPorts<K> {
     pub(crate) fn differences(
         &mut self,
         family: Family,
-        found: &Found<'_>,
+        found: &TableObject,
+        snapshot: &Snapshot,
     ) -> Result<Vec<String>, Error> {
         let expected = Table::new(family, &self.settings);
-        let mut differences = compare(&expected, found);
+        let mut differences = compare(&expected, found, snapshot);
         let (present, should) = (self.excluded(family)?, self.settings.excluded(family));
         let should = Excluded::Prefixes(should);
         if let Some(present) = present.filter(|present| *present != should) {
@@ -186,11 +187,11 @@ impl<K: Kernel> HostPorts<K> {
                 exclude.extend(prefixes);
             }
         }
-        let comment = snapshot.table(Family::Ip, &table).map(|found| found.comment);
+        let found = snapshot.table(Family::Ip, &table);
         let with =
             |localhost| Settings { table: table.clone(), exclude: exclude.clone(), localhost };
         let silent = with(false);
-        let is_silent = comment.is_some_and(|comment| comment == silent.comment(Family::Ip));
+        let is_silent = found.is_some_and(|found| found.comment == silent.comment(Family::Ip));
         Ok(if is_silent { silent } else { with(true) })
     }
 
@@ -259,7 +260,9 @@ fn prefixes(edges: &[(IpAddr, bool)]) -> Vec<IpNet> {
 }
 
 /// How a table differs from what it should be, elements aside.
-fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
+fn compare(expected: &Table, found: &TableObject, snapshot: &Snapshot) -> Vec<String> {
+    let (family, table) = (NfFamily::from(expected.family), expected.name.as_str());
+    let id = |name: &str| ObjectId { family, table: table.to_owned(), name: name.to_owned() };
     let mut differences = Vec::new();
     if found.comment != expected.comment {
         differences.push(format!("its comment is {:?}, not {:?}", found.comment, expected.comment));
@@ -270,7 +273,7 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
     for (index, set) in expected.sets.iter().enumerate() {
         let name = set.name;
         let message = Message::new_set(expected, set, index as u32 + 1);
-        match found.sets.get(name.as_str()) {
+        match snapshot.sets.get(&id(name.as_str())) {
             None => differences.push(format!("the set {name} is missing")),
             Some(present) if !same_set(message.attributes(), present) => {
                 differences.push(format!("the set {name} is of another type"));
@@ -279,12 +282,11 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
         }
     }
     for chain in &expected.chains {
-        match found.chains.get(chain.name) {
+        match snapshot.chains.get(&id(chain.name)) {
             None => differences.push(format!("the chain {} is missing", chain.name)),
             Some(present) => {
-                let should = chain
-                    .base
-                    .map(|base| (base.kind, hook_number(base.hook), base.priority, false));
+                let should =
+                    chain.base.map(|base| (base.kind, base.hook as u32, base.priority, false));
                 let is =
                     present.base.as_ref().map(|b| (b.kind.as_str(), b.hook, b.priority, b.drops));
                 if is != should {
@@ -297,13 +299,18 @@ fn compare(expected: &Table, found: &Found<'_>) -> Vec<String> {
             }
         }
     }
-    let sets: BTreeSet<&str> = expected.sets.iter().map(|set| set.name.as_str()).collect();
-    let chains: BTreeSet<&str> = expected.chains.iter().map(|chain| chain.name).collect();
-    // Anonymous sets belong to rules, which are compared by themselves.
-    let foreign = found.sets.keys().filter(|name| !sets.contains(*name) && !name.starts_with("__"));
-    differences.extend(foreign.map(|name| format!("the set {name} does not belong there")));
-    let foreign = found.chains.keys().filter(|name| !chains.contains(*name));
-    differences.extend(foreign.map(|name| format!("the chain {name} does not belong there")));
+    let is_there = |id: &&ObjectId| id.family == family && id.table == table;
+    for ObjectId { name, .. } in snapshot.sets.keys().filter(is_there) {
+        // Anonymous sets belong to rules, which are compared by themselves.
+        if !expected.sets.iter().any(|set| set.name.as_str() == name) && !name.starts_with("__") {
+            differences.push(format!("the set {name} does not belong there"));
+        }
+    }
+    for ObjectId { name, .. } in snapshot.chains.keys().filter(is_there) {
+        if !expected.chains.iter().any(|chain| chain.name == name) {
+            differences.push(format!("the chain {name} does not belong there"));
+        }
+    }
     differences
 }
 

@@ -241,8 +241,9 @@ impl<K: Kernel> HostPorts<K> {
         let snapshot = complete(&mut self.kernel, PATIENCE, |kernel| {
             kernel.objects(family.into(), Some(table))
         })?;
-        match snapshot.as_ref().and_then(|snapshot| snapshot.table(family, table)) {
-            Some(found) => Ok(self.differences(family, &found)?.is_empty()),
+        let snapshot = snapshot.unwrap_or_default();
+        match snapshot.table(family, table) {
+            Some(found) => Ok(self.differences(family, found, &snapshot)?.is_empty()),
             None => Ok(false),
         }
     }

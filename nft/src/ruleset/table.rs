@@ -6,7 +6,7 @@
 use super::element::{Hairpin, SameLink};
 use super::rule::{Field, Rule, Statement};
 use super::set::{Contents, DataType, Set, SetName};
-use crate::model::{Family, Published, Settings, TableName};
+use crate::model::{Family, Hook, Published, Settings, TableName};
 
 /// The table of one family, with everything in it.
 ///
@@ -50,14 +50,6 @@ pub(crate) struct Base {
     pub(crate) priority: i32,
     /// The name that nft has for the priority on that hook.
     pub(super) priority_name: &'static str,
-}
-
-/// `enum nf_inet_hooks` in `linux/netfilter.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    Prerouting,
-    Output,
-    Postrouting,
 }
 
 const PUBLISH: &str = "publish";

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::element::{Hairpin, SameLink};
 use super::rule::{Field, Rule, Statement};
 use super::set::{Contents, DataType, Set, SetName};
-use super::table::{Base, Chain, Hook, Table};
+use super::table::{Base, Chain, Table};
 use crate::model::{Counter, Published};
 
 /// The table as nft text, which `nft -f` takes.
@@ -35,16 +35,6 @@ impl fmt::Display for Chain {
             writeln!(f, "\t\t{rule}")?;
         }
         writeln!(f, "\t}}")
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Hook::Prerouting => "prerouting",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-        })
     }
 }
 

@@ -7,7 +7,7 @@ use hostport_netlink::attribute;
 use super::comment::decode_comment;
 use super::constants::*;
 use crate::error::Malformed;
-pub use crate::model::{Handle, NfFamily};
+pub use crate::model::{Handle, Hook, NfFamily};
 pub use crate::ruleset::element::{Element, VerdictObject};
 
 pub(crate) use attribute::all as attributes;
@@ -65,8 +65,8 @@ pub struct TableObject {
     pub handle: Handle,
     /// NFT_TABLE_F_DORMANT: its chains are called from nowhere.
     pub dormant: bool,
-    /// The comment in NFTA_TABLE_USERDATA.
-    pub comment: Option<String>,
+    /// The comment in NFTA_TABLE_USERDATA; empty if it has none.
+    pub comment: String,
 }
 
 impl TableObject {
@@ -76,7 +76,7 @@ impl TableObject {
             name: text(bytes, NFTA_TABLE_NAME).ok_or(Malformed)?,
             handle: handle(bytes, NFTA_TABLE_HANDLE),
             dormant: flags & NFT_TABLE_F_DORMANT != 0,
-            comment: field(bytes, NFTA_TABLE_USERDATA).and_then(decode_comment),
+            comment: field(bytes, NFTA_TABLE_USERDATA).and_then(decode_comment).unwrap_or_default(),
         })
     }
 }

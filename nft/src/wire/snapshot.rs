@@ -42,57 +42,40 @@ pub struct Snapshot {
     pub sets: BTreeMap<ObjectId, SetObject>,
 }
 
-/// A table as it was found.
-pub(crate) struct Found<'a> {
-    pub(crate) comment: &'a str,
-    pub(crate) dormant: bool,
-    pub(crate) chains: BTreeMap<&'a str, &'a ChainSnapshot>,
-    pub(crate) sets: BTreeMap<&'a str, &'a SetObject>,
-}
-
-/// What the kernel lists of one family.
-#[derive(Debug, Default)]
-pub(crate) struct Objects {
-    pub(crate) tables: Vec<TableObject>,
-    pub(crate) chains: Vec<ChainObject>,
-    pub(crate) rules: Vec<RuleObject>,
-    pub(crate) sets: Vec<SetObject>,
-}
-
 impl Snapshot {
-    /// Adds the objects of a family. A rule whose chain was not listed is left out.
-    pub(crate) fn add(&mut self, family: NfFamily, objects: Objects) {
-        for table in objects.tables {
-            self.tables.insert((family, table.name.clone()), table);
+    /// The objects of a family. A rule whose chain was not listed is left out.
+    pub(crate) fn of(
+        family: NfFamily,
+        tables: Vec<TableObject>,
+        chains: Vec<ChainObject>,
+        rules: Vec<RuleObject>,
+        sets: Vec<SetObject>,
+    ) -> Self {
+        let id = |table: &String, name: &String| ObjectId {
+            family,
+            table: table.clone(),
+            name: name.clone(),
+        };
+        let mut snapshot = Snapshot::default();
+        for table in tables {
+            snapshot.tables.insert((family, table.name.clone()), table);
         }
-        for chain in objects.chains {
-            let id = ObjectId { family, table: chain.table, name: chain.name };
-            self.chains.insert(id, ChainSnapshot { base: chain.base, rules: Vec::new() });
+        for ChainObject { table, name, base } in chains {
+            snapshot.chains.insert(id(&table, &name), ChainSnapshot { base, rules: Vec::new() });
         }
-        for rule in objects.rules {
-            let id = ObjectId { family, table: rule.table.clone(), name: rule.chain.clone() };
-            if let Some(chain) = self.chains.get_mut(&id) {
+        for rule in rules {
+            if let Some(chain) = snapshot.chains.get_mut(&id(&rule.table, &rule.chain)) {
                 chain.rules.push(rule);
             }
         }
-        for set in objects.sets {
-            let id = ObjectId { family, table: set.table.clone(), name: set.name.clone() };
-            self.sets.insert(id, set);
+        for set in sets {
+            snapshot.sets.insert(id(&set.table, &set.name), set);
         }
+        snapshot
     }
 
     /// A table of ours or of our name.
-    pub(crate) fn table(&self, family: Family, name: &TableName) -> Option<Found<'_>> {
-        let family = NfFamily::from(family);
-        let ours = |id: &ObjectId| id.family == family && id.table == name.as_str();
-        let table = self.tables.get(&(family, name.to_string()))?;
-        let chains = self.chains.iter().filter(|(id, _)| ours(id));
-        let sets = self.sets.iter().filter(|(id, _)| ours(id));
-        Some(Found {
-            comment: table.comment.as_deref().unwrap_or_default(),
-            dormant: table.dormant,
-            chains: chains.map(|(id, chain)| (id.name.as_str(), chain)).collect(),
-            sets: sets.map(|(id, set)| (id.name.as_str(), set)).collect(),
-        })
+    pub(crate) fn table(&self, family: Family, name: &TableName) -> Option<&TableObject> {
+        self.tables.get(&(family.into(), name.to_string()))
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Malformed;
 use crate::model::{Family, Generation, NfFamily, TableName};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::set::{DataType, Set, SetRef};
-use crate::ruleset::table::{Chain, Hook, Table};
+use crate::ruleset::table::{Chain, Table};
 
 impl Table {
     /// The messages that create the table. Send all of them, in this order.
@@ -96,7 +96,7 @@ impl Message {
                 .text(NFTA_CHAIN_TYPE, base.kind)
                 .bytes(NFTA_CHAIN_POLICY, &NF_ACCEPT.to_be_bytes())
                 .nest(NFTA_CHAIN_HOOK, |bytes| {
-                    push_number(bytes, NFTA_HOOK_HOOKNUM, hook_number(base.hook));
+                    push_number(bytes, NFTA_HOOK_HOOKNUM, base.hook as u32);
                     push_number(bytes, NFTA_HOOK_PRIORITY, base.priority as u32);
                 });
         }
@@ -110,39 +110,15 @@ impl Message {
         Message(request.nest(NFTA_RULE_EXPRESSIONS, |list| expression::push_rule(list, rule)))
     }
 
-    /// The lists of a family's objects, of all programs.
-    pub(crate) fn dump_tables(family: NfFamily) -> Self {
-        Message(nftables(NFT_MSG_GETTABLE, family, NLM_F_DUMP))
-    }
-
-    pub(crate) fn dump_chains(family: NfFamily) -> Self {
-        Message(nftables(NFT_MSG_GETCHAIN, family, NLM_F_DUMP))
-    }
-
-    /// Those of one table, if it is named; the kernel leaves the others out (struct nft_rule_dump_ctx).
-    pub(crate) fn dump_rules(family: NfFamily, table: Option<&TableName>) -> Self {
-        let request = nftables(NFT_MSG_GETRULE, family, NLM_F_DUMP);
-        Message(match table {
-            Some(table) => request.text(NFTA_RULE_TABLE, table.as_str()),
+    /// The list of a family's objects of one kind (NFT_MSG_GET*), of all programs. With a table's name, the kernel
+    /// leaves out the rules and sets of others (struct nft_rule_dump_ctx).
+    pub(crate) fn dump(kind: u16, family: NfFamily, only: Option<&TableName>) -> Self {
+        let request = nftables(kind, family, NLM_F_DUMP);
+        Message(match only {
+            // The first attribute of every object.
+            Some(table) => request.text(NFTA_TABLE_NAME, table.as_str()),
             None => request,
         })
-    }
-
-    /// As [`Message::dump_rules`].
-    pub(crate) fn dump_sets(family: NfFamily, table: Option<&TableName>) -> Self {
-        let request = nftables(NFT_MSG_GETSET, family, NLM_F_DUMP);
-        Message(match table {
-            Some(table) => request.text(NFTA_SET_TABLE, table.as_str()),
-            None => request,
-        })
-    }
-}
-
-pub(crate) fn hook_number(hook: Hook) -> u32 {
-    match hook {
-        Hook::Prerouting => 0,
-        Hook::Output => 3,
-        Hook::Postrouting => 4,
     }
 }
 

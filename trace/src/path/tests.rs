@@ -30,7 +30,7 @@ fn trace(tables: Vec<Table>) -> Trace {
             name: table.clone(),
             handle: hostport_nft::Handle(handle),
             dormant: false,
-            comment: None,
+            comment: String::new(),
         };
         snapshot.tables.insert((NfFamily::Ip, table.clone()), object);
         for (name, chain) in chains {

@@ -27,7 +27,7 @@ use super::{
 use crate::error::{Error, refusal};
 use crate::model::{Family, NfFamily, Port, Protocol, TableName};
 use crate::wire::message::Message;
-use crate::wire::snapshot::{Objects, Snapshot};
+use crate::wire::snapshot::Snapshot;
 use ruleset::{Ruleset, Verdict};
 use shared::Shared;
 
@@ -252,23 +252,20 @@ impl Kernel for Fake {
             if fault == Some(Fault::Interrupted) {
                 return Ok(Pass::Interrupted);
             }
-            let mut objects = Objects::default();
+            let (mut tables, mut chains, mut rules, mut sets) = (vec![], vec![], vec![], vec![]);
             for ((of, name), table) in &ruleset.tables {
                 if NfFamily::from(*of) != family {
                     continue;
                 }
-                objects.tables.push(table.object(name));
-                let chains = table.chains.iter();
-                objects.chains.extend(chains.clone().map(|chain| (*chain.object).clone()));
+                tables.push(table.object(name));
+                chains.extend(table.chains.iter().map(|chain| (*chain.object).clone()));
                 if only.is_none_or(|only| only.as_str() == name) {
-                    let rules = chains.flat_map(|chain| &chain.rules);
-                    objects.rules.extend(rules.map(|rule| (*rule.object).clone()));
-                    objects.sets.extend(table.sets.values().map(|set| (*set.object).clone()));
+                    let of_chains = table.chains.iter().flat_map(|chain| &chain.rules);
+                    rules.extend(of_chains.map(|rule| (*rule.object).clone()));
+                    sets.extend(table.sets.values().map(|set| (*set.object).clone()));
                 }
             }
-            let mut snapshot = Snapshot::default();
-            snapshot.add(family, objects);
-            Ok(Pass::Complete(snapshot))
+            Ok(Pass::Complete(Snapshot::of(family, tables, chains, rules, sets)))
         })
     }
 

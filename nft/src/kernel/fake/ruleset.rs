@@ -246,7 +246,7 @@ impl FakeTable {
             name: name.to_owned(),
             handle: self.handle,
             dormant: self.flags & NFT_TABLE_F_DORMANT != 0,
-            comment: Some(self.comment.clone()).filter(|comment| !comment.is_empty()),
+            comment: self.comment.clone(),
         }
     }
 }
