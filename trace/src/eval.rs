@@ -9,7 +9,7 @@ use hostport_nft::object::{
 use crate::packet::PacketView;
 use crate::registers::{Registers, UNKNOWN, known};
 use crate::sets::Sets;
-use crate::step::{Action, Matched, Step};
+use crate::step::{Action, Step};
 use crate::xt;
 
 /// `linux/netfilter.h` and `enum nft_verdicts`.
@@ -42,9 +42,9 @@ pub(crate) fn evaluate(
     let (mut certain, mut untracks) = (true, None);
     for expression in &rule.expressions {
         match evaluation.step(expression) {
-            Step::Match(Matched::Yes) => {}
-            Step::Match(Matched::No) => break,
-            Step::Match(Matched::Unknown) => certain = false,
+            Step::Match(Some(true)) => {}
+            Step::Match(Some(false)) => break,
+            Step::Match(None) => certain = false,
             Step::Untrack => untracks = untracks.or(Some(certain)),
             Step::End(mut actions) => {
                 actions.extend((!certain).then_some(Action::Next));
@@ -74,7 +74,7 @@ impl Evaluation<'_> {
             "fib" => registers.set(first, &packet.fib(expression)),
             "ct" if first.is_some() => match packet.conntrack(second.unwrap_or(0)) {
                 Some(value) => registers.set(first, &value),
-                None => return Step::Match(Matched::No),
+                None => return Step::Match(Some(false)),
             },
             // It sets something.
             "ct" => {}
@@ -110,9 +110,9 @@ impl Evaluation<'_> {
             // NFTA_HASH_DREG, NFTA_SOCKET_DREG and NFTA_TUNNEL_DREG come second.
             "hash" | "socket" | "tunnel" => registers.set(second, &UNKNOWN),
             // A limit, a quota, or one that a newer kernel has.
-            _ => return Step::Match(Matched::Unknown),
+            _ => return Step::Match(None),
         }
-        Step::Match(Matched::Yes)
+        Step::Match(Some(true))
     }
 
     /// NFTA_NAT_REG_ADDR_MIN and NFTA_NAT_REG_PROTO_MIN; without a port, the packet's own stays. None for a
@@ -133,15 +133,15 @@ impl Evaluation<'_> {
     /// `objref`: an object by its name (NFTA_OBJREF_IMM_TYPE), or by a map (NFTA_OBJREF_SET_SREG, _SET_NAME), in
     /// which there may be none for this packet.
     fn object(&mut self, expression: &ExpressionObject) -> Step {
-        let unknown = Step::Match(Matched::Unknown);
+        let unknown = Step::Match(None);
         let Some(map) = expression.text(4) else {
             return expression.number(1).map_or(unknown, of_object);
         };
         let Some(map) = self.sets.of(self.chain, map) else { return unknown };
         let key = self.registers.get(expression.number(3), map.key_length);
         match (map.find(&key).0, map.object) {
-            (Matched::No, _) => Step::Match(Matched::No),
-            (Matched::Yes, Some(kind)) => of_object(kind),
+            (Some(false), _) => Step::Match(Some(false)),
+            (Some(true), Some(kind)) => of_object(kind),
             _ => unknown,
         }
     }
@@ -157,26 +157,26 @@ impl Evaluation<'_> {
             registers.set(destination, &UNKNOWN);
             return match destination {
                 VERDICT_REGISTER => Step::anything(),
-                _ => Step::Match(Matched::Unknown),
+                _ => Step::Match(None),
             };
         };
         let (mut matched, found) = set.find(&registers.get(expression.number(2), set.key_length));
         // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
-        if matched == Matched::Yes && !inverted && found.iter().any(|element| element.counted) {
-            matched = Matched::Unknown;
+        if matched == Some(true) && !inverted && found.iter().any(|element| element.counted) {
+            matched = None;
         }
         match destination {
-            None if inverted => Step::Match(matched.not()),
+            None if inverted => Step::Match(matched.map(|matched| !matched)),
             None => Step::Match(matched),
-            VERDICT_REGISTER if matched == Matched::No => Step::Match(Matched::No),
+            VERDICT_REGISTER if matched == Some(false) => Step::Match(Some(false)),
             VERDICT_REGISTER => {
                 let verdicts = found.iter().filter_map(|element| element.verdict.as_ref());
-                let otherwise = (matched == Matched::Unknown).then_some(Action::Next);
+                let otherwise = matched.is_none().then_some(Action::Next);
                 Step::End(verdicts.flat_map(actions).chain(otherwise).collect())
             }
             register => {
                 match found.as_slice() {
-                    [Element { data: Some(value), .. }] if matched == Matched::Yes => {
+                    [Element { data: Some(value), .. }] if matched == Some(true) => {
                         registers.set(register, &known(value));
                     }
                     _ => registers.set(register, &[None; 32]),
@@ -206,8 +206,8 @@ fn of_object(kind: u32) -> Step {
     const SYNPROXY: u32 = 10;
     match kind {
         SYNPROXY => Step::decided_elsewhere(),
-        kind if COUNTED.contains(&kind) => Step::Match(Matched::Unknown),
-        _ => Step::Match(Matched::Yes),
+        kind if COUNTED.contains(&kind) => Step::Match(None),
+        _ => Step::Match(Some(true)),
     }
 }
 

@@ -104,32 +104,33 @@ impl Registers {
 
     /// NFTA_CMP_SREG, _OP (`enum nft_cmp_ops`) and _DATA. The kernel compares bytes as memcmp(3) does.
     pub(crate) fn compare(&self, expression: &ExpressionObject) -> Matched {
-        let Some(value) = expression.value(3) else { return Matched::Unknown };
+        let (operation, value) = (expression.number(2)?, expression.value(3)?);
         let loaded = self.get(expression.number(1), value.len());
-        let order = whole(&loaded).map(|loaded| loaded.as_slice().cmp(value));
-        match (expression.number(2), order) {
-            (Some(operation @ 0..=1), None) if differs(&loaded, value) => (operation == 1).into(),
-            (Some(0), Some(order)) => order.is_eq().into(),
-            (Some(1), Some(order)) => order.is_ne().into(),
-            (Some(2), Some(order)) => order.is_lt().into(),
-            (Some(3), Some(order)) => order.is_le().into(),
-            (Some(4), Some(order)) => order.is_gt().into(),
-            (Some(5), Some(order)) => order.is_ge().into(),
-            _ => Matched::Unknown,
+        // One byte that is known may be enough.
+        if operation <= 1 && differs(&loaded, value) {
+            return Some(operation == 1);
+        }
+        let order = whole(&loaded)?.as_slice().cmp(value);
+        match operation {
+            0 => Some(order.is_eq()),
+            1 => Some(order.is_ne()),
+            2 => Some(order.is_lt()),
+            3 => Some(order.is_le()),
+            4 => Some(order.is_gt()),
+            5 => Some(order.is_ge()),
+            _ => None,
         }
     }
 
     /// NFTA_RANGE_SREG, _OP (`enum nft_range_ops`: equal, not equal), _FROM_DATA and _TO_DATA.
     pub(crate) fn range(&self, expression: &ExpressionObject) -> Matched {
-        let (Some(from), Some(to)) = (expression.value(3), expression.value(4)) else {
-            return Matched::Unknown;
-        };
-        let loaded = self.whole(expression.number(1), from.len());
-        let inside = loaded.map(|loaded| (from..=to).contains(&loaded.as_slice()));
-        match (expression.number(2), inside) {
-            (Some(0), Some(inside)) => inside.into(),
-            (Some(1), Some(inside)) => (!inside).into(),
-            _ => Matched::Unknown,
+        let (from, to) = (expression.value(3)?, expression.value(4)?);
+        let loaded = self.whole(expression.number(1), from.len())?;
+        let inside = (from..=to).contains(&loaded.as_slice());
+        match expression.number(2)? {
+            0 => Some(inside),
+            1 => Some(!inside),
+            _ => None,
         }
     }
 }

@@ -60,10 +60,10 @@ impl LoadedSet {
         // The element that catches all others.
         let rest = self.elements.iter().find(|element| element.key.is_empty());
         match (found.is_empty(), rest) {
-            (true, None) => (Matched::No, found),
-            (true, Some(rest)) => (Matched::Yes, vec![rest]),
-            (false, None) if known.is_none() => (Matched::Unknown, found),
-            (false, _) => (Matched::Yes, found),
+            (true, None) => (Some(false), found),
+            (true, Some(rest)) => (Some(true), vec![rest]),
+            (false, None) if known.is_none() => (None, found),
+            (false, _) => (Some(true), found),
         }
     }
 
@@ -151,22 +151,22 @@ mod tests {
     fn an_interval_holds_what_is_between_its_ends() {
         let set = contents(true, &[(&[20], false), (&[30], true), (&[10], false), (&[20], true)]);
         for (key, matched) in [
-            (9, Matched::No),
-            (10, Matched::Yes),
-            (20, Matched::Yes),
-            (29, Matched::Yes),
-            (30, Matched::No),
+            (9, Some(false)),
+            (10, Some(true)),
+            (20, Some(true)),
+            (29, Some(true)),
+            (30, Some(false)),
         ] {
             assert_eq!(set.find(&[Some(key)]).0, matched, "{key}");
         }
-        assert_eq!(set.find(&[None]).0, Matched::Unknown);
+        assert_eq!(set.find(&[None]).0, None);
     }
 
     #[test]
     fn of_a_key_that_is_half_known_the_known_half_decides() {
         let set = contents(false, &[(&[1, 80], false), (&[2, 81], false)]);
-        assert_eq!(set.find(&[None, Some(80)]), (Matched::Unknown, vec![&set.elements[0]]));
-        assert_eq!(set.find(&[None, Some(82)]).0, Matched::No);
+        assert_eq!(set.find(&[None, Some(80)]), (None, vec![&set.elements[0]]));
+        assert_eq!(set.find(&[None, Some(82)]).0, Some(false));
     }
     /// An address of IPv6 and a port, of which the kernel compares two bytes.
     fn joined(address: &str, port: u16) -> Vec<u8> {
@@ -195,21 +195,21 @@ mod tests {
         };
         let set = LoadedSet::new(&set, vec![element]);
         for (address, port, matched) in [
-            ("2001:db8::", 80, Matched::Yes),
-            ("2001:db8::ffff", 85, Matched::Yes),
-            ("2001:db8::1:0:0:6", 90, Matched::Yes),
-            ("2001:db8:0:1::5", 90, Matched::Yes),
-            ("2001:db8:0:1::6", 90, Matched::No),
-            ("2001:db8::ffff", 79, Matched::No),
-            ("2001:db8::ffff", 91, Matched::No),
-            ("2001:db7:ffff::", 85, Matched::No),
-            ("2001:db8:0:2::", 85, Matched::No),
+            ("2001:db8::", 80, Some(true)),
+            ("2001:db8::ffff", 85, Some(true)),
+            ("2001:db8::1:0:0:6", 90, Some(true)),
+            ("2001:db8:0:1::5", 90, Some(true)),
+            ("2001:db8:0:1::6", 90, Some(false)),
+            ("2001:db8::ffff", 79, Some(false)),
+            ("2001:db8::ffff", 91, Some(false)),
+            ("2001:db7:ffff::", 85, Some(false)),
+            ("2001:db8:0:2::", 85, Some(false)),
         ] {
             let key: Vec<_> = joined(address, port).into_iter().map(Some).collect();
             assert_eq!(set.find(&key).0, matched, "{address} {port}");
         }
         // Of a key whose address is not known, the port decides.
-        for (port, matched) in [(85, Matched::Unknown), (91, Matched::No)] {
+        for (port, matched) in [(85, None), (91, Some(false))] {
             let mut key: Vec<_> = joined("::", port).into_iter().map(Some).collect();
             key[..16].fill(None);
             assert_eq!(set.find(&key).0, matched, "{port}");

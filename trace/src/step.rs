@@ -2,36 +2,14 @@
 
 use std::net::SocketAddr;
 
-/// Whether an expression lets the packet go on to the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Matched {
-    Yes,
-    No,
-    /// It depends on what is not known.
-    Unknown,
-}
+/// Whether an expression lets the packet go on to the next one; none where that depends on what is not known.
+pub(crate) type Matched = Option<bool>;
 
-impl Matched {
-    pub(crate) fn and(self, other: Matched) -> Matched {
-        match (self, other) {
-            (Matched::No, _) | (_, Matched::No) => Matched::No,
-            (Matched::Yes, Matched::Yes) => Matched::Yes,
-            _ => Matched::Unknown,
-        }
-    }
-
-    pub(crate) fn not(self) -> Matched {
-        match self {
-            Matched::Yes => Matched::No,
-            Matched::No => Matched::Yes,
-            Matched::Unknown => Matched::Unknown,
-        }
-    }
-}
-
-impl From<bool> for Matched {
-    fn from(matched: bool) -> Self {
-        if matched { Matched::Yes } else { Matched::No }
+/// Whether each of two lets it go on.
+pub(crate) fn both(one: Matched, other: Matched) -> Matched {
+    match (one, other) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        _ => one.and(other),
     }
 }
 

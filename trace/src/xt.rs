@@ -7,7 +7,7 @@ use hostport_nft::Protocol;
 use hostport_nft::object::ExpressionObject;
 
 use crate::packet::PacketView;
-use crate::step::{Action, Matched, Step};
+use crate::step::{Action, Matched, Step, both};
 
 /// The expression `target`: NFTA_TARGET_NAME, NFTA_TARGET_REV and NFTA_TARGET_INFO.
 pub(crate) fn target(expression: &ExpressionObject, packet: &PacketView) -> Step {
@@ -32,7 +32,7 @@ pub(crate) fn target(expression: &ExpressionObject, packet: &PacketView) -> Step
             | "HL" | "HMARK" | "IDLETIMER" | "LED" | "LOG" | "MARK" | "NFLOG" | "RATEEST"
             | "SECMARK" | "SET" | "TCPMSS" | "TCPOPTSTRIP" | "TEE" | "TOS" | "TRACE" | "TTL"
             | "ULOG",
-        ) => Step::Match(Matched::Yes),
+        ) => Step::Match(Some(true)),
         _ => Step::anything(),
     }
 }
@@ -59,8 +59,8 @@ fn destination(expression: &ExpressionObject, packet: &PacketView) -> Option<Soc
 pub(crate) fn matches(expression: &ExpressionObject, packet: &PacketView) -> Matched {
     let info = expression.bytes(3).unwrap_or_default();
     let revision = expression.number(2).unwrap_or(0);
-    let decoded = match (expression.text(1).as_deref(), revision) {
-        (Some("comment"), _) => Some(Matched::Yes),
+    match (expression.text(1).as_deref(), revision) {
+        (Some("comment"), _) => Some(true),
         (Some("tcp"), 0) => ports(info, packet, Protocol::Tcp),
         (Some("udp"), 0) => ports(info, packet, Protocol::Udp),
         (Some("multiport"), 1) => multiport(info, packet),
@@ -68,8 +68,7 @@ pub(crate) fn matches(expression: &ExpressionObject, packet: &PacketView) -> Mat
         (Some("rpfilter"), 0) => reverse_path(info, packet),
         (Some("addrtype"), 0 | 1) => address_type(info, packet, revision),
         _ => None,
-    };
-    decoded.unwrap_or(Matched::Unknown)
+    }
 }
 
 fn u16_at(info: &[u8], at: usize) -> Option<u16> {
@@ -82,34 +81,30 @@ fn u32_at(info: &[u8], at: usize) -> Option<u32> {
 
 /// Whether a port is in a range; the range of all ports holds any, also one that is not known.
 fn in_range(port: Option<u16>, (first, last): (u16, u16), inverted: bool) -> Matched {
-    match port {
-        _ if (first, last) == (0, u16::MAX) => (!inverted).into(),
-        Some(port) => ((first..=last).contains(&port) != inverted).into(),
-        None => Matched::Unknown,
-    }
+    let inside = (first, last) == (0, u16::MAX) || (first..=last).contains(&port?);
+    Some(inside != inverted)
 }
 
 /// `struct xt_tcp`: spts (2 numbers), dpts (2), option, flg_mask, flg_cmp, invflags. `struct xt_udp`: spts,
 /// dpts, invflags.
-fn ports(info: &[u8], packet: &PacketView, protocol: Protocol) -> Option<Matched> {
+fn ports(info: &[u8], packet: &PacketView, protocol: Protocol) -> Matched {
     if packet.protocol != protocol {
-        return Some(Matched::No);
+        return Some(false);
     }
     let inverted = *info.get(if protocol == Protocol::Tcp { 11 } else { 8 })?;
     let range = |at| Some((u16_at(info, at)?, u16_at(info, at + 2)?));
     let source = in_range(packet.source_port, range(0)?, inverted & 1 != 0);
-    let ports = source.and(in_range(Some(packet.port), range(4)?, inverted & 2 != 0));
+    let ports = both(source, in_range(Some(packet.port), range(4)?, inverted & 2 != 0));
     if protocol == Protocol::Udp {
-        return Some(ports);
+        return ports;
     }
     let (option, mask, flags) = (*info.get(8)?, *info.get(9)?, *info.get(10)?);
     let flags = (packet.tcp_flags() & mask == flags) != (inverted & 4 != 0);
-    let option = if option == 0 { Matched::Yes } else { Matched::Unknown };
-    Some(ports.and(flags.into()).and(option))
+    both(both(ports, Some(flags)), (option == 0).then_some(true))
 }
 
 /// `struct xt_multiport_v1`: flags, count, ports (15 numbers), pflags (15 bytes), invert.
-fn multiport(info: &[u8], packet: &PacketView) -> Option<Matched> {
+fn multiport(info: &[u8], packet: &PacketView) -> Matched {
     const SOURCE: u8 = 0;
     const DESTINATION: u8 = 1;
     let (flags, count, inverted) = (*info.first()?, *info.get(1)?, *info.get(47)? != 0);
@@ -128,12 +123,12 @@ fn multiport(info: &[u8], packet: &PacketView) -> Option<Matched> {
         inside |= (first..=last).contains(&port);
         at += 1;
     }
-    Some((inside != inverted).into())
+    Some(inside != inverted)
 }
 
 /// `struct xt_conntrack_mtinfo3`: eight addresses, expires_min, expires_max, l4proto, four ports,
 /// match_flags, invert_flags, state_mask. Only what asks for the state alone is decided.
-fn conntrack(info: &[u8], packet: &PacketView) -> Option<Matched> {
+fn conntrack(info: &[u8], packet: &PacketView) -> Matched {
     const STATE: u16 = 1;
     const DNAT: u16 = 128;
     let (flags, inverted) = (u16_at(info, 146)?, u16_at(info, 148)? & STATE != 0);
@@ -141,19 +136,19 @@ fn conntrack(info: &[u8], packet: &PacketView) -> Option<Matched> {
         return None;
     }
     let state = packet.state() as u16 | if packet.translated { DNAT } else { 0 };
-    Some(((u16_at(info, 150)? & state != 0) != inverted).into())
+    Some((u16_at(info, 150)? & state != 0) != inverted)
 }
 
 /// `struct xt_rpfilter_info`: flags. The way back is assumed to be the way that the packet came.
-fn reverse_path(info: &[u8], packet: &PacketView) -> Option<Matched> {
+fn reverse_path(info: &[u8], packet: &PacketView) -> Matched {
     const INVERTED: u8 = 8;
     packet.way_back()?;
-    Some((info.first()? & INVERTED == 0).into())
+    Some(info.first()? & INVERTED == 0)
 }
 
 /// `struct xt_addrtype_info_v1`: source, dest, flags. `struct xt_addrtype_info`: source, dest,
 /// invert_source, invert_dest.
-fn address_type(info: &[u8], packet: &PacketView, revision: u32) -> Option<Matched> {
+fn address_type(info: &[u8], packet: &PacketView, revision: u32) -> Matched {
     const UNICAST: u16 = 1 << 1;
     const LOCAL: u16 = 1 << 2;
     const INVERT_DESTINATION: u32 = 2;
@@ -171,9 +166,9 @@ fn address_type(info: &[u8], packet: &PacketView, revision: u32) -> Option<Match
         return None;
     }
     if destination != 0 && (destination & own != 0) == inverted {
-        return Some(Matched::No);
+        return Some(false);
     }
-    (source == 0 && !limited).then_some(Matched::Yes)
+    (source == 0 && !limited).then_some(true)
 }
 
 #[cfg(test)]
@@ -192,7 +187,7 @@ mod tests {
         assert_eq!(target("ECHO"), Step::anything());
         assert_eq!(target("NETMAP"), Step::End(vec![Action::Translate(None)]));
         assert_eq!(target("NFQUEUE"), Step::decided_elsewhere());
-        assert_eq!(target("LOG"), Step::Match(Matched::Yes));
+        assert_eq!(target("LOG"), Step::Match(Some(true)));
     }
 
     #[test]
@@ -203,13 +198,13 @@ mod tests {
         }
         info.resize(48, 0);
         info[33] = 1; // 8000 begins a range
-        assert_eq!(multiport(&info, &packet()), Some(Matched::Yes));
+        assert_eq!(multiport(&info, &packet()), Some(true));
         info[33] = 0;
-        assert_eq!(multiport(&info, &packet()), Some(Matched::Yes));
+        assert_eq!(multiport(&info, &packet()), Some(true));
         info[6..8].copy_from_slice(&8999u16.to_ne_bytes());
-        assert_eq!(multiport(&info, &packet()), Some(Matched::No));
+        assert_eq!(multiport(&info, &packet()), Some(false));
         info[47] = 1;
-        assert_eq!(multiport(&info, &packet()), Some(Matched::Yes));
+        assert_eq!(multiport(&info, &packet()), Some(true));
     }
 
     proptest! {
