@@ -59,30 +59,21 @@ pub(crate) fn pad(bytes: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`Malformed`], at the end, where one overruns the bytes.
-pub fn all(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> + Clone {
-    Attributes(bytes)
-}
-
-#[derive(Clone)]
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<(u16, &'a [u8]), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
+pub fn all(mut left: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Malformed>> + Clone {
+    std::iter::from_fn(move || {
+        if left.is_empty() {
             return None;
         }
-        let bytes = std::mem::take(&mut self.0);
+        let bytes = std::mem::take(&mut left);
         let Some(([l0, l1, t0, t1], _)) = bytes.split_first_chunk::<HEADER>() else {
             return Some(Err(Malformed));
         };
         let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
         let Some(value) = bytes.get(HEADER..length) else { return Some(Err(Malformed)) };
         // The last one may end without its padding.
-        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        left = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(Ok((u16::from_ne_bytes([*t0, *t1]) & TYPE, value)))
-    }
+    })
 }
 
 /// The first attribute of a type.

@@ -29,10 +29,12 @@ pub const NLM_F_APPEND: u16 = 0x800;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    kind: u16,
-    flags: u16,
-    /// What follows the header.
-    body: Vec<u8>,
+    /// The message type.
+    pub kind: u16,
+    /// NLM_F_*; NLM_F_REQUEST is set in any case.
+    pub flags: u16,
+    /// What follows the header: the fixed part and the attributes.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -41,7 +43,7 @@ impl Request {
         let mut body = Vec::with_capacity(64);
         body.extend_from_slice(fixed);
         attribute::pad(&mut body);
-        Request { kind, flags: flags | NLM_F_REQUEST, body }
+        Request { kind, flags, body }
     }
 
     /// Adds an attribute.
@@ -65,29 +67,6 @@ impl Request {
         self
     }
 
-    /// The same request with more flags.
-    #[must_use]
-    pub fn flagged(mut self, flags: u16) -> Self {
-        self.flags |= flags;
-        self
-    }
-
-    /// The message type.
-    pub fn kind(&self) -> u16 {
-        self.kind
-    }
-
-    /// The same body in a message of another type, with other flags.
-    #[must_use]
-    pub fn as_kind(&self, kind: u16, flags: u16) -> Self {
-        Request { kind, flags: flags | NLM_F_REQUEST, body: self.body.clone() }
-    }
-
-    /// What follows the header: the fixed part and the attributes.
-    pub fn body(&self) -> &[u8] {
-        &self.body
-    }
-
     /// The bytes to send.
     pub fn encode(&self, sequence: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(NLMSGHDR_LENGTH + self.body.len());
@@ -100,7 +79,7 @@ impl Request {
         let length = (NLMSGHDR_LENGTH + self.body.len()) as u32;
         bytes.extend(length.to_ne_bytes());
         bytes.extend(self.kind.to_ne_bytes());
-        bytes.extend((self.flags | flags).to_ne_bytes());
+        bytes.extend((self.flags | flags | NLM_F_REQUEST).to_ne_bytes());
         bytes.extend(sequence.to_ne_bytes());
         // The port: the kernel knows the sender.
         bytes.extend([0; 4]);

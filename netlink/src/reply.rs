@@ -99,15 +99,9 @@ impl<'a> Replies<'a> {
 }
 
 fn error_of(code: i32) -> Option<Errno> {
-    match code {
-        0 => None,
-        // A code out of range does not come from a kernel; it must not read as success.
-        _ => Some(
-            code.checked_neg()
-                .filter(|errno| (1..4096).contains(errno))
-                .map_or(Errno::IO, Errno::from_raw_os_error),
-        ),
-    }
+    let errno = code.checked_neg().filter(|errno| (1..4096).contains(errno));
+    // A code out of range does not come from a kernel; it must not read as success.
+    (code != 0).then(|| errno.map_or(Errno::IO, Errno::from_raw_os_error))
 }
 
 impl<'a> Iterator for Replies<'a> {

@@ -133,7 +133,7 @@ impl Socket {
         read: impl FnOnce(Object<'_>) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
         let sequence = self.request(request, 0)?;
-        self.object(sequence, read)
+        self.answer(sequence, |object| read(object.ok_or(Malformed)?))
     }
 
     /// Sends several requests at once, and gives each object in answer to the reader, in their order; none for one
@@ -157,7 +157,9 @@ impl Socket {
         self.send(&bytes)?;
         let mut objects = Vec::with_capacity(requests.len());
         for place in 0..requests.len() as u32 {
-            objects.push(match self.object(first.wrapping_add(place), &mut read) {
+            let object =
+                self.answer(first.wrapping_add(place), |object| read(object.ok_or(Malformed)?));
+            objects.push(match object {
                 Err(Error::Refused(Errno::NOENT)) => None,
                 object => Some(object?),
             });
@@ -171,11 +173,7 @@ impl Socket {
     /// All but [`Error::Open`].
     pub fn order(&mut self, request: &Request) -> Result<(), Error> {
         let sequence = self.request(request, NLM_F_ACK)?;
-        self.answer(sequence, |reply| match reply {
-            Reply::Acknowledged => Ok(()),
-            Reply::Failed(error) => Err(Error::Refused(error)),
-            Reply::Object(_) | Reply::Done { .. } => Err(Malformed.into()),
-        })
+        self.answer(sequence, |object| if object.is_some() { Err(Malformed) } else { Ok(()) })
     }
 
     /// Goes once through a dump, giving each object to the reader, which returns whether it is still consistent
@@ -272,19 +270,6 @@ impl Socket {
         }
     }
 
-    /// The object in answer to the request of a sequence number.
-    fn object<T>(
-        &mut self,
-        sequence: u32,
-        read: impl FnOnce(Object<'_>) -> Result<T, Malformed>,
-    ) -> Result<T, Error> {
-        self.answer(sequence, |reply| match reply {
-            Reply::Object(object) => Ok(read(object)?),
-            Reply::Failed(error) => Err(Error::Refused(error)),
-            Reply::Acknowledged | Reply::Done { .. } => Err(Malformed.into()),
-        })
-    }
-
     fn request(&mut self, request: &Request, flags: u16) -> Result<u32, Error> {
         let sequence = self.sequence;
         self.sequence = self.sequence.wrapping_add(1);
@@ -294,20 +279,26 @@ impl Socket {
         Ok(sequence)
     }
 
-    /// Gives the first reply to a request to the reader. Replies to earlier requests, which were not
-    /// waited for, are passed over.
+    /// Gives the object in answer to a request to the reader; none for an acknowledgement. Replies to earlier
+    /// requests, which were not waited for, are passed over.
     fn answer<T>(
         &mut self,
         own: u32,
-        read: impl FnOnce(Reply<'_>) -> Result<T, Error>,
+        read: impl FnOnce(Option<Object<'_>>) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
         for _ in 0..STRAY_DATAGRAMS {
             self.receive()?;
             for answer in Replies::new(&self.buffer) {
                 let (sequence, reply) = answer?;
-                if sequence == own {
-                    return read(reply);
+                if sequence != own {
+                    continue;
                 }
+                return match reply {
+                    Reply::Object(object) => Ok(read(Some(object))?),
+                    Reply::Acknowledged => Ok(read(None)?),
+                    Reply::Failed(error) => Err(Error::Refused(error)),
+                    Reply::Done { .. } => Err(Malformed.into()),
+                };
             }
         }
         Err(Malformed.into())
@@ -329,18 +320,12 @@ impl Socket {
             })?;
             // Another port is another process.
             if sender.port_number() == 0 {
-                return self.is_whole(length);
+                let first = || Replies::new(&self.buffer).next();
+                // Of an error, the beginning is enough.
+                let readable = length <= self.buffer.len()
+                    || matches!(first(), Some(Ok((_, Reply::Failed(_)))));
+                return readable.then_some(()).ok_or(Error::Malformed(Malformed));
             }
-        }
-        Err(Malformed.into())
-    }
-
-    /// Whether a datagram of this length fitted into the buffer. Of an error, the beginning is enough.
-    fn is_whole(&self, length: usize) -> Result<(), Error> {
-        let begins_with_error =
-            || matches!(Replies::new(&self.buffer).next(), Some(Ok((_, Reply::Failed(_)))));
-        if length <= self.buffer.len() || begins_with_error() {
-            return Ok(());
         }
         Err(Malformed.into())
     }

@@ -4,9 +4,9 @@
 
 use hostport_netlink::{Replies, Reply};
 
-use crate::kernel::events::Transactions;
 use crate::model::{Family, Flow, OwnerId, Protocol, Published, TableName};
 use crate::ruleset::element::{Element, Hairpin, SameLink};
+use crate::wire::event::Transactions;
 use crate::wire::message::NFGENMSG_LENGTH;
 use crate::wire::{element, table};
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_netlink::{End, Error as Netlink, NLM_F_ACK, Object};
+use hostport_netlink::{End, Error as Netlink, NLM_F_ACK, NLM_F_EXCL, Object};
 use rustix::io::Errno;
 
 use super::transaction::{Change, Failure, Outcome, Transaction};
@@ -261,11 +261,10 @@ fn messages(table: &TableName, change: &Change) -> Vec<Message> {
         Change::NewTable(table) => table.messages(),
         Change::DeleteTable(family) => vec![Message::delete_table(*family, table)],
         Change::NewElement(family, name, element) => {
-            let messages = Message::new_elements(set(family, name), [element].into_iter());
-            messages.map(Message::exclusive).collect()
+            Message::new_elements(set(family, name), NLM_F_EXCL, [element].into_iter()).collect()
         }
         Change::NewElements(family, name, elements) => {
-            Message::new_elements(set(family, name), elements.iter()).collect()
+            Message::new_elements(set(family, name), 0, elements.iter()).collect()
         }
         Change::DeleteElement(family, name, key) => {
             vec![Message::delete_element(set(family, name), key)]

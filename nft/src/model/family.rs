@@ -59,10 +59,7 @@ impl Family {
 /// The family as nft writes it: `ip` or `ip6`.
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Family::Ip => "ip",
-            Family::Ip6 => "ip6",
-        })
+        NfFamily::from(*self).fmt(f)
     }
 }
 
@@ -105,17 +102,5 @@ impl fmt::Display for NfFamily {
             NfFamily::Ip => "ip",
             NfFamily::Ip6 => "ip6",
         })
-    }
-}
-
-impl From<NfFamily> for u8 {
-    fn from(family: NfFamily) -> Self {
-        family as u8
-    }
-}
-
-impl From<Family> for u8 {
-    fn from(family: Family) -> Self {
-        NfFamily::from(family).into()
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use fnv::FnvHasher;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
 use super::family::Family;
@@ -124,26 +124,8 @@ impl Settings {
     /// connection to them is refused at once instead of hanging.
     pub(crate) fn excluded(&self, family: Family) -> Vec<IpNet> {
         let own = self.exclude.iter().copied().chain(unreachable(family, self.localhost));
-        match family {
-            Family::Ip => {
-                let nets: Vec<Ipv4Net> = own
-                    .filter_map(|net| match net {
-                        IpNet::V4(net) => Some(net.trunc()),
-                        IpNet::V6(_) => None,
-                    })
-                    .collect();
-                Ipv4Net::aggregate(&nets).into_iter().map(IpNet::V4).collect()
-            }
-            Family::Ip6 => {
-                let nets: Vec<Ipv6Net> = own
-                    .filter_map(|net| match net {
-                        IpNet::V6(net) => Some(net.trunc()),
-                        IpNet::V4(_) => None,
-                    })
-                    .collect();
-                Ipv6Net::aggregate(&nets).into_iter().map(IpNet::V6).collect()
-            }
-        }
+        let of_family = own.filter(|net| Family::of(net.addr()) == family);
+        IpNet::aggregate(&of_family.map(|net| net.trunc()).collect())
     }
 
     /// The comment that marks a table as ours, of this schema and with these settings.

@@ -1,10 +1,9 @@
 //! Our own tables, compared with what they should be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::host_ports::HostPorts;
 use crate::error::Error;
@@ -79,16 +78,15 @@ enum Excluded {
     Foreign,
 }
 
-impl fmt::Display for Excluded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Excluded {
+    fn text(&self) -> String {
         match self {
             Excluded::Foreign => {
-                f.write_str("elements that end by themselves, or stand for all others")
+                "elements that end by themselves, or stand for all others".to_owned()
             }
-            Excluded::Prefixes(prefixes) if prefixes.is_empty() => f.write_str("nothing"),
+            Excluded::Prefixes(prefixes) if prefixes.is_empty() => "nothing".to_owned(),
             Excluded::Prefixes(prefixes) => {
-                let list: Vec<String> = prefixes.iter().map(IpNet::to_string).collect();
-                f.write_str(&list.join(", "))
+                prefixes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ")
             }
         }
     }
@@ -155,10 +153,10 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<Vec<String>, Error> {
         let expected = Table::new(family, &self.settings);
         let mut differences = compare(&expected, found, snapshot);
-        let (present, should) = (self.excluded(family)?, self.settings.excluded(family));
-        let should = Excluded::Prefixes(should);
-        if let Some(present) = present.filter(|present| *present != should) {
-            differences.push(format!("the set excluded holds {present}, not {should}"));
+        let should = Excluded::Prefixes(self.settings.excluded(family));
+        if let Some(is) = self.excluded(family)?.filter(|is| *is != should) {
+            let (is, should) = (is.text(), should.text());
+            differences.push(format!("the set excluded holds {is}, not {should}"));
         }
         Ok(differences)
     }
@@ -233,30 +231,26 @@ pub(crate) fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
 
 /// The fewest prefixes between edges: at each an interval begins (true) or ends behind the last address.
 fn prefixes(edges: &[(IpAddr, bool)]) -> Vec<IpNet> {
-    let (mut four, mut six): (Vec<Ipv4Net>, Vec<Ipv6Net>) = (Vec::new(), Vec::new());
-    for (at, (first, begins)) in edges.iter().enumerate() {
-        if !begins {
-            continue;
-        }
+    let mut prefixes: Vec<IpNet> = Vec::new();
+    for (at, (first, _)) in edges.iter().enumerate().filter(|(_, (_, begins))| *begins) {
         match (first, edges.get(at + 1).map(|(next, _)| next)) {
             (IpAddr::V4(first), next) => {
                 let last = match next {
                     Some(IpAddr::V4(next)) => u32::from(*next).saturating_sub(1).into(),
                     _ => Ipv4Addr::BROADCAST,
                 };
-                four.extend(Ipv4Subnets::new(*first, last.max(*first), 0));
+                prefixes.extend(Ipv4Subnets::new(*first, last.max(*first), 0).map(IpNet::V4));
             }
             (IpAddr::V6(first), next) => {
                 let last = match next {
                     Some(IpAddr::V6(next)) => u128::from(*next).saturating_sub(1).into(),
                     _ => Ipv6Addr::from(u128::MAX),
                 };
-                six.extend(Ipv6Subnets::new(*first, last.max(*first), 0));
+                prefixes.extend(Ipv6Subnets::new(*first, last.max(*first), 0).map(IpNet::V6));
             }
         }
     }
-    let four = Ipv4Net::aggregate(&four).into_iter().map(IpNet::V4);
-    four.chain(Ipv6Net::aggregate(&six).into_iter().map(IpNet::V6)).collect()
+    IpNet::aggregate(&prefixes)
 }
 
 /// How a table differs from what it should be, elements aside.
@@ -384,6 +378,7 @@ fn is_nested(value: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::ruleset::set::Contents;
+    use ipnet::{Ipv4Net, Ipv6Net};
     use proptest::prelude::*;
 
     /// The edges as the kernel lists them.

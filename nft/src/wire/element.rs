@@ -10,6 +10,7 @@ use super::expression::{counter_of, is_limit, push_counter};
 use super::message::{Message, nftables, push_number, push_value};
 use super::object::{ObjectId, verdict};
 use crate::error::Malformed;
+use crate::model::NfFamily;
 use crate::ruleset::element::Element;
 use crate::ruleset::set::SetRef;
 
@@ -18,7 +19,7 @@ const LARGEST_ELEMENT: usize = 272;
 const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
 
 /// A message about elements of a set.
-fn list(kind: u16, flags: u16, family: impl Into<u8>, table: &str, set: &str) -> Request {
+fn list(kind: u16, flags: u16, family: impl Into<NfFamily>, table: &str, set: &str) -> Request {
     let request = nftables(kind, family, flags).text(NFTA_SET_ELEM_LIST_TABLE, table);
     request.text(NFTA_SET_ELEM_LIST_SET, set)
 }
@@ -29,17 +30,18 @@ fn ours(kind: u16, flags: u16, set: SetRef<'_>) -> Request {
 }
 
 impl Message {
-    /// Adds elements, in as few messages as an attribute's length of 16 bits allows. Some with the same key and
-    /// data may exist already.
+    /// Adds elements, in as few messages as an attribute's length of 16 bits allows. With NLM_F_EXCL, none may exist
+    /// already; without it, some with the same data may.
     pub(crate) fn new_elements<'a>(
         set: SetRef<'a>,
+        flags: u16,
         elements: impl Iterator<Item = impl Borrow<Element> + 'a> + 'a,
     ) -> impl Iterator<Item = Self> + 'a {
         let mut elements = elements.peekable();
         std::iter::from_fn(move || {
             elements.peek()?;
             let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
-            let request = ours(NFT_MSG_NEWSETELEM, NLM_F_CREATE, set);
+            let request = ours(NFT_MSG_NEWSETELEM, NLM_F_CREATE | flags, set);
             Some(Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                 chunk.for_each(|element| element.borrow().encode(list));
             })))

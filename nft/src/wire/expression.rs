@@ -7,7 +7,7 @@ use hostport_netlink::attribute;
 
 use super::constants::*;
 use super::message::{push_number, push_value};
-use crate::model::{Counter, Family};
+use crate::model::{Counter, Family, NfFamily};
 use crate::ruleset::rule::{Field, Rule, Statement};
 use crate::ruleset::set::SetName;
 
@@ -283,7 +283,7 @@ fn lookup(program: &mut Program, set: SetName, destination: Option<u32>) {
 fn dnat(program: &mut Program, family: Family) {
     push(program, "nat", |data| {
         push_number(data, NFTA_NAT_TYPE, NFT_NAT_DNAT);
-        push_number(data, NFTA_NAT_FAMILY, u8::from(family).into());
+        push_number(data, NFTA_NAT_FAMILY, NfFamily::from(family) as u32);
         push_number(data, NFTA_NAT_REG_ADDR_MIN, register(0));
         push_number(data, NFTA_NAT_REG_PROTO_MIN, register(address_length(family) / 4));
     });

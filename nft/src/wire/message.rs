@@ -3,10 +3,10 @@
 //! A message is a netlink header (16 bytes), an `nfgenmsg` (family, version 0, resource ID 0; 4 bytes)
 //! and attributes.
 
-use hostport_netlink::{NLM_F_EXCL, Request, attribute};
+use hostport_netlink::{Request, attribute};
 
 use super::constants::*;
-use crate::model::Generation;
+use crate::model::{Family, Generation, NfFamily};
 
 /// The length of `struct nfgenmsg`.
 pub(crate) const NFGENMSG_LENGTH: usize = 4;
@@ -26,14 +26,15 @@ pub(crate) const NFGENMSG_LENGTH: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(pub(crate) Request);
 
-/// A message to nf_tables. The family is an NFPROTO_* of `linux/netfilter.h`.
-pub(super) fn nftables(kind: u16, family: impl Into<u8>, flags: u16) -> Request {
-    Request::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family.into(), 0, 0, 0])
+/// A message to nf_tables.
+pub(super) fn nftables(kind: u16, family: impl Into<NfFamily>, flags: u16) -> Request {
+    Request::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family.into() as u8, 0, 0, 0])
 }
 
 /// A message to the connection tracking (ctnetlink).
-pub(super) fn conntrack(kind: u16, family: impl Into<u8>, flags: u16) -> Request {
-    Request::new(NFNL_SUBSYS_CTNETLINK << 8 | kind, flags, &[family.into(), 0, 0, 0])
+pub(super) fn conntrack(kind: u16, family: Family, flags: u16) -> Request {
+    let family = NfFamily::from(family) as u8;
+    Request::new(NFNL_SUBSYS_CTNETLINK << 8 | kind, flags, &[family, 0, 0, 0])
 }
 
 /// NFPROTO_UNSPEC.
@@ -70,19 +71,16 @@ impl Message {
         Message(Request::new(kind, 0, &[UNSPECIFIED, 0, high, low]))
     }
 
-    /// The same message, which fails with EEXIST where the key is taken.
-    pub(crate) fn exclusive(self) -> Self {
-        Message(self.0.flagged(NLM_F_EXCL))
-    }
-
     pub(crate) fn get_generation() -> Self {
-        Message(nftables(NFT_MSG_GETGEN, UNSPECIFIED, 0))
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
+        Message(Request::new(kind, 0, &[UNSPECIFIED, 0, 0, 0]))
     }
 
     /// The message that removes what this one makes: each NFT_MSG_DEL* is two behind its NFT_MSG_NEW*.
     #[cfg(feature = "nftnl")]
     pub(crate) fn deleting(&self) -> Self {
-        Message(self.0.as_kind(self.0.kind() + (NFT_MSG_DELTABLE - NFT_MSG_NEWTABLE), 0))
+        let kind = self.0.kind + (NFT_MSG_DELTABLE - NFT_MSG_NEWTABLE);
+        Message(Request { kind, flags: 0, body: self.0.body.clone() })
     }
 
     /// The bytes to send.
@@ -99,6 +97,6 @@ impl Message {
 
     /// The attributes: what follows `nlmsghdr` and `nfgenmsg`.
     pub(crate) fn attributes(&self) -> &[u8] {
-        self.0.body().get(NFGENMSG_LENGTH..).unwrap_or_default()
+        self.0.body.get(NFGENMSG_LENGTH..).unwrap_or_default()
     }
 }
