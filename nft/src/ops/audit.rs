@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-use super::host_ports::HostPorts;
+use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
-use crate::kernel::{Element, Kernel, SetName};
+use crate::kernel::{Kernel, SetName};
 use crate::model::{Family, IfIndex, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
 use crate::ruleset::table::{Chain, Table};
@@ -116,17 +116,13 @@ impl<K: Kernel> HostPorts<K> {
             return Ok(Audit { state: State::Foreign, ..Audit::default() });
         }
         let mut differences = self.differences(family, found, snapshot)?;
-        let (mut strangers, mut foreign) = (0, 0);
-        let ports = self.read(family, SetName::Ports, |element| {
-            foreign += usize::from(element.foreign);
-            let mapping = Published::from_element(family, element);
-            strangers += usize::from(mapping.is_none());
-            mapping
-        })?;
-        let hairpins = self.read(family, SetName::Hairpin, |element| {
-            Hairpin::from_element(family, element).map(|hairpin| hairpin.pod)
-        })?;
-        let links = self.read(family, SetName::SameLink, SameLink::from_element)?;
+        let present = self.present(family, PATIENCE)?;
+        let elements = |set| present.get(&set).into_iter().flatten();
+        let mapping = |element| Published::from_element(family, element);
+        let ports: Vec<Published> = elements(SetName::Ports).filter_map(mapping).collect();
+        let pod = |element| Some(Hairpin::from_element(family, element)?.pod);
+        let links = elements(SetName::SameLink).filter_map(SameLink::from_element);
+        let foreign = elements(SetName::Ports).filter(|element| element.foreign).count();
         if foreign > 0 {
             differences.push(format!(
                 "the map {} has elements ({foreign}) that end by themselves, or stand for all others",
@@ -136,10 +132,10 @@ impl<K: Kernel> HostPorts<K> {
         Ok(Audit {
             state: State::Ours,
             differences,
+            strangers: elements(SetName::Ports).count() - ports.len(),
             ports,
-            strangers,
-            hairpins: hairpins.into_iter().collect(),
-            links: links.iter().filter(|link| link.iif == link.oif).map(|l| l.iif).collect(),
+            hairpins: elements(SetName::Hairpin).filter_map(pod).collect(),
+            links: links.filter(|link| link.iif == link.oif).map(|link| link.iif).collect(),
         })
     }
 
@@ -208,24 +204,6 @@ impl<K: Kernel> HostPorts<K> {
         }
         edges.sort_unstable();
         Ok(Some(Excluded::Prefixes(prefixes(&edges))))
-    }
-
-    fn read<T>(
-        &mut self,
-        family: Family,
-        set: SetName,
-        mut value: impl FnMut(&Element) -> Option<T>,
-    ) -> Result<Vec<T>, Error> {
-        let found = self.elements_of(family, set, PATIENCE).or_else(none_if_refused)?;
-        Ok(found.unwrap_or_default().iter().filter_map(&mut value).collect())
-    }
-}
-
-/// A missing set, or an object of another kind, holds nothing of ours.
-pub(crate) fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
-    match error {
-        Error::Refused { .. } => Ok(None),
-        other => Err(other),
     }
 }
 

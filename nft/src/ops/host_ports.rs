@@ -1,5 +1,6 @@
 //! The ruleset in the kernel: what is in it, and small reads of it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -235,6 +236,21 @@ impl<K: Kernel> HostPorts<K> {
         Ok(elements.unwrap_or_default().iter().filter_map(value).collect())
     }
 
+    /// What the sets hold whose elements come and go. A missing set, or an object of another kind in its place,
+    /// counts as empty.
+    pub(super) fn present(
+        &mut self,
+        family: Family,
+        patience: Duration,
+    ) -> Result<BTreeMap<SetName, Vec<Element>>, Error> {
+        let mut present = BTreeMap::new();
+        for set in [SetName::Ports, SetName::Hairpin, SetName::SameLink] {
+            let found = self.elements_of(family, set, patience).or_else(none_if_refused)?;
+            present.insert(set, found.unwrap_or_default());
+        }
+        Ok(present)
+    }
+
     /// The elements of a set; none if there is no such set.
     pub(super) fn elements_of(
         &mut self,
@@ -244,6 +260,14 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<Option<Vec<Element>>, Error> {
         let set = SetRef { family, table: &self.settings.table, name };
         retry::elements(&mut self.kernel, patience, |kernel| kernel.elements(set))
+    }
+}
+
+/// A missing set, or an object of another kind, holds nothing of ours.
+pub(super) fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
+    match error {
+        Error::Refused { .. } => Ok(None),
+        other => Err(other),
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::attempt::{Attempt, attempt};
-use super::audit::none_if_refused;
 use super::host_ports::{HostPorts, TableState};
 use super::publish::{each_once, hairpins};
 use crate::error::Error;
@@ -81,22 +80,6 @@ impl How {
 /// How long others may keep the elements from being listed: less than hooks wait for the journal, which
 /// the restore holds exclusively.
 const LISTING: Duration = Duration::from_secs(3);
-
-/// What is in a table's sets.
-#[derive(Default)]
-struct Present {
-    ports: Vec<Element>,
-    hairpin: Vec<Element>,
-    same_link: Vec<Element>,
-}
-
-impl Present {
-    /// Whether there are elements that cannot be repaired one by one.
-    fn foreign(&self) -> bool {
-        let all = self.ports.iter().chain(&self.hairpin).chain(&self.same_link);
-        all.into_iter().any(|element| element.foreign)
-    }
-}
 
 impl<K: Kernel> HostPorts<K> {
     /// Makes the kernel hold exactly these mappings, in one transaction, or in none if it holds them already.
@@ -183,15 +166,16 @@ impl<K: Kernel> HostPorts<K> {
                 continue;
             }
             let present = match state {
-                TableState::Missing => Present::default(),
-                _ if how == How::Blind => Present::default(),
-                _ => self.present(family)?,
+                TableState::Missing => BTreeMap::new(),
+                _ if how == How::Blind => BTreeMap::new(),
+                _ => self.present(family, LISTING)?,
             };
-            let published = present.ports.iter().filter_map(|e| Published::from_element(family, e));
+            let mappings = present.get(&SetName::Ports).into_iter().flatten();
+            let mappings = mappings.filter_map(|element| Published::from_element(family, element));
             let elements = Elements {
                 ports: match how {
                     How::Blind => given(claims(), &mut restored),
-                    _ => compare(claims(), published, &mut restored),
+                    _ => compare(claims(), mappings, &mut restored),
                 },
                 hairpin: hairpins(claims())
                     .into_iter()
@@ -206,33 +190,22 @@ impl<K: Kernel> HostPorts<K> {
                     .map(|index| SameLink { iif: index, oif: index })
                     .collect(),
             };
-            let repairable =
-                how == How::Repair && state == TableState::Current && !present.foreign();
+            let table = Table::with(family, &self.settings, elements);
+            // What is foreign cannot be repaired one by one.
+            let repairable = how == How::Repair
+                && state == TableState::Current
+                && !present.values().flatten().any(|element| element.foreign);
             if repairable && self.is_whole(family)? {
-                restored.others += repair(&mut transaction, family, present, &elements);
+                restored.others += repair(&mut transaction, &table, present);
             } else {
                 restored.tables.push(family);
                 if state != TableState::Missing {
                     transaction.push(Change::DeleteTable(family));
                 }
-                let table = Table::with(family, &self.settings, elements);
                 transaction.push(Change::NewTable(table));
             }
         }
         self.commit(&transaction, restored)
-    }
-
-    /// The elements that come and go. A missing set, or an object of another kind in its place, counts as empty.
-    fn present(&mut self, family: Family) -> Result<Present, Error> {
-        let mut read = |set| {
-            let found = self.elements_of(family, set, LISTING);
-            Ok::<_, Error>(found.or_else(none_if_refused)?.unwrap_or_default())
-        };
-        Ok(Present {
-            ports: read(SetName::Ports)?,
-            hairpin: read(SetName::Hairpin)?,
-            same_link: read(SetName::SameLink)?,
-        })
     }
 
     /// Whether a table has the chains, rules and sets that it should have, and no others.
@@ -254,18 +227,19 @@ impl<K: Kernel> HostPorts<K> {
 /// that are no mappings.
 fn repair(
     transaction: &mut Transaction,
-    family: Family,
-    present: Present,
-    wanted: &Elements,
+    table: &Table,
+    mut present: BTreeMap<SetName, Vec<Element>>,
 ) -> usize {
-    let is_foreign = |element: &&Element| Published::from_element(family, element).is_none();
-    let foreign = present.ports.iter().filter(is_foreign).count();
-    let ports = wanted.ports.iter().map(Published::element).collect();
-    adjust(transaction, family, SetName::Ports, present.ports, ports);
-    let hairpins = wanted.hairpin.iter().map(Hairpin::element).collect();
-    let hairpins = adjust(transaction, family, SetName::Hairpin, present.hairpin, hairpins);
-    let links = wanted.same_link.iter().map(|link| link.element()).collect();
-    foreign + hairpins + adjust(transaction, family, SetName::SameLink, present.same_link, links)
+    let mut others = 0;
+    for set in &table.sets {
+        let Some(present) = present.remove(&set.name) else { continue };
+        let is_foreign =
+            |element: &&Element| Published::from_element(table.family, element).is_none();
+        let foreign = present.iter().filter(is_foreign).count();
+        let differ = adjust(transaction, table.family, set.name, present, set.contents.elements());
+        others += if set.name == SetName::Ports { foreign } else { differ };
+    }
+    others
 }
 
 /// Changes a set's elements to those that it should have; returns how many differ.
@@ -274,10 +248,10 @@ fn adjust(
     family: Family,
     set: SetName,
     present: Vec<Element>,
-    wanted: Vec<Element>,
+    wanted: impl Iterator<Item = Element>,
 ) -> usize {
     let mut wanted: BTreeMap<Vec<u8>, Element> =
-        wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
+        wanted.map(|element| (element.key.clone(), element)).collect();
     let mut superfluous = 0;
     for there in present {
         let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);
