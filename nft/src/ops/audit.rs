@@ -242,9 +242,9 @@ fn compare(expected: &Table, found: &TableObject, snapshot: &Snapshot) -> Vec<St
     if found.dormant {
         differences.push("it is dormant".to_owned());
     }
-    for (index, set) in expected.sets.iter().enumerate() {
+    for set in &expected.sets {
         let name = set.name;
-        let message = Message::new_set(expected, set, index as u32 + 1);
+        let message = Message::new_set(expected, set);
         match snapshot.sets.get(&id(name.as_str())) {
             None => differences.push(format!("the set {name} is missing")),
             Some(present) if !same_set(message.attributes(), present) => {

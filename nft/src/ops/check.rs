@@ -7,7 +7,7 @@ use crate::error::{Error, Unsupported};
 use crate::kernel::{Kernel, TableFacts, TableQuery};
 use crate::model::{Family, Settings, TableName};
 use crate::ruleset::rule::{Rule, Statement};
-use crate::ruleset::table::{Chain, Table};
+use crate::ruleset::table::Table;
 use crate::wire::constants::NFT_TABLE_F_OWNER;
 use crate::wire::message::Message;
 
@@ -62,7 +62,7 @@ impl<K: Kernel> HostPorts<K> {
         let Some((place, error)) = self.kernel.first_refused(&messages)? else { return Ok(None) };
         Ok(parts.into_iter().nth(place).map(|part| {
             let unknown = matches!(error, Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT);
-            let modules = if unknown { part.modules } else { Vec::new() };
+            let modules = unknown.then_some(part.module).into_iter().collect();
             Unsupported { family: table.family, part: part.name, error, modules }
         }))
     }
@@ -70,60 +70,51 @@ impl<K: Kernel> HostPorts<K> {
 
 struct Part {
     name: String,
+    module: &'static str,
     message: Message,
-    modules: Vec<&'static str>,
 }
 
-/// The messages of a table without elements, each with what it makes.
+/// The messages of a table without elements, each with what it makes and the module that it needs.
 fn parts(table: &Table) -> Vec<Part> {
-    let part = |name: String, message| Part { name, message, modules: vec!["nf_tables"] };
-    let mut parts = vec![part("a table".to_owned(), Message::new_table(table))];
-    for (index, set) in table.sets.iter().enumerate() {
-        let message = Message::new_set(table, set, index as u32 + 1);
+    let mut parts = Vec::new();
+    let mut part = |name, module, message| parts.push(Part { name, module, message });
+    part("a table".to_owned(), "nf_tables", Message::new_table(table));
+    for set in &table.sets {
         // A module of its own on Linux 5.10, and part of nf_tables on 6.1.
-        let modules = if set.counter { vec!["nft_counter"] } else { vec!["nf_tables"] };
-        parts.push(Part { modules, ..part(format!("the set {}", set.name), message) });
+        let module = if set.counter { "nft_counter" } else { "nf_tables" };
+        part(format!("the set {}", set.name), module, Message::new_set(table, set));
     }
     for chain in &table.chains {
-        let message = Message::new_chain(table, chain);
-        let modules = chain_modules(chain);
-        parts.push(Part { modules, ..part(format!("the chain {}", chain.name), message) });
+        let is_nat = chain.base.is_some_and(|base| base.kind == "nat");
+        let module = if is_nat { "nft_chain_nat" } else { "nf_tables" };
+        part(format!("the chain {}", chain.name), module, Message::new_chain(table, chain));
     }
     for chain in &table.chains {
         for rule in &chain.rules {
             let name = format!("the rule `{rule}` of the chain {}", chain.name);
             // Each statement alone first: the one that fails shows which module is missing.
             for statement in &rule.0 {
-                let modules = modules(statement, table.family).to_vec();
-                if !modules.is_empty() {
+                if let Some(module) = module(statement, table.family) {
                     let alone = Rule(vec![statement.clone()]);
-                    let message = Message::new_rule(table, chain, &alone);
-                    parts.push(Part { name: name.clone(), message, modules });
+                    part(name.clone(), module, Message::new_rule(table, chain, &alone));
                 }
             }
-            parts.push(part(name, Message::new_rule(table, chain, rule)));
+            part(name, "nf_tables", Message::new_rule(table, chain, rule));
         }
     }
     parts
 }
 
-fn chain_modules(chain: &Chain) -> Vec<&'static str> {
-    match chain.base {
-        Some(base) if base.kind == "nat" => vec!["nft_chain_nat"],
-        _ => vec!["nf_tables"],
-    }
-}
-
-/// The modules that have a statement's expression, where it is not part of nf_tables itself.
-fn modules(statement: &Statement, family: Family) -> &'static [&'static str] {
+/// The module that has a statement's expression, where it is not part of nf_tables itself.
+fn module(statement: &Statement, family: Family) -> Option<&'static str> {
     match (statement, family) {
-        (Statement::LocalDestination, Family::Ip) => &["nft_fib_ipv4"],
-        (Statement::LocalDestination, Family::Ip6) => &["nft_fib_ipv6"],
-        (Statement::OnlyDestinationTranslated, _) => &["nft_ct"],
-        (Statement::Dnat { .. }, _) => &["nft_nat"],
-        (Statement::Masquerade, _) => &["nft_masq"],
-        (Statement::Counter, _) => &["nft_counter"],
-        _ => &[],
+        (Statement::LocalDestination, Family::Ip) => Some("nft_fib_ipv4"),
+        (Statement::LocalDestination, Family::Ip6) => Some("nft_fib_ipv6"),
+        (Statement::OnlyDestinationTranslated, _) => Some("nft_ct"),
+        (Statement::Dnat { .. }, _) => Some("nft_nat"),
+        (Statement::Masquerade, _) => Some("nft_masq"),
+        (Statement::Counter, _) => Some("nft_counter"),
+        _ => None,
     }
 }
 
@@ -132,18 +123,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_message_of_a_table_is_a_part_with_a_name_and_the_modules_that_it_needs() {
+    fn each_message_of_a_table_is_a_part_with_a_name_and_the_module_that_it_needs() {
         let table = Table::new(Family::Ip, &Settings::default());
         let parts = parts(&table);
         for message in table.messages() {
             assert!(parts.iter().any(|part| part.message == message), "{message:?}");
         }
-        let of = |name: &str| parts.iter().find(|part| part.name == name).unwrap().modules.clone();
-        assert_eq!(of("the chain guard"), ["nf_tables"]);
-        assert!(of("the chain output").contains(&"nft_chain_nat"));
+        let of = |name: &str| parts.iter().find(|part| part.name == name).unwrap().module;
+        assert_eq!(of("the chain guard"), "nf_tables");
+        assert_eq!(of("the chain output"), "nft_chain_nat");
         assert_eq!(
             of("the rule `fib daddr type local goto publish` of the chain output"),
-            ["nft_fib_ipv4"]
+            "nft_fib_ipv4"
         );
     }
 }

@@ -163,14 +163,8 @@ impl<K: Kernel> HostPorts<K> {
     /// The usual case: none of the host ports is published yet. Void if one is.
     fn publish_new(&mut self, publication: &Publication) -> Result<Attempt<Changes>, Error> {
         let mut transaction = Transaction::new(&self.settings.table, None);
-        for (family, state) in self.table_states(publication.families())? {
-            match state {
-                TableState::Current => {}
-                TableState::Missing => {
-                    transaction.push(self.new_table(family, Elements::default()))
-                }
-                TableState::Outdated => return Ok(Attempt::Void),
-            }
+        if !self.push_missing_tables(&mut transaction, publication)?.is_empty() {
+            return Ok(Attempt::Void);
         }
         push_links(&mut transaction, publication);
         for (pod, owner) in publication.pods() {
@@ -200,31 +194,22 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<Attempt<Changes>, Error> {
         let mut transaction = self.transaction()?;
         let mut carried = BTreeMap::new();
-        for (family, state) in self.table_states(publication.families())? {
-            match state {
-                TableState::Current => {}
-                TableState::Missing => {
-                    transaction.push(self.new_table(family, Elements::default()))
-                }
-                TableState::Outdated => {
-                    let mut elements = self.elements(family)?;
-                    elements.complete();
-                    carried.extend(elements.hairpin.iter().map(|h| (h.pod, h.clone())));
-                    transaction.push(Change::DeleteTable(family));
-                    transaction.push(self.new_table(family, elements));
-                }
-            }
+        for family in self.push_missing_tables(&mut transaction, publication)? {
+            let mut elements = self.elements(family)?;
+            elements.complete();
+            carried.extend(elements.hairpin.iter().map(|hairpin| (hairpin.pod, hairpin.clone())));
+            transaction.push(Change::DeleteTable(family));
+            transaction.push(self.new_table(family, elements));
         }
         push_links(&mut transaction, publication);
         for (pod, owner) in publication.pods() {
-            let present = match carried.get(&pod) {
-                Some(hairpin) => Some(hairpin.clone()),
+            let present = match carried.remove(&pod) {
+                Some(hairpin) => Some(hairpin),
                 None => self.hairpin(pod)?,
             };
-            match present {
+            match present.map(|hairpin| hairpin.owner) {
                 None => push_hairpin(&mut transaction, Hairpin { pod, owner }),
-                Some(present) if present.owner == owner => {}
-                Some(Hairpin { owner: HairpinOwner::Several, .. }) => {}
+                Some(present) if present == owner || present == HairpinOwner::Several => {}
                 Some(_) => {
                     transaction.push(delete_hairpin(pod));
                     push_hairpin(&mut transaction, Hairpin { pod, owner: HairpinOwner::Several });
@@ -235,34 +220,27 @@ impl<K: Kernel> HostPorts<K> {
         let mut left = Vec::new();
         for claim in &publication.claims {
             let host = claim.mapping.host();
-            match self.get(host)? {
-                None => {}
-                Some(present) if present.satisfies(claim, publication.pod.as_ref()) => {
-                    if publication.comes_back && present.owner.as_ref() == Some(&claim.owner) {
+            if let Some(present) = self.get(host)? {
+                let own = present.owner.as_ref() == Some(&claim.owner);
+                if present.satisfies(claim, publication.pod.as_ref()) {
+                    if publication.comes_back && own {
                         transaction.push(delete_port(host));
                         transaction.push(new_port(&present));
                     }
                     continue;
                 }
-                Some(present) => {
-                    if present.owner.as_ref() != Some(&claim.owner) {
-                        if !may_take(&present) {
-                            // Its owner may have ended since it was read, and be unknown by now.
-                            let still = self.get(host)?.is_some_and(|now| {
-                                (now.mapping, &now.owner) == (present.mapping, &present.owner)
-                            });
-                            return if still {
-                                Err(present.taken(host).into())
-                            } else {
-                                Ok(Attempt::Void)
-                            };
-                        }
-                        changes.taken_over.push(present);
-                    } else {
-                        left.push(present);
-                    }
-                    transaction.push(delete_port(host));
+                if own {
+                    left.push(present);
+                } else if may_take(&present) {
+                    changes.taken_over.push(present);
+                } else {
+                    // Its owner may have ended since it was read, and be unknown by now.
+                    let still = self.get(host)?.is_some_and(|now| {
+                        (now.mapping, &now.owner) == (present.mapping, &present.owner)
+                    });
+                    return if still { Err(present.taken().into()) } else { Ok(Attempt::Void) };
                 }
+                transaction.push(delete_port(host));
             }
             transaction.push(new_port(&claim.published()));
             changes.added.push(claim.mapping);
@@ -275,17 +253,32 @@ impl<K: Kernel> HostPorts<K> {
         }
         // An owner that came back with another address needs nothing at its old one.
         let pods = publication.pods();
-        for (pod, owner) in
-            left.iter().map(|p| (p.mapping.endpoint().ip, &p.owner)).collect::<BTreeMap<_, _>>()
-        {
-            if let Some(owner) = owner
-                && !pods.contains_key(&pod)
-                && self.hairpin_ends(pod, owner, &left, Some(PATIENCE))?
-            {
+        let former = left.iter().filter_map(|p| Some((p.mapping.endpoint().ip, p.owner.as_ref()?)));
+        for (pod, owner) in former.collect::<BTreeMap<_, _>>() {
+            if !pods.contains_key(&pod) && self.hairpin_ends(pod, owner, &left, Some(PATIENCE))? {
                 transaction.push(delete_hairpin(pod));
             }
         }
         self.commit(&transaction, changes)
+    }
+
+    /// Adds the tables that are missing; returns the families of those that are outdated.
+    fn push_missing_tables(
+        &mut self,
+        transaction: &mut Transaction,
+        publication: &Publication,
+    ) -> Result<Vec<Family>, Error> {
+        let mut outdated = Vec::new();
+        for (family, state) in self.table_states(publication.families())? {
+            match state {
+                TableState::Current => {}
+                TableState::Missing => {
+                    transaction.push(self.new_table(family, Elements::default()));
+                }
+                TableState::Outdated => outdated.push(family),
+            }
+        }
+        Ok(outdated)
     }
 
     fn new_table(&self, family: Family, elements: Elements) -> Change {
@@ -348,7 +341,8 @@ impl Published {
         self.mapping == claim.mapping && (own || pods)
     }
 
-    fn taken(self, host: HostPort) -> Taken {
-        Taken { host, owner: self.owner, endpoint: self.mapping.endpoint() }
+    fn taken(self) -> Taken {
+        let (host, endpoint) = (self.mapping.host(), self.mapping.endpoint());
+        Taken { host, owner: self.owner, endpoint }
     }
 }

@@ -5,12 +5,12 @@
 //! {"rule": {"family": "ip", "table": "hostport", "chain": "publish", "expr": [..]}}
 //! ```
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::element::{Hairpin, SameLink};
 use super::rule::{Field, Statement};
-use super::set::{Contents, DataType, Set};
-use super::table::{Chain, Table};
+use super::set::{Contents, DataType};
+use super::table::Table;
 use crate::model::{Counter, Published};
 
 impl Table {
@@ -25,52 +25,46 @@ impl Table {
     /// assert_eq!(rules.count(), 9);
     /// ```
     pub fn json(&self) -> Vec<Value> {
-        let place = |name: &str| {
-            let mut object = Map::new();
-            object.insert("family".to_owned(), json!(self.family.to_string()));
-            object.insert("table".to_owned(), json!(self.name.as_str()));
-            object.insert("name".to_owned(), json!(name));
-            object
-        };
-        let (family, name) = (self.family.to_string(), self.name.as_str());
+        let (family, table) = (self.family.to_string(), self.name.as_str());
         let mut objects =
-            vec![json!({"table": {"family": family, "name": name, "comment": self.comment}})];
+            vec![json!({"table": {"family": family, "name": table, "comment": self.comment}})];
         for set in &self.sets {
-            let kind = if set.data.is_empty() { "set" } else { "map" };
-            objects.push(json!({kind: set.fill(place(set.name.as_str()))}));
+            let name = set.name.as_str();
+            let key = DataType::json(&set.key);
+            let mut object = json!({"family": family, "table": table, "name": name, "type": key});
+            if !set.data.is_empty() {
+                object["map"] = json!(DataType::joined_name(&set.data));
+            }
+            if set.interval {
+                object["flags"] = json!(["interval"]);
+            }
+            if set.counter {
+                object["stmt"] = json!([{"counter": null}]);
+            }
+            let elements = set.contents.json();
+            if !elements.is_empty() {
+                object["elem"] = json!(elements);
+            }
+            objects.push(json!({set.kind(): object}));
         }
-        objects.extend(
-            self.chains.iter().map(|chain| json!({"chain": chain.fill(place(chain.name))})),
-        );
+        for chain in &self.chains {
+            let mut object = json!({"family": family, "table": table, "name": chain.name});
+            if let Some(base) = &chain.base {
+                object["type"] = json!(base.kind);
+                object["hook"] = json!(base.hook.to_string());
+                object["prio"] = json!(base.priority);
+                object["policy"] = json!("accept");
+            }
+            objects.push(json!({"chain": object}));
+        }
         for chain in &self.chains {
             objects.extend(chain.rules.iter().map(|rule| {
                 let statements: Vec<Value> = rule.0.iter().map(Statement::json).collect();
                 json!({"rule":
-                    {"family": family, "table": name, "chain": chain.name, "expr": statements}})
+                    {"family": family, "table": table, "chain": chain.name, "expr": statements}})
             }));
         }
         objects
-    }
-}
-
-impl Set {
-    fn fill(&self, mut object: Map<String, Value>) -> Map<String, Value> {
-        let mut put = |name: &str, value| object.insert(name.to_owned(), value);
-        put("type", DataType::json(&self.key));
-        if !self.data.is_empty() {
-            put("map", json!(DataType::joined_name(&self.data)));
-        }
-        if self.interval {
-            put("flags", json!(["interval"]));
-        }
-        if self.counter {
-            put("stmt", json!([{"counter": null}]));
-        }
-        let elements = self.contents.json();
-        if !elements.is_empty() {
-            put("elem", json!(elements));
-        }
-        object
     }
 }
 
@@ -127,19 +121,6 @@ impl Hairpin {
 impl SameLink {
     fn json(self) -> Value {
         json!({"concat": [self.iif.0, self.oif.0]})
-    }
-}
-
-impl Chain {
-    fn fill(&self, mut object: Map<String, Value>) -> Map<String, Value> {
-        let mut put = |name: &str, value| object.insert(name.to_owned(), value);
-        if let Some(base) = &self.base {
-            put("type", json!(base.kind));
-            put("hook", json!(base.hook.to_string()));
-            put("prio", json!(base.priority));
-            put("policy", json!("accept"));
-        }
-        object
     }
 }
 

@@ -108,6 +108,13 @@ pub(crate) struct Set {
     pub(crate) contents: Contents,
 }
 
+impl Set {
+    /// What nft calls it.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.data.is_empty() { "set" } else { "map" }
+    }
+}
+
 /// What a set holds, as values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Contents {

@@ -46,8 +46,7 @@ impl fmt::Display for SetName {
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.data.is_empty() { "set" } else { "map" };
-        writeln!(f, "\t{kind} {} {{", self.name)?;
+        writeln!(f, "\t{} {} {{", self.kind(), self.name)?;
         write!(f, "\t\ttype {}", DataType::joined_name(&self.key))?;
         if !self.data.is_empty() {
             write!(f, " : {}", DataType::joined_name(&self.data))?;

@@ -26,9 +26,7 @@ impl Table {
     /// ```
     pub fn messages(&self) -> Vec<Message> {
         let mut messages = vec![Message::new_table(self)];
-        for (index, set) in self.sets.iter().enumerate() {
-            messages.push(Message::new_set(self, set, index as u32 + 1));
-        }
+        messages.extend(self.sets.iter().map(|set| Message::new_set(self, set)));
         messages.extend(self.chains.iter().map(|chain| Message::new_chain(self, chain)));
         for chain in &self.chains {
             messages.extend(chain.rules.iter().map(|rule| Message::new_rule(self, chain, rule)));
@@ -64,8 +62,7 @@ impl Message {
         Message(request.text(NFTA_CHAIN_TABLE, table.as_str()).text(NFTA_CHAIN_NAME, chain))
     }
 
-    /// `id` distinguishes the sets of one transaction.
-    pub(crate) fn new_set(table: &Table, set: &Set, id: u32) -> Self {
+    pub(crate) fn new_set(table: &Table, set: &Set) -> Self {
         let number = |value: u32| value.to_be_bytes();
         let flag = |is, flag| if is { flag } else { 0 };
         let flags = flag(set.interval, NFT_SET_INTERVAL) | flag(!set.data.is_empty(), NFT_SET_MAP);
@@ -80,7 +77,8 @@ impl Message {
                 .bytes(NFTA_SET_DATA_TYPE, &number(DataType::joined(&set.data)))
                 .bytes(NFTA_SET_DATA_LEN, &number(DataType::joined_length(&set.data)));
         }
-        request = request.bytes(NFTA_SET_ID, &number(id));
+        // It distinguishes the sets of one transaction.
+        request = request.bytes(NFTA_SET_ID, &number(set.name as u32 + 1));
         if set.counter {
             request = request.nest(NFTA_SET_EXPR, |bytes| push_counter(bytes, None));
         }

@@ -205,8 +205,8 @@ impl FakeTable {
 
     fn read(table: &Table) -> Option<Self> {
         let mut made = FakeTable { comment: table.comment.clone(), ..FakeTable::default() };
-        for (index, set) in table.sets.iter().enumerate() {
-            let message = Message::new_set(table, set, index as u32 + 1);
+        for set in &table.sets {
+            let message = Message::new_set(table, set);
             let object = Arc::new(SetObject::decode(message.attributes()).ok()?);
             made.sets.insert(set.name.to_string(), FakeSet { object, elements: BTreeMap::new() });
         }
