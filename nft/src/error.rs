@@ -1,6 +1,5 @@
 //! Errors, with texts that say what to do.
 
-use std::fmt;
 use std::io;
 
 pub use hostport_netlink::Malformed;
@@ -135,7 +134,12 @@ pub struct Taken {
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "the kernel lacks {}, for {part} (family {family}): load it with modprobe {}, or use a kernel that has it",
+    modules.join(" or "),
+    modules.join(" ")
+)]
 pub struct Unsupported {
     /// The family of the table.
     pub family: Family,
@@ -145,15 +149,6 @@ pub struct Unsupported {
     pub error: Errno,
     /// The modules that may be missing; empty for an error of another kind.
     pub modules: Vec<&'static str>,
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unsupported { family, part, modules, .. } = self;
-        let (any, all) = (modules.join(" or "), modules.join(" "));
-        write!(f, "the kernel lacks {any}, for {part} (family {family}): ")?;
-        write!(f, "load it with modprobe {all}, or use a kernel that has it")
-    }
 }
 
 /// Why a netlink socket cannot be opened, where that is known.

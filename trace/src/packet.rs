@@ -75,18 +75,6 @@ pub struct Interface {
     pub name: Vec<u8>,
 }
 
-impl Interface {
-    /// What rules see where there is no link: the index 0 and no name (`nft_meta_get_eval`).
-    fn none() -> Self {
-        Interface { index: 0, name: Vec::new() }
-    }
-
-    /// What this host sends to an address of its own goes out of lo: `oif` of the whole output hook.
-    fn lo() -> Self {
-        Interface { index: 1, name: b"lo".to_vec() }
-    }
-}
-
 /// The flags of a connection's first segment, and of the answer to it (RFC 9293 section 3.1): SYN, and ACK.
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
@@ -134,6 +122,10 @@ impl Packet {
     pub(crate) fn before(&self) -> PacketView {
         let destination = Some(self.host.host_ip).filter(|ip| !ip.is_unspecified());
         let own = self.origin == Origin::Host;
+        // What rules see where there is no link: the index 0 and no name (`nft_meta_get_eval`).
+        let none = Interface { index: 0, name: Vec::new() };
+        // What this host sends to an address of its own goes out of lo: `oif` of the whole output hook.
+        let lo = Interface { index: 1, name: b"lo".to_vec() };
         PacketView {
             family: self.host.family(),
             protocol: self.host.protocol,
@@ -143,8 +135,8 @@ impl Packet {
             port: self.host.port.get(),
             local: true,
             translated: false,
-            in_link: if own { Some(Interface::none()) } else { self.in_link.clone() },
-            out_link: Some(if own { Interface::lo() } else { Interface::none() }),
+            in_link: if own { Some(none.clone()) } else { self.in_link.clone() },
+            out_link: Some(if own { lo } else { none }),
             answer: false,
             tracked: true,
         }
@@ -240,9 +232,8 @@ impl PacketView {
 
     /// What `meta` loads: NFTA_META_KEY (`enum nft_meta_keys`).
     pub(crate) fn meta(&self, key: u32) -> Bytes {
-        let index = |link: &Option<Interface>| match link {
-            Some(link) => known(&link.index.to_ne_bytes()),
-            None => vec![None; 4],
+        let index = |link: &Option<Interface>| {
+            link.as_ref().map_or(vec![None; 4], |link| known(&link.index.to_ne_bytes()))
         };
         let name = |link: &Option<Interface>| match link {
             // IFNAMSIZ, filled up with zeros.

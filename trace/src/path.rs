@@ -1,6 +1,6 @@
 //! A packet's way through the base chains of others, hook by hook.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeBounds;
 
 use hostport_nft::object::{BaseObject, Element, Hook, NfFamily, ObjectId};
@@ -75,6 +75,7 @@ impl Trace {
         let mut verdicts = self.untracking(Effect::Untracks, hook, &untracked);
         verdicts.extend(self.dropping(Effect::DropsBefore, hook, &untracked, ..CONNTRACK));
         verdicts.extend(self.dropping(Effect::DropsBefore, hook, &view, CONNTRACK..=DSTNAT));
+        let endpoint = packet.endpoint.map(|to| SocketAddr::new(to.ip, to.port.get()));
         let mut translating = Vec::new();
         for (id, base, first) in self.nat_before(view.family, hook) {
             let Outcomes { accepted, dropped, translated, left, .. } = self.outcomes(&id, &view);
@@ -84,16 +85,12 @@ impl Trace {
             verdicts.extend(
                 dropped.map(|by| verdict(Effect::DropsBefore, hook, &id, &base, dropped_alone, by)),
             );
-            translating.extend(translated.map(|(by, to)| Verdict {
+            let elsewhere = translated.filter(|(_, to)| to.is_none() || *to != endpoint);
+            translating.extend(elsewhere.map(|(by, to)| Verdict {
                 to,
                 ..verdict(Effect::Translates, hook, &id, &base, alone, by)
             }));
         }
-        let endpoint = packet.endpoint.map(|endpoint| (endpoint.ip, endpoint.port.get()));
-        translating.retain(|verdict| {
-            let to = verdict.to.map(|to| (to.ip(), to.port()));
-            to.is_none() || to != endpoint
-        });
         verdicts.extend(translating);
         verdicts
     }
@@ -260,8 +257,7 @@ impl Trace {
     /// The priority from which on a nat chain of postrouting may not be asked: one there rewrites the source, or
     /// may, as our own does.
     fn rewritten_from(&mut self, packet: &PacketView) -> i32 {
-        let rewriters = self.rewriters(packet).into_iter();
-        rewriters.map(|(_, verdict)| verdict.priority).fold(SRCNAT, i32::min)
+        self.rewriters(packet).iter().map(|(_, verdict)| verdict.priority).fold(SRCNAT, i32::min)
     }
 
     /// The nat chains of others that are called before hostport's own, and whether that is certain: of chains

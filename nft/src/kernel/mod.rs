@@ -5,7 +5,6 @@ mod close;
 pub(crate) mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
-pub(crate) mod flows;
 pub(crate) mod retry;
 mod snapshot;
 mod socket;

@@ -51,10 +51,9 @@ impl FromStr for Port {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // u16's own parser takes a leading plus sign, which no port has.
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(InvalidPort(shorten(text)));
-        }
-        text.parse().ok().and_then(Port::new).ok_or_else(|| InvalidPort(shorten(text)))
+        let number = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = number.and_then(|number| number.parse().ok()).and_then(Port::new);
+        port.ok_or_else(|| InvalidPort(shorten(text)))
     }
 }
 

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 
 use super::host_ports::HostPorts;
 use crate::error::Error;
-use crate::kernel::retry::PATIENCE;
-use crate::kernel::{Kernel, flows};
-use crate::model::{HostPort, Mapping, Protocol};
+use crate::kernel::Kernel;
+use crate::kernel::retry::{PATIENCE, complete};
+use crate::model::{Family, Flow, HostPort, Mapping, Port, Protocol};
 
 impl<K: Kernel> HostPorts<K> {
     /// Forgets the UDP and SCTP flows towards mappings just published that lead elsewhere, and returns
@@ -48,7 +48,7 @@ impl<K: Kernel> HostPorts<K> {
             wanted.insert(mapping.host(), mapping.endpoint());
         }
         let mut forgotten = 0;
-        for flow in flows::towards(&mut self.kernel, wanted.keys(), PATIENCE)? {
+        for flow in self.flows_towards(wanted.keys())? {
             let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
             let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
                 (Some(endpoint), _) => endpoint,
@@ -93,11 +93,30 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         let mut forgotten = 0;
-        for flow in flows::towards(&mut self.kernel, hosts.iter(), PATIENCE)? {
+        for flow in self.flows_towards(hosts.iter())? {
             if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {
                 forgotten += usize::from(self.kernel.forget(&flow)?);
             }
         }
         Ok(forgotten)
+    }
+    /// The tracked flows towards the ports of some host ports, whatever their address. TCP has none that matter.
+    fn flows_towards<'a>(
+        &mut self,
+        hosts: impl Iterator<Item = &'a HostPort>,
+    ) -> Result<Vec<Flow>, Error> {
+        let mut ports: BTreeMap<(Family, Protocol), BTreeSet<Port>> = BTreeMap::new();
+        for host in hosts.filter(|host| host.protocol != Protocol::Tcp) {
+            ports.entry((host.family(), host.protocol)).or_default().insert(host.port);
+        }
+        let mut flows = Vec::new();
+        for ((family, protocol), ports) in ports {
+            // One walk of the kernel's table, however many the ports.
+            let only = ports.first().filter(|_| ports.len() == 1).copied();
+            let walk = |kernel: &mut K| kernel.flows(family, protocol, only);
+            let some = complete(&mut self.kernel, PATIENCE, walk)?.unwrap_or_default();
+            flows.extend(some.into_iter().filter(|flow| ports.contains(&flow.host.port)));
+        }
+        Ok(flows)
     }
 }

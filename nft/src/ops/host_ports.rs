@@ -192,12 +192,11 @@ impl<K: Kernel> HostPorts<K> {
         };
         let queries: Vec<TableQuery<'_>> = whole.iter().map(query).collect();
         let found = self.kernel.tables(&queries)?;
-        let mut states = Vec::new();
-        for (table, found) in whole.iter().zip(found) {
-            let state = found.map_or(Ok(TableState::Missing), |found| state_of(table, &found))?;
-            states.push((table.family, state));
-        }
-        Ok(states)
+        let state = |(table, found): (&Table, Option<TableFacts>)| {
+            let state = found.map_or(Ok(TableState::Missing), |found| state_of(table, &found));
+            Ok((table.family, state?))
+        };
+        whole.iter().zip(found).map(state).collect()
     }
 
     pub(super) fn hairpin(&mut self, pod: IpAddr) -> Result<Option<Hairpin>, Error> {

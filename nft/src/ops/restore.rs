@@ -174,7 +174,10 @@ impl<K: Kernel> HostPorts<K> {
             let mappings = mappings.filter_map(|element| Published::from_element(family, element));
             let elements = Elements {
                 ports: match how {
-                    How::Blind => given(claims(), &mut restored),
+                    How::Blind => {
+                        restored.kept += claims().count();
+                        claims().map(Claim::published).collect()
+                    }
                     _ => compare(claims(), mappings, &mut restored),
                 },
                 hairpin: hairpins(claims())
@@ -268,13 +271,6 @@ fn adjust(
     let differ = superfluous + wanted.len();
     transaction.push(Change::NewElements(family, set, wanted.into_values().collect()));
     differ
-}
-
-/// The mappings that the claims ask for.
-fn given<'a>(claims: impl Iterator<Item = &'a Claim>, restored: &mut Restored) -> Vec<Published> {
-    let ports: Vec<Published> = claims.map(Claim::published).collect();
-    restored.kept += ports.len();
-    ports
 }
 
 /// The mappings that the claims ask for, with the counters of those that are there, and what changes.

@@ -38,7 +38,7 @@ impl DataType {
     }
 
     /// The length in a joined key, in bytes, with its padding.
-    fn length(self) -> u32 {
+    pub(crate) fn length(self) -> u32 {
         match self {
             DataType::Ipv6Addr => 16,
             _ => 4,
@@ -149,11 +149,10 @@ fn interval(prefix: IpNet) -> Vec<Element> {
         IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| IpAddr::V4(next.into())),
         IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| IpAddr::V6(next.into())),
     };
+    let mut edges = vec![edge(prefix.network(), false)];
     // An interval that reaches the last address is open at its end.
-    [Some(edge(prefix.network(), false)), behind.map(|address| edge(address, true))]
-        .into_iter()
-        .flatten()
-        .collect()
+    edges.extend(behind.map(|address| edge(address, true)));
+    edges
 }
 
 #[cfg(test)]

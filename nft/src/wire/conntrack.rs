@@ -65,11 +65,13 @@ pub(crate) fn delete_request(flow: &Flow) -> Message {
 impl Flow {
     /// Reads an entry's attributes; none if it is of a protocol that has no host ports.
     pub(crate) fn decode(family: Family, attributes: &[u8]) -> Result<Option<Self>, Malformed> {
-        let tuple = |kind| -> Result<Option<Tuple>, Malformed> {
-            let tuple = attribute::find(attributes, kind)?;
-            tuple.map_or(Ok(None), |tuple| Tuple::decode(family, tuple))
+        let (destination, source) = match family {
+            Family::Ip => (CTA_IP_V4_DST, CTA_IP_V4_SRC),
+            Family::Ip6 => (CTA_IP_V6_DST, CTA_IP_V6_SRC),
         };
-        let (Some(original), Some(reply)) = (tuple(CTA_TUPLE_ORIG)?, tuple(CTA_TUPLE_REPLY)?)
+        let original = end(family, attributes, CTA_TUPLE_ORIG, destination, CTA_PROTO_DST_PORT)?;
+        let reply = end(family, attributes, CTA_TUPLE_REPLY, source, CTA_PROTO_SRC_PORT)?;
+        let (Some((protocol, Endpoint { ip, port })), Some((_, answers))) = (original, reply)
         else {
             return Ok(None);
         };
@@ -79,57 +81,31 @@ impl Flow {
                 attribute::push(&mut name, kind, value);
             }
         }
-        Ok(Some(Flow {
-            host: HostPort {
-                host_ip: original.destination.ip,
-                port: original.destination.port,
-                protocol: original.protocol,
-            },
-            answers: reply.source,
-            name,
-        }))
+        Ok(Some(Flow { host: HostPort { host_ip: ip, port, protocol }, answers, name }))
     }
 }
 
-/// One direction of a flow.
-struct Tuple {
-    protocol: Protocol,
-    source: Endpoint,
-    destination: Endpoint,
-}
-
-impl Tuple {
-    fn decode(family: Family, attributes: &[u8]) -> Result<Option<Self>, Malformed> {
-        let (Some(ip), Some(proto)) = (
-            attribute::find(attributes, CTA_TUPLE_IP)?,
-            attribute::find(attributes, CTA_TUPLE_PROTO)?,
-        ) else {
-            return Ok(None);
-        };
-        let (source, destination) = match family {
-            Family::Ip => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
-            Family::Ip6 => (CTA_IP_V6_SRC, CTA_IP_V6_DST),
-        };
-        let number = attribute::find(proto, CTA_PROTO_NUM)?.ok_or(Malformed)?;
-        let Some(protocol) = number.first().copied().and_then(Protocol::from_number) else {
-            return Ok(None);
-        };
-        let endpoint = |address, port| -> Result<Option<Endpoint>, Malformed> {
-            let mut address = attribute::find(ip, address)?.ok_or(Malformed)?;
-            let port = attribute::find(proto, port)?.ok_or(Malformed)?;
-            let port = port.first_chunk().ok_or(Malformed)?;
-            let ip = take_address(&mut address, family);
-            let port = Port::new(u16::from_be_bytes(*port));
-            Ok(port.map(|port| Some(Endpoint { ip: ip?, port })).unwrap_or_default())
-        };
-        let source = endpoint(source, CTA_PROTO_SRC_PORT)?;
-        let destination = endpoint(destination, CTA_PROTO_DST_PORT)?;
-        Ok(source.zip(destination).map(|(source, destination)| Tuple {
-            protocol,
-            source,
-            destination,
-        }))
-    }
+/// The protocol of one direction of an entry, and one end of it; none if it has no ports.
+fn end(
+    family: Family,
+    attributes: &[u8],
+    tuple: u16,
+    address: u16,
+    port: u16,
+) -> Result<Option<(Protocol, Endpoint)>, Malformed> {
+    let tuple = attribute::find(attributes, tuple)?.unwrap_or_default();
+    let ip = attribute::find(tuple, CTA_TUPLE_IP)?;
+    let Some((ip, proto)) = ip.zip(attribute::find(tuple, CTA_TUPLE_PROTO)?) else {
+        return Ok(None);
+    };
+    let number = attribute::find(proto, CTA_PROTO_NUM)?.ok_or(Malformed)?;
+    let Some(protocol) = number.first().copied().and_then(Protocol::from_number) else {
+        return Ok(None);
+    };
+    let mut address = attribute::find(ip, address)?.ok_or(Malformed)?;
+    let port = attribute::find(proto, port)?.and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+    let endpoint = take_address(&mut address, family).zip(Port::new(u16::from_be_bytes(*port)));
+    Ok(endpoint.map(|(ip, port)| (protocol, Endpoint { ip, port })))
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ use hostport_netlink::{NLM_F_CREATE, NLM_F_DUMP, Request, attribute};
 use super::comment::{decode_comment, encode_comment};
 use super::constants::*;
 use super::expression::{counter_of, is_limit, push_counter};
-use super::message::{Message, nftables, push_number, push_value};
+use super::message::{Message, nftables, nftables_of_family, push_number, push_value};
 use super::object::{ObjectId, verdict};
 use crate::error::Malformed;
-use crate::model::NfFamily;
 use crate::ruleset::element::Element;
 use crate::ruleset::set::SetRef;
 
@@ -18,15 +17,9 @@ use crate::ruleset::set::SetRef;
 const LARGEST_ELEMENT: usize = 272;
 const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
 
-/// A message about elements of a set.
-fn list(kind: u16, flags: u16, family: impl Into<NfFamily>, table: &str, set: &str) -> Request {
-    let request = nftables(kind, family, flags).text(NFTA_SET_ELEM_LIST_TABLE, table);
-    request.text(NFTA_SET_ELEM_LIST_SET, set)
-}
-
 /// A message about elements of one of our sets.
-fn ours(kind: u16, flags: u16, set: SetRef<'_>) -> Request {
-    list(kind, flags, set.family, set.table.as_str(), set.name.as_str())
+fn list(kind: u16, flags: u16, set: SetRef<'_>) -> Request {
+    nftables(kind, flags, set.family, set.table).text(NFTA_SET_ELEM_LIST_SET, set.name.as_str())
 }
 
 impl Message {
@@ -41,7 +34,7 @@ impl Message {
         std::iter::from_fn(move || {
             elements.peek()?;
             let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
-            let request = ours(NFT_MSG_NEWSETELEM, NLM_F_CREATE | flags, set);
+            let request = list(NFT_MSG_NEWSETELEM, NLM_F_CREATE | flags, set);
             Some(Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                 chunk.for_each(|element| element.borrow().encode(list));
             })))
@@ -49,20 +42,22 @@ impl Message {
     }
 
     pub(crate) fn delete_element(set: SetRef<'_>, key: &[u8]) -> Self {
-        Message(with_key(ours(NFT_MSG_DELSETELEM, 0, set), key))
+        Message(with_key(list(NFT_MSG_DELSETELEM, 0, set), key))
     }
 
     pub(crate) fn get_element(set: SetRef<'_>, key: &[u8]) -> Self {
-        Message(with_key(ours(NFT_MSG_GETSETELEM, 0, set), key))
+        Message(with_key(list(NFT_MSG_GETSETELEM, 0, set), key))
     }
 
     pub(crate) fn dump_elements(set: SetRef<'_>) -> Self {
-        Message(ours(NFT_MSG_GETSETELEM, NLM_F_DUMP, set))
+        Message(list(NFT_MSG_GETSETELEM, NLM_F_DUMP, set))
     }
 
     /// The elements of any set.
     pub(crate) fn dump_any_elements(set: &ObjectId) -> Self {
-        Message(list(NFT_MSG_GETSETELEM, NLM_F_DUMP, set.family, &set.table, &set.name))
+        let request = nftables_of_family(NFT_MSG_GETSETELEM, NLM_F_DUMP, set.family);
+        let request = request.text(NFTA_SET_ELEM_LIST_TABLE, &set.table);
+        Message(request.text(NFTA_SET_ELEM_LIST_SET, &set.name))
     }
 }
 
@@ -166,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_for_all_others_or_with_an_end_is_not_ours() {
+    fn an_element_for_all_others_or_with_an_end_is_not_list() {
         let attribute = |kind, value: &[u8]| {
             let mut bytes = Vec::new();
             attribute::push(&mut bytes, kind, value);

@@ -9,7 +9,7 @@ use super::constants::*;
 use super::message::{push_number, push_value};
 use crate::model::{Counter, Family, NfFamily};
 use crate::ruleset::rule::{Field, Rule, Statement};
-use crate::ruleset::set::SetName;
+use crate::ruleset::set::{DataType, SetName};
 
 /// `enum nft_registers`: NFT_REG_VERDICT, NFT_REG_1 and NFT_REG32_00.
 const NFT_REG_VERDICT: u32 = 0;
@@ -185,30 +185,22 @@ fn register(words: u32) -> u32 {
 fn load_joined(program: &mut Program, fields: &[Field]) {
     let mut words = 0;
     for field in fields {
-        load(program, *field, words);
-        words += field_words(*field);
+        words += load(program, *field, words);
     }
 }
 
-/// How many 32-bit words a field takes in a joined key.
-fn field_words(field: Field) -> u32 {
-    match field {
-        Field::Saddr(family) | Field::Daddr(family) | Field::Wildcard(family) => {
-            address_length(family) / 4
-        }
-        Field::Dport | Field::L4proto | Field::Iif | Field::Oif => 1,
-    }
-}
-
-fn load(program: &mut Program, field: Field, words: u32) {
+/// Loads a field; returns how many 32-bit words it takes in a joined key.
+fn load(program: &mut Program, field: Field, words: u32) -> u32 {
     match field {
         Field::Saddr(family) | Field::Daddr(family) => {
             let (offset, length) = (address_offset(field), address_length(family));
             payload(program, NFT_PAYLOAD_NETWORK_HEADER, offset, length, words);
+            return length / 4;
         }
         Field::Wildcard(family) => {
-            load(program, Field::Daddr(family), words);
+            let taken = load(program, Field::Daddr(family), words);
             mask(program, words, &vec![0; address_length(family) as usize]);
+            return taken;
         }
         // The ports of TCP, UDP and SCTP stand in the same place.
         Field::Dport => payload(program, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, words),
@@ -216,13 +208,11 @@ fn load(program: &mut Program, field: Field, words: u32) {
         Field::Iif => meta(program, NFT_META_IIF, words),
         Field::Oif => meta(program, NFT_META_OIF, words),
     }
+    1
 }
 
 fn address_length(family: Family) -> u32 {
-    match family {
-        Family::Ip => 4,
-        Family::Ip6 => 16,
-    }
+    DataType::address(family).length()
 }
 
 /// The offset of an address in the network header: RFC 791 section 3.1, RFC 8200 section 3.

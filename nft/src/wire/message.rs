@@ -6,7 +6,7 @@
 use hostport_netlink::{Request, attribute};
 
 use super::constants::*;
-use crate::model::{Family, Generation, NfFamily};
+use crate::model::{Family, Generation, NfFamily, TableName};
 
 /// The length of `struct nfgenmsg`.
 pub(crate) const NFGENMSG_LENGTH: usize = 4;
@@ -26,9 +26,14 @@ pub(crate) const NFGENMSG_LENGTH: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(pub(crate) Request);
 
-/// A message to nf_tables.
-pub(super) fn nftables(kind: u16, family: impl Into<NfFamily>, flags: u16) -> Request {
-    Request::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family.into() as u8, 0, 0, 0])
+/// A message to nf_tables about a table or what is in it: the first attribute of every object is its table's name.
+pub(super) fn nftables(kind: u16, flags: u16, family: Family, table: &TableName) -> Request {
+    nftables_of_family(kind, flags, family.into()).text(NFTA_TABLE_NAME, table.as_str())
+}
+
+/// A message to nf_tables about all tables of a family.
+pub(super) fn nftables_of_family(kind: u16, flags: u16, family: NfFamily) -> Request {
+    Request::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family as u8, 0, 0, 0])
 }
 
 /// A message to the connection tracking (ctnetlink).
@@ -39,6 +44,12 @@ pub(super) fn conntrack(kind: u16, family: Family, flags: u16) -> Request {
 
 /// NFPROTO_UNSPEC.
 const UNSPECIFIED: u8 = 0;
+
+/// The beginning or the end of a batch. Its resource ID names the subsystem that the batch is for.
+fn batch_edge(kind: u16) -> Request {
+    let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
+    Request::new(kind, 0, &[UNSPECIFIED, 0, high, low])
+}
 
 /// Appends a 32-bit attribute; nf_tables has them all in network byte order.
 pub(super) fn push_number(bytes: &mut Vec<u8>, kind: u16, value: u32) {
@@ -53,7 +64,7 @@ pub(super) fn push_value(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 impl Message {
     /// The beginning of a batch; with a generation it fails with ERESTART if the ruleset is of another.
     pub(crate) fn batch_begin(generation: Option<Generation>) -> Self {
-        let Message(begin) = Message::batch_edge(NFNL_MSG_BATCH_BEGIN);
+        let begin = batch_edge(NFNL_MSG_BATCH_BEGIN);
         Message(match generation {
             None => begin,
             Some(generation) => begin.bytes(NFNL_BATCH_GENID, &generation.0.to_be_bytes()),
@@ -62,13 +73,7 @@ impl Message {
 
     /// The end of a batch, at which the kernel commits it.
     pub(crate) fn batch_end() -> Self {
-        Message::batch_edge(NFNL_MSG_BATCH_END)
-    }
-
-    /// Its resource ID names the subsystem that the batch is for.
-    fn batch_edge(kind: u16) -> Self {
-        let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
-        Message(Request::new(kind, 0, &[UNSPECIFIED, 0, high, low]))
+        Message(batch_edge(NFNL_MSG_BATCH_END))
     }
 
     pub(crate) fn get_generation() -> Self {

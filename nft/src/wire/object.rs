@@ -232,19 +232,15 @@ impl SetObject {
             name: text(bytes, NFTA_SET_NAME).ok_or(Malformed)?,
             flags: number(bytes, NFTA_SET_FLAGS).unwrap_or(0),
             types: types.map(|kind| number(bytes, kind)),
-            fields: field_lengths(description)?,
+            fields: attributes(field(description, NFTA_SET_DESC_CONCAT).unwrap_or_default())
+                .map(|entry| required(entry?.1, NFTA_SET_FIELD_LEN))
+                .collect::<Result<_, _>>()?,
             counter: counter.as_deref() == Some("counter"),
             object: number(bytes, NFTA_SET_OBJ_TYPE),
             limited: field(bytes, NFTA_SET_TIMEOUT).is_some()
                 || number(description, NFTA_SET_DESC_SIZE).is_some(),
         })
     }
-}
-
-/// NFTA_SET_DESC_CONCAT of a set's description.
-fn field_lengths(description: &[u8]) -> Result<Vec<u32>, Malformed> {
-    let list = field(description, NFTA_SET_DESC_CONCAT).unwrap_or_default();
-    attributes(list).map(|entry| required(entry?.1, NFTA_SET_FIELD_LEN)).collect()
 }
 
 /// The verdict in a `struct nft_data` (NFTA_DATA_VERDICT); none if it holds a value.
@@ -287,7 +283,7 @@ mod tests {
         ) {
             let bytes = attribute(kind, &payload);
             let _ = (ChainObject::decode(&bytes), expressions(&bytes), verdict(&bytes));
-            let _ = (SetObject::decode(&bytes), field_lengths(&bytes));
+            let _ = SetObject::decode(&bytes);
         }
     }
 }

@@ -5,7 +5,7 @@ use hostport_netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attri
 use super::comment::{decode_comment, encode_comment};
 use super::constants::*;
 use super::expression::{self, push_counter};
-use super::message::{Message, nftables, push_number};
+use super::message::{Message, nftables, nftables_of_family, push_number};
 use super::object::required;
 use crate::error::Malformed;
 use crate::model::{Family, Generation, NfFamily, TableName};
@@ -42,32 +42,28 @@ impl Table {
 impl Message {
     pub(crate) fn new_table(table: &Table) -> Self {
         // Exclusive: two hooks at once must not both append rules to one table.
-        let request = nftables(NFT_MSG_NEWTABLE, table.family, NLM_F_CREATE | NLM_F_EXCL);
-        let request = request.text(NFTA_TABLE_NAME, table.name.as_str());
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let request = nftables(NFT_MSG_NEWTABLE, flags, table.family, &table.name);
         Message(request.bytes(NFTA_TABLE_USERDATA, &encode_comment(&table.comment)))
     }
 
     pub(crate) fn delete_table(family: Family, table: &TableName) -> Self {
-        let request = nftables(NFT_MSG_DELTABLE, family, 0);
-        Message(request.text(NFTA_TABLE_NAME, table.as_str()))
+        Message(nftables(NFT_MSG_DELTABLE, 0, family, table))
     }
 
     pub(crate) fn get_table(family: Family, table: &TableName) -> Self {
-        let request = nftables(NFT_MSG_GETTABLE, family, 0);
-        Message(request.text(NFTA_TABLE_NAME, table.as_str()))
+        Message(nftables(NFT_MSG_GETTABLE, 0, family, table))
     }
 
     pub(crate) fn get_chain(family: Family, table: &TableName, chain: &str) -> Self {
-        let request = nftables(NFT_MSG_GETCHAIN, family, 0);
-        Message(request.text(NFTA_CHAIN_TABLE, table.as_str()).text(NFTA_CHAIN_NAME, chain))
+        Message(nftables(NFT_MSG_GETCHAIN, 0, family, table).text(NFTA_CHAIN_NAME, chain))
     }
 
     pub(crate) fn new_set(table: &Table, set: &Set) -> Self {
         let number = |value: u32| value.to_be_bytes();
         let flag = |is, flag| if is { flag } else { 0 };
         let flags = flag(set.interval, NFT_SET_INTERVAL) | flag(!set.data.is_empty(), NFT_SET_MAP);
-        let mut request = nftables(NFT_MSG_NEWSET, table.family, NLM_F_CREATE)
-            .text(NFTA_SET_TABLE, table.name.as_str())
+        let mut request = nftables(NFT_MSG_NEWSET, NLM_F_CREATE, table.family, &table.name)
             .text(NFTA_SET_NAME, set.name.as_str())
             .bytes(NFTA_SET_FLAGS, &number(flags))
             .bytes(NFTA_SET_KEY_TYPE, &number(DataType::joined(&set.key)))
@@ -86,8 +82,7 @@ impl Message {
     }
 
     pub(crate) fn new_chain(table: &Table, chain: &Chain) -> Self {
-        let mut request = nftables(NFT_MSG_NEWCHAIN, table.family, NLM_F_CREATE)
-            .text(NFTA_CHAIN_TABLE, table.name.as_str())
+        let mut request = nftables(NFT_MSG_NEWCHAIN, NLM_F_CREATE, table.family, &table.name)
             .text(NFTA_CHAIN_NAME, chain.name);
         if let Some(base) = &chain.base {
             request = request
@@ -102,8 +97,8 @@ impl Message {
     }
 
     pub(crate) fn new_rule(table: &Table, chain: &Chain, rule: &Rule) -> Self {
-        let request = nftables(NFT_MSG_NEWRULE, table.family, NLM_F_CREATE | NLM_F_APPEND)
-            .text(NFTA_RULE_TABLE, table.name.as_str())
+        let flags = NLM_F_CREATE | NLM_F_APPEND;
+        let request = nftables(NFT_MSG_NEWRULE, flags, table.family, &table.name)
             .text(NFTA_RULE_CHAIN, chain.name);
         Message(request.nest(NFTA_RULE_EXPRESSIONS, |list| expression::push_rule(list, rule)))
     }
@@ -111,9 +106,8 @@ impl Message {
     /// The list of a family's objects of one kind (NFT_MSG_GET*), of all programs. With a table's name, the kernel
     /// leaves out the rules and sets of others (struct nft_rule_dump_ctx).
     pub(crate) fn dump(kind: u16, family: NfFamily, only: Option<&TableName>) -> Self {
-        let request = nftables(kind, family, NLM_F_DUMP);
+        let request = nftables_of_family(kind, NLM_F_DUMP, family);
         Message(match only {
-            // The first attribute of every object.
             Some(table) => request.text(NFTA_TABLE_NAME, table.as_str()),
             None => request,
         })
