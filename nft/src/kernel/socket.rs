@@ -1,7 +1,7 @@
 //! The real kernel, behind a netlink socket.
 
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{slice, thread};
 
 use hostport_netlink::{End, Error as Netlink, NLM_F_ACK, NLM_F_EXCL, Object};
 use rustix::io::Errno;
@@ -137,8 +137,7 @@ impl Kernel for Socket {
 
     fn element(&mut self, set: SetRef<'_>, key: &[u8]) -> Result<Option<Element>, Error> {
         let request = Message::get_element(set, key);
-        let elements = self.get("to read an element", &request, element::elements)?;
-        Ok(elements.unwrap_or_default().pop())
+        Ok(self.get("to read an element", &request, element::first)?.flatten())
     }
 
     fn elements(&mut self, set: SetRef<'_>) -> Result<Pass<Vec<Element>>, Error> {
@@ -261,10 +260,10 @@ fn messages(table: &TableName, change: &Change) -> Vec<Message> {
         Change::NewTable(table) => table.messages(),
         Change::DeleteTable(family) => vec![Message::delete_table(*family, table)],
         Change::NewElement(family, name, element) => {
-            Message::new_elements(set(family, name), NLM_F_EXCL, [element].into_iter()).collect()
+            Message::new_elements(set(family, name), NLM_F_EXCL, slice::from_ref(element)).collect()
         }
         Change::NewElements(family, name, elements) => {
-            Message::new_elements(set(family, name), 0, elements.iter()).collect()
+            Message::new_elements(set(family, name), 0, elements).collect()
         }
         Change::DeleteElement(family, name, key) => {
             vec![Message::delete_element(set(family, name), key)]

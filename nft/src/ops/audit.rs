@@ -364,6 +364,7 @@ mod tests {
         let excluded = Contents::Excluded(settings.excluded(family));
         let mut edges: Vec<_> = excluded
             .elements()
+            .into_iter()
             .map(|e| (take_address(&mut e.key.as_slice(), family).unwrap(), !e.interval_end))
             .collect();
         edges.sort_unstable();

@@ -251,10 +251,10 @@ fn adjust(
     family: Family,
     set: SetName,
     present: Vec<Element>,
-    wanted: impl Iterator<Item = Element>,
+    wanted: Vec<Element>,
 ) -> usize {
     let mut wanted: BTreeMap<Vec<u8>, Element> =
-        wanted.map(|element| (element.key.clone(), element)).collect();
+        wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
     let mut superfluous = 0;
     for there in present {
         let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);

@@ -126,14 +126,14 @@ pub(crate) enum Contents {
 
 impl Contents {
     /// The elements, as the kernel takes them.
-    pub(crate) fn elements(&self) -> Box<dyn Iterator<Item = Element> + '_> {
+    pub(crate) fn elements(&self) -> Vec<Element> {
         match self {
-            Contents::Ports(ports) => Box::new(ports.iter().map(Published::element)),
+            Contents::Ports(ports) => ports.iter().map(Published::element).collect(),
             Contents::Excluded(prefixes) => {
-                Box::new(prefixes.iter().flat_map(|net| interval(*net)))
+                prefixes.iter().flat_map(|net| interval(*net)).collect()
             }
-            Contents::Hairpin(pods) => Box::new(pods.iter().map(Hairpin::element)),
-            Contents::SameLink(links) => Box::new(links.iter().map(|link| link.element())),
+            Contents::Hairpin(pods) => pods.iter().map(Hairpin::element).collect(),
+            Contents::SameLink(links) => links.iter().map(|link| link.element()).collect(),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Elements of sets and maps, as attributes.
 
-use std::borrow::Borrow;
-
 use hostport_netlink::{NLM_F_CREATE, NLM_F_DUMP, Request, attribute};
 
 use super::comment::{decode_comment, encode_comment};
@@ -28,16 +26,13 @@ impl Message {
     pub(crate) fn new_elements<'a>(
         set: SetRef<'a>,
         flags: u16,
-        elements: impl Iterator<Item = impl Borrow<Element> + 'a> + 'a,
+        elements: &'a [Element],
     ) -> impl Iterator<Item = Self> + 'a {
-        let mut elements = elements.peekable();
-        std::iter::from_fn(move || {
-            elements.peek()?;
-            let chunk = elements.by_ref().take(ELEMENTS_IN_A_MESSAGE);
+        elements.chunks(ELEMENTS_IN_A_MESSAGE).map(move |chunk| {
             let request = list(NFT_MSG_NEWSETELEM, NLM_F_CREATE | flags, set);
-            Some(Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                chunk.for_each(|element| element.borrow().encode(list));
-            })))
+            Message(request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+                chunk.iter().for_each(|element| element.encode(list));
+            }))
         })
     }
 
@@ -75,6 +70,12 @@ pub(crate) fn elements(attributes: &[u8]) -> Result<Vec<Element>, Malformed> {
     attribute::all(list).map(|entry| Element::decode(entry?.1)).collect()
 }
 
+/// The first of them.
+pub(crate) fn first(attributes: &[u8]) -> Result<Option<Element>, Malformed> {
+    let list = attribute::find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)?.unwrap_or_default();
+    attribute::all(list).next().map(|entry| Element::decode(entry?.1)).transpose()
+}
+
 impl Element {
     /// Appends the element, as an entry of NFTA_SET_ELEM_LIST_ELEMENTS.
     pub(crate) fn encode(&self, list: &mut Vec<u8>) {
@@ -110,7 +111,7 @@ impl Element {
                 NFTA_SET_ELEM_KEY_END => element.last = Some(data_value(value)?),
                 NFTA_SET_ELEM_DATA => {
                     element.data = attribute::find(value, NFTA_DATA_VALUE)?.map(<[u8]>::to_vec);
-                    element.verdict = verdict(value);
+                    element.verdict = if element.data.is_none() { verdict(value) } else { None };
                 }
                 NFTA_SET_ELEM_FLAGS => {
                     let flags = value.try_into().map_err(|_| Malformed)?;
@@ -120,10 +121,8 @@ impl Element {
                 }
                 NFTA_SET_ELEM_USERDATA => element.comment = decode_comment(value),
                 NFTA_SET_ELEM_TIMEOUT => element.foreign = true,
-                NFTA_SET_ELEM_EXPR => {
-                    element.counter = counter_of(value);
-                    element.counted |= is_limit(value);
-                }
+                NFTA_SET_ELEM_EXPR if is_limit(value) => element.counted = true,
+                NFTA_SET_ELEM_EXPR => element.counter = counter_of(value),
                 NFTA_SET_ELEM_EXPRESSIONS => {
                     element.counted |= attribute::all(value).flatten().any(|(_, e)| is_limit(e));
                 }

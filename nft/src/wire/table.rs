@@ -33,7 +33,7 @@ impl Table {
         }
         for set in &self.sets {
             let name = SetRef { family: self.family, table: &self.name, name: set.name };
-            messages.extend(Message::new_elements(name, 0, set.contents.elements()));
+            messages.extend(Message::new_elements(name, 0, &set.contents.elements()));
         }
         messages
     }
