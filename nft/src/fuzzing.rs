@@ -34,7 +34,6 @@ pub fn replies(datagram: &[u8]) {
 }
 
 fn object(attributes: &[u8]) {
-    let _ = (table::generation(attributes), table::chain_uses(attributes));
     let _ = table::facts(attributes);
     for element in element::elements(attributes).iter().flatten() {
         comes_back(element);

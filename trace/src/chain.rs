@@ -50,22 +50,14 @@ impl Outcomes {
 
 /// The chains that a packet is sent through.
 pub(crate) struct Walk<'a> {
-    chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
-    sets: &'a mut Sets,
-    packet: &'a PacketView,
+    pub(crate) chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
+    pub(crate) sets: &'a mut Sets,
+    pub(crate) packet: &'a PacketView,
     /// Each chain is walked through once: what becomes of the packet there does not depend on the way to it.
-    memory: BTreeMap<String, Outcomes>,
+    pub(crate) memory: BTreeMap<String, Outcomes>,
 }
 
-impl<'a> Walk<'a> {
-    pub(crate) fn new(
-        chains: &'a BTreeMap<ObjectId, ChainSnapshot>,
-        sets: &'a mut Sets,
-        packet: &'a PacketView,
-    ) -> Self {
-        Walk { chains, sets, packet, memory: BTreeMap::new() }
-    }
-
+impl Walk<'_> {
     pub(crate) fn through(&mut self, id: &ObjectId) -> Outcomes {
         if let Some(outcomes) = self.memory.get(&id.name) {
             return outcomes.clone();

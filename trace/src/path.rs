@@ -1,5 +1,6 @@
 //! A packet's way through the base chains of others, hook by hook.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeBounds;
 
@@ -293,7 +294,8 @@ impl Trace {
 
     /// What becomes of a packet in a chain.
     fn outcomes(&mut self, id: &ObjectId, packet: &PacketView) -> Outcomes {
-        Walk::new(&self.snapshot.chains, &mut self.sets, packet).through(id)
+        let (chains, sets) = (&self.snapshot.chains, &mut self.sets);
+        Walk { chains, sets, packet, memory: BTreeMap::new() }.through(id)
     }
 
     /// A table of our name in the family inet is not ours.

@@ -12,9 +12,12 @@ use crate::error::{Error, Malformed, no_nf_tables, refusal};
 use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::set::{SetName, SetRef};
-use crate::wire::constants::{NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETTABLE};
+use crate::wire::constants::{
+    NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETTABLE, NFTA_CHAIN_USE,
+    NFTA_GEN_ID,
+};
 use crate::wire::message::{Message, NFGENMSG_LENGTH};
-use crate::wire::object::{ChainObject, RuleObject, SetObject, TableObject};
+use crate::wire::object::{ChainObject, RuleObject, SetObject, TableObject, required};
 use crate::wire::snapshot::Snapshot;
 use crate::wire::{conntrack, element, table};
 
@@ -105,8 +108,9 @@ impl Socket {
 
 impl Kernel for Socket {
     fn generation(&mut self) -> Result<Generation, Error> {
+        let read = |attributes: &[u8]| required(attributes, NFTA_GEN_ID).map(Generation);
         let request = Message::get_generation();
-        let generation = self.get("to read the ruleset's generation", &request, table::generation);
+        let generation = self.get("to read the ruleset's generation", &request, read);
         generation.map_err(no_nf_tables)?.ok_or(Error::NoNfTables)
     }
 
@@ -128,7 +132,7 @@ impl Kernel for Socket {
             let facts = table.map(|table| table::facts(&table)).transpose()?;
             let mut chains = Vec::new();
             for chain in answers.by_ref().take(query.chains.len()) {
-                chains.push(chain.map(|chain| table::chain_uses(&chain)).transpose()?);
+                chains.push(chain.map(|chain| required(&chain, NFTA_CHAIN_USE)).transpose()?);
             }
             tables.push(facts.map(|facts| TableFacts { chains, ..facts }));
         }

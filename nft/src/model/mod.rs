@@ -1,7 +1,6 @@
 //! Values: ports, owners, mappings, settings. Nothing here knows netlink or does I/O.
 
 mod claim;
-mod counter;
 mod endpoint;
 mod family;
 mod flow;
@@ -15,7 +14,6 @@ mod published;
 mod settings;
 
 pub use claim::{Claim, Link};
-pub use counter::Counter;
 pub use endpoint::Endpoint;
 pub use family::{Family, NfFamily};
 pub use flow::Flow;
@@ -25,5 +23,5 @@ pub use mapping::{FamilyMismatch, Mapping};
 pub use number::{Generation, Handle, IfIndex};
 pub use owner::{InvalidOwner, OwnerId};
 pub use port::{InvalidPort, InvalidProtocol, Port, Protocol};
-pub use published::Published;
+pub use published::{Counter, Published};
 pub use settings::{InvalidTableName, Settings, TableName};

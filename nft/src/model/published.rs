@@ -1,6 +1,5 @@
-//! A mapping as the kernel holds it.
+//! A mapping as the kernel holds it, and what the kernel counts for it.
 
-use super::counter::Counter;
 use super::mapping::Mapping;
 use super::owner::OwnerId;
 
@@ -23,4 +22,19 @@ pub struct Published {
     pub owner: Option<OwnerId>,
     /// The connections that came for the host port, and the bytes of their first packets.
     pub counter: Counter,
+}
+
+/// The values of a counter.
+///
+/// ```
+/// use hostport_nft::Counter;
+///
+/// assert_eq!(Counter::default(), Counter { packets: 0, bytes: 0 });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counter {
+    /// Packets seen; in a NAT rule that is the first packet of each connection.
+    pub packets: u64,
+    /// Bytes in these packets.
+    pub bytes: u64,
 }

@@ -123,7 +123,12 @@ impl Settings {
     /// since IPv6 has no `route_localnet`, and 127.0.0.0/8 where localhost is switched off. A
     /// connection to them is refused at once instead of hanging.
     pub(crate) fn excluded(&self, family: Family) -> Vec<IpNet> {
-        let own = self.exclude.iter().copied().chain(unreachable(family, self.localhost));
+        let unreachable = match family {
+            Family::Ip6 => Some(IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))),
+            Family::Ip if self.localhost => None,
+            Family::Ip => Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4),
+        };
+        let own = self.exclude.iter().copied().chain(unreachable);
         let of_family = own.filter(|net| Family::of(net.addr()) == family);
         IpNet::aggregate(&of_family.map(|net| net.trunc()).collect())
     }
@@ -150,14 +155,6 @@ impl Settings {
 
 /// The version of the ruleset's form. A table of another version is replaced.
 const SCHEMA: u32 = 1;
-
-fn unreachable(family: Family, localhost: bool) -> Option<IpNet> {
-    match family {
-        Family::Ip6 => Some(IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))),
-        Family::Ip if localhost => None,
-        Family::Ip => Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4),
-    }
-}
 
 #[cfg(test)]
 mod tests {

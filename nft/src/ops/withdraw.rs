@@ -15,8 +15,17 @@ use crate::ruleset::element::HairpinOwner;
 /// How long withdrawals may list the map. The list shows whether the hairpin element of a pod with several owners is
 /// still needed. A caller that withdraws for many owners holds up others, so it has one budget for all of them.
 ///
-/// ```
-/// assert_eq!(hostport_nft::Budget::default().left(), std::time::Duration::from_secs(2));
+/// ```no_run
+/// # use std::collections::BTreeSet;
+/// # use hostport_nft::{Budget, HostPorts, OwnerId, Settings};
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// // Two seconds, for both.
+/// let mut budget = Budget::default();
+/// for owner in ["5e0f", "6460"] {
+///     let owner: OwnerId = owner.parse()?;
+///     host_ports.withdraw_within(&owner, &BTreeSet::new(), &BTreeSet::new(), &mut budget)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget(Duration);
@@ -28,13 +37,6 @@ impl Default for Budget {
     /// Two seconds.
     fn default() -> Self {
         Budget(LISTING)
-    }
-}
-
-impl Budget {
-    /// What is left of it.
-    pub fn left(&self) -> Duration {
-        self.0
     }
 }
 

@@ -8,7 +8,7 @@ use super::expression::{self, push_counter};
 use super::message::{Message, nftables, nftables_of_family, push_number};
 use super::object::required;
 use crate::error::Malformed;
-use crate::model::{Family, Generation, NfFamily, TableName};
+use crate::model::{Family, NfFamily, TableName};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::set::{DataType, Set, SetRef};
 use crate::ruleset::table::{Chain, Table};
@@ -137,14 +137,4 @@ pub(crate) fn facts(attributes: &[u8]) -> Result<TableFacts, Malformed> {
         uses: required(attributes, NFTA_TABLE_USE)?,
         chains: Vec::new(),
     })
-}
-
-/// How many rules a chain has, and others that go to it, together.
-pub(crate) fn chain_uses(attributes: &[u8]) -> Result<u32, Malformed> {
-    required(attributes, NFTA_CHAIN_USE)
-}
-
-/// The ruleset's generation.
-pub(crate) fn generation(attributes: &[u8]) -> Result<Generation, Malformed> {
-    required(attributes, NFTA_GEN_ID).map(Generation)
 }
