@@ -24,7 +24,7 @@
 //! - [`Socket`] sends requests and reads their answers: one object, a dump, an acknowledgement, a batch of
 //!   messages, or notifications.
 //!
-//! It knows no protocol: what a message type or an attribute means is the caller's.
+//! It knows no protocol: the caller knows what a message type or an attribute means.
 
 pub mod attribute;
 mod error;

@@ -62,7 +62,7 @@ impl Walk<'_> {
         if let Some(outcomes) = self.memory.get(&id.name) {
             return outcomes.clone();
         }
-        // Of a loop, which the kernel refuses (`nft_chain_validate`).
+        // If it is met again on the way, it is a loop, which the kernel refuses (`nft_chain_validate`).
         self.memory.insert(id.name.clone(), Outcomes { left: true, ..Outcomes::default() });
         let mut all = Outcomes::default();
         let rules = self.chains.get(id).map_or(&[][..], |chain| &chain.rules);

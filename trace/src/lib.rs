@@ -50,7 +50,7 @@
 //! - Expressions that it does not know may match or not; targets of iptables that it does not know may do
 //!   anything.
 //!
-//! There is no I/O here. What the sets hold, the caller of [`Trace::new`] says.
+//! There is no I/O here: the caller of [`Trace::new`] supplies what the sets hold.
 
 mod chain;
 mod eval;

@@ -1,4 +1,4 @@
-//! The packet asked about, and what rules load of it at each point of its way.
+//! The packet in question, and what rules load of it at each point of its way.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -59,7 +59,7 @@ impl Trace {
     }
 
     /// What others do to a packet before hostport translates it: they take it out of connection tracking, drop
-    /// it, or translate it first. A translation to the packet's own endpoint takes it from nobody, and is left
+    /// it, or translate it first. A translation to the packet's own endpoint is harmless, and left
     /// out.
     ///
     /// ```
@@ -130,7 +130,7 @@ impl Trace {
         verdicts.extend(answers);
         let answer = view.answer().untracked();
         let mut untracking = self.untracking(Effect::UntracksAnswer, Hook::Prerouting, &answer);
-        // Of a client that is not known, a rule for the addresses of some is of no matter.
+        // If the client is not known, a rule for the addresses of some clients does not matter.
         untracking.retain(|verdict| verdict.certain || packet.source.is_some());
         verdicts.extend(untracking);
         verdicts
@@ -155,7 +155,7 @@ impl Trace {
     /// The chains that drop the answer, which comes by prerouting; then it is forwarded, or is for this host.
     fn dropping_answer(&mut self, packet: &Packet, answer: PacketView) -> Vec<Verdict> {
         let mut verdicts = self.dropping_one_answer(packet.origin, &answer);
-        // Of a client that is not known, a rule for the addresses of some is of no matter.
+        // If the client is not known, a rule for the addresses of some clients does not matter.
         if packet.source.is_none() && verdicts.iter().any(|verdict| !verdict.certain) {
             let somebody = answer.to(somebody(packet.host.family()));
             let theirs = self.dropping_one_answer(packet.origin, &somebody);
@@ -186,8 +186,8 @@ impl Trace {
         verdicts
     }
 
-    /// The chains of a hook, of some priorities, that drop a packet. Of nat chains those of postrouting, which
-    /// only a connection's first packet meets.
+    /// The chains of a hook, of some priorities, that drop a packet. The only nat chains among them are those of
+    /// postrouting, and only a connection's first packet meets them.
     fn dropping(
         &mut self,
         effect: Effect,
@@ -212,8 +212,8 @@ impl Trace {
                     false => outcomes.accepted = true,
                 }
             }
-            // Of a chain with the priority of the translation it is not known whether it sees the translated
-            // packet: the younger of two is called first. An answer's destination is not translated there.
+            // A chain with the translation's priority may see the packet before or after it: the younger of two
+            // chains is called first. An answer's destination is not translated there.
             let asked = match hook {
                 Hook::Postrouting => base.kind != "nat" || base.priority < rewritten,
                 Hook::Prerouting | Hook::Output if packet.is_new() => base.priority != DSTNAT,
@@ -255,8 +255,8 @@ impl Trace {
         rewriters
     }
 
-    /// The priority from which on a nat chain of postrouting may not be asked: one there rewrites the source, or
-    /// may, as our own does.
+    /// From this priority on, nat chains of postrouting may not be called: one there rewrites the source, or may,
+    /// as our own does.
     fn rewritten_from(&mut self, packet: &PacketView) -> i32 {
         self.rewriters(packet).iter().map(|(_, verdict)| verdict.priority).fold(SRCNAT, i32::min)
     }

@@ -7,7 +7,7 @@ use crate::step::Matched;
 /// Bytes of which some are not known.
 pub(crate) type Bytes = Vec<Option<u8>>;
 
-/// What an expression loads of which nothing is known: NFT_REG_SIZE of `linux/netfilter/nf_tables.h`.
+/// What an expression loads if nothing is known of it: NFT_REG_SIZE of `linux/netfilter/nf_tables.h`.
 pub(crate) const UNKNOWN: [Option<u8>; 16] = [None; 16];
 
 pub(crate) fn known(bytes: &[u8]) -> Bytes {

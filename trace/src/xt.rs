@@ -127,7 +127,7 @@ fn multiport(info: &[u8], packet: &PacketView) -> Matched {
 }
 
 /// `struct xt_conntrack_mtinfo3`: eight addresses, expires_min, expires_max, l4proto, four ports,
-/// match_flags, invert_flags, state_mask. Only what asks for the state alone is decided.
+/// match_flags, invert_flags, state_mask. Only a match on the state alone is decided.
 fn conntrack(info: &[u8], packet: &PacketView) -> Matched {
     const STATE: u16 = 1;
     const DNAT: u16 = 128;

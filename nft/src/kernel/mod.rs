@@ -117,7 +117,7 @@ pub enum Pass<T> {
     Complete(T),
     /// There is no such list.
     Missing,
-    /// Somebody changed the ruleset during the walk.
+    /// Another program changed the ruleset during the walk.
     Interrupted,
 }
 

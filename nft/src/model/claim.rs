@@ -1,4 +1,4 @@
-//! A mapping that an owner asks for, and the link towards it.
+//! A mapping that an owner asks for, and the link towards its endpoint.
 
 use super::family::Family;
 use super::mapping::Mapping;

@@ -43,10 +43,7 @@ impl<K: Kernel> HostPorts<K> {
         mappings: &[Mapping],
         mut is_local: impl FnMut(IpAddr) -> bool,
     ) -> Result<usize, Error> {
-        let mut wanted = BTreeMap::new();
-        for mapping in mappings {
-            wanted.insert(mapping.host(), mapping.endpoint());
-        }
+        let wanted: BTreeMap<_, _> = mappings.iter().map(|m| (m.host(), m.endpoint())).collect();
         let mut forgotten = 0;
         for flow in self.flows_towards(wanted.keys())? {
             let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
@@ -56,8 +53,7 @@ impl<K: Kernel> HostPorts<K> {
                 (None, Some(endpoint)) if self.get(flow.host)?.is_none() => endpoint,
                 _ => continue,
             };
-            let leads_elsewhere = flow.answers != *endpoint;
-            if leads_elsewhere
+            if flow.answers != *endpoint
                 && !self.settings.is_excluded(flow.host.host_ip)
                 && is_local(flow.host.host_ip)
             {

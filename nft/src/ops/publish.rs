@@ -38,7 +38,7 @@ pub struct Publication {
     /// withdrawn.
     pub former: BTreeSet<HostPort>,
     /// The claims' owners were gone, and are back: what they still have is given to them again, which makes another
-    /// generation. So nobody takes it over who found them gone before that.
+    /// generation. So a program that found them gone before that cannot take it over.
     pub comes_back: bool,
 }
 

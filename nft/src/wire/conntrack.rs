@@ -54,7 +54,7 @@ pub(crate) fn dump_request(family: Family, protocol: Protocol, port: Option<Port
 pub(crate) fn delete_request(flow: &Flow) -> Message {
     let request = message::conntrack(IPCTNL_MSG_CT_DELETE, flow.host.family(), 0);
     Message(attribute::all(&flow.name).flatten().fold(request, |request, (kind, value)| {
-        // The tuple alone is made of others.
+        // Only the tuple is made of other attributes.
         match kind {
             CTA_TUPLE_ORIG => request.nest(kind, |tuple| tuple.extend_from_slice(value)),
             _ => request.bytes(kind, value),

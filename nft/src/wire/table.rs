@@ -123,8 +123,8 @@ pub struct TableFacts {
     pub flags: u32,
     /// How many chains and sets it has (NFTA_TABLE_USE).
     pub uses: u32,
-    /// For each chain that was asked for, how many rules it has, and others that go to it (NFTA_CHAIN_USE);
-    /// none for a chain that does not exist.
+    /// For each chain that was asked for, how many rules it has, plus the rules of other chains that go to it
+    /// (NFTA_CHAIN_USE); none for a chain that does not exist.
     pub chains: Vec<Option<u32>>,
 }
 
