@@ -197,11 +197,8 @@ impl Socket {
                 match answer? {
                     (sequence, _) if sequence != own => {}
                     (_, Reply::Object(object)) => {
-                        restart |= object.interrupted;
                         // The rest must be received all the same, before the socket takes another request.
-                        if !restart {
-                            restart = !read(object)?;
-                        }
+                        restart = restart || object.interrupted || !read(object)?;
                     }
                     (_, Reply::Failed(Errno::INTR))
                     | (_, Reply::Done { error: Some(Errno::INTR), .. }) => {

@@ -105,9 +105,7 @@ pub trait Kernel {
     fn pause(&mut self, most: Duration);
 
     /// Closes the socket without waiting for the kernel.
-    fn leave(self)
-    where
-        Self: Sized;
+    fn leave(self);
 }
 
 /// The end of one walk over a list.

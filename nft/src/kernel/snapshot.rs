@@ -37,11 +37,10 @@ impl Snapshot {
             let mut snapshot = Snapshot::default();
             for family in NfFamily::ALL {
                 let some = complete(&mut socket, PATIENCE, |socket| socket.objects(family, None))?;
-                if let Some(Snapshot { tables, chains, sets }) = some {
-                    snapshot.tables.extend(tables);
-                    snapshot.chains.extend(chains);
-                    snapshot.sets.extend(sets);
-                }
+                let Snapshot { tables, chains, sets } = some.unwrap_or_default();
+                snapshot.tables.extend(tables);
+                snapshot.chains.extend(chains);
+                snapshot.sets.extend(sets);
             }
             if socket.generation()? == begin {
                 return Ok(snapshot);

@@ -13,8 +13,8 @@ use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName
 use crate::ruleset::element::Element;
 use crate::ruleset::set::{SetName, SetRef};
 use crate::wire::constants::{
-    NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETTABLE, NFTA_CHAIN_USE,
-    NFTA_GEN_ID,
+    NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE,
+    NFTA_CHAIN_USE, NFTA_GEN_ID,
 };
 use crate::wire::message::{Message, NFGENMSG_LENGTH};
 use crate::wire::object::{ChainObject, RuleObject, SetObject, TableObject, required};
@@ -122,18 +122,22 @@ impl Kernel for Socket {
             let chains = chains.iter().map(|chain| Message::get_chain(*family, table, chain).0);
             requests.extend(chains);
         }
-        let read = |object: Object<'_>| Ok(object.split::<NFGENMSG_LENGTH>()?.1.to_vec());
+        // What is known of a table, and of a chain how often it is used.
+        let read = |object: Object<'_>| {
+            let (_, attributes) = object.split::<NFGENMSG_LENGTH>()?;
+            Ok(match object.kind & 0xff {
+                NFT_MSG_NEWTABLE => (Some(table::facts(attributes)?), 0),
+                _ => (None, required(attributes, NFTA_CHAIN_USE)?),
+            })
+        };
         let answers = self.0.get_all(&requests, read);
         let answers = answers.map_err(|error| Error::of("to read the table", error));
         let mut answers = answers.map_err(no_nf_tables)?.into_iter();
         let mut tables = Vec::new();
         for query in queries {
-            let table = answers.next().flatten();
-            let facts = table.map(|table| table::facts(&table)).transpose()?;
-            let mut chains = Vec::new();
-            for chain in answers.by_ref().take(query.chains.len()) {
-                chains.push(chain.map(|chain| required(&chain, NFTA_CHAIN_USE)).transpose()?);
-            }
+            let facts = answers.next().flatten().and_then(|(facts, _)| facts);
+            let chains = answers.by_ref().take(query.chains.len());
+            let chains = chains.map(|chain| chain.map(|(_, uses)| uses)).collect();
             tables.push(facts.map(|facts| TableFacts { chains, ..facts }));
         }
         Ok(tables)

@@ -130,7 +130,9 @@ impl Settings {
         };
         let own = self.exclude.iter().copied().chain(unreachable);
         let of_family = own.filter(|net| Family::of(net.addr()) == family);
-        IpNet::aggregate(&of_family.map(|net| net.trunc()).collect())
+        let prefixes: Vec<IpNet> = of_family.map(|net| net.trunc()).collect();
+        // Usually there is at most one.
+        if prefixes.len() < 2 { prefixes } else { IpNet::aggregate(&prefixes) }
     }
 
     /// The comment that marks a table as ours, of this schema and with these settings.

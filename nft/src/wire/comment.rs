@@ -7,7 +7,11 @@ const UDATA_COMMENT: u8 = 0;
 ///
 /// The callers' texts are at most 125 bytes long, so that all of it fits into 128.
 pub(crate) fn encode_comment(text: &str) -> Vec<u8> {
-    [&[UDATA_COMMENT, (text.len() + 1) as u8], text.as_bytes(), &[0]].concat()
+    let mut bytes = Vec::with_capacity(text.len() + 3);
+    bytes.extend([UDATA_COMMENT, (text.len() + 1) as u8]);
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.push(0);
+    bytes
 }
 
 /// The comment in user data, if there is one that is text.
