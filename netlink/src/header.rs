@@ -19,16 +19,16 @@ pub const NLM_F_APPEND: u16 = 0x800;
 /// A message to the kernel, without the sequence number that it gets when it is sent.
 ///
 /// ```
-/// use hostport_netlink::Request;
+/// use hostport_netlink::NetlinkRequest;
 ///
-/// let bytes = Request::new(18, 0, &[0; 16]).text(3, "eth0").encode(7);
+/// let bytes = NetlinkRequest::new(18, 0, &[0; 16]).text(3, "eth0").encode(7);
 /// assert_eq!(bytes.len(), 16 + 16 + 12);
 /// // struct nlmsghdr in the machine's byte order: length, type, flags, sequence number, port.
 /// assert_eq!(bytes[..4], 44u32.to_ne_bytes());
 /// assert_eq!(bytes[8..12], 7u32.to_ne_bytes());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct NetlinkRequest {
     /// The message type.
     pub kind: u16,
     /// NLM_F_*; NLM_F_REQUEST is set in any case.
@@ -37,13 +37,13 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-impl Request {
+impl NetlinkRequest {
     /// A request of a type. `fixed` is the family's structure, such as `struct ifinfomsg`.
     pub fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
         let mut body = Vec::with_capacity(64);
         body.extend_from_slice(fixed);
         attribute::pad(&mut body);
-        Request { kind, flags, body }
+        NetlinkRequest { kind, flags, body }
     }
 
     /// Adds an attribute.

@@ -3,13 +3,13 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use hostport_netlink::{Request, Socket, attribute};
+//! use hostport_netlink::{NetlinkRequest, Socket, attribute};
 //!
 //! // RTM_GETLINK of link 1 over NETLINK_ROUTE: a struct ifinfomsg, and IFLA_IFNAME (3) in the answer.
 //! let mut ifinfomsg = [0; 16];
 //! ifinfomsg[4..8].copy_from_slice(&1u32.to_ne_bytes());
 //! let mut socket = Socket::open(0, Duration::from_secs(5))?;
-//! let name = socket.get(&Request::new(18, 0, &ifinfomsg), |object| {
+//! let name = socket.get(&NetlinkRequest::new(18, 0, &ifinfomsg), |object| {
 //!     let (_, attributes) = object.split::<16>()?;
 //!     Ok(attribute::find(attributes, 3)?.map(attribute::text))
 //! })?;
@@ -17,7 +17,7 @@
 //! # Ok::<(), hostport_netlink::Error>(())
 //! ```
 //!
-//! - [`Request`] is a message to the kernel: a type, flags, and a body to which attributes are added.
+//! - [`NetlinkRequest`] is a message to the kernel: a type, flags, and a body to which attributes are added.
 //! - [`attribute`] reads attributes out of a reply.
 //! - [`Replies`] are the messages of a datagram. Nothing here trusts a length: bytes that are not what
 //!   the protocol says are [`Malformed`], and never a panic.
@@ -34,7 +34,7 @@ mod socket;
 
 pub use error::Malformed;
 pub use header::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLMSGHDR_LENGTH, Request,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLMSGHDR_LENGTH, NetlinkRequest,
 };
 pub use reply::{Object, Replies, Reply};
 pub use socket::{End, Error, Refusal, Socket};

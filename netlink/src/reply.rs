@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_request_reads_back_as_it_was_written() {
-        let bytes = crate::Request::new(18, 0x300, &[1, 2, 3, 4]).text(3, "eth0").encode(7);
+        let bytes = crate::NetlinkRequest::new(18, 0x300, &[1, 2, 3, 4]).text(3, "eth0").encode(7);
         let Some(Ok((7, Reply::Object(object)))) = Replies::new(&bytes).next() else { panic!() };
         assert_eq!((object.kind, object.split::<4>().unwrap().0), (18, &[1, 2, 3, 4]));
     }

@@ -16,7 +16,7 @@ use rustix::net::sockopt::{
 };
 
 use crate::error::Malformed;
-use crate::header::{NLM_F_ACK, Request};
+use crate::header::{NLM_F_ACK, NetlinkRequest};
 use crate::reply::{Object, Replies, Reply};
 
 /// Room for any answer but a long dump's, and for a notification (NLMSG_GOODSIZE).
@@ -129,7 +129,7 @@ impl Socket {
     /// All but [`Error::Open`].
     pub fn get<T>(
         &mut self,
-        request: &Request,
+        request: &NetlinkRequest,
         read: impl FnOnce(Object<'_>) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
         let sequence = self.request(request, 0)?;
@@ -145,7 +145,7 @@ impl Socket {
     /// All but [`Error::Open`]. Another error than ENOENT may be the answer to all of them at once.
     pub fn get_all<T>(
         &mut self,
-        requests: &[Request],
+        requests: &[NetlinkRequest],
         mut read: impl FnMut(Object<'_>) -> Result<T, Malformed>,
     ) -> Result<Vec<Option<T>>, Error> {
         let first = self.sequence;
@@ -171,7 +171,7 @@ impl Socket {
     ///
     /// # Errors
     /// All but [`Error::Open`].
-    pub fn order(&mut self, request: &Request) -> Result<(), Error> {
+    pub fn order(&mut self, request: &NetlinkRequest) -> Result<(), Error> {
         let sequence = self.request(request, NLM_F_ACK)?;
         self.answer(sequence, |object| if object.is_some() { Err(Malformed) } else { Ok(()) })
     }
@@ -183,7 +183,7 @@ impl Socket {
     /// All but [`Error::Open`].
     pub fn walk(
         &mut self,
-        request: &Request,
+        request: &NetlinkRequest,
         room: usize,
         mut read: impl FnMut(Object<'_>) -> Result<bool, Malformed>,
     ) -> Result<End, Error> {
@@ -267,7 +267,7 @@ impl Socket {
         }
     }
 
-    fn request(&mut self, request: &Request, flags: u16) -> Result<u32, Error> {
+    fn request(&mut self, request: &NetlinkRequest, flags: u16) -> Result<u32, Error> {
         let sequence = self.sequence;
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(USUAL_REQUEST);

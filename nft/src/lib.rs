@@ -105,7 +105,7 @@ pub use model::{
     InvalidPort, InvalidProtocol, InvalidTableName, Link, Mapping, OwnerId, Port, Protocol,
     Published, Settings, TableName,
 };
-pub use ops::{Audit, Budget, Changes, HostPorts, Publication, Restored, State};
+pub use ops::{Audit, Budget, Changes, HostPorts, Publication, Restored, TableOwner};
 pub use ruleset::table::Table;
 pub use wire::message::Message;
 pub use wire::object;

@@ -24,7 +24,7 @@ const VERDICT_REGISTER: Option<u32> = Some(0);
 
 /// What a rule may do with a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct RuleOutcome {
     /// Several where it is not known which.
     pub(crate) actions: Vec<Action>,
     /// It takes the packet out of connection tracking; whether in any case.
@@ -37,7 +37,7 @@ pub(crate) fn evaluate(
     packet: &PacketView,
     chain: &ObjectId,
     sets: &mut Sets,
-) -> Outcome {
+) -> RuleOutcome {
     let mut evaluation = Evaluation { packet, chain, sets, registers: Registers::new() };
     let (mut certain, mut untracks) = (true, None);
     for expression in &rule.expressions {
@@ -48,11 +48,11 @@ pub(crate) fn evaluate(
             Step::Untrack => untracks = untracks.or(Some(certain)),
             Step::End(mut actions) => {
                 actions.extend((!certain).then_some(Action::Next));
-                return Outcome { actions, untracks };
+                return RuleOutcome { actions, untracks };
             }
         }
     }
-    Outcome { actions: vec![Action::Next], untracks }
+    RuleOutcome { actions: vec![Action::Next], untracks }
 }
 
 struct Evaluation<'a> {

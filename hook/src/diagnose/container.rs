@@ -11,7 +11,7 @@ use crate::diagnose::listener::{self, Listener};
 use crate::journal::Entry;
 use crate::network::container::PodError;
 use crate::network::namespace::NetworkNamespace;
-use crate::network::{Link, endpoint, rtnetlink};
+use crate::network::{Device, endpoint, rtnetlink};
 
 /// What leads to a container's address, and what listens in the container.
 #[derive(Debug)]
@@ -20,11 +20,11 @@ pub struct Container {
     /// The path of its network namespace.
     pub namespace: PathBuf,
     /// Its own link, which has the address.
-    pub link: Link,
+    pub link: Device,
     /// The other end of that link, on this host, if the two are a pair.
-    pub port: Option<Link>,
+    pub port: Option<Device>,
     /// The bridge or other link that this other end is a port of.
-    pub bridge: Option<Link>,
+    pub bridge: Option<Device>,
     /// It has a route to the client; where the client is not known, to the Internet.
     pub answers: bool,
     pub listeners: BTreeSet<Listener>,

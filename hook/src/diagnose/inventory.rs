@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hostport_nft::{
-    Audit, Family, HostPorts, Mapping, OwnerId, Settings, Snapshot, State, TableName, Unsupported,
+    Audit, Family, HostPorts, Mapping, OwnerId, Settings, Snapshot, TableName, TableOwner,
+    Unsupported,
 };
 use hostport_trace::Interface;
 
@@ -146,8 +147,8 @@ impl Inventory {
         self.entries().filter(|entry| !self.dead.contains(&entry.owner))
     }
 
-    pub fn state(&self, family: Family) -> State {
-        self.audits.get(&family).map_or(State::Missing, |audit| audit.state)
+    pub fn state(&self, family: Family) -> TableOwner {
+        self.audits.get(&family).map_or(TableOwner::Missing, |audit| audit.state)
     }
 
     /// The link of the best default route, which clients from elsewhere most likely come in by.

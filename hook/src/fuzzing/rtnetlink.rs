@@ -2,7 +2,7 @@
 
 use hostport_netlink::{Replies, Reply, attribute};
 
-use crate::network::object::{Address, Link, Route};
+use crate::network::object::{Address, Device, Route};
 
 /// A datagram, and the same bytes as what follows a message's header.
 pub fn rtnetlink(data: &[u8]) {
@@ -24,7 +24,7 @@ pub fn rtnetlink(data: &[u8]) {
 
 fn objects(payload: &[u8]) {
     attributes_come_back(payload);
-    if let Ok(link) = Link::parse(payload) {
+    if let Ok(link) = Device::parse(payload) {
         assert!(!link.name.as_encoded_bytes().contains(&0), "{link:?}");
     }
     if let Ok(Some(address)) = Address::parse(payload) {

@@ -90,7 +90,7 @@ impl Counters {
         let locked = lock(&file, FlockOperation::NonBlockingLockShared);
         match Counters::load(&file) {
             // The next change starts from zero.
-            Err(Unreadable::Damaged) if locked => Some(Counters::default()),
+            Err(UnreadableCounters::Damaged) if locked => Some(Counters::default()),
             loaded => loaded.ok(),
         }
     }
@@ -104,24 +104,25 @@ impl Counters {
         // Closing the file unlocks it.
         let mut counters = match Counters::load(&file) {
             Ok(counters) => counters,
-            Err(Unreadable::Damaged) => Counters::default(),
-            Err(Unreadable::NotOurs) => return,
+            Err(UnreadableCounters::Damaged) => Counters::default(),
+            Err(UnreadableCounters::NotOurs) => return,
         };
         change(&mut counters);
         let _ = rustix::io::pwrite(&file, &counters.to_bytes(), 0);
     }
 
-    fn load(file: &OwnedFd) -> Result<Self, Unreadable> {
+    fn load(file: &OwnedFd) -> Result<Self, UnreadableCounters> {
         let mut bytes = [0; WORDS * 8];
-        let length = rustix::io::pread(file, &mut bytes, 0).map_err(|_| Unreadable::NotOurs)?;
+        let length =
+            rustix::io::pread(file, &mut bytes, 0).map_err(|_| UnreadableCounters::NotOurs)?;
         Counters::from_bytes(bytes.get(..length).unwrap_or_default())
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, UnreadableCounters> {
         let (words, _) = bytes.as_chunks::<8>();
         match words {
             [MAGIC, version, ..] if u64::from_le_bytes(*version) > VERSION => {
-                Err(Unreadable::NotOurs)
+                Err(UnreadableCounters::NotOurs)
             }
             [MAGIC, version, values @ .., sum]
                 if u64::from_le_bytes(*version) == VERSION
@@ -134,7 +135,7 @@ impl Counters {
                 }
                 Ok(counters)
             }
-            _ => Err(Unreadable::Damaged),
+            _ => Err(UnreadableCounters::Damaged),
         }
     }
 
@@ -158,7 +159,7 @@ impl Counters {
 
 /// Why there are no counters in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unreadable {
+enum UnreadableCounters {
     Damaged,
     /// Of a later version, or not a file.
     NotOurs,
@@ -213,7 +214,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(
                 Counters::from_bytes(&bytes[..length]),
-                Err(Unreadable::Damaged),
+                Err(UnreadableCounters::Damaged),
                 "{length}"
             );
         }
@@ -221,13 +222,13 @@ mod tests {
         for nth in (0..8).chain(16..bytes.len()) {
             let mut other = bytes.clone();
             other[nth] ^= 1 << (nth % 8);
-            assert_eq!(Counters::from_bytes(&other), Err(Unreadable::Damaged), "{nth}");
+            assert_eq!(Counters::from_bytes(&other), Err(UnreadableCounters::Damaged), "{nth}");
         }
         let mut later = bytes.clone();
         later[8] = 3;
-        assert_eq!(Counters::from_bytes(&later), Err(Unreadable::NotOurs));
+        assert_eq!(Counters::from_bytes(&later), Err(UnreadableCounters::NotOurs));
         let mut former = bytes;
         former[8] = 1;
-        assert_eq!(Counters::from_bytes(&former), Err(Unreadable::Damaged));
+        assert_eq!(Counters::from_bytes(&former), Err(UnreadableCounters::Damaged));
     }
 }

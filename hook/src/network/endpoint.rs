@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use hostport_nft::Family;
 
 use crate::network::namespace::NetworkNamespace;
-use crate::network::object::{Address, Kind};
+use crate::network::object::{Address, LinkKind};
 use crate::network::rtnetlink::{Error, Socket};
 
 /// Finds the addresses at which a container is reached: at most one a family, IPv4 first. The socket is
@@ -39,7 +39,7 @@ pub fn link_of(socket: &mut Socket, address: IpAddr) -> Result<Option<u32>, Erro
 /// The socket is inside the container's namespace. That the other end is in `host` has to be
 /// checked: an index from another namespace would name some other link of the host's.
 pub fn peer(socket: &mut Socket, host: &NetworkNamespace, link: u32) -> Result<Option<u32>, Error> {
-    let Some(link) = socket.link(link)?.filter(|link| link.kind == Kind::Pair) else {
+    let Some(link) = socket.link(link)?.filter(|link| link.kind == LinkKind::Pair) else {
         return Ok(None);
     };
     let (Some(peer), Some(namespace)) = (link.other, link.other_namespace) else {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hostport_nft::{Family, IfIndex};
 use tracing::{debug, warn};
 
-use crate::network::object::{Kind, Link};
+use crate::network::object::{Device, LinkKind};
 use crate::network::rtnetlink::{self, Socket};
 use crate::output::escape;
 
@@ -58,7 +58,7 @@ impl OutLink {
 pub fn towards(
     socket: &mut Socket,
     ip: IpAddr,
-    known: &mut Option<Link>,
+    known: &mut Option<Device>,
 ) -> Result<Way, rtnetlink::Error> {
     let Some(route) = socket.route_to(ip)? else { return Ok(Way::NoRoute) };
     match (route.kind, route.links.first()) {
@@ -69,13 +69,13 @@ pub fn towards(
             }
             // None if it has just been removed.
             let Some(link) = known else { return Ok(Way::NoRoute) };
-            let is_bridge = link.kind == Kind::Bridge;
+            let is_bridge = link.kind == LinkKind::Bridge;
             let (sysctl, bridge_nf) = match ip {
                 IpAddr::V4(_) => (BRIDGE_NF_CALL_IPTABLES, link.nf_call_iptables),
                 IpAddr::V6(_) => (BRIDGE_NF_CALL_IP6TABLES, link.nf_call_ip6tables),
             };
             let bridge_nf = is_bridge && calls_iptables(Path::new(sysctl), bridge_nf);
-            let shared = link.kind != Kind::Pair && !link.point_to_point;
+            let shared = link.kind != LinkKind::Pair && !link.point_to_point;
             let (bypasses, name) = (shared && !bridge_nf, link.name.clone());
             Ok(Way::Link(OutLink {
                 index: *index,

@@ -25,7 +25,7 @@ pub mod sock_diag;
 
 use std::net::IpAddr;
 
-pub use object::Link;
+pub use object::Device;
 
 /// What makes host ports reachable beside the ruleset. A failure is only logged, as a warning.
 pub trait Reach {

@@ -21,7 +21,7 @@ pub const IFLA_BRPORT_MODE: u16 = 4;
 
 /// What a link is, as far as it matters here: IFLA_INFO_KIND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kind {
+pub enum LinkKind {
     /// A bridge.
     Bridge,
     /// One end of a pair, whose IFLA_LINK is the other end: veth, netkit. (IFLA_LINK of a VLAN or
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// A link: RTM_NEWLINK.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Link {
+pub struct Device {
     /// ifi_index
     pub index: u32,
     /// IFF_UP
@@ -48,7 +48,7 @@ pub struct Link {
     /// IFLA_IFNAME: any bytes but `/`, `:` and white space.
     pub name: OsString,
     /// IFLA_INFO_KIND
-    pub kind: Kind,
+    pub kind: LinkKind,
     /// IFLA_LINK, and the namespace it is in (IFLA_LINK_NETNSID) when it is not this link's own.
     pub other: Option<u32>,
     /// IFLA_LINK_NETNSID, a number that holds within the link's own namespace.
@@ -63,7 +63,7 @@ pub struct Link {
     pub hairpin_mode: Option<bool>,
 }
 
-impl Link {
+impl Device {
     /// Reads what follows the netlink header.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change (4).
@@ -94,11 +94,11 @@ impl Link {
     /// IFLA_LINKINFO: what the data means depends on the kind, which may stand before it or behind it.
     fn parse_info(&mut self, info: &[u8]) -> Result<(), Malformed> {
         self.kind = match attribute::find(info, libc::IFLA_INFO_KIND)?.map(text_of) {
-            Some(b"bridge") => Kind::Bridge,
-            Some(b"veth" | b"netkit") => Kind::Pair,
-            _ => Kind::Other,
+            Some(b"bridge") => LinkKind::Bridge,
+            Some(b"veth" | b"netkit") => LinkKind::Pair,
+            _ => LinkKind::Other,
         };
-        if self.kind == Kind::Bridge
+        if self.kind == LinkKind::Bridge
             && let Some(data) = attribute::find(info, libc::IFLA_INFO_DATA)?
         {
             for setting in attribute::all(data) {
@@ -290,8 +290,11 @@ mod tests {
                 (libc::IFLA_LINKINFO | NLA_F_NESTED, &info),
             ],
         );
-        let link = Link::parse(&link).unwrap();
-        assert_eq!((link.index, link.kind, link.up, link.loopback), (9, Kind::Bridge, true, false));
+        let link = Device::parse(&link).unwrap();
+        assert_eq!(
+            (link.index, link.kind, link.up, link.loopback),
+            (9, LinkKind::Bridge, true, false)
+        );
         assert_eq!(link.name, "br.0");
         assert_eq!((link.nf_call_iptables, link.nf_call_ip6tables), (false, true));
     }
@@ -303,7 +306,7 @@ mod tests {
             let list =
                 [(libc::IFLA_INFO_SLAVE_DATA, &data[..]), (libc::IFLA_INFO_SLAVE_KIND, master)];
             let info = attributes_of(&list);
-            let link = Link::parse(&message(&[0; 16], &[(libc::IFLA_LINKINFO, &info)])).unwrap();
+            let link = Device::parse(&message(&[0; 16], &[(libc::IFLA_LINKINFO, &info)])).unwrap();
             assert_eq!(link.hairpin_mode, expected);
         }
     }
@@ -348,7 +351,7 @@ mod tests {
             let nested = bytes.clone();
             attribute::push(&mut bytes, libc::IFLA_LINKINFO, &nested);
             for bytes in [&bytes, &noise, &[&bytes[..], &noise].concat()] {
-                let _ = (Link::parse(bytes), Address::parse(bytes), Route::parse(bytes));
+                let _ = (Device::parse(bytes), Address::parse(bytes), Route::parse(bytes));
             }
         }
     }

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use hostport_netlink::{End, Error as NetlinkError, Malformed, NLM_F_DUMP, Request, attribute};
+use hostport_netlink::{
+    End, Error as NetlinkError, Malformed, NLM_F_DUMP, NetlinkRequest, attribute,
+};
 use rustix::io::Errno;
 
 use super::object::{
-    AF_BRIDGE, AF_INET, AF_INET6, Address, IFLA_BRPORT_MODE, Link, Route, split, u32_of,
+    AF_BRIDGE, AF_INET, AF_INET6, Address, Device, IFLA_BRPORT_MODE, Route, split, u32_of,
 };
 
 /// `linux/netlink.h`.
@@ -50,10 +52,10 @@ impl Socket {
     }
 
     /// A link by its index, without its counters. None if there is none.
-    pub fn link(&mut self, index: u32) -> Result<Option<Link>, Error> {
-        let request = Request::new(libc::RTM_GETLINK, 0, &ifinfomsg(0, index))
+    pub fn link(&mut self, index: u32) -> Result<Option<Device>, Error> {
+        let request = NetlinkRequest::new(libc::RTM_GETLINK, 0, &ifinfomsg(0, index))
             .bytes(libc::IFLA_EXT_MASK, &libc::RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        match self.get("RTM_GETLINK", &request, libc::RTM_NEWLINK, Link::parse) {
+        match self.get("RTM_GETLINK", &request, libc::RTM_NEWLINK, Device::parse) {
             Err(error) if error.is(&[Errno::NODEV]) => Ok(None),
             link => link.map(Some),
         }
@@ -61,7 +63,7 @@ impl Socket {
 
     /// All addresses of all links, both families, in the kernel's order.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
-        let request = Request::new(libc::RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
+        let request = NetlinkRequest::new(libc::RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
         self.dump("RTM_GETADDR", &request, libc::RTM_NEWADDR, Address::parse)
     }
 
@@ -69,7 +71,7 @@ impl Socket {
     pub fn default_links(&mut self, ipv6: bool) -> Result<Vec<u32>, Error> {
         let family = if ipv6 { AF_INET6 } else { AF_INET };
         let fixed = [family, 0, 0, 0, libc::RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0];
-        let request = Request::new(libc::RTM_GETROUTE, NLM_F_DUMP, &fixed);
+        let request = NetlinkRequest::new(libc::RTM_GETROUTE, NLM_F_DUMP, &fixed);
         let wanted = |route: &Route| {
             // A kernel without IPv6 answers with the other families' routes.
             route.family == family
@@ -130,7 +132,7 @@ impl Socket {
         let fd = namespace.as_fd().as_raw_fd();
         // struct rtgenmsg, padded.
         let request =
-            Request::new(libc::RTM_GETNSID, 0, &[0; 4]).bytes(NETNSA_FD, &fd.to_ne_bytes());
+            NetlinkRequest::new(libc::RTM_GETNSID, 0, &[0; 4]).bytes(NETNSA_FD, &fd.to_ne_bytes());
         self.get("RTM_GETNSID", &request, libc::RTM_NEWNSID, |payload| {
             let (_, rest) = split::<4>(payload)?;
             let id = attribute::find(rest, NETNSA_NSID)?.map(u32_of).transpose()?;
@@ -141,7 +143,7 @@ impl Socket {
 
     /// Turns a bridge port's hairpin mode on: `bridge link set dev PORT hairpin on`.
     pub fn set_hairpin_mode(&mut self, port: u32) -> Result<(), Error> {
-        let request = Request::new(libc::RTM_SETLINK, 0, &ifinfomsg(AF_BRIDGE, port))
+        let request = NetlinkRequest::new(libc::RTM_SETLINK, 0, &ifinfomsg(AF_BRIDGE, port))
             .nest(libc::IFLA_PROTINFO, |protinfo| {
                 attribute::push(protinfo, IFLA_BRPORT_MODE, &[1])
             });
@@ -152,7 +154,7 @@ impl Socket {
     fn get<T>(
         &mut self,
         name: &'static str,
-        request: &Request,
+        request: &NetlinkRequest,
         kind: u16,
         parse: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
@@ -167,7 +169,7 @@ impl Socket {
     pub(super) fn dump<T>(
         &mut self,
         name: &'static str,
-        request: &Request,
+        request: &NetlinkRequest,
         kind: u16,
         parse: impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
     ) -> Result<Vec<T>, Error> {
@@ -193,11 +195,11 @@ impl Socket {
 }
 
 /// RTM_GETROUTE for a packet to an address: `struct rtmsg` with the lengths of both addresses in bits.
-fn route_request(ip: IpAddr, source: Option<IpAddr>) -> Request {
+fn route_request(ip: IpAddr, source: Option<IpAddr>) -> NetlinkRequest {
     let (family, length) = if ip.is_ipv4() { (AF_INET, 32) } else { (AF_INET6, 128) };
     let source_length = if source.is_some() { length } else { 0 };
     let rtmsg = [family, length, source_length, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut request = Request::new(libc::RTM_GETROUTE, 0, &rtmsg);
+    let mut request = NetlinkRequest::new(libc::RTM_GETROUTE, 0, &rtmsg);
     for (kind, ip) in
         iter::once((libc::RTA_DST, ip)).chain(source.map(|source| (libc::RTA_SRC, source)))
     {

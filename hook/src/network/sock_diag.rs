@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hostport_netlink::{Malformed, NLM_F_DUMP, Request, attribute};
+use hostport_netlink::{Malformed, NLM_F_DUMP, NetlinkRequest, attribute};
 
 use crate::network::object::{AF_INET6, split};
 use crate::network::rtnetlink::{Error, Socket};
@@ -34,7 +34,7 @@ pub fn ipv6_only() -> Result<BTreeSet<u64>, Error> {
     for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
         let mut fixed = [&[AF_INET6, protocol, 0, 0][..], &WAITING.to_ne_bytes()].concat();
         fixed.resize(REQUEST, 0);
-        let request = Request::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &fixed);
+        let request = NetlinkRequest::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &fixed);
         let name = "SOCK_DIAG_BY_FAMILY";
         inodes.extend(socket.dump(name, &request, SOCK_DIAG_BY_FAMILY, inode_if_ipv6_only)?);
     }

@@ -22,12 +22,12 @@ pub struct Config {
     /// The annotations, as far as they are strings.
     pub annotations: BTreeMap<String, String>,
     /// The network namespace that the container runs in.
-    pub network: NetworkNamespace,
+    pub network: ConfigNamespace,
 }
 
 /// A network namespace, as config.json names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NetworkNamespace {
+pub enum ConfigNamespace {
     /// The host's, or rather the runtime's: config.json has no network namespace.
     Host,
     /// A new one, which the runtime makes for this container.
@@ -79,32 +79,32 @@ impl Config {
         Config::parse(&bytes).map_err(fail)
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ConfigProblem> {
         // serde takes a list for a struct, field by field. A config.json is not a list.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Problem::NotAnObject);
+            return Err(ConfigProblem::NotAnObject);
         }
         let raw: Raw = from_json(bytes, Raw::is_text)
-            .map_err(|error| Problem::Json(excerpt(&error.to_string(), 100)))?;
+            .map_err(|error| ConfigProblem::Json(excerpt(&error.to_string(), 100)))?;
         let namespaces = raw.linux.and_then(|linux| linux.namespaces).unwrap_or_default();
         let network = namespaces
             .into_iter()
             .find(|namespace| namespace.kind.as_deref() == Some("network"))
-            .map_or(NetworkNamespace::Host, |namespace| {
+            .map_or(ConfigNamespace::Host, |namespace| {
                 let path = namespace.path.filter(|path| !path.as_os_str().is_empty());
-                path.map_or(NetworkNamespace::Own, NetworkNamespace::Path)
+                path.map_or(ConfigNamespace::Own, ConfigNamespace::Path)
             });
         Ok(Config { annotations: raw.annotations, network })
     }
 }
 
-fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
+fn read_regular_file(path: &Path) -> Result<Vec<u8>, ConfigProblem> {
     // Without O_NONBLOCK, opening a FIFO waits for its other end.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::open(path, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Problem::NotAFile);
+        return Err(ConfigProblem::NotAFile);
     }
     // Room for all of it and the end, so that it is read at once.
     let size = usize::try_from(stat.st_size).unwrap_or_default();
@@ -117,7 +117,7 @@ fn read_regular_file(path: &Path) -> Result<Vec<u8>, Problem> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Problem::TooLarge)
+    Err(ConfigProblem::TooLarge)
 }
 
 /// A bundle whose config.json cannot be read.
@@ -127,13 +127,13 @@ pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it, and what to do.
-    pub problem: Problem,
+    pub problem: ConfigProblem,
 }
 
 /// What is wrong with a config.json, and what to do.
 #[derive(Debug, Error)]
 #[allow(missing_docs)] // The messages say it.
-pub enum Problem {
+pub enum ConfigProblem {
     #[error("{0}: the state's bundle must be a folder with a config.json that the hook may read")]
     Io(#[from] Errno),
     #[error("not a regular file: put the bundle's config.json there")]
@@ -181,25 +181,25 @@ mod tests {
         }
     }
 
-    fn network(json: &str) -> NetworkNamespace {
+    fn network(json: &str) -> ConfigNamespace {
         Config::parse(json.as_bytes()).unwrap().network
     }
 
     #[test]
     fn the_network_namespace_is_the_hosts_its_own_or_a_path() {
         for (namespaces, expected) in [
-            ("[]", NetworkNamespace::Host),
-            ("null", NetworkNamespace::Host),
-            (r#"[{"type":"pid"}]"#, NetworkNamespace::Host),
-            (r#"[{"type":"pid","path":"/x"},{"type":"network"}]"#, NetworkNamespace::Own),
-            (r#"[{"type":"network","path":""}]"#, NetworkNamespace::Own),
-            (r#"[{"type":"network","path":null}]"#, NetworkNamespace::Own),
-            (r#"[{"type":"network","path":"/n"}]"#, NetworkNamespace::Path("/n".into())),
+            ("[]", ConfigNamespace::Host),
+            ("null", ConfigNamespace::Host),
+            (r#"[{"type":"pid"}]"#, ConfigNamespace::Host),
+            (r#"[{"type":"pid","path":"/x"},{"type":"network"}]"#, ConfigNamespace::Own),
+            (r#"[{"type":"network","path":""}]"#, ConfigNamespace::Own),
+            (r#"[{"type":"network","path":null}]"#, ConfigNamespace::Own),
+            (r#"[{"type":"network","path":"/n"}]"#, ConfigNamespace::Path("/n".into())),
         ] {
             assert_eq!(network(&format!(r#"{{"linux":{{"namespaces":{namespaces}}}}}"#)), expected);
         }
-        assert_eq!(network("{}"), NetworkNamespace::Host);
-        assert_eq!(network(r#"{"linux":null}"#), NetworkNamespace::Host);
+        assert_eq!(network("{}"), ConfigNamespace::Host);
+        assert_eq!(network(r#"{"linux":null}"#), ConfigNamespace::Host);
     }
 
     #[test]
@@ -215,8 +215,8 @@ mod tests {
             Config::parse(&parts.concat())
         };
         let network = parse(b"/n", b"\xff").unwrap().network;
-        assert_eq!(network, NetworkNamespace::Path("/n".into()));
-        assert!(matches!(parse(b"/n\xff", b"x"), Err(Problem::Json(_))));
+        assert_eq!(network, ConfigNamespace::Path("/n".into()));
+        assert!(matches!(parse(b"/n\xff", b"x"), Err(ConfigProblem::Json(_))));
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         std::fs::write(bundle.file(), r#"{"annotations":{"a":"b","c":1},"root":7}"#).unwrap();
         let config = Config::load(&bundle.0).unwrap();
         assert_eq!(config.annotations, BTreeMap::from([("a".into(), "b".into())]));
-        assert_eq!(config.network, NetworkNamespace::Host);
+        assert_eq!(config.network, ConfigNamespace::Host);
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
                 r#"{{"{name}":{value},"linux":{{"{name}":{value},"namespaces":[
                     {{"{name}":{value},"type":"network"}}]}},"process":{value}}}"#
             );
-            prop_assert_eq!(network(&json), NetworkNamespace::Own);
+            prop_assert_eq!(network(&json), ConfigNamespace::Own);
         }
     }
 }

@@ -6,7 +6,7 @@ use hostport_nft::{HostPort, OwnerId, Settings};
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use super::bundle::{Config, ConfigError, NetworkNamespace as Named};
+use super::bundle::{Config, ConfigError, ConfigNamespace};
 use super::state::{State, StateError};
 use crate::network::container::{Pod, PodError};
 use crate::network::namespace::NetworkNamespace;
@@ -84,9 +84,9 @@ pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)
 /// The network namespace that a container runs in; none for the host's.
 fn namespace(state: &State, config: &Config) -> Result<Option<NetworkNamespace>, RequestError> {
     let opened = match &config.network {
-        Named::Host => return Ok(None),
-        Named::Path(path) => NetworkNamespace::open(path),
-        Named::Own => {
+        ConfigNamespace::Host => return Ok(None),
+        ConfigNamespace::Path(path) => NetworkNamespace::open(path),
+        ConfigNamespace::Own => {
             let pid = state.pid.ok_or_else(|| RequestError::NoPid(state.id.clone()))?;
             NetworkNamespace::of_process(pid)
         }

@@ -26,7 +26,7 @@ pub struct Decision {
 
 /// What the kernel says of disputed host ports.
 #[derive(Default)]
-struct Verdict {
+struct Disputed {
     /// An owner that asks for it has it in the kernel: it stays so.
     decided: BTreeMap<HostPort, Mapping>,
     void: BTreeSet<OwnerId>,
@@ -71,8 +71,8 @@ fn claimants<'a, 'e>(
 fn judge<E>(
     asked: &[(Mapping, &Entry)],
     published: &mut impl FnMut(HostPort) -> Result<Option<Published>, E>,
-) -> Result<Verdict, E> {
-    let mut verdict = Verdict::default();
+) -> Result<Disputed, E> {
+    let mut verdict = Disputed::default();
     let mut losers: BTreeMap<&OwnerId, &Entry> = BTreeMap::new();
     for claimants in claimants(asked) {
         let [(first, _), others @ ..] = claimants else { continue };
@@ -105,8 +105,8 @@ fn is_of(present: &Published, entry: &Entry, mapping: Mapping) -> bool {
 
 /// Of several that ask for one host port, the one that has it in the kernel gets it; or else the latest,
 /// which has taken it over. If they share an endpoint, the earliest gets it.
-fn share_out(asked: &[(Mapping, &Entry)], verdict: Verdict) -> Decision {
-    let Verdict { decided, void } = verdict;
+fn share_out(asked: &[(Mapping, &Entry)], verdict: Disputed) -> Decision {
+    let Disputed { decided, void } = verdict;
     let mut decision =
         Decision { claims: Vec::with_capacity(asked.len()), void, ..Decision::default() };
     for claimants in claimants(asked) {

@@ -22,7 +22,7 @@ use crate::wire::snapshot::Snapshot;
 /// A family's table, as it was found.
 ///
 /// ```no_run
-/// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
+/// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, TableOwner};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
 /// let audit = host_ports.audit(&Snapshot::read()?, Family::Ip)?;
 /// for difference in &audit.differences {
@@ -33,7 +33,7 @@ use crate::wire::snapshot::Snapshot;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
     /// Whether there is one, and which program made it.
-    pub state: State,
+    pub state: TableOwner,
     /// How it differs from what it should be: each a clause such as `the chain guard is missing`.
     pub differences: Vec<String>,
     /// What is published.
@@ -49,17 +49,17 @@ pub struct Audit {
 /// Whether there is a table, and which program made it.
 ///
 /// ```no_run
-/// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
+/// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, TableOwner};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
 /// match host_ports.audit(&Snapshot::read()?, Family::Ip)?.state {
-///     State::Missing => println!("nothing was ever published, or the ruleset was flushed"),
-///     State::Foreign => println!("another program has a table of this name"),
-///     State::Ours => println!("it is hostport's"),
+///     TableOwner::Missing => println!("nothing was ever published, or the ruleset was flushed"),
+///     TableOwner::Foreign => println!("another program has a table of this name"),
+///     TableOwner::Ours => println!("it is hostport's"),
 /// }
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
+pub enum TableOwner {
     /// There is none.
     #[default]
     Missing,
@@ -96,7 +96,7 @@ impl<K: Kernel> HostPorts<K> {
     /// Compares a family's table with what it should be under this object's settings. Changes nothing.
     ///
     /// ```no_run
-    /// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, State};
+    /// # use hostport_nft::{Family, HostPorts, Settings, Snapshot, TableOwner};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
     /// let snapshot = Snapshot::read()?;
     /// for family in Family::ALL {
@@ -113,7 +113,7 @@ impl<K: Kernel> HostPorts<K> {
             return Ok(Audit::default());
         };
         if !found.comment.starts_with("hostport schema ") {
-            return Ok(Audit { state: State::Foreign, ..Audit::default() });
+            return Ok(Audit { state: TableOwner::Foreign, ..Audit::default() });
         }
         let mut differences = self.differences(family, found, snapshot)?;
         let present = self.present(family, PATIENCE)?;
@@ -130,7 +130,7 @@ impl<K: Kernel> HostPorts<K> {
             ));
         }
         Ok(Audit {
-            state: State::Ours,
+            state: TableOwner::Ours,
             differences,
             strangers: elements(SetName::Ports).count() - ports.len(),
             ports,

@@ -11,7 +11,7 @@ mod publish;
 mod restore;
 mod withdraw;
 
-pub use audit::{Audit, State};
+pub use audit::{Audit, TableOwner};
 pub use host_ports::HostPorts;
 pub use publish::{Changes, Publication};
 pub use restore::Restored;

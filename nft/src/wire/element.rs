@@ -1,6 +1,6 @@
 //! Elements of sets and maps, as attributes.
 
-use hostport_netlink::{NLM_F_CREATE, NLM_F_DUMP, Request, attribute};
+use hostport_netlink::{NLM_F_CREATE, NLM_F_DUMP, NetlinkRequest, attribute};
 
 use super::comment::{decode_comment, encode_comment};
 use super::constants::*;
@@ -16,7 +16,7 @@ const LARGEST_ELEMENT: usize = 272;
 const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
 
 /// A message about elements of one of our sets.
-fn list(kind: u16, flags: u16, set: SetRef<'_>) -> Request {
+fn list(kind: u16, flags: u16, set: SetRef<'_>) -> NetlinkRequest {
     nftables(kind, flags, set.family, set.table).text(NFTA_SET_ELEM_LIST_SET, set.name.as_str())
 }
 
@@ -56,7 +56,7 @@ impl Message {
     }
 }
 
-fn with_key(request: Request, key: &[u8]) -> Request {
+fn with_key(request: NetlinkRequest, key: &[u8]) -> NetlinkRequest {
     request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
         attribute::nest(list, NFTA_LIST_ELEM, |element| {
             push_value(element, NFTA_SET_ELEM_KEY, key)

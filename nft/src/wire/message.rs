@@ -3,7 +3,7 @@
 //! A message is a netlink header (16 bytes), an `nfgenmsg` (family, version 0, resource ID 0; 4 bytes)
 //! and attributes.
 
-use hostport_netlink::{Request, attribute};
+use hostport_netlink::{NetlinkRequest, attribute};
 
 use super::constants::*;
 use crate::model::{Family, Generation, NfFamily, TableName};
@@ -24,31 +24,31 @@ pub(crate) const NFGENMSG_LENGTH: usize = 4;
 /// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message(pub(crate) Request);
+pub struct Message(pub(crate) NetlinkRequest);
 
 /// A message to nf_tables about a table or what is in it: the first attribute of every object is its table's name.
-pub(super) fn nftables(kind: u16, flags: u16, family: Family, table: &TableName) -> Request {
+pub(super) fn nftables(kind: u16, flags: u16, family: Family, table: &TableName) -> NetlinkRequest {
     nftables_of_family(kind, flags, family.into()).text(NFTA_TABLE_NAME, table.as_str())
 }
 
 /// A message to nf_tables about all tables of a family.
-pub(super) fn nftables_of_family(kind: u16, flags: u16, family: NfFamily) -> Request {
-    Request::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family as u8, 0, 0, 0])
+pub(super) fn nftables_of_family(kind: u16, flags: u16, family: NfFamily) -> NetlinkRequest {
+    NetlinkRequest::new(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[family as u8, 0, 0, 0])
 }
 
 /// A message to the connection tracking (ctnetlink).
-pub(super) fn conntrack(kind: u16, family: Family, flags: u16) -> Request {
+pub(super) fn conntrack(kind: u16, family: Family, flags: u16) -> NetlinkRequest {
     let family = NfFamily::from(family) as u8;
-    Request::new(NFNL_SUBSYS_CTNETLINK << 8 | kind, flags, &[family, 0, 0, 0])
+    NetlinkRequest::new(NFNL_SUBSYS_CTNETLINK << 8 | kind, flags, &[family, 0, 0, 0])
 }
 
 /// NFPROTO_UNSPEC.
 const UNSPECIFIED: u8 = 0;
 
 /// The beginning or the end of a batch. Its resource ID names the subsystem that the batch is for.
-fn batch_edge(kind: u16) -> Request {
+fn batch_edge(kind: u16) -> NetlinkRequest {
     let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
-    Request::new(kind, 0, &[UNSPECIFIED, 0, high, low])
+    NetlinkRequest::new(kind, 0, &[UNSPECIFIED, 0, high, low])
 }
 
 /// Appends a 32-bit attribute; nf_tables has them all in network byte order.
@@ -78,14 +78,14 @@ impl Message {
 
     pub(crate) fn get_generation() -> Self {
         let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
-        Message(Request::new(kind, 0, &[UNSPECIFIED, 0, 0, 0]))
+        Message(NetlinkRequest::new(kind, 0, &[UNSPECIFIED, 0, 0, 0]))
     }
 
     /// The message that removes what this one makes: each NFT_MSG_DEL* is two behind its NFT_MSG_NEW*.
     #[cfg(feature = "nftnl")]
     pub(crate) fn deleting(&self) -> Self {
         let kind = self.0.kind + (NFT_MSG_DELTABLE - NFT_MSG_NEWTABLE);
-        Message(Request { kind, flags: 0, body: self.0.body.clone() })
+        Message(NetlinkRequest { kind, flags: 0, body: self.0.body.clone() })
     }
 
     /// The bytes to send.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, State, TableName};
+use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, TableName, TableOwner};
 
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::journal::Entry;
@@ -27,7 +27,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
 fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
     let mut lacking: BTreeMap<&OwnerId, Vec<String>> = BTreeMap::new();
     for Missing { claim: Claim { owner, mapping }, there } in &drift.missing {
-        if inventory.state(mapping.family()) != State::Ours {
+        if inventory.state(mapping.family()) != TableOwner::Ours {
             continue; // The whole table is missing, which is a finding of its own.
         }
         let lack = match there {

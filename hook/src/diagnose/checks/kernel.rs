@@ -1,13 +1,13 @@
 //! What the kernel does not take of the ruleset.
 
-use hostport_nft::State;
+use hostport_nft::TableOwner;
 
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 
 /// A part that the kernel does not know (ENOENT, EOPNOTSUPP) is in a module that is missing. A packet does not
 /// mind where its table stands already.
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
-    let stands = |family| scope.packet.is_some() && inventory.state(family) == State::Ours;
+    let stands = |family| scope.packet.is_some() && inventory.state(family) == TableOwner::Ours;
     let unsupported = inventory.unsupported.iter();
     let unsupported = unsupported.filter(|part| scope.covers(part.family) && !stands(part.family));
     let finding = |part: &hostport_nft::Unsupported| {

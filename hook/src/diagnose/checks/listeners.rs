@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hostport_nft::{Family, HostPort, Mapping, Protocol, State};
+use hostport_nft::{Family, HostPort, Mapping, Protocol, TableOwner};
 
 use crate::diagnose::listener::{self, Listener};
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
@@ -17,7 +17,7 @@ pub fn shadowed(
     hosts: impl Iterator<Item = HostPort> + Clone,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let hosts = hosts.filter(|host| inventory.state(host.family()) == State::Ours);
+    let hosts = hosts.filter(|host| inventory.state(host.family()) == TableOwner::Ours);
     for listener in listener::read() {
         let Some(host) = hosts.clone().find(|host| shadows(*host, &listener, inventory)) else {
             continue;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr};
 
-use hostport_nft::{Family, IfIndex, Mapping, State};
+use hostport_nft::{Family, IfIndex, Mapping, TableOwner};
 
 use crate::diagnose::checks::forwarding::set;
 use crate::diagnose::inventory::{IPVS_DEVICE, Inventory};
@@ -58,7 +58,7 @@ fn addresses(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
 fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let everywhere = link::read_flag("/proc/sys/net/ipv4/conf/all/route_localnet".as_ref());
     let state = inventory.state(Family::Ip);
-    if !inventory.settings.localhost || everywhere.unwrap_or(false) || state != State::Ours {
+    if !inventory.settings.localhost || everywhere.unwrap_or(false) || state != TableOwner::Ours {
         return Vec::new();
     }
     let shut = |link: &OsStr| link::ipv4_setting(link, "route_localnet").is_ok_and(|open| !open);
@@ -91,7 +91,9 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
 /// Links on which replies bypass the host, and which are not in the set for such links.
 fn neighbours(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (family, audit) in inventory.audits.iter().filter(|(_, audit)| audit.state == State::Ours) {
+    for (family, audit) in
+        inventory.audits.iter().filter(|(_, audit)| audit.state == TableOwner::Ours)
+    {
         let comes_by = |index: u32| match &scope.packet {
             Some(packet) => packet.in_link.as_ref().is_some_and(|link| link.index == index),
             None => true,

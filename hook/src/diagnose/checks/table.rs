@@ -1,6 +1,6 @@
 //! Our tables: whether they are there, ours, and as hostport makes them.
 
-use hostport_nft::{Mapping, State};
+use hostport_nft::{Mapping, TableOwner};
 
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::output::several;
@@ -12,7 +12,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let wanted: Vec<&Mapping> =
             scope.mappings.iter().filter(|mapping| mapping.family() == *family).collect();
         // While nothing is published, there need not be a table.
-        if audit.state == State::Missing && !wanted.is_empty() {
+        if audit.state == TableOwner::Missing && !wanted.is_empty() {
             findings.push(Finding::new(
                 Kind::TableMissing,
                 format!("the table {table} is missing, and so are its host ports"),
@@ -20,7 +20,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
                 inventory.call("restore"),
             ));
         }
-        if audit.state == State::Foreign {
+        if audit.state == TableOwner::Foreign {
             findings.push(Finding::new(
                 Kind::TableForeign,
                 format!("the table {table} was not created by hostport, which does not change it"),

@@ -14,7 +14,7 @@ use hostport_trace::{Origin, Trace, Verdict};
 use tracing::warn;
 
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
-use packets::{Asked, Hit, Packets};
+use packets::{AskedPort, Hit, Packets};
 
 /// For very many host ports and rules, looking at all of them would take too long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +31,8 @@ pub fn find(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Find
     };
     let mut packets = Packets { rules, inventory, scope };
     let unpublished = scope.packet.as_ref().filter(|packet| packet.mapping.is_none());
-    let unpublished = unpublished.map(|packet| Asked { host: packet.host(), mapping: None });
-    let asked = scope.mappings.iter().map(|mapping| Asked::from(*mapping)).chain(unpublished);
+    let unpublished = unpublished.map(|packet| AskedPort { host: packet.host(), mapping: None });
+    let asked = scope.mappings.iter().map(|mapping| AskedPort::from(*mapping)).chain(unpublished);
     for (done, asked) in asked.enumerate() {
         for origin in scope.origins() {
             let found = if in_time() { packets.hits(asked, *origin, in_time) } else { Vec::new() };
@@ -72,7 +72,7 @@ fn unfinished(done: usize, all: usize) -> Finding {
 pub fn rewrites(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Verdict> {
     let packets = Packets { rules, inventory, scope };
     let asked = scope.mappings.first().zip(scope.origins().first());
-    let packet = asked.map(|(mapping, origin)| packets.packet(Asked::from(*mapping), *origin));
+    let packet = asked.map(|(mapping, origin)| packets.packet(AskedPort::from(*mapping), *origin));
     packet.map_or_else(Vec::new, |packet| packets.rules.rewriting(&packet))
 }
 

@@ -17,7 +17,7 @@ pub struct Hit {
     /// The protocol of the first packet.
     pub protocol: Protocol,
     /// The host ports of the packets.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<AskedPort>,
 }
 
 impl Hit {
@@ -30,12 +30,12 @@ impl Hit {
 
 /// The host port that a packet is for, on an address that was tried, and what it leads to if it is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct AskedPort {
     pub host: HostPort,
     pub mapping: Option<Mapping>,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for AskedPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.mapping {
             Some(mapping) => mapping.fmt(f),
@@ -44,9 +44,9 @@ impl fmt::Display for Asked {
     }
 }
 
-impl From<Mapping> for Asked {
+impl From<Mapping> for AskedPort {
     fn from(mapping: Mapping) -> Self {
-        Asked { host: mapping.host(), mapping: Some(mapping) }
+        AskedPort { host: mapping.host(), mapping: Some(mapping) }
     }
 }
 
@@ -63,8 +63,13 @@ impl Packets<'_> {
     /// A rule for one address of this host, such as a service's, does not concern a host port on every address.
     /// So where a wildcard's packet may meet something, one packet is tried for each of this host's addresses.
     /// There may be thousands, so `in_time` is asked before each.
-    pub fn hits(&mut self, asked: Asked, origin: Origin, in_time: impl Fn() -> bool) -> Vec<Hit> {
-        let Asked { host, mapping } = asked;
+    pub fn hits(
+        &mut self,
+        asked: AskedPort,
+        origin: Origin,
+        in_time: impl Fn() -> bool,
+    ) -> Vec<Hit> {
+        let AskedPort { host, mapping } = asked;
         let mut hits = self.before(asked, origin);
         let Some(mapping) = mapping else { return hits };
         if host.host_ip.is_unspecified() && !hits.iter().all(|hit| hit.verdict.certain) {
@@ -78,7 +83,7 @@ impl Packets<'_> {
             hits = of_family
                 .filter_map(on)
                 .take_while(|_| in_time())
-                .flat_map(|mapping| self.before(Asked::from(mapping), origin))
+                .flat_map(|mapping| self.before(AskedPort::from(mapping), origin))
                 .collect();
         }
         let verdicts = self.rules.behind(&self.packet(asked, origin));
@@ -86,13 +91,13 @@ impl Packets<'_> {
         hits
     }
 
-    fn before(&mut self, asked: Asked, origin: Origin) -> Vec<Hit> {
+    fn before(&mut self, asked: AskedPort, origin: Origin) -> Vec<Hit> {
         let verdicts = self.rules.before(&self.packet(asked, origin));
         hits_of(asked, origin, verdicts).collect()
     }
 
     /// The first packet of a connection.
-    pub fn packet(&self, Asked { host, mapping }: Asked, origin: Origin) -> Packet {
+    pub fn packet(&self, AskedPort { host, mapping }: AskedPort, origin: Origin) -> Packet {
         let endpoint = mapping.map(|mapping| mapping.endpoint());
         let link = endpoint.and_then(|endpoint| self.inventory.link_towards(endpoint.ip));
         Packet {
@@ -106,7 +111,7 @@ impl Packets<'_> {
     }
 }
 
-fn hits_of(asked: Asked, origin: Origin, verdicts: Vec<Verdict>) -> impl Iterator<Item = Hit> {
+fn hits_of(asked: AskedPort, origin: Origin, verdicts: Vec<Verdict>) -> impl Iterator<Item = Hit> {
     let protocol = asked.host.protocol;
     verdicts.into_iter().map(move |verdict| Hit { origin, verdict, protocol, asked: vec![asked] })
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::{IfIndex, State};
+use hostport_nft::{IfIndex, TableOwner};
 use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
@@ -58,7 +58,7 @@ impl Steps<'_> {
             Step::Client => return None,
             Step::Destination => format!("{} is an address of this host", packet.to),
             Step::OtherRules => "no rule of another program takes it before hostport".to_owned(),
-            Step::Table if inventory.state(packet.family) == State::Missing => {
+            Step::Table if inventory.state(packet.family) == TableOwner::Missing => {
                 let what = format!("there is no {table} yet: nothing is published");
                 return Some((Status::Skipped, what));
             }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::metrics::http::request::{Request, parse};
+use crate::metrics::http::request::{HttpRequest, parse};
 
 /// The longest request, in bytes.
 const REQUEST: usize = 8192;
@@ -40,18 +40,18 @@ impl Connection {
     }
 
     /// Reads the request, and whether its answer has a body.
-    pub fn request(&self) -> io::Result<(Request, bool)> {
+    pub fn request(&self) -> io::Result<(HttpRequest, bool)> {
         let (mut bytes, mut length, mut stream) = ([0; REQUEST], 0, self.until(ASKING));
         let request = loop {
             let Some(free) = bytes.get_mut(length..).filter(|free| !free.is_empty()) else {
-                break (Request::TOO_LONG, true);
+                break (HttpRequest::TOO_LONG, true);
             };
             match stream.read(free) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(more) => length += more,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    break (Request::TOO_LATE, true);
+                    break (HttpRequest::TOO_LATE, true);
                 }
                 Err(error) => return Err(error),
             }

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::context::Context;
 use crate::metrics::http::connection::Connection;
-use crate::metrics::http::request::Request;
+use crate::metrics::http::request::HttpRequest;
 use crate::metrics::text;
 
 /// Connections that are answered at a time.
@@ -125,15 +125,15 @@ impl Server {
     fn answer(&self, connection: &Connection) -> io::Result<()> {
         let (request, has_body) = connection.request()?;
         let (status, body) = match request {
-            Request::Metrics => match self.collect() {
+            HttpRequest::Metrics => match self.collect() {
                 Ok(text) => ("200 OK", text),
                 Err(error) => ("500 Internal Server Error", format!("hostport: {error}\n")),
             },
-            Request::Refused(status, why) => (status, format!("hostport: {why}\n")),
+            HttpRequest::Refused(status, why) => (status, format!("hostport: {why}\n")),
         };
         connection.answer(status, &body, has_body)?;
         // After that nothing more comes.
-        if request == Request::TOO_LATE { Ok(()) } else { connection.finish() }
+        if request == HttpRequest::TOO_LATE { Ok(()) } else { connection.finish() }
     }
 
     /// Reads kernel and journal for one request at a time. Requests that wait meanwhile share its answer.

@@ -5,38 +5,38 @@ const HEADERS: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum HttpRequest {
     Metrics,
     /// Something else: the answer's status (RFC 9110 section 15), and its text.
     Refused(&'static str, &'static str),
 }
 
-impl Request {
-    const NOT_FOUND: Self = Request::Refused("404 Not Found", "metrics are at /metrics");
-    const OTHER_METHOD: Self = Request::Refused("405 Method Not Allowed", "only GET and HEAD");
+impl HttpRequest {
+    const NOT_FOUND: Self = HttpRequest::Refused("404 Not Found", "metrics are at /metrics");
+    const OTHER_METHOD: Self = HttpRequest::Refused("405 Method Not Allowed", "only GET and HEAD");
     pub const TOO_LATE: Self =
-        Request::Refused("408 Request Timeout", "a request within two seconds");
+        HttpRequest::Refused("408 HttpRequest Timeout", "a request within two seconds");
     pub const TOO_LONG: Self =
-        Request::Refused("431 Request Header Fields Too Large", "a shorter request");
-    const WRONG: Self = Request::Refused("400 Bad Request", "not HTTP");
+        HttpRequest::Refused("431 HttpRequest Header Fields Too Large", "a shorter request");
+    const WRONG: Self = HttpRequest::Refused("400 Bad HttpRequest", "not HTTP");
 }
 
 /// What is asked for, and whether the answer has a body, which an answer to HEAD has not. None until the head of
 /// the request is complete.
-pub fn parse(bytes: &[u8]) -> Option<(Request, bool)> {
+pub fn parse(bytes: &[u8]) -> Option<(HttpRequest, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
         Ok(httparse::Status::Partial) => None,
-        Err(httparse::Error::TooManyHeaders) => Some((Request::TOO_LONG, true)),
-        Err(_) => Some((Request::WRONG, true)),
+        Err(httparse::Error::TooManyHeaders) => Some((HttpRequest::TOO_LONG, true)),
+        Err(_) => Some((HttpRequest::WRONG, true)),
         Ok(httparse::Status::Complete(_)) => Some(match request.method {
             Some(method @ ("GET" | "HEAD")) => {
                 let is_metrics = path(request.path.unwrap_or_default()) == "/metrics";
-                let asked = if is_metrics { Request::Metrics } else { Request::NOT_FOUND };
+                let asked = if is_metrics { HttpRequest::Metrics } else { HttpRequest::NOT_FOUND };
                 (asked, method == "GET")
             }
-            _ => (Request::OTHER_METHOD, true),
+            _ => (HttpRequest::OTHER_METHOD, true),
         }),
     }
 }
@@ -63,23 +63,26 @@ mod tests {
         for length in 0..whole.len() {
             assert_eq!(parse(&whole[..length]), None, "{length}");
         }
-        assert_eq!(parse(whole), Some((Request::Metrics, true)));
+        assert_eq!(parse(whole), Some((HttpRequest::Metrics, true)));
         for (text, request) in [
-            ("GET / HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, true)),
-            ("HEAD / HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, false)),
-            ("HEAD /metrics HTTP/1.1\r\n\r\n", (Request::Metrics, false)),
-            ("GET http://node:9469/metrics?a=http://b HTTP/1.1\r\n\r\n", (Request::Metrics, true)),
-            ("GET http://node:9469 HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, true)),
-            ("GET http://node/x/metrics HTTP/1.1\r\n\r\n", (Request::NOT_FOUND, true)),
-            ("GET /metrics?a=http://b/x HTTP/1.1\r\n\r\n", (Request::Metrics, true)),
-            ("POST /metrics HTTP/1.1\r\n\r\n", (Request::OTHER_METHOD, true)),
-            ("GET /metrics\r\n\r\n", (Request::WRONG, true)),
-            ("\x16\x03\x01\x02", (Request::WRONG, true)),
+            ("GET / HTTP/1.1\r\n\r\n", (HttpRequest::NOT_FOUND, true)),
+            ("HEAD / HTTP/1.1\r\n\r\n", (HttpRequest::NOT_FOUND, false)),
+            ("HEAD /metrics HTTP/1.1\r\n\r\n", (HttpRequest::Metrics, false)),
+            (
+                "GET http://node:9469/metrics?a=http://b HTTP/1.1\r\n\r\n",
+                (HttpRequest::Metrics, true),
+            ),
+            ("GET http://node:9469 HTTP/1.1\r\n\r\n", (HttpRequest::NOT_FOUND, true)),
+            ("GET http://node/x/metrics HTTP/1.1\r\n\r\n", (HttpRequest::NOT_FOUND, true)),
+            ("GET /metrics?a=http://b/x HTTP/1.1\r\n\r\n", (HttpRequest::Metrics, true)),
+            ("POST /metrics HTTP/1.1\r\n\r\n", (HttpRequest::OTHER_METHOD, true)),
+            ("GET /metrics\r\n\r\n", (HttpRequest::WRONG, true)),
+            ("\x16\x03\x01\x02", (HttpRequest::WRONG, true)),
         ] {
             assert_eq!(parse(text.as_bytes()), Some(request), "{text}");
         }
         let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
-        assert_eq!(parse(many.as_bytes()), Some((Request::TOO_LONG, true)));
+        assert_eq!(parse(many.as_bytes()), Some((HttpRequest::TOO_LONG, true)));
     }
 
     proptest! {

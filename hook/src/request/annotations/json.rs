@@ -19,7 +19,7 @@ use crate::output::escape::excerpt;
 /// One entry. The values are checked by hand, so that an error can say which one is wrong, and only
 /// those of entries that are published.
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct PortObject {
     #[serde(default, rename = "hostPort", alias = "HostPort")]
     host_port: Value,
     #[serde(default, rename = "containerPort", alias = "ContainerPort")]
@@ -32,7 +32,7 @@ struct Entry {
 
 /// Reads a whole annotation, already trimmed.
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
-    let entries: Option<Vec<Entry>> = serde_json::from_str(text).map_err(|error| {
+    let entries: Option<Vec<PortObject>> = serde_json::from_str(text).map_err(|error| {
         AnnotationError::json(key, text, Problem::Json(excerpt(&error.to_string(), 80)))
     })?;
     let mut parsed = Parsed::default();
@@ -49,7 +49,7 @@ pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationE
     Ok(parsed)
 }
 
-impl Entry {
+impl PortObject {
     /// The request, unless the entry has no host port and so publishes nothing.
     fn request(&self) -> Result<Option<PortRequest>, Problem> {
         let Some(host_port) = port("hostPort", &self.host_port)? else { return Ok(None) };
@@ -68,7 +68,7 @@ impl Entry {
 }
 
 /// What an error quotes of an entry: the fields that everybody knows it by, each one shortened.
-impl std::fmt::Display for Entry {
+impl std::fmt::Display for PortObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [host, container] =
             [&self.host_port, &self.container_port].map(|port| excerpt(&port.to_string(), 20));

@@ -142,7 +142,7 @@ impl Wanted {
         annotations: &BTreeMap<String, String>,
         allow_pod_annotation: bool,
     ) -> Result<Self, PolicyError> {
-        let origin = Origin::of(id, annotations);
+        let origin = Caller::of(id, annotations);
         let trusted = !origin.kubernetes || allow_pod_annotation;
         let mut wanted = Wanted::default();
         // Under Kubernetes a user writes annotations on pods, not on containers.
@@ -209,7 +209,7 @@ impl Wanted {
 
     fn find_addresses(
         &mut self,
-        origin: &Origin,
+        origin: &Caller,
         annotations: &BTreeMap<String, String>,
         trusted: bool,
     ) -> Result<(), PolicyError> {
@@ -232,14 +232,14 @@ impl Wanted {
 }
 
 /// Where a container comes from, by annotations that its pod's author cannot forge.
-struct Origin {
+struct Caller {
     kubernetes: bool,
     crio: bool,
     sandbox: bool,
     pod: Result<Option<OwnerId>, PolicyError>,
 }
 
-impl Origin {
+impl Caller {
     fn of(id: &OwnerId, annotations: &BTreeMap<String, String>) -> Self {
         let get = |key| annotations.get(key).map(String::as_str);
         let crio = get(MANAGER) == Some("cri-o");
@@ -261,7 +261,7 @@ impl Origin {
                 pod.parse().map(Some).map_err(|error| PolicyError::Sandbox(sandbox_key, error))
             }
         };
-        Origin { kubernetes, crio, sandbox, pod }
+        Caller { kubernetes, crio, sandbox, pod }
     }
 
     /// Whether CRI-O itself wrote a key on its sandbox, and not the pod's author over it.
@@ -280,7 +280,7 @@ impl Origin {
 
 /// Kubelet's list of the container's ports, if kubelet wrote it.
 fn kubelet_ports<'a>(
-    origin: &Origin,
+    origin: &Caller,
     annotations: &'a BTreeMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> Option<Cow<'a, str>> {
