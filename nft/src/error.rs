@@ -85,7 +85,9 @@ pub enum Error {
         host: HostPort,
     },
     /// Other programs changed the ruleset during each attempt.
-    #[error("others kept changing the nftables ruleset during {attempts} attempts: try again")]
+    #[error(
+        "other programs kept changing the nftables ruleset during {attempts} attempts: try again"
+    )]
     Contention {
         /// The attempts made.
         attempts: u32,

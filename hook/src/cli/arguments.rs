@@ -55,7 +55,7 @@ pub struct CommonArguments {
     #[arg(long, global = true, value_name = "NAME", default_value_t)]
     pub table: TableName,
 
-    /// Folder of the journal, which records who owns which host port; only root may write to it
+    /// Folder of the journal, which records the owner of each host port; only root may write to it
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_FOLDER)]
     pub state_dir: PathBuf,
 

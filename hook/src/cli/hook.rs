@@ -22,7 +22,7 @@ pub struct HookArguments {
 
     /// Obey io.hostport.* annotations under Kubernetes too
     ///
-    /// Everybody who may create pods can then take any host port, bypassing the scheduler and Pod Security.
+    /// Everyone who may create pods can then take any host port, bypassing the scheduler and Pod Security.
     #[arg(long)]
     pub allow_pod_annotation: bool,
 }

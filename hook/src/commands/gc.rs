@@ -14,7 +14,7 @@ pub fn run(dry_run: bool, context: &Context) -> Result<(), CommandError> {
         match garbage {
         Garbage::Left(owner, mapping) => text.push_str(&format!("{did} {mapping} of {owner}\n")),
         Garbage::Unknown(there) => text.push_str(&format!(
-            "kept {} of {}, which the journal does not know; once that has ended, clear it with: {}\n",
+            "kept {} of {}, which is not in the journal; once it has ended, remove the port with: {}\n",
             there.mapping,
             there.owner.as_ref().map_or("nobody", |owner| owner.as_str()),
             nft_delete(&context.table, there.mapping.host()),

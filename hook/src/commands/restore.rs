@@ -71,7 +71,7 @@ fn summary(restored: &Restored) -> String {
         }
     }
     if restored.others > 0 {
-        text.push_str(&format!("mended {}\n", count(restored.others, "other element")));
+        text.push_str(&format!("repaired {}\n", count(restored.others, "other element")));
     }
     text.push_str(&format!("{}\n", counts(restored)));
     text

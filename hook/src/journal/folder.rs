@@ -138,22 +138,22 @@ impl DiskFolder {
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 return Err(JournalError::NotPrivate(format!(
-                    "{path:?} must be a folder, and is a file, a link or the like: move it away"
+                    "{path:?} must be a folder, but is a file, a link or the like: move it away"
                 )));
             }
             Err(error) => return Err(failed("open the journal's folder", path, error)),
         };
         let stat = rustix::fs::fstat(&folder)
-            .map_err(|error| failed("look at the journal's folder", path, error))?;
+            .map_err(|error| failed("stat the journal's folder", path, error))?;
         let user = rustix::process::geteuid();
         if stat.st_uid == user.as_raw() && stat.st_mode & 0o077 == 0 {
             return Ok(Some(DiskFolder { path: path.to_owned(), folder }));
         }
         Err(JournalError::NotPrivate(match user.is_root() {
             true => format!(
-                "{path:?} must be a folder of root's alone: chown root:root it and chmod 0700 it"
+                "{path:?} must belong to root with mode 0700: chown root:root it and chmod 0700 it"
             ),
-            false => format!("{path:?} must be a folder of this user's alone: run this as root"),
+            false => format!("{path:?} must belong to this user with mode 0700: run this as root"),
         }))
     }
 

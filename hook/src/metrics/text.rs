@@ -113,7 +113,7 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
     let damaged = snapshot.damaged.len() + snapshot.set_aside.len();
     let help = "Host ports of living owners that the kernel does not have.";
     single(&mut text, "hostport_ports_missing", "gauge", help, drift.missing.len() as u64);
-    let help = "Host ports in the kernel whose owner the journal does not know.";
+    let help = "Host ports in the kernel whose owner is not in the journal.";
     single(&mut text, "hostport_ports_unknown", "gauge", help, drift.unknown.len() as u64);
     let help = "Files of the journal that are no entries.";
     single(&mut text, "hostport_journal_damaged_files", "gauge", help, damaged as u64);

@@ -31,7 +31,7 @@ pub enum Error {
     #[error(transparent)]
     Ruleset(#[from] hostport_nft::Error),
     #[error(
-        "{taken}; the journal does not know its owner: if that has ended, clear it with: {command}"
+        "{taken}; its owner is not in the journal: if it has ended, remove the port with: {command}"
     )]
     TakenByUnknown { taken: Taken, command: String },
 }

@@ -48,7 +48,7 @@ pub fn withdraw<N: Node>(
     host_ports.leave();
     if !withdrawn.is_empty() {
         let ports = several(&withdrawn);
-        info!(%owner, %ports, "withdrawn of container {owner}: {ports}");
+        info!(%owner, %ports, "withdrew from container {owner}: {ports}");
     }
     Ok(true)
 }

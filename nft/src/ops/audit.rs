@@ -81,9 +81,7 @@ enum Excluded {
 impl Excluded {
     fn text(&self) -> String {
         match self {
-            Excluded::Foreign => {
-                "elements that end by themselves, or stand for all others".to_owned()
-            }
+            Excluded::Foreign => "elements that expire, or stand for all other keys".to_owned(),
             Excluded::Prefixes(prefixes) if prefixes.is_empty() => "nothing".to_owned(),
             Excluded::Prefixes(prefixes) => {
                 prefixes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ")
@@ -125,7 +123,7 @@ impl<K: Kernel> HostPorts<K> {
         let foreign = elements(SetName::Ports).filter(|element| element.foreign).count();
         if foreign > 0 {
             differences.push(format!(
-                "the map {} has elements ({foreign}) that end by themselves, or stand for all others",
+                "the map {} has elements ({foreign}) that expire, or stand for all other keys",
                 SetName::Ports
             ));
         }

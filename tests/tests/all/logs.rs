@@ -35,7 +35,7 @@ fn as_json_an_event_is_an_object_with_its_fields_and_so_is_an_error() {
     assert_eq!(objects(&refused.stderr).len(), 1, "{refused:#?}");
 
     let text = first.poststop(lab.node(), &["--log-format", "text"]).expect_success();
-    assert!(text.stderr.starts_with(" INFO withdrawn of container "), "{text:#?}");
+    assert!(text.stderr.starts_with(" INFO withdrew from container "), "{text:#?}");
     assert!(!text.stderr.contains("owner="), "the fields repeat the message: {text:#?}");
     let wrong = hostport(lab.node(), &["list", "--log-format", "xml"]);
     assert_eq!(wrong.code, Some(2), "{wrong:#?}");
@@ -93,5 +93,5 @@ fn in_the_journal_an_event_has_a_priority_and_fields() {
     assert!(published["HOSTPORT_PORTS"].as_str().unwrap().contains("9000/tcp"), "{published:#}");
     assert_eq!(with("is taken by")["PRIORITY"], "3");
     assert_eq!(entries.len(), 2, "{entries:#?}");
-    assert!(said.stderr.contains(" INFO withdrawn of container"), "{said:#?}");
+    assert!(said.stderr.contains(" INFO withdrew from container"), "{said:#?}");
 }

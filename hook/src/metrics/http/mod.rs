@@ -100,7 +100,7 @@ impl Server {
             let Some(idle) = open.iter().position(|other| other.is_idle()) else {
                 drop(open);
                 connection.turn_away();
-                return Ok(Some("one was told to come again"));
+                return Ok(Some("one was answered with 503"));
             };
             open.remove(idle).close();
         }
