@@ -8,6 +8,8 @@
 //! sock_diag   which sockets on [::] take IPv6 alone
 //! endpoint    in the container: its address in each family, and its link's other end
 //! link        on the host: the link towards that address, and what to set on it
+//! links       the same for many addresses
+//! container   all of this for one container
 //! ```
 //!
 //! A call of the hook makes two sockets and about ten system calls here. Attributes are read one

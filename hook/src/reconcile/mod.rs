@@ -1,5 +1,15 @@
 //! The operations that change kernel and journal together, and their comparison. What they touch is a
 //! [`Node`]: the machine, or one that a test made up.
+//!
+//! ```text
+//! publish    what a container asks for, and taking over what dead owners have left there
+//! withdraw   what an owner published, if it still has it
+//! owners     whether the owners of ports that another container asks for are dead
+//! restore    the kernel as the journal has it of living owners
+//! conflicts  which of several living owners gets a port at a restore
+//! gc         what dead owners left behind
+//! drift      the comparison of kernel and journal                                      (no I/O)
+//! ```
 
 pub mod conflicts;
 pub mod drift;

@@ -1,5 +1,16 @@
-//! What can be wrong on this host, a file for each part of it. Each check reads the inventory, as far as the
-//! scope asks, and returns findings. The rules of other programs are in [`firewall`](super::firewall).
+//! What can be wrong on this host. Each check reads the inventory, as far as the scope asks, and returns findings.
+//! The rules of other programs are in [`firewall`](super::firewall).
+//!
+//! ```text
+//! kernel      what the kernel does not take of the ruleset
+//! table       our tables: whether they are there, ours, and as hostport makes them
+//! drift       whether the kernel holds what the journal says
+//! journal     the journal's folder and files
+//! listeners   processes of the host that listen on a published port
+//! forwarding  whether the kernel forwards at all
+//! reach       the host's addresses and links: 127.0.0.1, hairpin mode, neighbours
+//! endpoints   the other end: the way to it, its links, and what listens there
+//! ```
 
 mod drift;
 mod endpoints;
