@@ -275,7 +275,7 @@ fn a_list_that_is_read_while_the_ruleset_changes_is_complete_or_an_error() {
             let many = rows.iter().filter(|row| row["owner"] == "many").count();
             assert_eq!(many, MANY);
         } else {
-            assert!(listed.stderr.contains("others kept changing"), "{}", listed.stderr);
+            assert!(listed.stderr.contains("other programs kept changing"), "{}", listed.stderr);
         }
     }
     println!("{} lists during {changed} changes", listed.len());

@@ -223,7 +223,7 @@ fn a_hook_waits_for_the_lock_on_the_journal_but_not_for_ever() {
         assert!(begin.elapsed() < most + Duration::from_secs(1), "{ended:#?}");
         ended
     });
-    assert!(hooks[0].success() && hooks[0].stderr.contains("withdrawn"), "{hooks:#?}");
+    assert!(hooks[0].success() && hooks[0].stderr.contains("withdrew"), "{hooks:#?}");
     // A poststop continues without the journal, a prestart must not.
     assert!(hooks[1].success() && hooks[1].stderr.contains("another hostport hangs"), "{hooks:#?}");
     let refused = bundle.prestart(node, &[]).expect_failure();
