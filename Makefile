@@ -49,10 +49,14 @@ demo: build ## Run the worked example, and show its output
 	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
 
-test: build ## Run all tests (as root: they make network namespaces)
+TESTS := $(CARGO) test --workspace --features hostport-nft/nftnl --locked
+
+# The binary is linked on one processor; meanwhile the tests compile on the others.
+test: ## Run all tests (as root: they make network namespaces)
+	@xtask/install-packages build
 	@xtask/install-packages test
-	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) \
-		$(CARGO) test --workspace --features hostport-nft/nftnl --locked --no-fail-fast
+	trap wait EXIT; $(MAKE) --no-print-directory build & $(TESTS) --no-run; wait $$!
+	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) $(TESTS) --no-fail-fast
 
 endurance: build ## Run the long tests (as root): thousands of races and containers, every system call killed and failed
 	@xtask/install-packages test
