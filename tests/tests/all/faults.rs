@@ -96,7 +96,8 @@ fn a_collection_meets_every_error_at_every_call() {
 enum Extent {
     /// Each read of an answer over netlink, once, as if it was lost (ENOBUFS).
     Answers,
-    /// From the opening of the journal on. Nothing is changed before it.
+    /// From the opening of the journal on, since nothing is changed before it: each error of a file system, and one of
+    /// netlink, once. The simulation of `hook/` has the others.
     Journal,
     /// All.
     All,
@@ -136,8 +137,11 @@ fn fail_every_call(act: Act, extent: Extent) {
             let injections = match (extent, index) {
                 (Extent::Answers, 0) if call.name == "recvfrom" => &injections[..1],
                 (Extent::Answers, _) => &[],
-                (Extent::Journal, 0) | (Extent::All, _) => &injections[..],
+                (Extent::Journal, 0) if errors(call) == STORAGE => &injections[..],
+                (Extent::Journal, 0) => &injections[..1],
+                (Extent::Journal, _) if errors(call) != STORAGE => &[],
                 (Extent::Journal, _) => &injections[..1],
+                (Extent::All, _) => &injections[..],
             };
             for injection in injections {
                 let mut scene = stage.prepare(act);
