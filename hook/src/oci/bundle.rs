@@ -40,18 +40,22 @@ pub enum ConfigNamespace {
 struct Raw {
     #[serde(default, deserialize_with = "only_strings")]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
     linux: Option<RawLinux>,
 }
 
 #[derive(Deserialize)]
 struct RawLinux {
+    // The defaults are for a list in a struct's place, too, which must not keep a container from starting.
+    #[serde(default)]
     namespaces: Option<Vec<RawNamespace>>,
 }
 
 #[derive(Deserialize)]
 struct RawNamespace {
-    #[serde(rename = "type")]
+    #[serde(default, rename = "type")]
     kind: Option<String>,
+    #[serde(default)]
     path: Option<PathBuf>,
 }
 
@@ -199,6 +203,8 @@ mod tests {
             assert_eq!(network(&format!(r#"{{"linux":{{"namespaces":{namespaces}}}}}"#)), expected);
         }
         assert_eq!(network("{}"), ConfigNamespace::Host);
+        assert_eq!(network(r#"{"linux":[]}"#), ConfigNamespace::Host);
+        assert_eq!(network(r#"{"linux":{"namespaces":[[]]}}"#), ConfigNamespace::Host);
         assert_eq!(network(r#"{"linux":null}"#), ConfigNamespace::Host);
     }
 

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
-use serde_json::value::RawValue;
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 /// Reads JSON whose text may not be UTF-8, as runtimes in C pass it on: wrong bytes become U+FFFD. `is_sound`
 /// refuses the result if a text that matters contains U+FFFD.
@@ -28,8 +30,64 @@ pub fn from_json<T: DeserializeOwned>(
 pub fn only_strings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
-    let all = Option::<BTreeMap<String, Box<RawValue>>>::deserialize(deserializer)?;
-    let strings = all.into_iter().flatten().filter(|(_, value)| value.get().starts_with('"'));
-    let read = |(key, text): (_, Box<RawValue>)| Ok((key, serde_json::from_str(text.get())?));
-    strings.map(read).collect::<Result<_, serde_json::Error>>().map_err(D::Error::custom)
+    let all = Option::<BTreeMap<String, Text>>::deserialize(deserializer)?;
+    let strings = all.unwrap_or_default().into_iter();
+    Ok(strings.filter_map(|(key, Text(text))| Some((key, text?))).collect())
+}
+
+/// A JSON value's text, if it is a string. Anything else is read over and not kept.
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(Some(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Text, E> {
+        Ok(Text(Some(text)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Text, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Text(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Text, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Text(None))
+    }
 }

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_for_all_others_or_with_an_end_is_not_list() {
+    fn an_element_for_all_others_or_with_an_end_is_not_ours() {
         let attribute = |kind, value: &[u8]| {
             let mut bytes = Vec::new();
             attribute::push(&mut bytes, kind, value);

@@ -84,13 +84,16 @@ fn watch_serves_what_metrics_prints() {
     assert_eq!(body, hostport(lab.node(), &["metrics"]).expect_success().stdout);
     assert!(body.contains("hostport_published_ports{family=\"ip\",protocol=\"tcp\"} 1"), "{body}");
     for (request, status) in [
-        ("GET / HTTP/1.1\r\n\r\n", "404"),
-        ("POST /metrics HTTP/1.1\r\n\r\n", "405"),
-        ("nonsense\r\n\r\n", "400"),
-        (&format!("GET /metrics HTTP/1.1\r\nx: {}", "x".repeat(8192)), "431"),
+        ("GET / HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
+        ("nonsense\r\n\r\n", "400 Bad Request"),
+        (
+            &format!("GET /metrics HTTP/1.1\r\nx: {}", "x".repeat(8192)),
+            "431 Request Header Fields Too Large",
+        ),
     ] {
         let answer = asks(lab.node(), request.as_bytes()).unwrap_or_default();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{status}: {answer}");
     }
 }
 
@@ -189,7 +192,7 @@ fn a_request_may_be_a_head_or_name_the_host_and_must_come_in_time() {
     assert!(wrong.contains("\r\nAllow: GET, HEAD\r\n"), "{wrong}");
     for nothing in [&b""[..], b"GET /metr"] {
         let answer = asks(lab.node(), nothing).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
     }
 }
 

@@ -12,22 +12,22 @@ const REQUEST: usize = 8192;
 /// How long a client may take to ask, and to take its answer.
 const ASKING: Duration = Duration::from_secs(2);
 const TAKING: Duration = Duration::from_secs(10);
-/// How long a client that is turned away may take to ask: new ones wait meanwhile.
-const BRIEF: Duration = Duration::from_millis(100);
 
 pub struct Connection {
     stream: TcpStream,
     is_idle: AtomicBool,
+    /// There are too many: it is told to come again.
+    pub is_turned_away: bool,
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream) -> Self {
-        Connection { stream, is_idle: AtomicBool::new(true) }
+    pub fn new(stream: TcpStream, is_turned_away: bool) -> Self {
+        Connection { stream, is_idle: AtomicBool::new(true), is_turned_away }
     }
 
     /// Whether it has not asked yet, or has its answer already: nothing is lost if it is closed.
     pub fn is_idle(&self) -> bool {
-        self.is_idle.load(Ordering::Relaxed)
+        !self.is_turned_away && self.is_idle.load(Ordering::Relaxed)
     }
 
     /// Its thread reads the end of the stream.
@@ -80,12 +80,6 @@ impl Connection {
     pub fn finish(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         io::copy(&mut self.until(ASKING), &mut io::sink()).map(drop)
-    }
-
-    /// Answers without a body, since the request may be a HEAD.
-    pub fn turn_away(&self) {
-        let _ = self.until(BRIEF).read(&mut [0; REQUEST]);
-        let _ = self.answer("503 Service Unavailable\r\nRetry-After: 2", "", false);
     }
 }
 

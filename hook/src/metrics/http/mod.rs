@@ -7,7 +7,7 @@ mod connection;
 mod request;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use crate::metrics::text;
 
 /// Connections that are answered at a time.
 const CONNECTIONS: usize = 8;
+/// The same with those that are turned away.
+const MOST: usize = 32;
 /// How long another hostport may keep the journal locked: a scraper gives up after some seconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries to listen, or after a connection could not be taken.
@@ -68,15 +70,15 @@ struct Server {
     context: Context,
     /// The oldest first.
     open: Mutex<Vec<Arc<Connection>>>,
-    /// The latest answer to /metrics, or why there is none, and when it was complete.
-    latest: Mutex<Option<(Instant, Result<String, String>)>>,
+    /// The latest answer to /metrics, or why there is none, and when reading began and ended.
+    latest: Mutex<Option<(Instant, Instant, Result<String, String>)>>,
 }
 
 impl Server {
     fn take_all(self: Arc<Self>, listener: &TcpListener) {
         let mut warned: Option<Instant> = None;
         for stream in listener.incoming() {
-            match stream.and_then(|stream| self.take(Connection::new(stream))) {
+            match stream.and_then(|stream| self.take(stream)) {
                 Ok(Some(cost)) if warned.is_none_or(|warned| warned.elapsed() >= QUIET) => {
                     warned = Some(Instant::now());
                     warn!("many connections at once for metrics: {cost}");
@@ -92,18 +94,17 @@ impl Server {
     }
 
     /// Answers a connection in a thread of its own. If there are too many, returns what was done about it.
-    fn take(self: &Arc<Self>, connection: Connection) -> io::Result<Option<&'static str>> {
-        let connection = Arc::new(connection);
+    fn take(self: &Arc<Self>, stream: TcpStream) -> io::Result<Option<&'static str>> {
         let mut open = lock(&self.open);
-        let is_full = open.len() >= CONNECTIONS;
-        if is_full {
-            let Some(idle) = open.iter().position(|other| other.is_idle()) else {
-                drop(open);
-                connection.turn_away();
-                return Ok(Some("one was answered with 503"));
-            };
+        if open.len() >= MOST {
+            return Ok(Some("one was closed"));
+        }
+        let is_full = open.iter().filter(|other| !other.is_turned_away).count() >= CONNECTIONS;
+        let idle = open.iter().position(|other| other.is_idle()).filter(|_| is_full);
+        if let Some(idle) = idle {
             open.remove(idle).close();
         }
+        let connection = Arc::new(Connection::new(stream, is_full && idle.is_none()));
         open.push(Arc::clone(&connection));
         drop(open);
         let (server, answered) = (Arc::clone(self), Arc::clone(&connection));
@@ -115,7 +116,11 @@ impl Server {
         };
         let thread = thread::Builder::new().name("metrics-client".to_owned()).spawn(answer);
         thread.inspect_err(|_| self.forget(&connection))?;
-        Ok(is_full.then_some("one that asked for nothing was closed"))
+        Ok(match (connection.is_turned_away, idle) {
+            (true, _) => Some("one was answered with 503"),
+            (false, Some(_)) => Some("one that asked for nothing was closed"),
+            (false, None) => None,
+        })
     }
 
     fn forget(&self, connection: &Arc<Connection>) {
@@ -123,6 +128,11 @@ impl Server {
     }
 
     fn answer(&self, connection: &Connection) -> io::Result<()> {
+        if connection.is_turned_away {
+            // Without a body, since the request may be a HEAD.
+            connection.answer("503 Service Unavailable\r\nRetry-After: 2", "", false)?;
+            return connection.finish();
+        }
         let (request, has_body) = connection.request()?;
         let (status, body) = match request {
             HttpRequest::Metrics => match self.collect() {
@@ -136,16 +146,22 @@ impl Server {
         if request == HttpRequest::TOO_LATE { Ok(()) } else { connection.finish() }
     }
 
-    /// Reads kernel and journal for one request at a time. Requests that wait meanwhile share its answer.
+    /// Reads kernel and journal for one request at a time. Requests that wait meanwhile share what was read after
+    /// they came, and an error also if it began before: it took the same time from them.
     fn collect(&self) -> Result<String, String> {
         let came = Instant::now();
         let mut latest = lock(&self.latest);
         match &*latest {
-            Some((complete, answer)) if *complete >= came => answer.clone(),
+            Some((began, ended, answer))
+                if *began >= came || (answer.is_err() && *ended >= came) =>
+            {
+                answer.clone()
+            }
             _ => {
+                let began = Instant::now();
                 let answer =
                     text::collect(&self.context, PATIENCE).map_err(|error| error.to_string());
-                *latest = Some((Instant::now(), answer.clone()));
+                *latest = Some((began, Instant::now(), answer.clone()));
                 answer
             }
         }

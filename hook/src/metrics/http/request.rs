@@ -15,10 +15,10 @@ impl HttpRequest {
     const NOT_FOUND: Self = HttpRequest::Refused("404 Not Found", "metrics are at /metrics");
     const OTHER_METHOD: Self = HttpRequest::Refused("405 Method Not Allowed", "only GET and HEAD");
     pub const TOO_LATE: Self =
-        HttpRequest::Refused("408 HttpRequest Timeout", "a request within two seconds");
+        HttpRequest::Refused("408 Request Timeout", "a request within two seconds");
     pub const TOO_LONG: Self =
-        HttpRequest::Refused("431 HttpRequest Header Fields Too Large", "a shorter request");
-    const WRONG: Self = HttpRequest::Refused("400 Bad HttpRequest", "not HTTP");
+        HttpRequest::Refused("431 Request Header Fields Too Large", "a shorter request");
+    const WRONG: Self = HttpRequest::Refused("400 Bad Request", "not HTTP");
 }
 
 /// What is asked for, and whether the answer has a body, which an answer to HEAD has not. None until the head of

@@ -90,6 +90,7 @@ fn a_json_that_is_no_port_list_is_refused() {
         (r#"[{"hostPort":8e1,"containerPort":1}]"#, number),
         (r#"[{"hostPort":"80","containerPort":1}]"#, &format!("hostPort is \"80\": {number}")),
         (r#"[{"hostPort":18446744073709551696,"containerPort":1}]"#, number),
+        (r#"[{"hostPort":{"$serde_json::private::RawValue":"9000"},"containerPort":1}]"#, number),
         (r#"[{"hostPort":true,"containerPort":1}]"#, &format!("hostPort is true: {number}")),
         (
             r#"[{"hostPort":80,"containerPort":1,"protocol":"x\u001b\u202e"}]"#,
