@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fuzzing::message::assert_one_line;
-use crate::oci::bundle::{Config, ConfigError, NetworkNamespace};
+use crate::oci::bundle::{Config, ConfigError, ConfigNamespace};
 
 /// The file's bytes.
 pub fn config(data: &[u8]) {
@@ -23,9 +23,9 @@ pub fn config(data: &[u8]) {
 
 fn written(config: &Config) -> Value {
     let namespaces = match &config.network {
-        NetworkNamespace::Host => json!([]),
-        NetworkNamespace::Own => json!([{"type": "network"}]),
-        NetworkNamespace::Path(path) => json!([{"type": "network", "path": path}]),
+        ConfigNamespace::Host => json!([]),
+        ConfigNamespace::Own => json!([{"type": "network"}]),
+        ConfigNamespace::Path(path) => json!([{"type": "network", "path": path}]),
     };
     json!({"annotations": config.annotations, "linux": {"namespaces": namespaces}})
 }

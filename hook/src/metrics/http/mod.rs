@@ -70,8 +70,14 @@ struct Server {
     context: Context,
     /// The oldest first.
     open: Mutex<Vec<Arc<Connection>>>,
-    /// The latest answer to /metrics, or why there is none, and when reading began and ended.
-    latest: Mutex<Option<(Instant, Instant, Result<String, String>)>>,
+    latest: Mutex<Option<Collected>>,
+}
+
+/// What was read for /metrics, or why it could not be read.
+struct Collected {
+    began: Instant,
+    ended: Instant,
+    answer: Result<String, String>,
 }
 
 impl Server {
@@ -151,20 +157,16 @@ impl Server {
     fn collect(&self) -> Result<String, String> {
         let came = Instant::now();
         let mut latest = lock(&self.latest);
-        match &*latest {
-            Some((began, ended, answer))
-                if *began >= came || (answer.is_err() && *ended >= came) =>
-            {
-                answer.clone()
-            }
-            _ => {
-                let began = Instant::now();
-                let answer =
-                    text::collect(&self.context, PATIENCE).map_err(|error| error.to_string());
-                *latest = Some((began, Instant::now(), answer.clone()));
-                answer
-            }
+        let shared = latest.as_ref().filter(|latest| {
+            latest.began >= came || (latest.answer.is_err() && latest.ended >= came)
+        });
+        if let Some(Collected { answer, .. }) = shared {
+            return answer.clone();
         }
+        let began = Instant::now();
+        let answer = text::collect(&self.context, PATIENCE).map_err(|error| error.to_string());
+        *latest = Some(Collected { began, ended: Instant::now(), answer: answer.clone() });
+        answer
     }
 }
 
