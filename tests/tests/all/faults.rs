@@ -97,7 +97,7 @@ enum Extent {
     /// Each read of an answer over netlink, once, as if it was lost (ENOBUFS).
     Answers,
     /// From the opening of the journal on, since nothing is changed before it: each error of a file system, and one of
-    /// netlink, once. The simulation of `hook/` has the others.
+    /// netlink, once. [`Extent::All`] has the others, in `make endurance`.
     Journal,
     /// All.
     All,

@@ -80,10 +80,10 @@ impl World {
             wrong = wrong.or(state.judge(op, before, now).err());
             if let Some(owner) = now.and_then(|now| now.owner.clone()) {
                 let may =
-                    before.is_none_or(|before| !state.is_told(before)) || state.may_replace(now);
-                if let Some(before) = before.and_then(|before| before.owner.clone()).filter(|_| may)
-                {
-                    state.lost.entry(before).or_default().insert(host);
+                    before.is_none_or(|before| state.is_dead(before)) || state.may_replace(now);
+                if let Some(before) = before.and_then(|before| before.owner.clone()) {
+                    let lost = if may { &mut state.lost } else { &mut state.lost_early };
+                    lost.entry(before).or_default().insert(host);
                 }
                 state.lost.entry(owner).or_default().remove(&host);
             }
@@ -151,10 +151,11 @@ impl World {
         if !life.is_dead && !life.is_published {
             return;
         }
-        let lost = state.lost.get(&container.owner());
+        let owner = container.owner();
+        let lost = [state.lost.get(&owner), state.lost_early.get(&owner)];
         let kept = container.claims().into_iter().filter(|claim| {
             let host = claim.mapping.host();
-            claim.owner == container.owner() && !lost.is_some_and(|lost| lost.contains(&host))
+            claim.owner == owner && !lost.iter().flatten().any(|lost| lost.contains(&host))
         });
         let has = kept.map(|claim| {
             let there = state.published.get(&claim.mapping.host());

@@ -133,6 +133,8 @@ pub struct State {
     pub published: BTreeMap<HostPort, Published>,
     /// The ports that others took from an owner as they may, since it last got them.
     pub lost: BTreeMap<OwnerId, BTreeSet<HostPort>>,
+    /// Those that others took from an owner that was alive and not told "published": it must not be told so then.
+    pub lost_early: BTreeMap<OwnerId, BTreeSet<HostPort>>,
     /// What is in the entries with these texts.
     pub entries: BTreeMap<Vec<u8>, BTreeSet<HostPort>>,
     /// Somebody removed ports with another program.
