@@ -5,12 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use crate::lab::Netns;
 use crate::runtime::{Finished, Scratch, run, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A program in a node, ended when dropped.
 #[derive(Debug)]
@@ -55,7 +52,7 @@ impl Firewalld<'_> {
         let mut bus = Command::new("dbus-daemon");
         bus.arg(format!("--config-file={}/bus.conf", folder.display()));
         let bus = Daemon::start(node, bus.args(["--nofork", "--nopidfile"]));
-        assert!(wait_until(LIMIT, || folder.join("bus").exists()), "dbus-daemon does not come up");
+        assert!(wait_until(|| folder.join("bus").exists()), "dbus-daemon does not come up");
         let mut daemon = Command::new("/usr/bin/python3");
         daemon.arg(unpacked("usr/sbin/firewalld")).args(["--nofork", "--nopid"]);
         daemon.arg(format!("--default-config={}", unpacked("usr/lib/firewalld").display()));
@@ -64,7 +61,7 @@ impl Firewalld<'_> {
         let daemon =
             Daemon::start(node, daemon.env("DBUS_SYSTEM_BUS_ADDRESS", bus_address(folder)));
         let firewalld = Firewalld { node, scratch, _daemons: [daemon, bus] };
-        let up = wait_until(LIMIT, || firewalld.call("--state").success());
+        let up = wait_until(|| firewalld.call("--state").success());
         assert!(up, "firewalld does not come up: {:#?}", firewalld.call("--state"));
         firewalld
     }
@@ -74,7 +71,7 @@ impl Firewalld<'_> {
         let mut command = Command::new("/usr/bin/python3");
         command.arg(unpacked("usr/bin/firewall-cmd")).arg(argument);
         command.env("DBUS_SYSTEM_BUS_ADDRESS", bus_address(self.scratch.path()));
-        self.node.run(|| run(&mut command, LIMIT))
+        self.node.run(|| run(&mut command))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::hook::program;
 use crate::runtime::run;
@@ -26,7 +25,7 @@ pub fn command(target: &str, variables: &[String]) -> Command {
 /// If make fails.
 #[track_caller]
 pub fn make(target: &str, variables: &[String]) {
-    run(&mut command(target, variables), Duration::from_secs(20)).expect_success();
+    run(&mut command(target, variables)).expect_success();
 }
 
 /// `make install`, with everything below one folder: the binary is `FOLDER/local/bin/hostport`, the

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -11,8 +10,6 @@ use crate::firewalld::Daemon;
 use crate::hook::{program, state_dir};
 use crate::lab::Netns;
 use crate::runtime::{Scratch, run};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -65,7 +62,7 @@ pub fn answer(node: &Netns, call: &str, parameters: &[(&str, &str)]) -> Vec<Valu
     for (name, value) in parameters {
         curl.arg("--data-urlencode").arg(format!("{name}={value}"));
     }
-    let said = node.run(|| run(curl.arg(format!("http://127.0.0.1:9090/api/v1/{call}")), LIMIT));
+    let said = node.run(|| run(curl.arg(format!("http://127.0.0.1:9090/api/v1/{call}"))));
     let answer: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
     answer["data"]["result"].as_array().cloned().unwrap_or_default()
 }

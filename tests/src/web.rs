@@ -56,7 +56,7 @@ pub fn assert_answers(lab: &Lab) {
         [(NODE4.into(), CLIENT4.into()), (NODE6.into(), CLIENT6.into())];
     for (node, client) in ways {
         let mut last = None;
-        wait_until(Duration::from_secs(5), || {
+        wait_until(|| {
             last = Some(seen(lab.client(), node, 9000));
             last.as_ref().is_some_and(Result::is_ok)
         });

@@ -143,7 +143,7 @@ fn watching() -> u64 {
     thread::sleep(Duration::from_millis(500));
     node.netns().nft("flush ruleset");
     let restored = || node.netns().nft_list().matches(". tcp ").count() == WATCHED as usize;
-    assert!(hostport_tests::runtime::wait_until(Duration::from_secs(10), restored), "restored");
+    assert!(hostport_tests::runtime::wait_until(restored), "restored");
     let status = fs::read_to_string(format!("/proc/{}/status", watch.id())).unwrap_or_default();
     let _ = watch.kill();
     let _ = watch.wait();

@@ -3,12 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use super::{Finished, Scratch, image, run, wait_until};
 
-/// No call of a program takes longer.
-const LIMIT: Duration = Duration::from_secs(30);
 /// The image of the containers and of the sandboxes: no registry is needed.
 pub const IMAGE: &str = "localhost/hostport-test:1";
 
@@ -63,7 +60,7 @@ impl Containerd {
 
     fn wait_until_ready(&self) {
         let answers = || self.socket().exists() && self.ctr(&["plugins", "ls"]).success();
-        let ready = wait_until(Duration::from_secs(20), answers);
+        let ready = wait_until(answers);
         assert!(ready, "containerd does not answer:\n{}", self.log());
     }
 
@@ -72,7 +69,7 @@ impl Containerd {
         let pid = || fs::read_to_string(self.scratch.path().join("pid")).unwrap_or_default();
         let old = pid();
         self.call("kill", &["-KILL", old.trim()]).expect_success();
-        assert!(wait_until(Duration::from_secs(5), || pid() != old), "it is not started again");
+        assert!(wait_until(|| pid() != old), "it is not started again");
         self.wait_until_ready();
     }
 
@@ -127,7 +124,7 @@ impl Containerd {
             .args(arguments)
             .env_clear()
             .env("PATH", path());
-        run(&mut command, LIMIT)
+        run(&mut command)
     }
 }
 

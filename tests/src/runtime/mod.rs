@@ -32,7 +32,9 @@ pub use crate::oci::Hook;
 pub use container::{Container, Network};
 pub use containerd::{Containerd, IMAGE};
 pub use podman::{OciRuntime, Podman, hook_configurations};
-pub use process::{Finished, Scratch, copy_program, run, wait_until, write_program};
+pub use process::{
+    Finished, Scratch, copy_program, run, run_within, wait_until, wait_within, write_program,
+};
 pub use recorder::{Call, Recorder};
 pub use runc::Runc;
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use super::wait_until;
 
@@ -48,7 +47,7 @@ impl Mounts {
                 mounts.lines().any(|line| line.contains(&format!(" {folder} {kind} ")))
             })
         };
-        assert!(wait_until(Duration::from_secs(5), mounted), "{kind} on {folder}");
+        assert!(wait_until(mounted), "{kind} on {folder}");
         held
     }
 

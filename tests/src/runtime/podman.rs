@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,8 +11,6 @@ use super::mounts::Mounts;
 use super::{Container, Finished, Hook, Network, Scratch, run};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// No call of podman takes longer, hooks included.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// What podman uses to run containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +181,7 @@ impl Podman {
         }
         command.args(args).current_dir(self.scratch.path()).env_clear().env("PATH", PATH);
         command.envs(self.environment());
-        run(&mut command, LIMIT)
+        run(&mut command)
     }
 }
 

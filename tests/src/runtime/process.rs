@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long a program may run, and how long a test waits for what has to come. A test that waits in vain fails; how fast
+/// something comes is measured by the benchmarks.
+const LIMIT: Duration = Duration::from_secs(60);
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -50,11 +53,16 @@ impl Finished {
     }
 }
 
+/// Runs a program to its end, and kills it after a minute.
+pub fn run(command: &mut Command) -> Finished {
+    run_within(LIMIT, command)
+}
+
 /// Runs a program to its end, and kills it when `limit` is over.
 ///
 /// Its output goes through files rather than pipes: a container outlives the program that started it and keeps a
 /// pipe open, and a reader would wait for the container.
-pub fn run(command: &mut Command, limit: Duration) -> Finished {
+pub fn run_within(limit: Duration, command: &mut Command) -> Finished {
     let scratch = Scratch::new("run");
     let said = |name: &str| fs::read(scratch.path().join(name)).unwrap_or_default();
     let file = |name: &str| File::create(scratch.path().join(name)).expect("a file for output");
@@ -78,7 +86,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Finished {
 /// The exit status of a child that ended in time; the child that did not is killed.
 fn end_of(child: &mut Child, limit: Duration) -> Option<Option<i32>> {
     let mut ended = None;
-    wait_until(limit, || {
+    wait_within(limit, || {
         ended = child.try_wait().expect("a child to wait for");
         ended.is_some()
     });
@@ -89,8 +97,13 @@ fn end_of(child: &mut Child, limit: Duration) -> Option<Option<i32>> {
     ended.map(|status| status.code())
 }
 
+/// Checks a condition again and again until it holds or a minute is over, and returns whether it holds.
+pub fn wait_until(condition: impl FnMut() -> bool) -> bool {
+    wait_within(LIMIT, condition)
+}
+
 /// Checks a condition again and again until it holds or `limit` is over, and returns whether it holds.
-pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn wait_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {

@@ -3,16 +3,12 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::container::make_rootfs;
 use super::mounts::Mounts;
 use super::{Container, Finished, OciRuntime, Scratch, run, wait_until};
-
-/// No call of runc takes longer, hooks included.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// runc with a state folder of its own, called in one node's network namespace.
 ///
@@ -101,7 +97,7 @@ impl Runc {
 
     /// Waits until a container has ended.
     pub fn wait_for_end(&self, id: &str) {
-        wait_until(LIMIT, || self.state(id).is_none_or(|state| state["status"] == "stopped"));
+        wait_until(|| self.state(id).is_none_or(|state| state["status"] == "stopped"));
     }
 
     /// What `runc state` says; nothing if there is no such container.
@@ -135,7 +131,7 @@ impl Runc {
             .args(args)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        run(&mut command, LIMIT)
+        run(&mut command)
     }
 }
 

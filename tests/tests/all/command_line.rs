@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, hostport, program, state_dir};
 use hostport_tests::lab::Lab;
@@ -109,7 +108,7 @@ fn without_root_the_error_says_so() {
                     call.args(["--ambient-caps", "+net_admin"]);
                 }
                 call.arg(program()).args([command, "--state-dir"]).arg(&folder);
-                let said = lab.node().run(|| run_limited(&mut call, Duration::from_secs(20)));
+                let said = lab.node().run(|| run_limited(&mut call));
                 // A user who may list the kernel's tables may list host ports.
                 if command == "list" && said.success() && capabilities != "-all" {
                     continue;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use hostport_tests::lab::{Lab, NODE4, tcp};
-use hostport_tests::runtime::{run, wait_until};
+use hostport_tests::runtime::{run_within, wait_until};
 
 /// The folder of the examples, built.
 fn examples() -> &'static Path {
@@ -17,7 +17,7 @@ fn examples() -> &'static Path {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "--workspace", "--examples"]);
         build.args(["--features", "hostport-nft/nftnl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        run(&mut build, Duration::from_secs(300)).expect_success();
+        run_within(Duration::from_secs(300), &mut build).expect_success();
         let tests = std::env::current_exe().unwrap();
         tests.ancestors().nth(2).unwrap().join("examples")
     })
@@ -82,7 +82,7 @@ fn watch_names_the_program_that_removed_something() {
     assert_eq!(line(&mut child), "listening");
     lab.node().nft("flush ruleset");
     assert_eq!(line(&mut child), "nft removed something of ours");
-    assert!(wait_until(Duration::from_secs(5), || child.try_wait().unwrap().is_some()));
+    assert!(wait_until(|| child.try_wait().unwrap().is_some()));
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use hostport_tests::hook::published;
 use hostport_tests::install::{command, install_below, make};
@@ -13,7 +12,7 @@ use hostport_tests::runtime::{Container, Network, OciRuntime, Podman, Scratch, r
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_answers, assert_closed};
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let find = run(Command::new("find").arg(folder).args(["-type", "f"]), Duration::from_secs(5));
+    let find = run(Command::new("find").arg(folder).args(["-type", "f"]));
     let mut files: Vec<_> = find.stdout.lines().map(PathBuf::from).collect();
     files.sort();
     files
@@ -44,7 +43,7 @@ fn make_install_stages_a_package_and_uninstall_removes_it() {
             serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         assert_eq!(hook["hook"]["path"], "/usr/bin/hostport", "{file:?}");
     }
-    run(Command::new(binary).arg("--version"), Duration::from_secs(5)).expect_success();
+    run(Command::new(binary).arg("--version")).expect_success();
     make("uninstall", &variables);
     assert!(files_below(stage.path()).is_empty());
 }
@@ -159,7 +158,7 @@ fn the_manual_names_the_program_where_it_is_installed() {
     ];
     make("install-manual", &variables);
     let page = stage.path().join("usr/share/man/man8/hostport.8.gz");
-    let text = run(Command::new("zcat").arg(page), Duration::from_secs(5)).expect_success();
+    let text = run(Command::new("zcat").arg(page)).expect_success();
     assert_eq!(text.stdout, "\"path\": \"/usr/bin/hostport\"\n");
 }
 

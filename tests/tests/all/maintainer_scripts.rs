@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, program};
 use hostport_tests::lab::{Lab, Netns};
@@ -43,7 +42,7 @@ fn call(
     command.arg(machine.path()).arg("sh").arg(path).args(arguments);
     command.env("DPKG_ROOT", dpkg_root).env("CALLS", machine.path().join("calls"));
     command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", commands.display()));
-    node.run(|| run(&mut command, Duration::from_secs(20)))
+    node.run(|| run(&mut command))
 }
 
 /// A machine with systemd, where calls of systemd are recorded.

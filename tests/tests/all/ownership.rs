@@ -408,6 +408,6 @@ fn the_kernel_closes_the_sockets_that_hooks_have_left_to_it() {
         bundle.start(lab.node());
         bundle.stop(lab.node());
     }
-    let gone = wait_until(Duration::from_secs(10), || sockets() == before);
+    let gone = wait_until(|| sockets() == before);
     assert!(gone, "{before} sockets of netfilter before, and {} now", sockets());
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Pod};
@@ -135,7 +134,7 @@ fn a_container_that_ends_by_itself_is_withdrawn(runtime: OciRuntime) {
     let podman = podman_of(&lab, runtime);
     let short = Container::new(&["/bin/sleep", "1"]).network(Network::Path(pod.path()));
     podman.run("short", &short.annotation(PORTS, "9000:8080")).expect_success();
-    assert!(wait_until(Duration::from_secs(10), || published(lab.node()).is_empty()));
+    assert!(wait_until(|| published(lab.node()).is_empty()));
     assert_nothing_left(&lab);
 }
 
@@ -165,9 +164,9 @@ fn a_container_that_is_killed_is_published_again_where_it_always_restarts(runtim
     assert_answers(&lab);
     for _ in 0..2 {
         let pid = podman.pid("web").unwrap();
-        run(Command::new("kill").args(["-KILL", &pid.to_string()]), Duration::from_secs(5));
+        run(Command::new("kill").args(["-KILL", &pid.to_string()]));
         let again = || podman.pid("web").is_some_and(|next| next != pid);
-        assert!(wait_until(Duration::from_secs(10), again), "it is not started again");
+        assert!(wait_until(again), "it is not started again");
         assert_answers(&lab);
         let id = podman.id("web").unwrap();
         assert_eq!(owners(&lab), [id.as_str(), &id]);
@@ -188,7 +187,7 @@ fn the_containers_of_a_pod_have_their_ports(runtime: OciRuntime) {
     assert_eq!(both.len(), 4);
     let answers = || page(lab.client(), NODE4, 9001).is_ok_and(|page| page == "hello");
     assert_answers(&lab);
-    assert!(wait_until(Duration::from_secs(5), answers));
+    assert!(wait_until(answers));
     podman.call(&["restart", "--time=0", "web"]).expect_success();
     assert_answers(&lab);
     assert_eq!(published(lab.node()), both);
@@ -278,9 +277,9 @@ fn podman_forgets_a_hooks_dir_of_its_command_line_when_it_restarts_a_container()
     podman.run_with("web", &web, &["--restart=always"]).expect_success();
     assert_answers(&lab);
     let pid = podman.pid("web").unwrap();
-    run(Command::new("kill").args(["-KILL", &pid.to_string()]), Duration::from_secs(5));
+    run(Command::new("kill").args(["-KILL", &pid.to_string()]));
     let again = || podman.pid("web").is_some_and(|next| next != pid);
-    assert!(wait_until(Duration::from_secs(10), again), "it is not started again");
+    assert!(wait_until(again), "it is not started again");
     assert_nothing_left(&lab);
 }
 

@@ -2,20 +2,17 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, hostport};
 use hostport_tests::lab::{Lab, NODE4, tcp};
 use hostport_tests::prometheus::{Monitor, answer, monitoring, of_debian, panels};
 use hostport_tests::runtime::{run, wait_until};
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 #[test]
 #[ignore = "make monitoring-test"]
 fn promtool_accepts_the_alerts_and_the_metrics() {
     let test = monitoring("alerts-test.yml");
-    run(of_debian("promtool").args(["test", "rules"]).arg(test), LIMIT).expect_success();
+    run(of_debian("promtool").args(["test", "rules"]).arg(test)).expect_success();
     let lab = Lab::new();
     let pod = lab.pod("web");
     let hostile = "a\"} 1\nfake_metric 2\\";
@@ -44,7 +41,7 @@ fn prometheus_scrapes_a_watch_raises_an_alert_and_answers_the_dashboard() {
         Some(query(expression).first()?["value"][1].as_str()?.to_owned())
     };
     let is = |expression: &str, expected: &str| {
-        let reached = wait_until(LIMIT, || value(expression).as_deref() == Some(expected));
+        let reached = wait_until(|| value(expression).as_deref() == Some(expected));
         assert!(reached, "{expression}: {:?} and not {expected}", query(expression));
     };
     is("sum(hostport_conflicts_total)", "0");
@@ -56,7 +53,7 @@ fn prometheus_scrapes_a_watch_raises_an_alert_and_answers_the_dashboard() {
     first.start(node);
     second.prestart(node, &[]).expect_failure();
     node.nft("flush ruleset");
-    assert!(wait_until(LIMIT, || tcp(lab.client(), (NODE4, 9000)).is_ok()));
+    assert!(wait_until(|| tcp(lab.client(), (NODE4, 9000)).is_ok()));
     is("sum(hostport_published_ports)", "2");
     is("hostport_conflicts_total", "1");
     is("hostport_restores_total", "1");
@@ -69,6 +66,6 @@ fn prometheus_scrapes_a_watch_raises_an_alert_and_answers_the_dashboard() {
     assert!(expressions.len() >= 12, "{expressions:?}");
     for expression in expressions {
         // A rate needs a second sample.
-        assert!(wait_until(LIMIT, || !query(&expression).is_empty()), "{expression}");
+        assert!(wait_until(|| !query(&expression).is_empty()), "{expression}");
     }
 }

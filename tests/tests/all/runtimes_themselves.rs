@@ -1,21 +1,17 @@
 //! The runtimes work on this machine, and what they pass to their hooks. All of it needs root.
 
-use std::time::Duration;
-
 use hostport_tests::lab::Netns;
 use hostport_tests::runtime::{
     Container, Hook, Network, OciRuntime, Podman, Recorder, Runc, Scratch, hook_configurations,
     run, wait_until,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// The answer of a web server in this namespace, or reached from it.
 fn get(netns: &Netns, url: &str) -> String {
     let mut answer = String::new();
-    wait_until(3 * SECOND, || {
+    wait_until(|| {
         let mut wget = netns.command("busybox");
-        let got = run(wget.args(["wget", "-q", "-O", "-", url]), 5 * SECOND);
+        let got = run(wget.args(["wget", "-q", "-O", "-", url]));
         answer = got.output().to_owned();
         got.success()
     });
@@ -121,7 +117,7 @@ fn podman_calls_hooks(runtime: OciRuntime, status_at_prestart: &str) {
     assert_eq!(podman.status("web").as_deref(), Some("running"));
     let (id, pid) = (podman.id("web").unwrap(), podman.pid("web").unwrap());
     podman.stop("web").expect_success();
-    assert!(wait_until(5 * SECOND, || recorder.calls().len() == 2));
+    assert!(wait_until(|| recorder.calls().len() == 2));
     podman.remove("web").expect_success();
 
     let calls = recorder.calls();

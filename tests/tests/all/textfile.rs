@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::process::Command;
-use std::time::Duration;
 
 use hostport_tests::hook::{hostport, program, state_dir};
 use hostport_tests::lab::Lab;
@@ -90,7 +89,7 @@ fn a_file_that_a_killed_process_with_the_same_id_left_is_not_in_the_way() {
     let script = "echo left > .hostport.$$.new && exec \"$0\" metrics --output hostport.prom --state-dir \"$1\"";
     let mut command = Command::new("sh");
     command.args(["-c", script]).arg(program()).arg(state_dir(lab.node())).current_dir(&folder);
-    lab.node().run(|| run(&mut command, Duration::from_secs(20))).expect_success();
+    lab.node().run(|| run(&mut command)).expect_success();
     let text = fs::read_to_string(folder.join("hostport.prom")).unwrap();
     assert!(text.contains("hostport_ports_missing 0"), "{text}");
     let names = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name());

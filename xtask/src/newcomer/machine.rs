@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostport_tests::runtime::run;
+use hostport_tests::runtime::run_within;
 
 /// The node's address on the client's network.
 pub const ADDRESS: &str = "192.0.2.1";
@@ -172,5 +172,5 @@ impl Drop for Machine {
 ///
 /// With all that it said, when it fails.
 pub fn call(command: &mut Command) -> String {
-    run(command, PATIENCE).expect_success().stdout
+    run_within(PATIENCE, command).expect_success().stdout
 }

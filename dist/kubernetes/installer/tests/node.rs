@@ -18,8 +18,6 @@ use hostport_tests::hook::program;
 use hostport_tests::runtime::{Finished, Scratch, run};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(20);
-
 /// A node with folders of its own, and the files of an image.
 struct Node {
     scratch: Scratch,
@@ -72,7 +70,7 @@ impl Node {
     }
 
     fn call(&self, arguments: &[&str]) -> Finished {
-        run(&mut self.command(arguments), LIMIT)
+        run(&mut self.command(arguments))
     }
 
     fn program(&self) -> Vec<u8> {
@@ -136,7 +134,7 @@ fn what_is_installed_runs_and_installing_again_changes_nothing() {
     for configuration in HOOKS {
         let program = node.named_by(configuration);
         assert_eq!(program, node.at("bin/hostport"));
-        run(Command::new(program).arg("--version"), LIMIT).expect_success();
+        run(Command::new(program).arg("--version")).expect_success();
     }
     let specification = fs::read_to_string(node.at("containerd/base-runtime-spec.json")).unwrap();
     assert!(specification.contains(node.at("bin/hostport").to_str().unwrap()));
@@ -286,7 +284,7 @@ fn whenever_it_is_killed_a_configuration_names_a_whole_program() {
             assert_eq!(node.named_by(name), node.at("bin/hostport"));
             let program = node.program();
             assert!(builds.contains(&program), "round {round}: half a program");
-            run(Command::new(node.at("bin/hostport")).arg("--version"), LIMIT).expect_success();
+            run(Command::new(node.at("bin/hostport")).arg("--version")).expect_success();
             seen_with += 1;
         }
         seen_without += u32::from(node.files("hooks").is_empty());
@@ -320,6 +318,6 @@ fn it_stays_until_it_is_told_to_go() {
     let mut child = node.command(&["stay"]).spawn().unwrap();
     thread::sleep(Duration::from_millis(200));
     assert!(child.try_wait().unwrap().is_none());
-    run(Command::new("kill").arg(child.id().to_string()), LIMIT).expect_success();
+    run(Command::new("kill").arg(child.id().to_string())).expect_success();
     assert!(child.wait().unwrap().success());
 }

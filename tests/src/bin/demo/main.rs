@@ -19,7 +19,6 @@ use serde_json::Value;
 /// What is not as it should be.
 type Wrong = String;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The node on podman's bridge.
@@ -112,7 +111,7 @@ impl Demo {
         make.args(["-c", &line]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         // It is not part of the make that runs the demo.
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
-        let said = run(&mut make, LIMIT);
+        let said = run(&mut make);
         page.check(said.success(), "installed", &said.stderr)?;
         let installed = fs::read(self.podman.folder().join("bin/hostport")).unwrap_or_default();
         let built = fs::read(program()).unwrap_or_default();
@@ -159,7 +158,7 @@ impl Demo {
         // A web server that just started needs a moment, and so does a new IPv6 address.
         for address in [NODE4.into(), NODE6.into()] {
             let up = || self.quietly(CLIENT, &curl(address)).success();
-            wait_until(Duration::from_secs(5), up);
+            wait_until(up);
         }
         page.text("From outside: the client's own address is kept.");
         self.seen(CLIENT, &curl(NODE4.into()), CLIENT4)?;
@@ -283,7 +282,7 @@ impl Demo {
         command.args(["-c", line]).current_dir(folder).env_clear();
         command.env("PATH", format!("{}/bin:{PATH}", folder.display()));
         command.envs(self.podman.environment());
-        run(&mut command, LIMIT)
+        run(&mut command)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, program, state_dir};
 use hostport_tests::lab::{Families, Lab, Netns, Network, Pod, PodSpec};
-use hostport_tests::runtime::{Finished, Scratch, wait_until};
+use hostport_tests::runtime::{Finished, Scratch, wait_within};
 use serde_json::Value;
 
 /// The user's annotation.
@@ -220,7 +220,7 @@ impl Call<'_> {
                 // The program may have read enough and closed its end.
                 scope.spawn(move || drop(stdin.write_all(bytes)));
             }
-            let ended = wait_until(LIMIT, || {
+            let ended = wait_within(LIMIT, || {
                 code = child.try_wait().unwrap();
                 code.is_some()
             });

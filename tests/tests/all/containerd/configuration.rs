@@ -85,7 +85,7 @@ fn a_pod_on_the_hosts_network_starts_and_publishes_nothing() {
     let ports = r#"[{"hostPort":8080,"containerPort":8080,"protocol":"TCP"}]"#;
     node.serve(&pod, ("web", 0), ports).unwrap();
     node.assert_nothing_left(&lab);
-    assert!(hostport_tests::runtime::wait_until(std::time::Duration::from_secs(5), || {
+    assert!(hostport_tests::runtime::wait_until(|| {
         hostport_tests::web::seen(lab.client(), hostport_tests::lab::NODE4, 8080).is_ok()
     }));
 }

@@ -55,7 +55,7 @@ impl Cri {
         let image = ImageSpec { image: IMAGE.to_owned(), ..Default::default() };
         let request = ImageStatusRequest { image: Some(image), verbose: false };
         let mut last = None;
-        let known = wait_until(Duration::from_secs(10), || {
+        let known = wait_until(|| {
             let call = |mut images: ImageServiceClient<Channel>| {
                 let request = request.clone();
                 async move { images.image_status(request).await }

@@ -23,7 +23,7 @@ fn a_container_restarts_in_a_living_pod_and_its_neighbour_keeps_its_port() {
     let [before, neighbours] = [" 9000/tcp ", " 9001/tcp "].map(|port| node.endpoint(port));
     for attempt in 1..4 {
         node.kill(&web);
-        assert!(wait_until(Duration::from_secs(5), || !node.cri.is_running(&web)));
+        assert!(wait_until(|| !node.cri.is_running(&web)));
         assert_eq!(node.endpoint(" 9000/tcp "), [""; 0]);
         let next = node.serve(&pod, ("web", attempt), KUBELET_9000).unwrap();
         // Kubelet keeps the last container that ended, for its logs.
@@ -51,8 +51,8 @@ fn a_container_that_restarts_in_place_has_its_port_before_the_old_ones_poststop(
     let new = node.serve(&pod, ("web", 1), KUBELET_9000).unwrap();
     assert_answers(&lab);
     assert!(!late.exists(), "the old container's poststop was not late");
-    assert!(wait_until(Duration::from_secs(10), || late.exists()));
-    assert!(wait_until(Duration::from_secs(5), || !node.cri.is_running(&old)));
+    assert!(wait_until(|| late.exists()));
+    assert!(wait_until(|| !node.cri.is_running(&old)));
     assert!(node.list().iter().all(|row| row["owner"] == new.as_str()));
     assert_answers(&lab);
     node.cri.stop_pod(&pod).unwrap();
@@ -131,7 +131,7 @@ fn a_pod_that_was_killed_with_its_shim_blocks_no_port() {
     assert_answers(&lab);
     // containerd 2 keeps a container alive when its shim is killed, so this kills both.
     node.kill_shim(&pod, &web);
-    assert!(wait_until(Duration::from_secs(10), || !node.cri.is_running(&web)));
+    assert!(wait_until(|| !node.cri.is_running(&web)));
     let (next, _) = node.web("next");
     assert_answers(&lab);
     assert_eq!(page(lab.client(), NODE4, 9000).unwrap(), "next");

@@ -8,6 +8,7 @@ use hostport_tests::hook::hostport;
 use hostport_tests::lab::{
     Client, Families, NODE4, Netns, PodSpec, Protocol, Server, idle_listener, tcp,
 };
+use hostport_tests::runtime::wait_until;
 
 use super::ground::{Said, explain};
 
@@ -142,7 +143,9 @@ fn a_listener_on_ipv6_alone_is_not_in_the_way_on_ipv4() {
                 socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None);
             let socket = socket.unwrap();
             sockopt::set_ipv6_v6only(&socket, only).unwrap();
-            bind(&socket, &"[::]:9000".parse::<std::net::SocketAddr>().unwrap()).unwrap();
+            let all = "[::]:9000".parse::<std::net::SocketAddr>().unwrap();
+            // A child that another test starts has the socket before it open for a moment, until its exec.
+            assert!(wait_until(|| bind(&socket, &all).is_ok()), "port 9000 is in use");
             rustix::net::listen(&socket, 1).unwrap();
             socket
         })

@@ -14,7 +14,6 @@ use hostport_tests::runtime::{Scratch, run};
 use serde_json::Value;
 
 pub const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Which of the two comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,14 +149,14 @@ impl Iptables {
         let file = scratch.path().join("rules");
         fs::write(&file, rules).unwrap();
         let mut command = Command::new(format!("{}-{}-restore", program(ipv6), self.suffix()));
-        node.run(|| run(command.arg("--noflush").arg(&file), LIMIT)).expect_success();
+        node.run(|| run(command.arg("--noflush").arg(&file))).expect_success();
     }
 
     /// `iptables WORDS`.
     #[track_caller]
     pub fn call(self, node: &Netns, ipv6: bool, words: &str) -> String {
         let mut command = Command::new(format!("{}-{}", program(ipv6), self.suffix()));
-        node.run(|| run(command.args(words.split(' ')), LIMIT)).expect_success().stdout
+        node.run(|| run(command.args(words.split(' ')))).expect_success().stdout
     }
 }
 

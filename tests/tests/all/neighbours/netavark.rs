@@ -1,8 +1,6 @@
 //! podman with netavark, and a container whose port podman itself publishes, next to one of ours on the same
 //! network.
 
-use std::time::Duration;
-
 use hostport_tests::hook::{program, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Netns};
 use hostport_tests::runtime::{
@@ -41,7 +39,7 @@ fn podmans_own_ports_and_ours_are_both_reached() {
         assert_answers(&lab);
         // podman's port is on IPv4, and on IPv6 if its version supports that.
         let shop = || seen(lab.client(), NODE4, 9100).is_ok();
-        assert!(wait_until(Duration::from_secs(5), shop), "{order:?}");
+        assert!(wait_until(shop), "{order:?}");
         for address in [NODE4.to_string(), format!("[{NODE6}]")] {
             for (from, port) in [("shop", 9000), ("web", 9000)] {
                 let url = format!("http://{address}:{port}/");
@@ -53,7 +51,7 @@ fn podmans_own_ports_and_ours_are_both_reached() {
         assert_answers(&lab);
         theirs();
         podman.remove("web").expect_success();
-        assert!(wait_until(Duration::from_secs(5), shop), "{order:?}");
+        assert!(wait_until(shop), "{order:?}");
         assert!(seen(lab.client(), NODE4, 9000).is_err());
     }
 }

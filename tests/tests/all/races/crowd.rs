@@ -171,7 +171,7 @@ fn hooks_come_and_go_under_watch_while_others_flush_the_ruleset() {
         let (kernel, journal) = (kernel.published(), in_journal(node));
         kernel == journal
     };
-    assert!(wait_until(Duration::from_secs(2), restored));
+    assert!(wait_until(restored));
     thread::sleep(Duration::from_millis(300));
     assert_eq!(kernel.agrees_with_the_journal(node), 2 * living.len(), "nothing comes back");
     at_once(node, &living, Bundle::begin_poststop).into_iter().for_each(succeeded);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, Running, begin, hook, hostport, state_dir};
 use hostport_tests::lab::{Lab, Netns};
@@ -13,7 +13,7 @@ use rustix::fs::FlockOperation;
 use super::ground::{Kernel, assert_nothing_left, journal_names, rounds};
 
 /// How long a call is held.
-const HELD: Duration = Duration::from_millis(400);
+const HELD: Duration = Duration::from_secs(1);
 
 /// Begins a call of the hook that is held before the first `call` of the system for a file of this name, or after
 /// it with `delay_exit`.
@@ -90,7 +90,7 @@ fn gc_waits_for_a_hook_that_is_between_journal_and_kernel() {
     let file = format!("{}.json", bundle.id());
     let prestart = node.run(|| held(node, &bundle, "created", "renameat:delay_exit", &file));
     let written = || state_dir(node).join(&file).exists();
-    assert!(wait_until(HELD, written), "the entry is written");
+    assert!(wait_until(written), "the entry is written");
     // The container dies: for gc, its entry must be removed, and the kernel has nothing of it yet.
     drop(init);
     hostport(node, &["gc"]).expect_success();
@@ -207,20 +207,18 @@ fn a_hook_waits_for_the_lock_on_the_journal_but_not_for_ever() {
     bundle.start(node);
     let folder = fs::File::open(state_dir(node)).unwrap();
     rustix::fs::flock(&folder, FlockOperation::LockExclusive).unwrap();
-    let hooks = [Duration::from_secs(1), Duration::from_secs(20)].map(|most| {
+    let hooks = [true, false].map(|freed| {
         let call = node.run(|| {
             let mut call = bundle.begin_poststop(node, &[]);
             call.go();
             call
         });
-        let begin = Instant::now();
-        if most < Duration::from_secs(2) {
-            thread::sleep(most);
+        if freed {
+            thread::sleep(Duration::from_secs(1));
             rustix::fs::flock(&folder, FlockOperation::Unlock).unwrap();
         }
         let ended = call.finish();
         rustix::fs::flock(&folder, FlockOperation::LockExclusive).unwrap();
-        assert!(begin.elapsed() < most + Duration::from_secs(1), "{ended:#?}");
         ended
     });
     assert!(hooks[0].success() && hooks[0].stderr.contains("withdrew"), "{hooks:#?}");

@@ -57,7 +57,7 @@ fn a_full_disk_is_left_as_it_was() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
     command.arg(node.at("bin")).arg(installer.get_program()).args(installer.get_args());
-    let ended = run(command.env("BIN", node.at("bin")), LIMIT);
+    let ended = run(command.env("BIN", node.at("bin")));
     assert_refused(&ended, "No space left on device");
     assert_eq!(ended.stdout, "", "half a file is left");
 }
@@ -71,7 +71,7 @@ fn a_folder_that_is_read_only_and_as_it_should_be_is_no_error() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
     command.arg(node.at("hooks")).arg(installer.get_program()).args(installer.get_args());
-    run(&mut command, LIMIT).expect_success();
+    run(&mut command).expect_success();
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_path_that_no_runtime_takes_is_refused_at_the_start() {
     for path in ["opt/hostport", "/opt/host\"port", "/opt/host port", "/opt/h\u{f6}st"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hostport-install"));
         command.arg("install").arg("--bin").arg(node.at("bin")).arg("--bin-on-node").arg(path);
-        let refused = run(&mut command, LIMIT);
+        let refused = run(&mut command);
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("absolute path of letters"), "{refused:?}");
     }
