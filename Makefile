@@ -49,13 +49,16 @@ demo: build ## Run the worked example, and show its output
 	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
 
-TESTS := $(CARGO) test --workspace --features hostport-nft/nftnl --locked
+# What xtask tests needs no optimised build.
+TESTS := $(CARGO) test --features hostport-nft/nftnl --locked
+XTASK_TESTS := $(CARGO) test --profile dev --package hostport-xtask --locked
 
 # The binary is linked on one processor; meanwhile the tests compile on the others.
 test: ## Run all tests (as root: they make network namespaces)
 	@xtask/install-packages build
 	@xtask/install-packages test
 	trap wait EXIT; $(MAKE) --no-print-directory build & $(TESTS) --no-run; wait $$!
+	$(XTASK_TESTS)
 	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) $(TESTS) --no-fail-fast
 
 endurance: build ## Run the long tests (as root): thousands of races and containers, every system call killed and failed

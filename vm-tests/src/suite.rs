@@ -22,7 +22,7 @@ pub fn build() -> Result<Suite, Wrong> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // With the options of `make test`, so that nothing is built twice.
     let output = Command::new(cargo)
-        .args(["test", "--no-run", "--workspace", "--features", "hostport-nft/nftnl", "--locked"])
+        .args(["test", "--no-run", "--features", "hostport-nft/nftnl", "--locked"])
         .args(["--test", "all", "--quiet", "--message-format", "json-render-diagnostics"])
         .current_dir(repository())
         .stderr(Stdio::inherit())

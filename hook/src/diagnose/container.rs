@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use hostport_nft::{Family, OwnerId};
 use tracing::debug;
 
-use crate::diagnose::listener::{self, Listener};
 use crate::journal::Entry;
 use crate::network::container::PodError;
+use crate::network::listener::{Listener, listeners};
 use crate::network::namespace::NetworkNamespace;
 use crate::network::{Device, endpoint, rtnetlink};
 
@@ -27,7 +27,8 @@ pub struct Container {
     pub bridge: Option<Device>,
     /// It has a route to the client; where the client is not known, to the Internet.
     pub answers: bool,
-    pub listeners: BTreeSet<Listener>,
+    /// None if the kernel does not list them.
+    pub listeners: Option<BTreeSet<Listener>>,
 }
 
 /// The containers behind endpoints, by address.
@@ -77,7 +78,7 @@ impl Containers {
             return Ok(());
         }
         let (socket, listeners) =
-            namespace.inside(&own, || (rtnetlink::Socket::open(), listener::read()))?;
+            namespace.inside(&own, || (rtnetlink::Socket::open(), listeners().ok()))?;
         let mut socket = socket?;
         let owner = entry.owner.clone();
         let Some(index) = endpoint::link_of(&mut socket, ip)? else {

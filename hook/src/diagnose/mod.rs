@@ -14,7 +14,6 @@ pub mod finding;
 mod firewall;
 mod inventory;
 pub mod kind;
-mod listener;
 pub mod path;
 pub mod question;
 mod scope;

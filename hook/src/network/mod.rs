@@ -5,7 +5,7 @@
 //! namespace   a network namespace: open it, tell it from our own, open a socket inside
 //! object      links, addresses and routes out of the bytes of a reply         (no I/O)
 //! rtnetlink   one socket: requests, replies, dumps
-//! sock_diag   which sockets on [::] take IPv6 alone
+//! listener    the sockets that listen in a namespace
 //! endpoint    in the container: its address in each family, and its link's other end
 //! link        on the host: the link towards that address, and what to set on it
 //! links       the same for many addresses
@@ -20,10 +20,10 @@ pub mod container;
 pub mod endpoint;
 pub mod link;
 pub mod links;
+pub mod listener;
 pub mod namespace;
 pub mod object;
 pub mod rtnetlink;
-pub mod sock_diag;
 
 use std::net::IpAddr;
 

@@ -15,7 +15,7 @@ fn examples() -> &'static Path {
     FOLDER.get_or_init(|| {
         // With the features of `make test`, which has built them already.
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--workspace", "--examples"]);
+        build.args(["build", "--quiet", "--locked", "--examples", "--profile=test"]);
         build.args(["--features", "hostport-nft/nftnl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         run_within(Duration::from_secs(300), &mut build).expect_success();
         let tests = std::env::current_exe().unwrap();

@@ -8,9 +8,9 @@ use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
 
 use crate::diagnose::container::Container;
 use crate::diagnose::kind::{Kind, Severity};
-use crate::diagnose::listener::Listener;
 use crate::diagnose::{Finding, Inventory, Scope};
 use crate::network::link::Way;
+use crate::network::listener::Listener;
 use crate::output::{escape, several};
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
@@ -159,7 +159,7 @@ fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
     containers.filter(|(ip, inside)| !inside.answers && !down.contains(ip)).map(finding).collect()
 }
 
-/// Endpoints where nothing listens. What /proc shows of SCTP is not looked at.
+/// Endpoints where nothing listens. SCTP is not looked at.
 fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     // A port that no container asked for is a finding of its own.
     let asked: BTreeSet<(Endpoint, Protocol)> = scope
@@ -172,8 +172,8 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     for mapping in &scope.mappings {
         let (endpoint, protocol) = (mapping.endpoint(), mapping.host().protocol);
         let Some(container) = scope.containers.found.get(&endpoint.ip) else { continue };
-        let mut listeners = container.listeners.iter();
-        let waits = listeners.any(|l| l.protocol == protocol && takes(l, endpoint));
+        let Some(listeners) = &container.listeners else { continue };
+        let waits = listeners.iter().any(|l| l.protocol == protocol && takes(l, endpoint));
         if protocol != Protocol::Sctp && !waits && asked.contains(&(endpoint, protocol)) {
             lacking.entry((endpoint, protocol)).or_default().push(*mapping);
         }
@@ -189,7 +189,7 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let owner = mappings.first().and_then(|mapping| owners.get(mapping)).copied();
         let owner = owner.unwrap_or(&container.owner).clone();
         let port = endpoint.port;
-        let at_port = container.listeners.iter().filter(|l| l.port == port.get());
+        let at_port = container.listeners.iter().flatten().filter(|l| l.port == port.get());
         let (mut evidence, mut fix) = (Vec::new(), None);
         for listener in at_port {
             let (ip, other) = (listener.ip, listener.protocol);

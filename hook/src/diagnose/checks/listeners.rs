@@ -4,21 +4,29 @@ use std::fs;
 
 use hostport_nft::{Family, HostPort, Mapping, Protocol, TableOwner};
 
-use crate::diagnose::listener::{self, Listener};
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
+use crate::network::listener::{Listener, listeners};
+use crate::network::rtnetlink::Error;
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
-    shadowed(inventory, scope.mappings.iter().map(Mapping::host))
+    shadowed(inventory, scope.mappings.iter().map(Mapping::host)).unwrap_or_else(|error| {
+        vec![Finding::new(
+            Kind::Unfinished,
+            format!("cannot list the sockets that listen: {error}"),
+            ["programs that listen on a published port are not reported".to_owned()],
+            "modprobe -a tcp_diag udp_diag",
+        )]
+    })
 }
 
 /// The processes that get nothing because of some host ports.
 pub fn shadowed(
     inventory: &Inventory,
     hosts: impl Iterator<Item = HostPort> + Clone,
-) -> Vec<Finding> {
+) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     let hosts = hosts.filter(|host| inventory.state(host.family()) == TableOwner::Ours);
-    for listener in listener::read() {
+    for listener in listeners()? {
         let Some(host) = hosts.clone().find(|host| shadows(*host, &listener, inventory)) else {
             continue;
         };
@@ -35,7 +43,7 @@ pub fn shadowed(
             ),
         ));
     }
-    findings
+    Ok(findings)
 }
 
 /// Whether a host port takes what a listener would get.
@@ -51,7 +59,7 @@ fn shadows(host: HostPort, listener: &Listener, inventory: &Inventory) -> bool {
 }
 
 /// The process that has a socket open, by the links in /proc/PID/fd.
-fn process_of(inode: u64) -> Option<(u32, String)> {
+fn process_of(inode: u32) -> Option<(u32, String)> {
     let socket = format!("socket:[{inode}]");
     let has = |pid: u32| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

@@ -139,7 +139,8 @@ fn of_this_packet(
         // Programs that listen on another address of the port: not in the way of this packet, and perhaps of
         // the packet that was meant.
         Some(mapping) if question.to.is_none() => {
-            let mut elsewhere = listeners::shadowed(inventory, [mapping.host()].into_iter());
+            let mut elsewhere =
+                listeners::shadowed(inventory, [mapping.host()].into_iter()).unwrap_or_default();
             elsewhere.retain(|finding| findings.iter().all(|other| other.what != finding.what));
             let elsewhere = elsewhere.iter().filter_map(Obstacle::of);
             obstacles.extend(elsewhere.map(|obstacle| Obstacle { certain: false, ..obstacle }));

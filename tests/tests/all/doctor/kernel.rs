@@ -2,10 +2,11 @@
 
 use hostport_tests::hook::hostport;
 use hostport_tests::lab::{
-    Client, ClientError, Lab, NODE4, NODE6, Protocol, Server, idle_listener,
+    Client, ClientError, Families, Lab, NODE4, NODE6, PodSpec, Protocol, Server, idle_listener,
     neighbour_reaches_loopback, tcp,
 };
-use serde_json::json;
+use hostport_tests::strace::{Call, Injection, Invocation};
+use serde_json::{Value, json};
 
 use hostport_tests::doctor::{Ground, doctor, text};
 
@@ -219,4 +220,27 @@ fn a_ruleset_that_the_kernel_refuses() {
     lab.node().nft("delete table ip crowd");
     assert_eq!(doctor(lab.node()).kinds(), [""; 0]);
     bundle.start(lab.node());
+}
+
+#[test]
+fn a_kernel_that_does_not_list_sockets_is_no_container_where_nothing_listens() {
+    let pod = PodSpec::new("web").families(Families::Ipv4);
+    let mut ground = Ground::of(pod, "9000:8080", &[]);
+    let doctor = Invocation::command(&["doctor", "--json"]);
+    let (_, calls) = doctor.trace(ground.node());
+    let asks = |call: &&Call| call.name == "socket" && call.text.contains("SOCK_DIAG");
+    let [container, host] = calls.iter().filter(asks).collect::<Vec<_>>()[..] else {
+        panic!("{calls:#?}")
+    };
+    let without = |ground: &Ground, call| {
+        let said = doctor.inject(ground.node(), call, Injection::Error("EPROTONOSUPPORT"));
+        let report: Value = serde_json::from_str(&said.expect_success().stdout).unwrap();
+        report["findings"].as_array().unwrap().clone()
+    };
+    let [found] = &without(&ground, host)[..] else { panic!("one finding") };
+    assert_eq!((&found["kind"], &found["severity"]), (&"unfinished".into(), &"warning".into()));
+    assert_eq!(found["fix"], "modprobe -a tcp_diag udp_diag");
+    ground.servers.clear();
+    assert_eq!(ground.doctor().kinds(), ["endpoint-silent"]);
+    assert_eq!(without(&ground, container), [Value::Null; 0]);
 }
