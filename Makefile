@@ -49,16 +49,13 @@ demo: build ## Run the worked example, and show its output
 	@xtask/install-packages test
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) run --quiet --locked --package hostport-tests --bin demo
 
-# What xtask tests needs no optimised build.
 TESTS := $(CARGO) test --features hostport-nft/nftnl --locked
-XTASK_TESTS := $(CARGO) test --profile dev --package hostport-xtask --locked
 
 # The binary is linked on one processor; meanwhile the tests compile on the others.
 test: ## Run all tests (as root: they make network namespaces)
 	@xtask/install-packages build
 	@xtask/install-packages test
 	trap wait EXIT; $(MAKE) --no-print-directory build & $(TESTS) --no-run; wait $$!
-	$(XTASK_TESTS)
 	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) $(TESTS) --no-fail-fast
 
 endurance: build ## Run the long tests (as root): thousands of races and containers, every system call killed and failed
@@ -84,11 +81,11 @@ vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 
-check: ## Check formatting, clippy, rustdoc, licences, the docs' links and generated pages
+check: ## Check formatting, layers, clippy, rustdoc, licences, the docs' links and generated pages
 	@xtask/install-packages check
 	@xtask/check-licences
 	$(CARGO) fmt --all --check
-	$(CARGO) xtask check
+	$(CARGO) test --quiet --profile dev --package hostport-xtask --locked
 	$(CARGO) clippy --workspace --all-targets --features hostport-nft/nftnl --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --features hostport-nft/nftnl --locked
 

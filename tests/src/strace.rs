@@ -16,7 +16,7 @@ use crate::lab::Netns;
 use crate::runtime::{Finished, Scratch};
 
 /// The longest run, in seconds: an answer over netlink may take 10.
-const LIMIT: &str = "15";
+const LIMIT: &str = "30";
 
 /// The exit status of timeout(1) for a program that ran into the limit.
 const TIMED_OUT: i32 = 124;

@@ -8,6 +8,7 @@ use hostport_tests::stage::{Act, Scene, Stage, Standing, VICTIM_ELEMENTS};
 use hostport_tests::strace::Injection;
 
 #[test]
+#[ignore = "long: make endurance"]
 fn the_first_publication_killed_at_any_system_call() {
     kill_at_every_call(Act::FirstPublish);
 }
@@ -24,6 +25,7 @@ fn a_takeover_from_a_dead_container_killed_at_any_system_call() {
 }
 
 #[test]
+#[ignore = "long: make endurance"]
 fn a_withdrawal_killed_at_any_system_call() {
     kill_at_every_call(Act::Withdraw);
 }

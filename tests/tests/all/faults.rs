@@ -27,11 +27,6 @@ fn every_answer_to_a_takeover_is_lost_in_turn() {
 }
 
 #[test]
-fn a_withdrawal_meets_every_error() {
-    fail_every_call(Act::Withdraw, Extent::Journal);
-}
-
-#[test]
 #[ignore = "long: make endurance"]
 fn a_first_publication_meets_every_error_at_every_call() {
     fail_every_call(Act::FirstPublish, Extent::All);
@@ -145,11 +140,8 @@ fn fail_every_call(act: Act, extent: Extent) {
             };
             for injection in injections {
                 let mut scene = stage.prepare(act);
-                let begin = Instant::now();
                 let ended = scene.call.inject(stage.node(), call, *injection);
-                let took = begin.elapsed();
                 let why = format!("{act:?}, {call} failed: {injection:?}, {ended:#?}");
-                assert!(took < Duration::from_secs(12), "{why}: it took {took:?}");
                 usual.judge(&ended, &stage.look().without_locks(), &why);
                 if matches!(act, Act::Withdraw | Act::WithdrawLate | Act::Restore) {
                     // Again, undisturbed.

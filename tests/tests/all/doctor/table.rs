@@ -70,8 +70,8 @@ const ALTERATIONS: [(&str, &str); 14] = [
 
 #[test]
 fn a_table_that_was_altered() {
+    let ground = Ground::new();
     for (alteration, says) in ALTERATIONS {
-        let ground = Ground::new();
         let handle = |ground: &Ground| {
             let list = ["-a", "list", "chain", "ip", "hostport", "publish"];
             let listed = ground.node().command("nft").args(list).output().unwrap().stdout;

@@ -25,7 +25,7 @@ use operation::{Operation, sequences};
 use play::play;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
-const CASES: u32 = 40;
+const CASES: u32 = 12;
 const STEPS: usize = 50;
 
 /// The ID of the nth container to start in a sequence.

@@ -29,7 +29,7 @@ fn two_hundred_hooks_publish_and_withdraw_while_another_program_changes_its_own_
     let bundles = distinct(&pods);
     let mut kernel = Kernel::of(node);
     let ((), theirs) = while_another_changes_its_table(node, || {
-        for _ in 0..rounds(2, 30) {
+        for _ in 0..rounds(1, 30) {
             at_once(node, &bundles, Bundle::begin_prestart).into_iter().for_each(succeeded);
             assert_eq!(kernel.agrees_with_the_journal(node), HOOKS * EACH);
             assert_eq!(tcp(lab.client(), (NODE4, 20_000)).unwrap().server, "a");
@@ -63,7 +63,7 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
         .map(|n| Bundle::of(&pods[n % 4]).annotation("io.hostport.ports", "9000:8080"))
         .collect();
     let mut kernel = Kernel::of(node);
-    for round in 0..rounds(3, 30) {
+    for round in 0..rounds(2, 30) {
         // In the first round they also race to make the tables.
         let ended = at_once(node, &bundles, Bundle::begin_prestart);
         let winners: Vec<usize> = (0..HOOKS).filter(|n| ended[*n].success()).collect();

@@ -116,7 +116,7 @@ fn a_container_that_comes_back_while_it_goes_is_published_or_not_and_the_journal
     bundle.start(node);
     poststop.finish().expect_success();
     assert_eq!(kernel.agrees_with_the_journal(node), 2, "the later call counts");
-    for _ in 0..rounds(50, 2000) {
+    for _ in 0..rounds(20, 2000) {
         let calls = node.run(|| {
             let mut calls = [bundle.begin_prestart(node, &[]), bundle.begin_poststop(node, &[])];
             calls.iter_mut().for_each(Running::go);
@@ -152,7 +152,7 @@ fn two_that_replace_each_other_leave_the_port_with_one_of_them() {
         });
         calls.into_iter().for_each(|call| drop(call.expect_success()));
     };
-    for round in 0..rounds(50, 2000) {
+    for round in 0..rounds(20, 2000) {
         for _ in 0..3 {
             both(Bundle::begin_prestart);
             assert_eq!(kernel.agrees_with_the_journal(node), 2, "round {round}");
@@ -185,7 +185,7 @@ fn a_container_that_fails_to_start_takes_no_port_from_the_rest_of_its_pod() {
         .annotation("io.kubernetes.cri.sandbox-id", "sandbox")
         .annotation("io.hostport.ports", "9000:8080");
     let mut kernel = Kernel::of(node);
-    for round in 0..rounds(50, 2000) {
+    for round in 0..rounds(20, 2000) {
         let flags = ["--allow-pod-annotation"];
         let [good, bad] = node.run(|| {
             let mut calls = [&good, &bad].map(|one| one.begin_prestart(node, &flags));

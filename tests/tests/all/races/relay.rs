@@ -13,12 +13,12 @@ const LABS: usize = 4;
 
 #[test]
 fn a_late_poststop_that_races_with_the_takeover_leaves_the_successor_alone() {
-    relays(rounds(1000, 5000), Old::Dead);
+    relays(rounds(300, 5000), Old::Dead);
 }
 
 #[test]
 fn a_poststop_that_races_with_a_replacement_leaves_the_successor_alone() {
-    relays(rounds(200, 2000), Old::Replaced);
+    relays(rounds(80, 2000), Old::Replaced);
 }
 
 /// How a container loses its port.
