@@ -10,11 +10,11 @@ use tracing::warn;
 use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
 use crate::metrics::counters::{Counters, add};
-use crate::oci::request::{self, Options, RequestError};
+use crate::oci::request::{self, Options, RequestError, Start};
 use crate::oci::state::State;
 use crate::output::escape;
 use crate::reconcile::publish::publish;
-use crate::reconcile::withdraw::withdraw;
+use crate::reconcile::withdraw::{make_way, withdraw};
 use crate::reconcile::{self, Node};
 
 /// Why a container must not start, or what its end left behind.
@@ -65,8 +65,20 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
 
 /// Returns how many host ports were taken over; none if there was nothing to do.
 fn start(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {
-    let Some((request, mut pod)) = request::of_start(state, options)? else { return Ok(None) };
-    Ok(Some(publish(context, request, &mut pod)?))
+    let settings = options.settings.clone();
+    match request::of_start(state, options)? {
+        Start::Nothing => Ok(None),
+        Start::OnHost(hosts) => {
+            // Nothing of ours keeps it from starting.
+            if let Err(error) = make_way(context, &hosts, settings) {
+                warn!(
+                    "{error}; what ended containers have at its ports hides it until hostport gc"
+                );
+            }
+            Ok(None)
+        }
+        Start::InPod(request, mut pod) => Ok(Some(publish(context, *request, &mut pod)?)),
+    }
 }
 
 fn end(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {

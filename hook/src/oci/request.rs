@@ -12,7 +12,7 @@ use crate::network::container::{Pod, PodError};
 use crate::network::namespace::NetworkNamespace;
 use crate::request::PodName;
 use crate::request::annotations::ResolveError;
-use crate::request::policy::{PolicyError, Wanted};
+use crate::request::policy::{Group, PolicyError, Wanted};
 use crate::request::{Request, claims};
 
 /// How the operator lets the hook work.
@@ -45,8 +45,18 @@ pub enum RequestError {
     Resolve(#[from] ResolveError),
 }
 
-/// The request of a container that starts, and its network; none if there is nothing to publish.
-pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)>, RequestError> {
+/// What a container asks for that starts.
+pub enum Start {
+    /// No host port.
+    Nothing,
+    /// These, on the host's network, where it listens by itself.
+    OnHost(BTreeSet<HostPort>),
+    /// What is to be published, and the container's network.
+    InPod(Box<Request>, Pod),
+}
+
+/// What a container asks for that starts.
+pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> {
     let config = Config::load(&state.bundle)?;
     let wanted = Wanted::read(&state.id, &config.annotations, options.allow_pod_annotation)?;
     for warning in &wanted.warnings {
@@ -54,7 +64,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)
     }
     if wanted.groups.is_empty() {
         debug!("container {} asks for no host port", state.id);
-        return Ok(None);
+        return Ok(Start::Nothing);
     }
     let pod = match namespace(state, &config)? {
         Some(namespace) => Pod::find(namespace, &wanted.endpoint_ips, &wanted.reported_ips)?,
@@ -62,7 +72,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)
     };
     let Some(mut pod) = pod else {
         debug!("container {} is on the host's network: nothing to publish", state.id);
-        return Ok(None);
+        return Ok(Start::OnHost(host_ports(wanted.groups.iter())));
     };
     let namespace = pod.namespace();
     let request = Request {
@@ -78,7 +88,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Option<(Request, Pod)
         bundle: state.bundle.clone(),
         links: pod.links()?,
     };
-    Ok(Some((request, pod)))
+    Ok(Start::InPod(Box::new(request), pod))
 }
 
 /// The network namespace that a container runs in; none for the host's.
@@ -122,12 +132,10 @@ fn own_host_ports(
     if let [Err(error), Err(_)] = policies {
         return Err(error.into());
     }
-    Ok(policies
-        .iter()
-        .flatten()
-        .flat_map(|wanted| &wanted.groups)
-        .filter(|group| group.owner == state.id)
-        .flat_map(|group| &group.requests)
-        .flat_map(|request| request.host_ports())
-        .collect())
+    let groups = policies.iter().flatten().flat_map(|wanted| &wanted.groups);
+    Ok(host_ports(groups.filter(|group| group.owner == state.id)))
+}
+
+fn host_ports<'a>(groups: impl Iterator<Item = &'a Group>) -> BTreeSet<HostPort> {
+    groups.flat_map(|group| &group.requests).flat_map(|request| request.host_ports()).collect()
 }

@@ -2,11 +2,11 @@
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{Budget, HostPorts, Mapping, OwnerId, Published, Settings, TableName};
-use tracing::warn;
 
 use super::Error;
 use super::drift::Drift;
 use super::node::Node;
+use super::withdraw::withdraw_dead;
 use crate::journal::{Entry, Journal, JournalSnapshot, Liveness, Lock, PATIENCE};
 
 /// What a collection finds.
@@ -38,7 +38,7 @@ pub fn collect<N: Node>(
             .transpose()?;
         (snapshot.unwrap_or_default().entries, None)
     } else {
-        let (dead, living) = withdraw_dead(node, &mut host_ports, &is_dead, &mut found)?;
+        let (dead, living) = withdraw_all_dead(node, &mut host_ports, &is_dead, &mut found)?;
         (living, Some(dead))
     };
     let published = host_ports.list()?;
@@ -64,7 +64,7 @@ pub fn collect<N: Node>(
 }
 
 /// Withdraws what dead owners have; returns how many there were, and the other entries.
-fn withdraw_dead<N: Node>(
+fn withdraw_all_dead<N: Node>(
     node: &N,
     host_ports: &mut HostPorts<impl Kernel>,
     is_dead: &impl Fn(&Entry) -> bool,
@@ -74,13 +74,8 @@ fn withdraw_dead<N: Node>(
     let (dead, living): (Vec<Entry>, _) = journal.entries()?.into_iter().partition(is_dead);
     let mut budget = Budget::default();
     for entry in &dead {
-        let (hosts, pods) = (entry.host_ports(), entry.pods());
-        let withdrawn = host_ports.withdraw_within(&entry.owner, &hosts, &pods, &mut budget)?;
-        for gone in withdrawn {
+        for gone in withdraw_dead(host_ports, entry, &mut budget)? {
             found(Garbage::Left(entry.owner.clone(), gone.mapping));
-        }
-        if let Err(error) = host_ports.drop_flows(&entry.flows().collect::<Vec<_>>()) {
-            warn!("clients that keep sending may not reach a successor: {error}");
         }
         journal.remove(&entry.owner)?;
     }

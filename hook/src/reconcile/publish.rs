@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::mem::take;
+use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
     Budget, Changes, HostPort, HostPorts, Mapping, OwnerId, Publication, Published, Settings,
+    TableName,
 };
 use tracing::{info, warn};
 
 use super::node::Node;
 use super::owners::Owners;
+use super::withdraw::withdraw_dead;
 use super::{Error, nft_delete};
 use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
 use crate::network::Reach;
@@ -55,6 +58,7 @@ pub fn publish<N: Node>(
         reach.open_hairpin();
     }
     settle(&journal, liveness, &mut host_ports, reach, &changes);
+    sweep(&journal, liveness, &mut host_ports, &changes, &request.settings.table);
     if !changes.added.is_empty() {
         let (owner, ports) = (&request.container, several(&changes.added));
         info!(%owner, %ports, "published for container {owner}: {ports}");
@@ -220,6 +224,46 @@ fn settle(
     }
 }
 
+/// Withdraws what dead owners still have at the addresses of a publication: their clients would reach its pod.
+fn sweep(
+    journal: &Journal<impl Folder>,
+    liveness: &impl Liveness,
+    host_ports: &mut HostPorts<impl Kernel>,
+    changes: &Changes,
+    table: &TableName,
+) {
+    let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
+    let mut budget = Budget::default();
+    let mut dead_at = |ip: IpAddr, owner: &Option<OwnerId>| {
+        let owners = match owner {
+            Some(owner) => vec![owner.clone()],
+            None => {
+                let entries = journal.entries()?.into_iter();
+                entries
+                    .filter(|entry| entry.pods().contains(&ip))
+                    .map(|entry| entry.owner)
+                    .collect()
+            }
+        };
+        for owner in owners {
+            let _lock = journal.lock_owner(&owner)?;
+            if let Some(entry) = journal.read(&owner)?.filter(&is_dead) {
+                info!(from = %owner, "withdrew from {owner}, which has ended; its address {ip} is another's");
+                withdraw_dead(host_ports, &entry, &mut budget)?;
+                journal.remove(&owner)?;
+            }
+        }
+        Ok::<_, Error>(())
+    };
+    for (ip, owner) in &changes.shared {
+        if let Err(error) = dead_at(*ip, owner) {
+            warn!(
+                "{error}; what ended containers have at {ip} leads to this one until hostport gc"
+            );
+        }
+    }
+}
+
 enum Loser {
     Dead,
     Alive,
@@ -239,7 +283,7 @@ fn settle_with(
     match journal.read(owner)? {
         Some(entry) if liveness.is_dead(&entry) => {
             info!(from = %owner, "took over from {owner}, which has ended");
-            host_ports.withdraw_within(owner, &entry.host_ports(), &entry.pods(), budget)?;
+            withdraw_dead(host_ports, &entry, budget)?;
             journal.remove(owner)?;
             Ok(Loser::Dead)
         }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use hostport_nft::{HostPort, Mapping, OwnerId, Settings};
+use hostport_nft::kernel::Kernel;
+use hostport_nft::{Budget, HostPort, HostPorts, Mapping, OwnerId, Published, Settings};
 use tracing::{debug, info, warn};
 
 use super::Error;
 use super::node::Node;
-use crate::journal::{Entry, Journal, JournalError, Lock};
+use crate::journal::{Entry, Journal, JournalError, Liveness, Lock};
 use crate::output::several;
 
 /// Withdraws these host ports of an owner, and those that the journal has for it. False if there are none.
@@ -36,9 +37,7 @@ pub fn withdraw<N: Node>(
     // A successor may have taken the ports over, and left this container its flows.
     let gone: Vec<Mapping> =
         entry.iter().flat_map(Entry::flows).chain(withdrawn.iter().copied()).collect();
-    if let Err(error) = host_ports.drop_flows(&gone) {
-        warn!("clients that keep sending may not reach a successor: {error}");
-    }
+    drop_flows(&mut host_ports, &gone);
     if let Some(journal) = &journal {
         journal.remove(owner)?;
     }
@@ -51,6 +50,57 @@ pub fn withdraw<N: Node>(
         info!(%owner, %ports, "withdrew from container {owner}: {ports}");
     }
     Ok(true)
+}
+
+/// Withdraws all of dead owners that have one of these ports, at any address of the node. A container on the host's
+/// network listens on them by itself, and would get nothing.
+pub fn make_way<N: Node>(
+    node: &N,
+    hosts: &BTreeSet<HostPort>,
+    settings: Settings,
+) -> Result<(), Error> {
+    let Some(folder) = node.existing_folder()? else { return Ok(()) };
+    let journal = Journal::over(folder, Lock::Shared)?;
+    let asked: BTreeSet<_> = hosts.iter().map(|host| (host.protocol, host.port)).collect();
+    let is_dead = |entry: &Entry| {
+        entry.settings.table == settings.table
+            && entry.host_ports().iter().any(|host| asked.contains(&(host.protocol, host.port)))
+            && node.liveness().is_dead(entry)
+    };
+    let dead: Vec<Entry> = journal.entries()?.into_iter().filter(is_dead).collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let (mut host_ports, mut budget) = (node.host_ports(settings.clone())?, Budget::default());
+    for owner in dead.iter().map(|entry| &entry.owner) {
+        let _lock = journal.lock_owner(owner)?;
+        // It may have come back.
+        if let Some(entry) = journal.read(owner)?.filter(&is_dead) {
+            withdraw_dead(&mut host_ports, &entry, &mut budget)?;
+            journal.remove(owner)?;
+            info!(from = %owner, "withdrew from {owner}, which has ended: its port is asked for on the host's network");
+        }
+    }
+    Ok(())
+}
+
+/// Withdraws what a dead owner has, and returns it. The caller holds the lock of the owner, or of the journal, and
+/// removes the entry then.
+pub fn withdraw_dead(
+    host_ports: &mut HostPorts<impl Kernel>,
+    entry: &Entry,
+    budget: &mut Budget,
+) -> Result<Vec<Published>, Error> {
+    let (owner, hosts, pods) = (&entry.owner, entry.host_ports(), entry.pods());
+    let withdrawn = host_ports.withdraw_within(owner, &hosts, &pods, budget)?;
+    drop_flows(host_ports, &entry.flows().collect::<Vec<_>>());
+    Ok(withdrawn)
+}
+
+fn drop_flows(host_ports: &mut HostPorts<impl Kernel>, gone: &[Mapping]) {
+    if let Err(error) = host_ports.drop_flows(gone) {
+        warn!("clients that keep sending may not reach a successor: {error}");
+    }
 }
 
 fn usable<T>(result: Result<T, JournalError>) -> Option<T> {

@@ -107,6 +107,9 @@ pub struct Changes {
     pub added: Vec<Mapping>,
     /// What other owners had at these host ports until now.
     pub taken_over: Vec<Published>,
+    /// The endpoints' addresses at which others have host ports too, or had: who, if it is one owner. An address
+    /// belongs to one pod at a time, so who is gone has nothing to have there.
+    pub shared: BTreeMap<IpAddr, Option<OwnerId>>,
 }
 
 impl<K: Kernel> HostPorts<K> {
@@ -193,7 +196,7 @@ impl<K: Kernel> HostPorts<K> {
         may_take: &mut impl FnMut(&Published) -> bool,
     ) -> Result<Attempt<Changes>, Error> {
         let mut transaction = self.transaction()?;
-        let mut carried = BTreeMap::new();
+        let (mut carried, mut changes) = (BTreeMap::new(), Changes::default());
         for family in self.push_missing_tables(&mut transaction, publication)? {
             let mut elements = self.elements(family)?;
             elements.complete();
@@ -209,14 +212,17 @@ impl<K: Kernel> HostPorts<K> {
             };
             match present.map(|hairpin| hairpin.owner) {
                 None => push_hairpin(&mut transaction, Hairpin { pod, owner }),
-                Some(present) if present == owner || present == HairpinOwner::Several => {}
-                Some(_) => {
+                Some(HairpinOwner::Several) => drop(changes.shared.insert(pod, None)),
+                Some(present) if present == owner => {}
+                Some(present) => {
                     transaction.push(delete_hairpin(pod));
                     push_hairpin(&mut transaction, Hairpin { pod, owner: HairpinOwner::Several });
+                    if let HairpinOwner::One(other) = present {
+                        changes.shared.insert(pod, Some(other));
+                    }
                 }
             }
         }
-        let mut changes = Changes::default();
         let mut left = Vec::new();
         for claim in &publication.claims {
             let host = claim.mapping.host();

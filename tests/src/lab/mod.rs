@@ -164,6 +164,15 @@ impl Lab {
         Pod::create(&self.node, spec, number)
     }
 
+    /// Ends a pod, and builds another at its addresses.
+    pub fn successor(&self, old: Pod, spec: PodSpec) -> Pod {
+        let number = old.host_link().trim_start_matches("veth").parse().expect("a pod of the lab");
+        // It would go with the namespace, a moment later.
+        self.node.ip(&format!("link delete {}", old.host_link()));
+        drop(old);
+        Pod::create(&self.node, spec, number)
+    }
+
     /// Whether bridged packets pass iptables and nftables in the node
     /// (`net.bridge.bridge-nf-call-iptables` and `-ip6tables`, which every namespace has).
     ///

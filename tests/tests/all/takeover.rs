@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
 };
-use hostport_tests::lab::{ClientError, Lab, NODE4, Netns, Protocol, Server, UdpFlow, tcp};
+use hostport_tests::lab::{
+    Client, ClientError, Lab, NODE4, Netns, PodSpec, Protocol, Server, UdpFlow, tcp,
+};
 use hostport_tests::runtime::copy_program;
 use hostport_tests::strace::{Call, Injection, Invocation};
 
@@ -51,6 +54,57 @@ fn an_owner_recorded_without_a_process_is_dead_once_its_namespace_is_gone() {
     drop(old);
     second.start(lab.node());
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "new");
+}
+
+#[test]
+fn the_ports_of_dead_containers_never_lead_to_another_pod_at_their_address() {
+    for dead in [1, 2] {
+        let lab = Lab::new();
+        let (old, node) = (lab.pod("old"), lab.node());
+        // They end without a poststop.
+        for number in 0..dead {
+            let init = old.sleeper();
+            let ports = format!("900{number}:8080,900{number}:8080/udp");
+            Bundle::of_process(init.pid()).annotation("io.hostport.ports", &ports).start(node);
+        }
+        let new = lab.successor(old, PodSpec::new("new"));
+        let _servers = new.serve(8080);
+        let bundle = Bundle::of(&new).annotation("io.hostport.ports", "9100:8080");
+        let said = bundle.prestart(node, &[]).expect_success();
+        let client = Client::new(lab.client());
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for number in 0..dead {
+                let answer = client.ask(protocol, (NODE4, 9000 + number));
+                assert_eq!(answer, Err(ClientError::Refused), "{said:#?}");
+            }
+        }
+        assert_eq!(tcp(lab.client(), (NODE4, 9100)).unwrap().server, "new");
+        assert_eq!(journal_files(node).len(), 1);
+        assert!(list(node).iter().all(|row| row["owner"] == bundle.id()));
+        bundle.stop(node);
+        assert!(!node.nft_list().contains("several"), "{}", node.nft_list());
+    }
+}
+
+#[test]
+fn a_container_on_the_hosts_network_gets_the_port_that_a_dead_one_had() {
+    let lab = Lab::new();
+    let (old, node) = (lab.pod("old"), lab.node());
+    let _servers = old.serve(9000);
+    let init = old.sleeper();
+    let ports = "9000:9000,192.0.2.1:9000:9000/udp";
+    Bundle::of_process(init.pid()).annotation("io.hostport.ports", ports).start(node);
+    let sender = UdpFlow::open(lab.client(), (NODE4, 9000));
+    assert_eq!(sender.ask().unwrap().server, "old");
+    drop(init);
+    let any = (Ipv4Addr::UNSPECIFIED, 9000);
+    let _own = [Protocol::Tcp, Protocol::Udp].map(|p| Server::start(node, p, "host", any));
+    let host = Bundle::on_host_network().annotation("io.hostport.ports", "9000:9000,9000:9000/udp");
+    let said = host.prestart(node, &[]).expect_success();
+    assert!(said.stderr.contains("is asked for on the host's network"), "{}", said.stderr);
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "host");
+    assert_eq!(sender.ask().unwrap().server, "host");
+    assert_eq!((published(node), journal_files(node).len()), (vec![], 0));
 }
 
 #[test]

@@ -10,6 +10,9 @@ pub const C: Container =
     Container { name: "c", address: 3, ports: &[81, 82], replaces: false, sandbox: None };
 pub const D: Container =
     Container { name: "d", address: 7, ports: &[80, 83], replaces: false, sandbox: None };
+/// At A's address, as another container of its pod, or in a pod that got the address after it.
+pub const E: Container =
+    Container { name: "e", address: 1, ports: &[85], replaces: false, sandbox: None };
 /// They take over from the living.
 pub const R: Container =
     Container { name: "r", address: 4, ports: &[80, 81], replaces: true, sandbox: None };
