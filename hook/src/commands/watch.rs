@@ -1,5 +1,6 @@
-//! `hostport watch`: keeps running, and restores what another program removes.
+//! `hostport watch`: keeps running, restores what another program removes, and withdraws from owners that end.
 
+use std::fmt::Display;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -16,7 +17,10 @@ use crate::cli::RulesetArguments;
 use crate::commands::CommandError;
 use crate::commands::restore::{counts, restore};
 use crate::context::Context;
+use crate::journal::Ends;
 use crate::metrics::http;
+use crate::reconcile::Node;
+use crate::reconcile::withdraw::withdraw_ended;
 
 /// The kernel's name for the hooks' processes: nothing that they do needs a restore.
 const HOOK: &str = "hostport";
@@ -45,14 +49,27 @@ pub fn run(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("watching the tables {}", context.table);
 
+    let mut ends = begin_ends(context);
     loop {
-        let at_most = (!restored).then_some(RETRY);
-        let (stops, changes) = wait(&stop, &events, at_most).map_err(CommandError::Wait)?;
+        let retry = (!restored || ends.is_none()).then_some(RETRY);
+        let at_most = [retry, ends.as_ref().and_then(Ends::until_due)].into_iter().flatten().min();
+        let ready = wait(&stop, &events, ends.as_ref(), at_most).map_err(CommandError::Wait)?;
+        let [stops, changes, ended] = ready;
         if stops {
             let _ = stop.read(&mut [0; 16]);
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             info!("ending");
             return Ok(());
+        }
+        if ended && ends.as_mut().is_some_and(|ends| ends.hear().is_err()) {
+            ends = None;
+        }
+        if ends.is_none() {
+            ends = begin_ends(context);
+        }
+        if let Some(ends) = &mut ends {
+            let due = ends.due();
+            logged(withdraw_ended(context, &due, ruleset.settings(context.table.clone())));
         }
         if changes {
             match events.hear()? {
@@ -60,9 +77,17 @@ pub fn run(
                 Event::Removed { by } => warn!("{by:?} removed host ports: restoring them"),
                 Event::Lost => warn!("too many changes at once to follow: restoring"),
             }
+        } else if restored {
+            continue;
         }
         restored = logged(restore_and_log(ruleset, context));
     }
+}
+
+/// Waits for owners to end; none, until another try, if the journal cannot be watched.
+fn begin_ends(context: &Context) -> Option<Ends> {
+    let folder = context.folder().and_then(|_| Ends::of(&context.state_dir, &context.table));
+    folder.inspect_err(|problem| error!("{problem}")).ok()
 }
 
 fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
@@ -75,7 +100,7 @@ fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), 
 }
 
 /// Logs an error, and says whether there was none.
-fn logged(result: Result<(), CommandError>) -> bool {
+fn logged(result: Result<(), impl Display>) -> bool {
     result.inspect_err(|problem| error!("{problem}")).is_ok()
 }
 
@@ -103,15 +128,17 @@ fn stop_signals() -> io::Result<UnixStream> {
     Ok(read)
 }
 
-/// Waits for one of the two, for some time at most. Returns which of them can be read.
+/// Waits for one of the three, for some time at most. Returns which of them can be read.
 fn wait(
     stop: &UnixStream,
     events: &impl AsFd,
+    ends: Option<&Ends>,
     at_most: Option<Duration>,
-) -> io::Result<(bool, bool)> {
+) -> io::Result<[bool; 3]> {
     let timeout = at_most.and_then(|limit| Timespec::try_from(limit).ok());
-    let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(events, PollFlags::IN)];
+    let all = [Some(stop.as_fd()), Some(events.as_fd()), ends.map(AsFd::as_fd)];
+    let mut fds: Vec<PollFd> =
+        all.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
-    let [stops, changes] = fds.map(|fd| !fd.revents().is_empty());
-    Ok((stops, changes))
+    Ok([0, 1, 2].map(|at| fds.get(at).is_some_and(|fd| !fd.revents().is_empty())))
 }

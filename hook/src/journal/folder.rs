@@ -163,7 +163,7 @@ impl DiskFolder {
     }
 }
 
-fn failed(action: &'static str, path: &Path, error: Errno) -> JournalError {
+pub(super) fn failed(action: &'static str, path: &Path, error: Errno) -> JournalError {
     JournalError::Io { action, path: path.to_owned(), source: error.into() }
 }
 

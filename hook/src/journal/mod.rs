@@ -10,6 +10,7 @@
 //!
 //! [`Journal`] is the logic, over a [`Folder`]: the file system's, or a test's own.
 
+mod ends;
 mod entry;
 mod error;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use ends::Ends;
 pub use entry::Entry;
 pub use error::JournalError;
 #[cfg(test)]

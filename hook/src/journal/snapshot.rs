@@ -27,6 +27,12 @@ impl JournalSnapshot {
             .map_or(Ok(Self::default()), |folder| JournalSnapshot::of(folder, patience))
     }
 
+    /// The entry in a file, which is written whole, by its name; none if there is none.
+    pub(super) fn entry(path: &Path, name: &str) -> Option<Entry> {
+        let folder = DiskFolder::open_existing(path).ok()??;
+        examine(&folder, name).ok()??.ok()
+    }
+
     /// Reads all that is in an open folder.
     pub fn of(folder: impl Folder, patience: Duration) -> Result<Self, JournalError> {
         // A shared lock leaves no file behind.

@@ -67,18 +67,33 @@ pub fn make_way<N: Node>(
             && entry.host_ports().iter().any(|host| asked.contains(&(host.protocol, host.port)))
             && node.liveness().is_dead(entry)
     };
-    let dead: Vec<Entry> = journal.entries()?.into_iter().filter(is_dead).collect();
-    if dead.is_empty() {
+    let dead = journal.entries()?.into_iter().filter(is_dead).map(|entry| entry.owner).collect();
+    drop(journal);
+    withdraw_ended(node, &dead, settings)
+}
+
+/// Withdraws all of those owners that are dead.
+pub fn withdraw_ended<N: Node>(
+    node: &N,
+    owners: &BTreeSet<OwnerId>,
+    settings: Settings,
+) -> Result<(), Error> {
+    if owners.is_empty() {
         return Ok(());
     }
-    let (mut host_ports, mut budget) = (node.host_ports(settings.clone())?, Budget::default());
-    for owner in dead.iter().map(|entry| &entry.owner) {
+    let journal = Journal::over(node.folder()?, Lock::Shared)?;
+    let (table, mut budget) = (settings.table.clone(), Budget::default());
+    let mut host_ports = node.host_ports(settings)?;
+    for owner in owners {
         let _lock = journal.lock_owner(owner)?;
         // It may have come back.
-        if let Some(entry) = journal.read(owner)?.filter(&is_dead) {
-            withdraw_dead(&mut host_ports, &entry, &mut budget)?;
+        let is_dead =
+            |entry: &Entry| entry.settings.table == table && node.liveness().is_dead(entry);
+        if let Some(entry) = journal.read(owner)?.filter(is_dead) {
+            let withdrawn = withdraw_dead(&mut host_ports, &entry, &mut budget)?;
             journal.remove(owner)?;
-            info!(from = %owner, "withdrew from {owner}, which has ended: its port is asked for on the host's network");
+            let ports = several(withdrawn.iter().map(|gone| gone.mapping));
+            info!(from = %owner, %ports, "withdrew from container {owner}, which has ended: {ports}");
         }
     }
     Ok(())

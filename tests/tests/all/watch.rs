@@ -3,8 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hostport_tests::hook::{Bundle, program, published, state_dir};
-use hostport_tests::lab::{Client, Lab, NODE4};
+use hostport_tests::hook::{Bundle, journal_files, program, published, state_dir};
+use hostport_tests::lab::{Client, ClientError, Lab, NODE4, tcp};
 use hostport_tests::runtime::{copy_program, wait_until};
 
 /// A watcher, ended when dropped.
@@ -93,6 +93,44 @@ fn its_own_restores_do_not_alarm_it_whatever_its_name() {
     assert!(wait_until(|| published(lab.node()).len() == 2));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(log().matches("removed host ports").count(), 1, "{}", log());
+}
+
+#[test]
+fn the_ports_of_containers_that_end_without_a_poststop_are_closed() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let _servers = web.serve(8080);
+    let ask = |number: u16| tcp(lab.client(), (NODE4, 9000 + number));
+    let start = |bundle: Bundle, number: u16| {
+        bundle.annotation("io.hostport.ports", &format!("{}:8080", 9000 + number)).start(node)
+    };
+    // One ended before watch begins, one is there then, others come later. One goes with its pod.
+    let inits = [(); 3].map(|()| web.sleeper());
+    let of = |number: usize| Bundle::of_process(inits[number].pid());
+    let ends_at_once = |number: u16| {
+        let init = web.sleeper();
+        start(Bundle::of_process(init.pid()), number);
+    };
+    ends_at_once(4);
+    start(of(0), 0);
+    let _watcher = Watcher::start(&lab);
+    assert!(wait_until(|| ask(4) == Err(ClientError::Refused)));
+    start(of(1), 1);
+    start(of(2), 2);
+    let pod = lab.pod("pod");
+    start(Bundle::of(&pod), 3);
+    assert_eq!(published(node).len(), 2 * 4);
+    let [first, second, _living] = inits;
+    drop((first, second, pod));
+    assert!(wait_until(|| published(node).len() == 2), "{:?}", published(node));
+    assert_eq!([0, 1, 3].map(ask), [(); 3].map(|()| Err(ClientError::Refused)));
+    assert_eq!(ask(2).unwrap().server, "web");
+    assert_eq!(journal_files(node).len(), 1);
+    // The journal is made anew: those that come then are waited for too.
+    std::fs::remove_dir_all(state_dir(node)).unwrap();
+    assert!(wait_until(|| state_dir(node).exists()));
+    ends_at_once(5);
+    assert!(wait_until(|| ask(5) == Err(ClientError::Refused)));
 }
 
 #[test]
