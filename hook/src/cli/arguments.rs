@@ -143,7 +143,8 @@ pub enum Command {
 
     /// Keep running, and restore the host ports as soon as another program removes them
     ///
-    /// Ends with exit status 0 on SIGTERM and SIGINT. Notifies systemd when it is ready.
+    /// Withdraws the host ports of containers that end without a poststop. Ends with exit status 0 on SIGTERM and
+    /// SIGINT. Notifies systemd when it is ready.
     #[command(after_help = "Examples:\n  systemctl enable --now hostport-watch.service\n  \
         hostport watch --metrics-listen 127.0.0.1:9469")]
     Watch {
