@@ -11,6 +11,7 @@ mod containerd;
 mod counters;
 mod crash;
 mod crio;
+mod dead_owners;
 mod doctor;
 mod endurance;
 mod examples;
