@@ -93,6 +93,11 @@ impl Bundle {
         self
     }
 
+    /// With an init process beside the namespace's path, as runtimes of Kubernetes have it.
+    pub fn process(self, pid: u32) -> Bundle {
+        Bundle { pid: Some(pid), ..self }
+    }
+
     /// With another ID.
     pub fn named(mut self, id: &str) -> Bundle {
         self.id = id.to_owned();

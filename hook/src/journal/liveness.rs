@@ -102,6 +102,13 @@ fn parse_stat(stat: &str) -> Option<u64> {
     if matches!(state, "Z" | "X" | "x") { None } else { fields.nth(18)?.parse().ok() }
 }
 
+impl Entry {
+    /// Whether the network namespace is there, whatever has become of the process: a pod outlives its containers.
+    pub fn pod_lives(&self) -> bool {
+        self.namespace.as_ref().is_some_and(Namespace::is_alive)
+    }
+}
+
 impl Namespace {
     /// What this process cannot see must not count as dead: in another mount namespace (such as a
     /// container's) the folder may be missing, or be there without what is mounted in it; in another PID

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, TableName, TableOwner};
 
+use crate::diagnose::kind::Severity;
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::journal::Entry;
 use crate::output::{count, several};
@@ -18,7 +19,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let drift = Drift::between(&scope.published, &scope.entries, is_dead);
     let mut findings = missing(inventory, &drift);
     findings.extend(unknown(inventory, &drift));
-    findings.extend(dead(inventory, &drift));
+    findings.extend(dead(inventory, scope, &drift));
     findings.extend(hairpins(inventory, scope));
     findings
 }
@@ -133,8 +134,9 @@ fn delete(table: &TableName, family: Family, mappings: &[Mapping]) -> String {
     format!("nft delete element {family} {table} ports '{{ {keys} }}'{more}")
 }
 
-/// What dead owners have left.
-fn dead(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
+/// What dead owners have left. While its pod lives, a container that has ended leads nobody elsewhere: its runtime may
+/// start it again. After that, the address may be another pod's.
+fn dead(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
     let finding = |(entry, left): &(&Entry, Vec<&Published>)| {
         let theirs: Vec<Mapping> = left.iter().map(|there| there.mapping).collect();
         let gone = match (&entry.process, &entry.namespace) {
@@ -144,16 +146,18 @@ fn dead(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
             }
             (None, None) => return None,
         };
-        let still = match theirs.is_empty() {
-            true => "none of its host ports is still published".to_owned(),
-            false => format!("still published: {}", several(theirs)),
+        let (severity, still) = match theirs.is_empty() {
+            true => (Severity::Warning, "none of its host ports is still published".to_owned()),
+            false if entry.pod_lives() && scope.packet.is_none() => return None,
+            false => (Severity::Broken, format!("still published: {}", several(theirs))),
         };
-        Some(Finding::new(
+        let finding = Finding::new(
             Kind::OwnerDead,
             format!("{} has ended, but was not withdrawn", entry.owner),
             [gone, still],
             inventory.call("gc"),
-        ))
+        );
+        Some(Finding { severity, ..finding })
     };
     drift.dead.iter().filter_map(finding).collect()
 }

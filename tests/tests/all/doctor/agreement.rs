@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use hostport_tests::hook::{hostport, state_dir};
+use hostport_tests::hook::{Bundle, hostport, state_dir};
+use hostport_tests::lab::Lab;
 
-use hostport_tests::doctor::{Ground, text};
+use hostport_tests::doctor::{Ground, doctor, text};
 
 #[test]
 fn a_host_port_that_is_missing() {
@@ -67,12 +68,26 @@ fn a_dead_owner_that_has_host_ports_left() {
     assert_eq!(ground.doctor().kinds(), [""; 0]);
     ground.kill();
     let finding = ground.doctor().only("owner-dead");
-    assert_eq!(finding["severity"], "warning");
+    assert_eq!(finding["severity"], "broken");
     let said = text(&finding);
     assert!(said.contains("still published: 0.0.0.0:9000/tcp"), "{said}");
     assert!(said.contains("hostport gc"), "{said}");
     ground.mend(&finding);
     assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+#[test]
+fn a_dead_owner_whose_pod_lives_is_a_finding_once_its_pod_has_ended() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let init = web.sleeper();
+    let bundle = Bundle::of(&web).process(init.pid());
+    bundle.annotation("io.hostport.ports", "9000:8080").start(node);
+    // As under CRI-O, between a crash and the next start: nobody else gets the address.
+    drop(init);
+    assert_eq!(doctor(node).kinds(), [""; 0]);
+    drop(web);
+    assert_eq!(doctor(node).only("owner-dead")["severity"], "broken");
 }
 
 #[test]
