@@ -14,7 +14,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open};
 
 use super::entry::Entry;
 use super::error::JournalError;
@@ -41,6 +41,9 @@ pub struct Ends {
     path: PathBuf,
     table: TableName,
     waits: BTreeMap<OwnerId, Wait>,
+    /// How many are waited for at most: the others are looked at again and again. Half of the files that this process
+    /// may open, since it needs some for its work.
+    most: u64,
     last: u64,
     /// When those that have ended are to be withdrawn.
     due: BTreeMap<OwnerId, Instant>,
@@ -71,7 +74,9 @@ impl Ends {
             open().map_err(|error| failed("watch the journal's folder", path, error))?;
         let (path, table) = (path.to_owned(), table.clone());
         let (waits, due) = (BTreeMap::new(), BTreeMap::new());
-        let mut ends = Ends { epoll, inotify, journal, path, table, waits, last: INOTIFY, due };
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
+        let mut ends =
+            Ends { epoll, inotify, journal, path, table, waits, most, last: INOTIFY, due };
         for entry in JournalSnapshot::read(&ends.path, super::PATIENCE)?.entries {
             ends.wait_for(&entry);
         }
@@ -167,6 +172,9 @@ impl Ends {
         let of_proc =
             |path: &Path| path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok();
         let pid = entry.process.map(|process| process.pid).or(namespace.and_then(of_proc));
+        if self.waits.len() as u64 >= self.most {
+            return Err(Errno::MFILE);
+        }
         if let Some(pid) = pid.and_then(Pid::from_raw) {
             let process = pidfd_open(pid, PidfdFlags::empty())?;
             self.last += 1;

@@ -134,6 +134,24 @@ fn the_ports_of_containers_that_end_without_a_poststop_are_closed() {
 }
 
 #[test]
+fn more_containers_than_it_may_open_files_for_are_looked_at_again_and_again() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let mut watch = Command::new("prlimit");
+    watch.arg("--nofile=32").arg(program()).args(["watch", "--log-level", "off", "--state-dir"]);
+    watch.arg(state_dir(node)).stdin(Stdio::null());
+    let _watcher = Watcher(node.run(|| watch.spawn().unwrap()));
+    let inits: Vec<_> = (0..40).map(|_| web.sleeper()).collect();
+    for (number, init) in inits.iter().enumerate() {
+        let ports = format!("{}:8080", 9000 + number);
+        Bundle::of_process(init.pid()).annotation("io.hostport.ports", &ports).start(node);
+    }
+    assert_eq!(published(node).len(), 2 * inits.len());
+    drop(inits);
+    assert!(wait_until(|| published(node).is_empty()), "{:?}", published(node));
+}
+
+#[test]
 fn it_ends_cleanly_on_sigterm() {
     let lab = Lab::new();
     let mut watcher = Watcher::start(&lab);
