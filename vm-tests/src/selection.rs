@@ -25,6 +25,7 @@ const CHOICES: &[Choice] = &[
     together("flows"),
     together("sctp"),
     together("ipvs"),
+    together("dead_owners"),
     together("golden"),
     together("libnftnl"),
     together("library"),
