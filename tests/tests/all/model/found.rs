@@ -10,6 +10,7 @@ use super::world::{Table, World, family};
 impl World {
     /// Compares, and keeps in mind what is now certain about hairpin elements.
     pub fn check(&mut self, ground: &Ground, found: &Found) -> Result<(), String> {
+        self.sweep(|owner| found.journal.contains_key(owner))?;
         let journal = self.journal.iter().map(|(owner, e)| (owner.clone(), e.mappings.clone()));
         same("the journal", &found.journal, &journal.collect())?;
         let excused: BTreeSet<IpAddr> =

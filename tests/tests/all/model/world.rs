@@ -335,6 +335,33 @@ impl World {
         }
     }
 
+    /// What a publication has withdrawn from dead owners at its endpoints, by the entries that are left. It finds them
+    /// by the hairpin element of an address, and so not where somebody removed that.
+    pub fn sweep(&mut self, is_left: impl Fn(&str) -> bool) -> Result<(), String> {
+        let there = |entry: &Entry| entry.ips.iter().any(|ip| self.claimed.contains(ip));
+        let dead = self.journal.iter().filter(|(_, entry)| self.is_dead(entry) && there(entry));
+        for owner in dead.map(|(owner, _)| owner.clone()).collect::<Vec<_>>() {
+            if !is_left(&owner) {
+                self.clear(&owner);
+                continue;
+            }
+            let leads_there = |(host, port): (&Host, &Port)| {
+                let (ip, table) = (port.endpoint.0, self.kernel[family(host.0)].as_ref());
+                let excused = table.is_some_and(|table| table.may_lack.contains(&ip));
+                let entry = &self.journal[&owner];
+                port.owner.as_ref() == Some(&owner)
+                    && entry.mappings.contains_key(host)
+                    && self.claimed.contains(&ip)
+                    && !(excused || self.forgotten.contains(&ip))
+            };
+            let mut ports = self.kernel.iter().flatten().flat_map(|table| &table.ports);
+            if let Some((host, _)) = ports.find(|port| leads_there(*port)) {
+                return Err(format!("{host:?} of {owner}, which is dead, leads to another"));
+            }
+        }
+        Ok(())
+    }
+
     fn take_away(&mut self, owner: &str, host: &Host) {
         if let Some(table) = &mut self.kernel[family(host.0)]
             && table.ports.get(host).is_some_and(|port| port.owner.as_deref() == Some(owner))
