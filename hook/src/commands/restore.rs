@@ -1,6 +1,6 @@
 //! `hostport restore`: the kernel as the journal has it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hostport_nft::{Claim, Restored, Settings};
@@ -8,8 +8,10 @@ use hostport_nft::{Claim, Restored, Settings};
 use crate::cli::RulesetArguments;
 use crate::commands::{CommandError, print};
 use crate::context::Context;
+use crate::journal::Entry;
 use crate::metrics::counters::{Counters, add};
 use crate::network::links;
+use crate::network::own::Place;
 use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
@@ -30,9 +32,14 @@ pub fn restore(
     let given = !ruleset.exclude.is_empty() || ruleset.no_localhost;
     let table = context.table.clone();
     let settings = given.then(|| ruleset.settings(table.clone()));
-    let links = |claims: &[Claim], settings: &Settings| {
-        let endpoints: BTreeSet<IpAddr> =
-            claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
+    let links = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
+        let mut endpoints: BTreeMap<IpAddr, Option<Place<'_>>> =
+            claims.iter().map(|claim| (claim.mapping.endpoint().ip, None)).collect();
+        for entry in entries {
+            for ip in entry.pods() {
+                endpoints.entry(ip).and_modify(|place| *place = entry.place().or(*place));
+            }
+        }
         Ok::<_, CommandError>(links::towards(&endpoints, settings.localhost, |at| {
             progress.step(at)
         })?)

@@ -20,6 +20,7 @@ use crate::journal::{
 };
 use crate::network::link::{self, OutLink, Way};
 use crate::network::object::Address;
+use crate::network::own::Ends;
 use crate::network::rtnetlink;
 use crate::output::escape;
 
@@ -51,6 +52,8 @@ pub struct Inventory {
     pub ways: BTreeMap<IpAddr, Way>,
     /// The links of the default routes, the best first.
     pub uplinks: BTreeMap<Family, Vec<Interface>>,
+    /// The links towards IPv4 endpoints of living owners: whether each is the own one of a container there.
+    pub own_links: BTreeMap<u32, bool>,
 }
 
 impl Inventory {
@@ -93,6 +96,7 @@ impl Inventory {
             services: BTreeSet::new(),
             ways: BTreeMap::new(),
             uplinks: BTreeMap::new(),
+            own_links: BTreeMap::new(),
             settings,
         };
         inventory.dead =
@@ -108,6 +112,7 @@ impl Inventory {
         }
         inventory.find_services(socket)?;
         inventory.find_uplinks(socket)?;
+        inventory.find_own_links(socket)?;
         Ok(inventory)
     }
 
@@ -134,6 +139,22 @@ impl Inventory {
             }
             self.uplinks.insert(family, uplinks);
         }
+        Ok(())
+    }
+
+    fn find_own_links(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
+        let (mut own, mut ends) = (BTreeMap::new(), Ends::default());
+        for entry in self.living() {
+            for ip in entry.pods().into_iter().filter(IpAddr::is_ipv4) {
+                let (Some(Way::Link(link)), Some(place)) = (self.ways.get(&ip), entry.place())
+                else {
+                    continue;
+                };
+                let is_own = own.entry(link.index).or_insert(false);
+                *is_own = *is_own || ends.is_own(socket, link, place)?;
+            }
+        }
+        self.own_links = own;
         Ok(())
     }
 

@@ -63,6 +63,8 @@ pub enum Kind {
     EndpointSilent,
     /// 127.0.0.1 does not lead to an endpoint.
     LocalhostClosed,
+    /// 127.0.0.1 is open on a link that is no container's own.
+    LocalhostExposed,
     /// A pod cannot reach itself by its host ports: its bridge port is not in hairpin mode.
     HairpinModeOff,
     /// Pods on one link cannot reach each other by host ports.
@@ -266,6 +268,7 @@ impl Kind {
             LocalhostClosed => {
                 passing(broken(Source, "packets for 127.0.0.1 do not get through to the container"))
             }
+            LocalhostExposed => off_path(Severity::Broken),
             HairpinModeOff => passing(stopping(Source, CALLS_ITSELF)),
             NeighboursUnanswered => passing(broken(
                 Source,

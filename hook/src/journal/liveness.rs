@@ -7,6 +7,8 @@ use std::{fs, io};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::network::own::Place;
+
 use super::entry::{Entry, Namespace, Process};
 
 /// Whether owners are alive: by their processes, or by their network namespaces.
@@ -103,6 +105,18 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 impl Entry {
+    /// How its network namespace is found. A living process's needs no privilege.
+    pub fn place(&self) -> Option<Place<'_>> {
+        let process =
+            self.process.filter(|process| own_pid_namespace() == Some(process.pid_namespace));
+        let file = |namespace: &'_ Namespace| (namespace.device, namespace.inode);
+        match (process, &self.namespace) {
+            (Some(process), _) => Some(Place::Process(process.pid)),
+            (None, Some(namespace)) => Some(Place::File(&namespace.path, file(namespace))),
+            (None, None) => None,
+        }
+    }
+
     /// Whether the network namespace is there, whatever has become of the process: a pod outlives its containers.
     pub fn pod_lives(&self) -> bool {
         self.namespace.as_ref().is_some_and(Namespace::is_alive)

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use crate::network::link::{self, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
+use crate::network::own::{Ends, Place};
 use crate::network::{Reach, endpoint, rtnetlink};
 
 /// A container that has a network namespace of its own.
@@ -114,7 +115,9 @@ impl Reach for Pod {
     fn open_localhost(&mut self) {
         let ipv4 = self.addresses.iter().filter(|address| address.ip.is_ipv4());
         for way in ipv4.filter_map(|address| address.way.as_ref()) {
-            link::open_localhost(&way.name);
+            link::open_localhost(&way.name, || {
+                Ends::default().is_own(&mut self.host, way, Place::Open(&self.namespace))
+            });
         }
     }
 

@@ -120,36 +120,43 @@ pub fn enable_hairpin_mode(socket: &mut Socket, port: u32) -> Result<bool, rtnet
     }
 }
 
-/// Lets packets with a source in 127.0.0.0/8 leave by a link: `route_localnet` in
+/// Lets packets with a source in 127.0.0.0/8 leave by a link if it is a container's own: `route_localnet` in
 /// Documentation/networking/ip-sysctl.rst. A failure is only logged, as a warning.
 ///
 /// This opens 127.0.0.0/8 to that link's neighbours unless something drops what they send there.
-pub fn open_localhost(link: &OsStr) {
-    match enable_route_localnet(link) {
-        Ok(true) => debug!("route_localnet is on for {link:?}"),
-        Ok(false) => {}
-        Err(error) => warn!("host ports do not answer on 127.0.0.1: {error}"),
+pub fn open_localhost(link: &OsStr, is_own: impl FnOnce() -> Result<bool, rtnetlink::Error>) {
+    let open = || {
+        if ipv4_setting(link, "route_localnet").map_err(|error| cannot_open(link, &error))? {
+            return Ok(());
+        }
+        let name = escape::path(Path::new(link));
+        if !is_own().map_err(|error| error.to_string())? {
+            return Err(format!(
+                "{name} leads to the container, and is not its own link; use another address of the \
+                 node, or --no-localhost"
+            ));
+        }
+        enable_route_localnet(link).map_err(|error| cannot_open(link, &error))?;
+        debug!("route_localnet is on for {name}");
+        Ok(())
+    };
+    if let Err(error) = open() {
+        warn!("host ports do not answer on 127.0.0.1: {error}");
     }
 }
 
-/// Returns whether it was off.
-fn enable_route_localnet(link: &OsStr) -> Result<bool, String> {
-    let enable = || {
-        let path = ipv4_setting_path(link, "route_localnet")?;
-        if read_flag(&path)? {
-            return Ok(false);
-        }
-        // Not fs::write, which would create what is missing.
-        OpenOptions::new().write(true).open(&path)?.write_all(b"1")?;
-        Ok(true)
-    };
-    enable().map_err(|error: io::Error| {
-        format!(
-            "cannot set net.ipv4.conf.{}.route_localnet, without which 127.0.0.0/8 does not reach the \
+fn enable_route_localnet(link: &OsStr) -> io::Result<()> {
+    let path = ipv4_setting_path(link, "route_localnet")?;
+    // Not fs::write, which would create what is missing.
+    OpenOptions::new().write(true).open(path)?.write_all(b"1")
+}
+
+fn cannot_open(link: &OsStr, error: &io::Error) -> String {
+    format!(
+        "cannot set net.ipv4.conf.{}.route_localnet, without which 127.0.0.0/8 does not reach the \
              container: {error}; make /proc/sys writable here, set it beforehand, or use --no-localhost",
-            escape::path(Path::new(link))
-        )
-    })
+        escape::path(Path::new(link))
+    )
 }
 
 /// Whether a setting of IPv4 is on for a link (`net.ipv4.conf.LINK.SETTING`), as the link itself has it.
@@ -195,14 +202,16 @@ mod tests {
 
     #[test]
     fn a_link_that_is_gone_is_named() {
-        let error = enable_route_localnet(OsStr::new("nosuchlink.0")).unwrap_err();
+        let link = OsStr::new("nosuchlink.0");
+        let error = cannot_open(link, &enable_route_localnet(link).unwrap_err());
         assert!(error.contains("net.ipv4.conf.nosuchlink.0.route_localnet"), "{error}");
     }
 
     #[test]
     fn a_links_name_cannot_clear_the_screen() {
         // The kernel takes any byte but `/`, `:` and white space.
-        let error = enable_route_localnet(OsStr::new("\u{1b}c")).unwrap_err();
+        let link = OsStr::new("\u{1b}c");
+        let error = cannot_open(link, &enable_route_localnet(link).unwrap_err());
         assert!(error.contains(r"conf.\u{1b}c.route_localnet"), "{error}");
     }
 

@@ -8,6 +8,7 @@
 //! listener    the sockets that listen in a namespace
 //! endpoint    in the container: its address in each family, and its link's other end
 //! link        on the host: the link towards that address, and what to set on it
+//! own         is that link the container's own?
 //! links       the same for many addresses
 //! container   all of this for one container
 //! ```
@@ -23,6 +24,7 @@ pub mod links;
 pub mod listener;
 pub mod namespace;
 pub mod object;
+pub mod own;
 pub mod rtnetlink;
 
 use std::net::IpAddr;

@@ -30,6 +30,7 @@ const ROOM: usize = 8 * 1024;
 
 // Of `linux/net_namespace.h`.
 const NETNSA_NSID: u16 = 1;
+const NETNSA_PID: u16 = 2;
 const NETNSA_FD: u16 = 3;
 
 /// A socket in the network namespace that the thread was in when it was opened.
@@ -59,6 +60,17 @@ impl Socket {
             Err(error) if error.is(&[Errno::NODEV]) => Ok(None),
             link => link.map(Some),
         }
+    }
+
+    /// The ports of a bridge, without their counters.
+    pub fn ports(&mut self, bridge: u32) -> Result<Vec<Device>, Error> {
+        let request = NetlinkRequest::new(libc::RTM_GETLINK, NLM_F_DUMP, &ifinfomsg(0, 0))
+            .bytes(libc::IFLA_EXT_MASK, &libc::RTEXT_FILTER_SKIP_STATS.to_ne_bytes())
+            .bytes(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+        let parse = |payload: &[u8]| {
+            Ok(Some(Device::parse(payload)?).filter(|link| link.master == Some(bridge)))
+        };
+        self.dump("RTM_GETLINK", &request, libc::RTM_NEWLINK, parse)
     }
 
     /// All addresses of all links, both families, in the kernel's order.
@@ -129,10 +141,21 @@ impl Socket {
 
     /// The number that another namespace has in this one, if it has one. Links name theirs by it.
     pub fn namespace_id(&mut self, namespace: &impl AsFd) -> Result<Option<u32>, Error> {
-        let fd = namespace.as_fd().as_raw_fd();
+        self.namespace_id_by(NETNSA_FD, namespace.as_fd().as_raw_fd())
+    }
+
+    /// The same for the namespace of a process. None too if there is no such process.
+    pub fn namespace_id_of(&mut self, pid: i32) -> Result<Option<u32>, Error> {
+        match self.namespace_id_by(NETNSA_PID, pid) {
+            Err(error) if error.is(&[Errno::SRCH]) => Ok(None),
+            id => id,
+        }
+    }
+
+    fn namespace_id_by(&mut self, attribute: u16, value: i32) -> Result<Option<u32>, Error> {
         // struct rtgenmsg, padded.
-        let request =
-            NetlinkRequest::new(libc::RTM_GETNSID, 0, &[0; 4]).bytes(NETNSA_FD, &fd.to_ne_bytes());
+        let request = NetlinkRequest::new(libc::RTM_GETNSID, 0, &[0; 4])
+            .bytes(attribute, &value.to_ne_bytes());
         self.get("RTM_GETNSID", &request, libc::RTM_NEWNSID, |payload| {
             let (_, rest) = split::<4>(payload)?;
             let id = attribute::find(rest, NETNSA_NSID)?.map(u32_of).transpose()?;

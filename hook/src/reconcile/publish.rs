@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::node::Node;
 use super::owners::Owners;
-use super::withdraw::withdraw_dead;
+use super::withdraw::{withdraw_dead, withdraw_if_dead};
 use super::{Error, nft_delete};
 use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
 use crate::network::Reach;
@@ -232,7 +232,6 @@ fn sweep(
     changes: &Changes,
     table: &TableName,
 ) {
-    let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
     let mut budget = Budget::default();
     let mut dead_at = |ip: IpAddr, owner: &Option<OwnerId>| {
         let owners = match owner {
@@ -246,12 +245,7 @@ fn sweep(
             }
         };
         for owner in owners {
-            let _lock = journal.lock_owner(&owner)?;
-            if let Some(entry) = journal.read(&owner)?.filter(&is_dead) {
-                info!(from = %owner, "withdrew from {owner}, which has ended; its address {ip} is another's");
-                withdraw_dead(host_ports, &entry, &mut budget)?;
-                journal.remove(&owner)?;
-            }
+            withdraw_if_dead(journal, liveness, host_ports, table, &owner, &mut budget)?;
         }
         Ok::<_, Error>(())
     };

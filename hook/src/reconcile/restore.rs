@@ -28,11 +28,11 @@ pub struct Plan {
 
 /// Makes the kernel hold what the journal says of living owners, in one transaction.
 ///
-/// `links` finds the links towards the endpoints of the claims; `step` is called with the progress of the work.
+/// `links` finds the links towards the endpoints of the claims, which these entries have; `step` is called with the progress of the work.
 pub fn restore<N: Node, E: From<Error>>(
     node: &N,
     plan: Plan,
-    links: impl FnOnce(&[Claim], &Settings) -> Result<Vec<Link>, E>,
+    links: impl FnOnce(&[Claim], &[Entry], &Settings) -> Result<Vec<Link>, E>,
     step: impl Fn(Arguments<'_>),
 ) -> Result<Restored, E> {
     let journal = node.folder().and_then(|folder| Journal::over(folder, Lock::Exclusive));
@@ -55,7 +55,7 @@ pub fn restore<N: Node, E: From<Error>>(
     }
     keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
-    let links = links(claims, &settings)?;
+    let links = links(claims, &entries, &settings)?;
     step(format_args!("giving {} host ports to the kernel", claims.len()));
     let restored = match plan.anew {
         true => host_ports.recreate(claims, &links),

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use hostport_nft::kernel::Kernel;
-use hostport_nft::{Budget, HostPort, HostPorts, Mapping, OwnerId, Published, Settings};
+use hostport_nft::{Budget, HostPort, HostPorts, Mapping, OwnerId, Published, Settings, TableName};
 use tracing::{debug, info, warn};
 
 use super::Error;
 use super::node::Node;
-use crate::journal::{Entry, Journal, JournalError, Liveness, Lock};
+use crate::journal::{Entry, Folder, Journal, JournalError, Liveness, Lock};
 use crate::output::several;
 
 /// Withdraws these host ports of an owner, and those that the journal has for it. False if there are none.
@@ -85,16 +85,27 @@ pub fn withdraw_ended<N: Node>(
     let (table, mut budget) = (settings.table.clone(), Budget::default());
     let mut host_ports = node.host_ports(settings)?;
     for owner in owners {
-        let _lock = journal.lock_owner(owner)?;
-        // It may have come back.
-        let is_dead =
-            |entry: &Entry| entry.settings.table == table && node.liveness().is_dead(entry);
-        if let Some(entry) = journal.read(owner)?.filter(is_dead) {
-            let withdrawn = withdraw_dead(&mut host_ports, &entry, &mut budget)?;
-            journal.remove(owner)?;
-            let ports = several(withdrawn.iter().map(|gone| gone.mapping));
-            info!(from = %owner, %ports, "withdrew from container {owner}, which has ended: {ports}");
-        }
+        withdraw_if_dead(&journal, node.liveness(), &mut host_ports, &table, owner, &mut budget)?;
+    }
+    Ok(())
+}
+
+/// Withdraws all of an owner in a table, if it is dead: it may have come back.
+pub fn withdraw_if_dead(
+    journal: &Journal<impl Folder>,
+    liveness: &impl Liveness,
+    host_ports: &mut HostPorts<impl Kernel>,
+    table: &TableName,
+    owner: &OwnerId,
+    budget: &mut Budget,
+) -> Result<(), Error> {
+    let _lock = journal.lock_owner(owner)?;
+    let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
+    if let Some(entry) = journal.read(owner)?.filter(is_dead) {
+        let withdrawn = withdraw_dead(host_ports, &entry, budget)?;
+        journal.remove(owner)?;
+        let ports = several(withdrawn.iter().map(|gone| gone.mapping));
+        info!(from = %owner, %ports, "withdrew from container {owner}, which has ended: {ports}");
     }
     Ok(())
 }

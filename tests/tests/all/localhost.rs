@@ -1,10 +1,13 @@
 //! Localhost: open to the node itself, closed to its neighbours, and refused where it cannot work.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 
-use hostport_tests::hook::Bundle;
+use hostport_tests::doctor::{Ground, doctor};
+use hostport_tests::hook::{Bundle, feed, hostport, program, state_dir};
 use hostport_tests::lab::{
-    BRIDGE4, Client, ClientError, Lab, NODE4, Protocol, Server, neighbour_reaches_loopback, tcp,
+    BEYOND4, BRIDGE4, Client, ClientError, Lab, NODE4, Network, PodSpec, Protocol, Server,
+    neighbour_reaches_loopback, tcp,
 };
 
 const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
@@ -82,4 +85,100 @@ fn a_port_on_127_0_0_1_alone_is_for_the_node_alone() {
     assert_eq!(tcp(lab.node(), (Ipv4Addr::LOCALHOST, 9000)).unwrap().server, "web");
     assert_eq!(tcp(lab.client(), (NODE4, 9000)), Err(ClientError::Refused));
     assert_eq!(tcp(lab.node(), (Ipv4Addr::new(127, 0, 0, 5), 9000)), Err(ClientError::Refused));
+}
+
+/// Whether a link of the node has `route_localnet`.
+fn is_open(lab: &Lab, link: &str) -> bool {
+    lab.node().read_sysctl(&format!("net.ipv4.conf.{link}.route_localnet")) == "1"
+}
+
+/// FIELD 22: another host's address, behind the default route (BEYOND4) or beside the node (192.0.2.10).
+#[test]
+fn field_22_a_link_that_is_not_the_containers_own_is_never_opened() {
+    for (ip, link, neighbour) in [
+        (BEYOND4.to_string(), "transit0", "beyond"),
+        ("192.0.2.10".to_owned(), "uplink0", "client"),
+    ] {
+        let lab = Lab::new();
+        let web = lab.pod("web");
+        let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7000);
+        let _server = Server::start(lab.node(), Protocol::Tcp, "private", local);
+        let bundle = Bundle::of(&web)
+            .annotation("io.hostport.ports", "9000:8080")
+            .annotation("io.hostport.ip", &ip);
+        let said = bundle.start(lab.node()).stderr;
+        let warning = format!(
+            " WARN host ports do not answer on 127.0.0.1: {link} leads to the container, and is not its own \
+             link; use another address of the node, or --no-localhost"
+        );
+        assert!(said.contains(&warning), "{said}");
+        assert!(!is_open(&lab, link), "{link} by the hook");
+        let said = hostport(lab.node(), &["restore", "--anew"]).expect_success().stderr;
+        assert!(said.contains(&warning), "{said}");
+        assert!(!is_open(&lab, link), "{link} by restore");
+        lab.node().nft("flush ruleset");
+        let (neighbour, via) = match neighbour {
+            "beyond" => (lab.beyond(), Ipv4Addr::new(198, 51, 100, 1)),
+            _ => (lab.client(), NODE4),
+        };
+        let reached = neighbour_reaches_loopback(neighbour, via, "eth0", Protocol::Tcp, 7000);
+        assert_eq!(reached, Err(ClientError::TimedOut), "{link}");
+    }
+}
+
+/// FIELD 22: the container's network is disconnected, so its address is behind the default route.
+#[test]
+fn field_22_restore_does_not_open_the_uplink_of_a_container_that_lost_its_network() {
+    let ground = Ground::new();
+    ground.node().ip(&format!("link delete {}\nlink delete br0", ground.web.host_link()));
+    hostport(ground.node(), &["restore", "--anew"]).expect_success();
+    assert!(!is_open(&ground.lab, "transit0"));
+    // An older version did open it.
+    ground.node().sysctl("net.ipv4.conf.transit0.route_localnet", "1");
+    let finding = ground.doctor().only("localhost-exposed");
+    assert_eq!(finding["severity"], "broken");
+    assert_eq!(finding["fix"], "sysctl -w net.ipv4.conf.transit0.route_localnet=0");
+    ground.mend(&finding);
+    assert!(!ground.doctor().kinds().contains(&"localhost-exposed"));
+}
+
+#[test]
+fn a_bridge_that_leads_to_other_containers_is_not_opened_for_another_host_on_it() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let other = lab.add_pod(PodSpec::new("other").network(Network::Routed));
+    let bundle = Bundle::of(&other)
+        .annotation("io.hostport.ports", "9000:8080")
+        .annotation("io.hostport.ip", &web.ipv4().to_string());
+    let said = bundle.start(lab.node()).stderr;
+    assert!(said.contains("br0 leads to the container, and is not its own link"), "{said}");
+    assert!(!is_open(&lab, "br0"));
+    // It is `web`'s own.
+    Bundle::of(&web).annotation("io.hostport.ports", "9001:8080").start(lab.node());
+    assert!(is_open(&lab, "br0"));
+    assert_eq!(doctor(lab.node()).kinds().iter().find(|kind| kind.starts_with("localhost")), None);
+}
+
+/// As in their systemd units, restore and watch may not enter namespaces, nor look into processes.
+#[test]
+fn restore_opens_the_containers_own_link_again_with_cap_net_admin_alone() {
+    for (network, link) in [(Network::Bridge, "br0"), (Network::Routed, "veth0")] {
+        let lab = Lab::new();
+        let web = lab.add_pod(PodSpec::new("web").network(network));
+        let _servers = web.serve(8080);
+        let init = web.sleeper();
+        for bundle in [Bundle::of_process(init.pid()), Bundle::of(&web)] {
+            let bundle = bundle.annotation("io.hostport.ports", "9000:8080");
+            bundle.start(lab.node());
+            assert!(is_open(&lab, link), "{network:?}");
+            lab.node().sysctl(&format!("net.ipv4.conf.{link}.route_localnet"), "0");
+            let mut restore = Command::new("/usr/bin/setpriv");
+            restore.args(["--bounding-set", "-all,+net_admin"]).arg(program());
+            restore.args(["restore", "--state-dir"]).arg(state_dir(lab.node()));
+            feed(lab.node(), restore, b"").expect_success();
+            assert!(is_open(&lab, link), "{network:?}");
+            assert_eq!(tcp(lab.node(), (Ipv4Addr::LOCALHOST, 9000)).unwrap().server, "web");
+            bundle.stop(lab.node());
+        }
+    }
 }

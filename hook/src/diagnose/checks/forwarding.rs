@@ -64,17 +64,17 @@ fn links(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             Kind::LinkForwardingOff,
             format!("packets that arrive on the link {link} are not forwarded"),
             [format!("net.ipv4.conf.{link}.forwarding is 0")],
-            set(&link, "forwarding"),
+            set(&link, "forwarding", true),
         )
     };
     off.map(finding).collect()
 }
 
-/// The command that switches a link's setting on. With slashes, dots in a link's name stay what they are.
-pub fn set(link: &str, setting: &str) -> String {
-    let word = escape::word(link);
+/// The command that switches a link's setting on or off. With slashes, dots in a link's name stay what they are.
+pub fn set(link: &str, setting: &str, on: bool) -> String {
+    let (word, value) = (escape::word(link), u8::from(on));
     match link.contains('.') {
-        true => format!("sysctl -w net/ipv4/conf/{word}/{setting}=1"),
-        false => format!("sysctl -w net.ipv4.conf.{word}.{setting}=1"),
+        true => format!("sysctl -w net/ipv4/conf/{word}/{setting}={value}"),
+        false => format!("sysctl -w net.ipv4.conf.{word}.{setting}={value}"),
     }
 }

@@ -9,12 +9,13 @@ use hostport_nft::{Family, IfIndex, Mapping, TableOwner};
 use crate::diagnose::checks::forwarding::set;
 use crate::diagnose::inventory::{IPVS_DEVICE, Inventory};
 use crate::diagnose::{Finding, Kind, Scope};
-use crate::network::link;
+use crate::network::link::{self, Way};
 use crate::output::{escape, several};
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let mut findings = addresses(inventory, scope);
     findings.extend(localhost(inventory, scope));
+    findings.extend(exposed(inventory));
     findings.extend(neighbours(inventory, scope));
     findings.extend(hairpin_mode(inventory, scope));
     findings.extend(services(inventory, scope));
@@ -61,8 +62,7 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     if !inventory.settings.localhost || everywhere.unwrap_or(false) || state != TableOwner::Ours {
         return Vec::new();
     }
-    let shut = |link: &OsStr| link::ipv4_setting(link, "route_localnet").is_ok_and(|open| !open);
-    let mut closed: BTreeMap<&OsStr, BTreeSet<String>> = BTreeMap::new();
+    let mut closed: BTreeMap<(&OsStr, bool), BTreeSet<String>> = BTreeMap::new();
     for mapping in scope.mappings.iter().filter(|mapping| mapping.family() == Family::Ip) {
         let host_ip = mapping.host().host_ip;
         // The kernel looks at the source, which is 127.0.0.1 where that is called.
@@ -70,22 +70,60 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             Some(_) => scope.source().is_some_and(|source| source.is_loopback()),
             None => host_ip.is_unspecified() || host_ip.is_loopback(),
         };
-        let link = inventory.link_towards(mapping.endpoint().ip).filter(|_| from_loopback);
-        if let Some(link) = link {
-            closed.entry(&link.name).or_default().insert(mapping.to_string());
+        let Some(link) = inventory.link_towards(mapping.endpoint().ip) else { continue };
+        let is_own = inventory.own_links.get(&link.index).copied().unwrap_or(true);
+        // On a link that is no container's own it is never opened.
+        let expected = is_own || host_ip.is_loopback() || scope.packet.is_some();
+        if from_loopback && expected {
+            closed.entry((&link.name, is_own)).or_default().insert(mapping.to_string());
         }
     }
-    closed.retain(|link, _| shut(link));
-    let finding = |(link, mappings): (&OsStr, BTreeSet<String>)| {
+    closed
+        .retain(|(link, _), _| link::ipv4_setting(link, "route_localnet").is_ok_and(|open| !open));
+    let finding = |((link, is_own), mappings): ((&OsStr, bool), BTreeSet<String>)| {
         let link = link.to_string_lossy();
+        let (why, fix) = match is_own {
+            true => ("", set(&link, "route_localnet", true)),
+            false => (", and it is not a container's own link", OTHER_ADDRESS.to_owned()),
+        };
         Finding::new(
             Kind::LocalhostClosed,
             format!("host ports on 127.0.0.1 do not answer by the link {link}"),
-            [format!("net.ipv4.conf.{link}.route_localnet is 0"), several(mappings)],
-            set(&link, "route_localnet"),
+            [format!("net.ipv4.conf.{link}.route_localnet is 0{why}"), several(mappings)],
+            fix,
         )
     };
     closed.into_iter().map(finding).collect()
+}
+
+const OTHER_ADDRESS: &str = "use another address of this host than 127.0.0.1";
+
+/// `route_localnet` of links towards endpoints that are no container's own, such as an uplink.
+fn exposed(inventory: &Inventory) -> Vec<Finding> {
+    let mut links: BTreeMap<&OsStr, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (ip, way) in inventory.ways.iter().filter(|(ip, _)| ip.is_ipv4()) {
+        if let Way::Link(link) = way
+            && inventory.own_links.get(&link.index) == Some(&false)
+            && link::ipv4_setting(&link.name, "route_localnet").unwrap_or(false)
+        {
+            links.entry(&link.name).or_default().insert(*ip);
+        }
+    }
+    let finding = |(link, endpoints): (&OsStr, BTreeSet<IpAddr>)| {
+        let link = link.to_string_lossy();
+        Finding::new(
+            Kind::LocalhostExposed,
+            format!("neighbours on the link {link} may reach servers on this host's 127.0.0.1"),
+            [
+                format!(
+                    "net.ipv4.conf.{link}.route_localnet is 1, and only a rule drops what they send"
+                ),
+                format!("no container's own link: it leads to {}", several(endpoints)),
+            ],
+            set(&link, "route_localnet", false),
+        )
+    };
+    links.into_iter().map(finding).collect()
 }
 
 /// Links on which replies bypass the host, and which are not in the set for such links.

@@ -98,7 +98,7 @@ impl Process {
             }
             Op::Restore => {
                 let plan = Plan { table, settings: None, anew: false };
-                let links = |_: &_, _: &_| Ok::<_, Error>(Vec::<Link>::new());
+                let links = |_: &_, _: &_, _: &_| Ok::<_, Error>(Vec::<Link>::new());
                 restore(self, plan, links, |_| {}).map(drop)
             }
             Op::Gc => gc::collect(self, &table, false, |_| {}).map(drop),
