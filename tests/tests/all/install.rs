@@ -28,13 +28,16 @@ fn make_install_stages_a_package_and_uninstall_removes_it() {
         "bin/hostport" => stage.path().join("usr").join(name),
         _ => stage.path().join("usr/share/containers/oci/hooks.d").join(name),
     });
-    let units = ["hostport-metrics.service", "hostport-restore@.service", "hostport-watch.service"];
+    let units =
+        ["gc", "metrics", "restore@", "watch"].map(|name| format!("hostport-{name}.service"));
     let folder = stage.path().join("usr/lib/systemd/system");
-    let [metrics, restore, watch] = units.map(|name| folder.join(name));
-    let timer = folder.join("hostport-metrics.timer");
-    let all = [&binary, &metrics, &timer, &restore, &watch, &kubernetes, &user];
+    let [gc, metrics, restore, watch] = units.map(|name| folder.join(name));
+    let [gc_timer, metrics_timer] =
+        ["gc", "metrics"].map(|name| folder.join(format!("hostport-{name}.timer")));
+    let all =
+        [&binary, &gc, &gc_timer, &metrics, &metrics_timer, &restore, &watch, &kubernetes, &user];
     assert_eq!(files_below(stage.path()), all.map(PathBuf::clone));
-    for unit in [metrics, restore, watch] {
+    for unit in [gc, metrics, restore, watch] {
         let text = fs::read_to_string(&unit).unwrap();
         assert!(text.contains("ExecStart=/usr/bin/hostport "), "{text}");
     }

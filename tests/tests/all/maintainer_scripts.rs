@@ -178,11 +178,20 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
     let (lab, machine) = (Lab::new(), machine());
     script(lab.node(), &machine, "prerm", &["remove"]).expect_success();
     let said = calls(&machine);
-    assert!(said.contains("invoke stop hostport-watch.service hostport-metrics.timer"), "{said}");
+    assert!(
+        said.contains(
+            "invoke stop hostport-watch.service hostport-gc.timer hostport-metrics.timer"
+        ),
+        "{said}"
+    );
 
     let wants = machine.path().join("etc/systemd/system/timers.target.wants");
-    let links =
-        ["hostport-metrics.timer", "hostport-watch.service", "hostport-restore@nftables.service"];
+    let links = [
+        "hostport-gc.timer",
+        "hostport-metrics.timer",
+        "hostport-watch.service",
+        "hostport-restore@nftables.service",
+    ];
     let unit = machine.folder("opt/units").join("of-the-package");
     fs::write(&unit, "").unwrap();
     for link in links {
@@ -198,7 +207,12 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
     }
     script(lab.node(), &machine, "postinst", &["abort-remove"]).expect_success();
     let said = calls(&machine);
-    assert!(said.contains("invoke start hostport-watch.service hostport-metrics.timer"), "{said}");
+    assert!(
+        said.contains(
+            "invoke start hostport-watch.service hostport-gc.timer hostport-metrics.timer"
+        ),
+        "{said}"
+    );
     assert!(said.contains("start hostport-restore@nftables.service"), "{said}");
 
     let metrics = machine.folder("var/lib/prometheus/node-exporter").join("hostport.prom");
@@ -215,7 +229,11 @@ fn units_end_with_the_package_and_come_back_when_it_stays() {
         let wants = machine.path().join(format!("etc/systemd/system/{folder}.target.wants"));
         assert_eq!(fs::read_dir(wants).unwrap().count(), 1, "{folder}: another hostport's");
     }
-    assert!(calls(&machine).contains("helper purge hostport-watch.service hostport-metrics.timer"));
+    assert!(
+        calls(&machine).contains(
+            "helper purge hostport-watch.service hostport-gc.timer hostport-metrics.timer"
+        )
+    );
 }
 
 #[test]
