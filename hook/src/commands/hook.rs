@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
+use crate::journal::Liveness;
 use crate::metrics::counters::{Counters, add};
 use crate::oci::request::{self, Options, RequestError, Start};
 use crate::oci::state::State;
@@ -35,7 +36,8 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
     let stopped = match (arguments.stage, state.status.as_str()) {
         (Some(stage), _) => stage == Stage::Poststop,
         (None, "creating" | "created" | "running") => false,
-        (None, "stopped") => true,
+        // runc calls a checkpoint that it is about to restore stopped, too.
+        (None, "stopped") => state.pid.and_then(|pid| context.liveness().process(pid)).is_none(),
         (None, status) => return Err(HookError::NoStage(escape::quote(status))),
     };
     let options = Options {

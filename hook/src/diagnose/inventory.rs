@@ -131,7 +131,7 @@ impl Inventory {
     fn find_uplinks(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
         for family in Family::ALL {
             let mut uplinks: Vec<Interface> = Vec::new();
-            for index in socket.default_links(family == Family::Ip6)? {
+            for (index, _) in socket.default_links(family == Family::Ip6)? {
                 let Some(link) = socket.link(index)? else { continue };
                 if uplinks.iter().all(|uplink| uplink.index != index) {
                     uplinks.push(interface(index, &link.name));

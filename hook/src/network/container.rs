@@ -1,8 +1,10 @@
 //! The container on the network: its addresses, and the links by which the node reaches them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
-use hostport_nft::{Family, Link};
+use hostport_nft::{Claim, Family, HostPort, Link};
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -10,6 +12,7 @@ use crate::network::link::{self, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
 use crate::network::own::{Ends, Place};
 use crate::network::{Reach, endpoint, rtnetlink};
+use crate::output::escape;
 
 /// A container that has a network namespace of its own.
 pub struct Pod {
@@ -41,6 +44,11 @@ pub enum PodError {
          give it another, or take the ports out"
     )]
     NodesAddress(IpAddr),
+    #[error(
+        "host port {0} cannot be published: its address is the broadcast address of the node's link {1}; \
+         use an address of the node, or leave it out"
+    )]
+    Broadcast(HostPort, String),
 }
 
 impl Pod {
@@ -57,8 +65,8 @@ impl Pod {
         if namespace == own {
             return Ok(None);
         }
-        let mut inside = namespace.rtnetlink(&own)?;
-        let found = endpoint::find(&mut inside)?;
+        let (mut inside, mut host) = (namespace.rtnetlink(&own)?, rtnetlink::Socket::open()?);
+        let found = endpoint::find(&mut inside, &mut host)?;
         let mut addresses = Vec::new();
         for family in Family::ALL {
             let of_family = |ip: &&IpAddr| Family::of(**ip) == family;
@@ -75,7 +83,6 @@ impl Pod {
             };
             addresses.push(Address { ip, link, way: None });
         }
-        let host = rtnetlink::Socket::open()?;
         Ok(Some(Pod { own, namespace, inside, host, addresses }))
     }
 
@@ -87,6 +94,23 @@ impl Pod {
     /// The addresses: at most one a family.
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(|address| address.ip).collect()
+    }
+
+    /// Refuses host IPs that are the broadcast address of a network of the node: nothing answers from them.
+    pub fn check_host_ips(&mut self, claims: &[Claim]) -> Result<(), PodError> {
+        let mut checked = BTreeSet::new();
+        for host in claims.iter().map(|claim| claim.mapping.host()) {
+            let ip = host.host_ip;
+            if ip.is_ipv4()
+                && !ip.is_unspecified()
+                && !ip.is_loopback()
+                && checked.insert(ip)
+                && let Some(link) = link::broadcast(&mut self.host, ip)?
+            {
+                return Err(PodError::Broadcast(host, escape::path(Path::new(&link)).to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// The links of the node towards the container. If one cannot be found, that is only logged: the

@@ -1,7 +1,7 @@
 //! Where a container is reached: the addresses of its network namespace, and where its links end.
 //!
-//! In each family it is the first global unicast address on the link that has the default route
-//! (main table, lowest metric); without a default route, on the first link that is up. Links
+//! In each family it is the first global unicast address on the best link that is up: one that the node reaches
+//! without a gateway, then `eth0`, then one with a default route (main table, lowest metric), then the first. Links
 //! without such an address do not compete. So where only one has any, as in nearly every pod, one
 //! request is enough. (Each request may wait for the kernel's RTNL lock, which a node that starts
 //! or stops many containers holds for milliseconds at a time.)
@@ -14,14 +14,14 @@ use crate::network::namespace::NetworkNamespace;
 use crate::network::object::{Address, LinkKind};
 use crate::network::rtnetlink::{Error, Socket};
 
-/// Finds the addresses at which a container is reached: at most one a family, IPv4 first. The socket is
-/// inside the container's namespace.
-pub fn find(socket: &mut Socket) -> Result<Vec<Address>, Error> {
-    let candidates = candidates(socket.addresses()?);
+/// Finds the addresses at which a container is reached: at most one a family, IPv4 first. One socket is inside the
+/// container's namespace, the other in the node's.
+pub fn find(inside: &mut Socket, node: &mut Socket) -> Result<Vec<Address>, Error> {
+    let candidates = candidates(inside.addresses()?);
     let mut found = Vec::new();
     for family in Family::ALL {
         let of_family = candidates.iter().filter(|address| Family::of(address.ip) == family);
-        found.extend(choose(socket, &of_family.copied().collect::<Vec<_>>())?);
+        found.extend(choose(inside, node, &of_family.copied().collect::<Vec<_>>())?);
     }
     Ok(found)
 }
@@ -81,31 +81,41 @@ fn rank(flags: u32) -> u8 {
 }
 
 /// The best of one family's candidates.
-fn choose(socket: &mut Socket, candidates: &[Address]) -> Result<Option<Address>, Error> {
+fn choose(
+    inside: &mut Socket,
+    node: &mut Socket,
+    candidates: &[Address],
+) -> Result<Option<Address>, Error> {
     let Some(first) = candidates.first() else { return Ok(None) };
     if candidates.iter().all(|candidate| candidate.link == first.link) {
         return Ok(Some(*first));
     }
-    let order = socket.default_links(first.ip.is_ipv6())?;
-    for index in in_order_of(candidates, &order) {
-        if socket.link(index)?.is_some_and(|link| link.up && !link.loopback) {
-            return Ok(candidates.iter().find(|candidate| candidate.link == index).copied());
+    let default_routes = inside.default_links(first.ip.is_ipv6())?;
+    let mut best: Option<(Rank, Address)> = None;
+    for candidate in candidates {
+        let Some(link) = inside.link(candidate.link)?.filter(|link| link.up && !link.loopback)
+        else {
+            continue;
+        };
+        let route = node.route_to(candidate.ip)?;
+        let reached = route.is_some_and(|to| to.kind == libc::RTN_UNICAST && !to.gateway);
+        let default = default_routes.iter().find(|(index, _)| *index == link.index);
+        let metric = default.map_or(u64::MAX, |(_, metric)| u64::from(*metric));
+        let rank = (!reached, link.name != POD_LINK, metric, link.index);
+        // Of one link's, the first.
+        if best.as_ref().is_none_or(|(other, _)| rank < *other) {
+            best = Some((rank, *candidate));
         }
     }
-    Ok(None)
+    Ok(best.map(|(_, address)| address))
 }
 
-/// The links of the candidates: those with a default route in the order of the routes, then the
-/// others by index.
-fn in_order_of(candidates: &[Address], default_routes: &[u32]) -> Vec<u32> {
-    let mut links: Vec<u32> = candidates.iter().map(|candidate| candidate.link).collect();
-    links.sort_unstable();
-    links.dedup();
-    links.sort_by_key(|link| {
-        default_routes.iter().position(|other| other == link).unwrap_or(usize::MAX)
-    });
-    links
-}
+/// The lowest is best: not reached by the node without a gateway, not the pod's usual link, the default route's metric,
+/// the link's index.
+type Rank = (bool, bool, u64, u32);
+
+/// The name that Kubernetes' runtimes and podman give to a pod's own link. Further networks have others.
+const POD_LINK: &str = "eth0";
 
 #[cfg(test)]
 mod tests {
@@ -168,13 +178,5 @@ mod tests {
             in_order(&addresses),
             ["2001:db8::a", "2001:db8::e", "2001:db8::b", "2001:db8::c", "2001:db8::d"]
         );
-    }
-
-    #[test]
-    fn links_with_a_default_route_come_first_and_the_others_by_index() {
-        let candidates = [7, 3, 5, 7, 4].map(|link| Address { link, ..address("192.0.2.1", 0) });
-        assert_eq!(in_order_of(&candidates, &[]), [3, 4, 5, 7]);
-        // 9 has a default route, but no address.
-        assert_eq!(in_order_of(&candidates, &[9, 7, 4, 7]), [7, 4, 3, 5]);
     }
 }

@@ -101,6 +101,13 @@ pub fn is_local(socket: &mut Socket, ip: IpAddr) -> Result<bool, rtnetlink::Erro
     Ok(socket.route_to(ip)?.is_some_and(|route| route.kind == libc::RTN_LOCAL))
 }
 
+/// The link whose network an address is the broadcast address of, if it is one.
+pub fn broadcast(socket: &mut Socket, ip: IpAddr) -> Result<Option<OsString>, rtnetlink::Error> {
+    let route = socket.route_to(ip)?.filter(|route| route.kind == libc::RTN_BROADCAST);
+    let Some(index) = route.and_then(|route| route.links.first().copied()) else { return Ok(None) };
+    Ok(Some(socket.link(index)?.map(|link| link.name).unwrap_or_default()))
+}
+
 const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 const BRIDGE_NF_CALL_IP6TABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
 

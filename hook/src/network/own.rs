@@ -1,5 +1,6 @@
 //! Whether a link of the node is a container's own: it leads into the container's network namespace.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -47,14 +48,17 @@ impl Ends {
         link: &OutLink,
         container: Place<'_>,
     ) -> Result<bool, Error> {
-        if !self.0.contains_key(&link.index) {
-            let ports = match link.bridge {
-                true => socket.ports(link.index)?,
-                false => socket.link(link.index)?.into_iter().collect(),
-            };
-            let pairs = ports.iter().filter(|port| port.kind == LinkKind::Pair);
-            self.0.insert(link.index, pairs.filter_map(|port| port.other_namespace).collect());
-        }
+        let leads_to = match self.0.entry(link.index) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let ports = match link.bridge {
+                    true => socket.ports(link.index)?,
+                    false => socket.link(link.index)?.into_iter().collect(),
+                };
+                let pairs = ports.iter().filter(|port| port.kind == LinkKind::Pair);
+                new.insert(pairs.filter_map(|port| port.other_namespace).collect())
+            }
+        };
         // After the links, since the kernel may give the number out only when it first names it.
         let id = match container {
             Place::Open(namespace) => socket.namespace_id(namespace)?,
@@ -64,7 +68,6 @@ impl Ends {
                 Ok(_) | Err(_) => None,
             },
         };
-        let leads_to = self.0.get(&link.index);
-        Ok(id.is_some_and(|id| leads_to.is_some_and(|ends| ends.contains(&id))))
+        Ok(id.is_some_and(|id| leads_to.contains(&id)))
     }
 }

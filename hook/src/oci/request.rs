@@ -62,6 +62,9 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
     for warning in &wanted.warnings {
         warn!("container {}: {warning}", state.id);
     }
+    if let Some(key) = wanted.unknown {
+        return Err(PolicyError::Unknown(key).into());
+    }
     if wanted.groups.is_empty() {
         debug!("container {} asks for no host port", state.id);
         return Ok(Start::Nothing);
@@ -74,9 +77,14 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         debug!("container {} is on the host's network: nothing to publish", state.id);
         return Ok(Start::OnHost(host_ports(wanted.groups.iter())));
     };
+    let claims = claims(&wanted, &pod.addresses(), &options.settings)?;
+    if claims.is_empty() {
+        return Ok(Start::Nothing);
+    }
+    pod.check_host_ips(&claims)?;
     let namespace = pod.namespace();
     let request = Request {
-        claims: claims(&wanted, &pod.addresses(), &options.settings)?,
+        claims,
         container: state.id.clone(),
         pod: wanted.pod,
         replace: wanted.replace,

@@ -67,7 +67,7 @@ fn owner(number: u8) -> OwnerId {
 
 fn restored(node: &FakeNode) -> Result<Restored, Error> {
     let plan = Plan { table: TableName::default(), settings: None, anew: false };
-    restore(node, plan, |_, _| Ok(Vec::new()), |_| {})
+    restore(node, plan, |_, _, _| Ok(Vec::new()), |_| {})
 }
 
 fn garbage(node: &FakeNode, dry_run: bool) -> Vec<Garbage> {

@@ -5,10 +5,11 @@ pub mod annotations;
 mod pod_name;
 pub mod policy;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hostport_nft::{Claim, Link, OwnerId, Settings};
+use hostport_nft::{Claim, Family, HostPort, Link, OwnerId, Settings};
 use tracing::warn;
 
 use annotations::ResolveError;
@@ -52,10 +53,27 @@ pub fn claims(
     addresses: &[IpAddr],
     settings: &Settings,
 ) -> Result<Vec<Claim>, ResolveError> {
-    let mut claims = Vec::new();
+    let (mut claims, mut hosts) = (Vec::new(), BTreeSet::new());
+    let lacks = |host: &HostPort| !addresses.iter().any(|ip| Family::of(*ip) == host.family());
     for group in &wanted.groups {
-        for mapping in annotations::resolve(&group.requests, addresses)? {
+        let mut requests = group.requests.clone();
+        requests.retain(|request| {
+            // As CNI's portmap does: Kubernetes has promised nothing for such a port.
+            let host = request.host_ports().next().filter(|_| request.host_ip.is_some());
+            let left_out = host.filter(|host| lacks(host) && !wanted.by_hand.contains(host));
+            if let Some(host) = left_out.filter(|_| !addresses.is_empty()) {
+                warn!(
+                    "host port {host} is not published: the container has no address of its family"
+                );
+                return false;
+            }
+            true
+        });
+        for mapping in annotations::resolve(&requests, addresses)? {
             let host = mapping.host();
+            if !hosts.insert(host) {
+                continue;
+            }
             if settings.is_excluded(host.host_ip) {
                 warn!("host port {host} cannot be reached: its address is excluded by an option");
             }

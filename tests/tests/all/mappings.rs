@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use hostport_tests::hook::{Bundle, hostport, published};
 use hostport_tests::lab::{
-    Client, ClientError, FOREIGN4, FOREIGN6, Lab, NODE4, NODE4_SECOND, NODE6, NODE6_SECOND, Netns,
-    Protocol, Server, tcp, udp,
+    Client, ClientError, FOREIGN4, FOREIGN6, Families, Lab, NODE4, NODE4_SECOND, NODE6,
+    NODE6_SECOND, Netns, PodSpec, Protocol, Server, tcp, udp,
 };
 
 const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
@@ -75,6 +75,59 @@ fn one_port_on_two_host_ips_and_for_two_protocols_has_four_owners_side_by_side()
         assert_eq!(ask(lab.client(), protocol, ip, 9000), says(name));
     }
     assert_eq!(ask(lab.client(), Protocol::Udp, NODE4_SECOND, 9000), says("d"));
+}
+
+/// FIELD 11.
+#[test]
+fn field_11_one_mapping_in_two_spellings_counts_once() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(9090);
+    let kubelet = r#"[{"hostPort":9090,"containerPort":9090,"hostIP":"0.0.0.0"}]"#;
+    Bundle::of(&web)
+        .annotation("io.hostport.ports", "[::]:9090:9090,9090:9090")
+        .annotation("io.kubernetes.container.ports", kubelet)
+        .start(lab.node());
+    assert_eq!(published(lab.node()).len(), 2);
+    for ip in [IpAddr::from(NODE4), NODE6.into()] {
+        assert_eq!(ask(lab.client(), Protocol::Tcp, ip, 9090), says("web"));
+    }
+}
+
+/// FIELD 12: as portmap does it. What a user wrote is refused: bad_input::annotation.
+#[test]
+fn field_12_kubelets_host_ip_of_a_family_that_the_pod_lacks_is_left_out() {
+    let lab = Lab::new();
+    let web = lab.add_pod(PodSpec::new("web").families(Families::Ipv4));
+    let _servers = web.serve(8080);
+    let port = |ip: &str| format!(r#"{{"hostPort":9000,"containerPort":8080,"hostIP":"{ip}"}}"#);
+    let ipv6 = port(&NODE6.to_string());
+    let both = format!("[{},{ipv6}]", port(&NODE4.to_string()));
+    let bundle = Bundle::of(&web).annotation("io.kubernetes.container.ports", &both);
+    let said = bundle.start(lab.node()).stderr;
+    let warning = format!(
+        "host port [{NODE6}]:9000/tcp is not published: the container has no address of its family"
+    );
+    assert!(said.contains(&warning), "{said}");
+    assert_eq!(ask(lab.client(), Protocol::Tcp, NODE4, 9000), says("web"));
+    bundle.stop(lab.node());
+    let alone = Bundle::of(&web).annotation("io.kubernetes.container.ports", &format!("[{ipv6}]"));
+    alone.start(lab.node());
+    assert!(published(lab.node()).is_empty());
+    alone.stop(lab.node());
+}
+
+/// FIELD 14.
+#[test]
+fn field_14_a_directed_broadcast_address_is_refused_and_its_link_named() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "192.0.2.255:9000:8080");
+    let said = bundle.prestart(lab.node(), &[]);
+    let line = "host port 192.0.2.255:9000/tcp cannot be published: its address is the broadcast address of \
+                the node's link uplink0; use an address of the node, or leave it out";
+    assert!(said.code == Some(1) && said.stderr.contains(line), "{said:?}");
+    assert!(published(lab.node()).is_empty());
 }
 
 #[test]

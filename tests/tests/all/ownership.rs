@@ -8,6 +8,27 @@ use hostport_tests::hook::{Bundle, call, hostport, journal_files, list, publishe
 use hostport_tests::lab::{BRIDGE4, ClientError, Lab, NODE4, Network, PodSpec, tcp};
 use hostport_tests::runtime::wait_until;
 
+/// FIELD 9: a checkpoint that runc restores is `stopped` for its hooks, although its process lives.
+#[test]
+fn field_9_a_restored_checkpoint_is_published_and_withdrawn_at_its_end() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let init = web.sleeper();
+    let bundle = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:8080");
+    bundle.start(lab.node());
+    bundle.stop(lab.node());
+    let mut restored = bundle.state("created");
+    restored["status"] = "stopped".into();
+    let restored = restored.to_string();
+    call(lab.node(), &[], restored.as_bytes()).expect_success();
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    drop(init);
+    // A runtime may still name the process that has ended.
+    call(lab.node(), &[], restored.as_bytes()).expect_success();
+    assert!(published(lab.node()).is_empty());
+}
+
 #[test]
 fn a_taken_port_is_refused_by_name_and_the_second_container_leaves_nothing() {
     let lab = Lab::new();

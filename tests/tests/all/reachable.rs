@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use hostport_tests::hook::Bundle;
+use hostport_tests::hook::{self, Bundle};
 use hostport_tests::lab::{
     Answer, BRIDGE4, BRIDGE6, CLIENT4, CLIENT6, Client, Families, Lab, NODE4, NODE6, Netns,
     Network, Pod, PodSpec, Protocol, Server,
@@ -196,6 +196,62 @@ fn the_link_with_the_default_route_has_the_pods_address() {
     web.ip("route del default via 10.85.0.1\nroute add default via 10.85.0.1 dev eth0 metric 10");
     bundle.start(lab.node());
     assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+}
+
+/// FIELD 5: as Multus attaches a second network that has the default route. The node reaches it too.
+#[test]
+fn field_5_a_second_network_with_the_default_route_is_not_the_pods() {
+    for reached in [true, false] {
+        let lab = Lab::new();
+        let web = lab.pod("web");
+        let _servers = web.serve(8080);
+        lab.node().ip(&format!(
+            "link add net1 type veth peer name net1 netns {}\nlink set net1 up",
+            web.path().file_name().unwrap().to_str().unwrap()
+        ));
+        if reached {
+            lab.node().ip("address add 10.99.0.1/24 dev net1");
+        }
+        web.ip("link set net1 up\naddress add 10.99.0.2/24 dev net1\n\
+             route del default via 10.85.0.1\nroute add default via 10.99.0.1 dev net1\n\
+             route add 192.0.2.0/24 via 10.85.0.1");
+        Bundle::of(&web).annotation("io.hostport.ports", PORTS).start(lab.node());
+        assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+    }
+}
+
+/// FIELD 6: the pod's own link is on a network that the node has no link to.
+#[test]
+fn field_6_the_address_that_the_node_reaches_is_the_endpoint() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    web.ip("link set eth0 down\nlink set eth0 name net1\nlink set net1 up\n\
+         link add name eth0 type bridge\nlink set dev eth0 up\naddress add 10.99.0.2/24 dev eth0\n\
+         route add default via 10.99.0.1 dev eth0");
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    assert_eq!(ask(lab.node(), Protocol::Tcp, BRIDGE4).server, "web");
+}
+
+/// FIELD 34: the order of equal routes is that in which they were set.
+#[test]
+fn field_34_of_two_networks_with_equal_metrics_always_the_same_is_chosen() {
+    let mut endpoints = Vec::new();
+    for order in [["net1", "net2"], ["net2", "net1"]] {
+        let lab = Lab::new();
+        let web = lab.add_pod(PodSpec::new("web").families(Families::None));
+        web.ip("link add name net1 index 20 type bridge\nlink add name net2 index 21 type bridge");
+        for name in order {
+            let number = &name[3..];
+            web.ip(&format!(
+                "link set {name} up\naddress add 10.9{number}.0.2/24 dev {name}\n\
+                 route append default via 10.9{number}.0.1 dev {name} metric 100"
+            ));
+        }
+        Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+        endpoints.push(hook::published(lab.node()));
+    }
+    assert_eq!(endpoints[0], endpoints[1]);
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn ship_hook(node: &Node, name: &str, options: &[&str]) {
     let hook = serde_json::json!({
         "version": "1.0.0",
         "hook": { "path": "/usr/local/bin/hostport", "args": arguments },
-        "when": { "annotations": { "^io\\.hostport\\.ports$": ".+" } },
+        "when": { "annotations": { "^io\\.hostport\\.": ".*" } },
         "stages": ["prestart", "poststop"],
     });
     fs::write(node.at("image/oci-hooks.d").join(name), hook.to_string()).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! [`parse`] takes both forms, the text of a user and the JSON lists of CNI, kubelet and CRI-O, and
 //! distinguishes them by their first characters. What it returns is checked: every port is a port,
-//! no host port is asked for twice, and there are at most [`MAX_PORTS`] of them.
+//! no host port is asked for twice with different container ports, and there are at most [`MAX_PORTS`] of them.
 //!
 //! Reading is bounded: text over [`MAX_TEXT`] is refused before it is looked at, and a range is
 //! counted before it is expanded.
@@ -15,6 +15,7 @@ pub mod tests;
 mod text;
 
 use std::collections::BTreeMap;
+use std::mem::take;
 
 use hostport_nft::HostPort;
 
@@ -32,12 +33,16 @@ pub fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
         return Err(AnnotationError::text(key, text, Problem::TooLong(text.len())));
     }
     let text = text.trim();
-    let parsed = if is_json(text) { json::parse(key, text) } else { text::parse(key, text) }?;
+    let mut parsed = if is_json(text) { json::parse(key, text) } else { text::parse(key, text) }?;
     let mut asked = Asked::default();
-    for request in &parsed.requests {
-        if let Some((host_port, _)) = asked.insert(key, *request) {
-            let item = request.to_string();
-            return Err(AnnotationError::text(key, &item, Problem::Duplicate(host_port)));
+    for request in take(&mut parsed.requests) {
+        match asked.insert(key, request) {
+            Ok(true) => parsed.requests.push(request),
+            Ok(false) => {}
+            Err((host_port, _)) => {
+                let item = request.to_string();
+                return Err(AnnotationError::text(key, &item, Problem::Duplicate(host_port)));
+            }
         }
     }
     Ok(parsed)
@@ -56,18 +61,25 @@ fn is_json(text: &str) -> bool {
 pub struct Asked(BTreeMap<HostPort, (&'static str, PortRequest)>);
 
 impl Asked {
-    /// Adds a request; or, if one of its host ports is taken, adds nothing and returns that host
-    /// port with the request that took it.
+    /// Adds a request. False if all of it was asked for before, in whatever words.
+    ///
+    /// # Errors
+    /// If one of its host ports is to lead to another container port: that host port, and the request that has it.
     pub fn insert(
         &mut self,
         key: &'static str,
         request: PortRequest,
-    ) -> Option<(HostPort, (&'static str, PortRequest))> {
-        let taken =
-            request.host_ports().find_map(|host_port| Some((host_port, *self.0.get(&host_port)?)));
-        if taken.is_none() {
-            self.0.extend(request.host_ports().map(|host_port| (host_port, (key, request))));
+    ) -> Result<bool, (HostPort, (&'static str, PortRequest))> {
+        for host_port in request.host_ports() {
+            let other = self.0.get(&host_port);
+            if let Some(other) = other.filter(|(_, o)| o.container_port != request.container_port) {
+                return Err((host_port, *other));
+            }
         }
-        taken
+        let before = self.0.len();
+        for host_port in request.host_ports() {
+            self.0.entry(host_port).or_insert((key, request));
+        }
+        Ok(self.0.len() > before)
     }
 }

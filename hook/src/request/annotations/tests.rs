@@ -95,7 +95,7 @@ fn an_item_that_is_not_a_mapping_is_quoted_with_the_remedy() {
         ("abc", "\"abc\" is not a port"),
         ("+80:80", "\"+80\" is not a port"),
         (":80", "\"\" is not a port"),
-        ("80 : 80", "\"80 \" is not a port"),
+        ("80 : 80", "\":\": \"\" is not a port"),
         ("80:80:80:80", "not a port mapping: use [["),
         ("80:80/icmp", "\"icmp\" is not a protocol: use tcp, udp or sctp"),
         ("80:80/", "\"\" is not a protocol"),
@@ -171,17 +171,16 @@ fn a_host_ip_that_a_node_can_have_is_taken_however_unusual() {
 
 #[test]
 fn an_error_escapes_and_shortens_what_it_quotes() {
-    let error = error(&format!("80:80,\u{1b}[31m\n{}", "x".repeat(10_000)));
-    assert!(error.contains("\"\\u{1b}[31m\\n"), "{error}");
+    let error = error(&format!("80:80,\u{1b}[31m\u{7}{}", "x".repeat(10_000)));
+    assert!(error.contains("\"\\u{1b}[31m\\u{7}"), "{error}");
 }
 
 #[test]
-fn the_same_host_port_twice_is_an_error_that_names_it() {
+fn one_host_port_for_two_container_ports_is_an_error_that_names_it() {
     for (text, expected) in [
         ("80:80,80:81", "host port 0.0.0.0:80/tcp is asked for twice"),
-        ("80:80,80:80", "host port 0.0.0.0:80/tcp is asked for twice"),
-        ("80:80,0.0.0.0:80:80", "host port 0.0.0.0:80/tcp is asked for twice"),
-        ("[::]:80:80,80:80", "host port [::]:80/tcp is asked for twice"),
+        ("80:80,0.0.0.0:80:81", "host port 0.0.0.0:80/tcp is asked for twice"),
+        ("[::]:80:81,80:80", "host port [::]:80/tcp is asked for twice"),
         ("[::ffff:192.0.2.1]:80:80,192.0.2.1:80:81", "host port 192.0.2.1:80/tcp is asked for"),
         ("80-90:80-90,85:1", "host port 0.0.0.0:85/tcp is asked for twice"),
     ] {
@@ -190,6 +189,28 @@ fn the_same_host_port_twice_is_an_error_that_names_it() {
     let apart = "80:80,80:80/udp,192.0.2.1:80:80,192.0.2.2:80:80,[2001:db8::1]:80:80";
     assert_eq!(ports(apart).len(), 5);
     assert_eq!(ports("0.0.0.0:80:80,[::]:80:80").len(), 2);
+}
+
+/// FIELD 11.
+#[test]
+fn what_is_asked_for_twice_in_whatever_words_counts_once() {
+    assert_eq!(ports("80:80,80:80,0.0.0.0:80:80,[::]:80:80/TCP"), ["80:80/tcp"]);
+    assert_eq!(ports("9000-9002:9000-9002,9001:9001").len(), 3);
+    // The second asks for one family more.
+    let requests = parse(KEY, "[::]:9090:9090,9090:9090").unwrap().requests;
+    assert_eq!(requests.len(), 2);
+}
+
+/// FIELD 30.
+#[test]
+fn items_are_separated_by_commas_semicolons_or_white_space() {
+    for text in ["80:80,81:81", "80:80;81:81", "80:80 81:81", " 80:80 ,\n81:81\t", "80:80\n81:81"] {
+        assert_eq!(ports(text), ["80:80/tcp", "81:81/tcp"], "{text:?}");
+    }
+    for text in ["80:80,,81:81", "80:80;", ", ,", "80:80;,81:81"] {
+        assert!(error(text).contains("nothing between two commas"), "{text:?}");
+    }
+    assert!(error("80: 80").contains("\"80:\""));
 }
 
 #[test]
@@ -241,7 +262,7 @@ fn a_pod_without_addresses_is_an_error_only_if_it_wants_ports() {
     assert_eq!(resolve(&[], &[]), Ok(vec![]));
 }
 
-/// Requests that do not ask for one host port twice.
+/// Requests that do not repeat each other, nor lead one host port to two container ports.
 fn any_requests() -> impl Strategy<Value = Vec<PortRequest>> {
     let ip = prop_oneof![
         Just(None),
@@ -264,7 +285,7 @@ fn any_requests() -> impl Strategy<Value = Vec<PortRequest>> {
     );
     prop::collection::vec(request, 0..20).prop_map(|requests| {
         let mut taken = Asked::default();
-        requests.into_iter().filter(|request| taken.insert(KEY, *request).is_none()).collect()
+        requests.into_iter().filter(|request| taken.insert(KEY, *request) == Ok(true)).collect()
     })
 }
 

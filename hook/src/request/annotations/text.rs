@@ -1,8 +1,7 @@
-//! The text form: `[[hostIP:]hostPort:]containerPort[/protocol]`, comma separated.
+//! The text form: `[[hostIP:]hostPort:]containerPort[/protocol]`, separated by commas, semicolons or white space.
 //!
-//! Ports may be ranges of the same length (`8000-8010:9000-9010`), an IPv6 address stands in
-//! brackets, and spaces are allowed around an item, not inside it. An item without a host port is
-//! not published, as in Kubernetes.
+//! Ports may be ranges of the same length (`8000-8010:9000-9010`), and an IPv6 address stands in brackets. An
+//! item without a host port is not published, as in Kubernetes.
 
 use std::net::IpAddr;
 
@@ -16,8 +15,7 @@ use crate::output::escape::quote;
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
     let mut parsed = Parsed::default();
     let mut unpublished = Vec::new();
-    let items = text.split(',').map(str::trim).filter(|_| !text.is_empty());
-    for item in items {
+    for item in items(text) {
         let room = MAX_PORTS.saturating_sub(parsed.requests.len());
         match Item::parse(item).and_then(|parts| parts.requests(room)) {
             Ok(Some(requests)) => parsed.requests.extend(requests),
@@ -33,6 +31,14 @@ pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationE
         ));
     }
     Ok(parsed)
+}
+
+/// Empty items are those between two commas.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ';']).filter(|_| !text.is_empty()).flat_map(|part| {
+        let empty = part.trim().is_empty().then_some("");
+        empty.into_iter().chain(part.split_whitespace())
+    })
 }
 
 /// The parts of one item.

@@ -41,19 +41,22 @@
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hostport_nft::{Family, HostPort, InvalidOwner, OwnerId};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::output::escape::quote;
 use crate::request::annotations::{self, AnnotationError, Asked, MAX_PORTS, PortRequest, Problem};
 
 /// The user's ports.
 pub const PORTS: &str = "io.hostport.ports";
 /// The endpoint's addresses as the user names them: one a family, comma separated.
 pub const ENDPOINT_IP: &str = "io.hostport.ip";
+/// The names of all annotations that a user writes begin with this.
+const PREFIX: &str = "io.hostport.";
 /// What the user wants where another container has a host port: `refuse` (the default) or `replace`.
 pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
 /// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
@@ -87,6 +90,11 @@ pub struct Wanted {
     pub reported_ips: Vec<IpAddr>,
     /// Take host ports over from other containers, also from living ones.
     pub replace: bool,
+    /// The host ports whose host IP a user wrote. Of a list of Kubernetes, those of a family that the pod lacks
+    /// are left out.
+    pub by_hand: BTreeSet<HostPort>,
+    /// An annotation of a user with a name that means nothing.
+    pub unknown: Option<String>,
     /// What was ignored, and why: one line each.
     pub warnings: Vec<String>,
 }
@@ -121,6 +129,11 @@ pub enum PolicyError {
     /// Together they ask for too much.
     #[error("the annotations ask for more than {MAX_PORTS} ports in one container: publish fewer")]
     TooManyPorts,
+    /// A name that begins like ours.
+    #[error(
+        "annotation {0} is not known: write {PORTS}, {ENDPOINT_IP} or {ON_CONFLICT}, or remove it"
+    )]
+    Unknown(String),
     /// Neither of the two words.
     #[error("annotation {ON_CONFLICT}: {0} is not known: write refuse or replace")]
     OnConflict(String),
@@ -153,7 +166,12 @@ impl Wanted {
             };
             if trusted || key == CRIO_PORTS && origin.is_crios_own(key, annotations) {
                 let sources = if pod_wide { &mut of_pod } else { &mut own };
-                sources.push((key, wanted.parse(key, text)?));
+                let requests = wanted.parse(key, text)?;
+                if key == PORTS {
+                    let hosts = requests.iter().flat_map(PortRequest::host_ports);
+                    wanted.by_hand.extend(hosts);
+                }
+                sources.push((key, requests));
             } else {
                 wanted.warnings.push(format!(
                     "annotation {key} is ignored under Kubernetes, since a pod's author may have \
@@ -186,6 +204,7 @@ impl Wanted {
         if wanted.groups.iter().map(|group| group.requests.len()).sum::<usize>() > MAX_PORTS {
             return Err(PolicyError::TooManyPorts);
         }
+        wanted.find_unknown(annotations, trusted);
         wanted.find_addresses(&origin, annotations, trusted)?;
         wanted.replace = match annotations.get(ON_CONFLICT).map(String::as_str) {
             None | Some("refuse") => false,
@@ -195,7 +214,7 @@ impl Wanted {
             }
             Some("replace") => true,
             Some(other) => {
-                return Err(PolicyError::OnConflict(crate::output::escape::quote(other)));
+                return Err(PolicyError::OnConflict(quote(other)));
             }
         };
         Ok(wanted)
@@ -205,6 +224,18 @@ impl Wanted {
         let parsed = annotations::parse(key, text)?;
         self.warnings.extend(parsed.notes);
         Ok(parsed.requests)
+    }
+
+    /// A typing error must not go unseen.
+    fn find_unknown(&mut self, annotations: &BTreeMap<String, String>, trusted: bool) {
+        let is_unknown = |key: &&String| {
+            key.starts_with(PREFIX) && ![PORTS, ENDPOINT_IP, ON_CONFLICT].contains(&key.as_str())
+        };
+        let unknown = annotations.keys().find(is_unknown).map(|key| quote(key));
+        match unknown {
+            Some(key) if !trusted => self.warnings.push(not_trusted(&key)),
+            unknown => self.unknown = unknown,
+        }
     }
 
     fn find_addresses(
@@ -322,7 +353,7 @@ fn is_empty_list(text: &str) -> bool {
     matches!(text.trim(), "" | "null" | "[]")
 }
 
-/// The requests of several annotations, without those that another has made in the same words.
+/// The requests of several annotations, without those that another has made.
 fn add(
     sources: Vec<(&'static str, Vec<PortRequest>)>,
     taken: &mut Asked,
@@ -331,9 +362,9 @@ fn add(
     for (key, requests) in sources {
         for request in requests {
             match taken.insert(key, request) {
-                None => all.push(request),
-                Some((_, (_, other))) if other == request => {}
-                Some((host_port, first)) => {
+                Ok(true) => all.push(request),
+                Ok(false) => {}
+                Err((host_port, first)) => {
                     return Err(PolicyError::Conflict { host_port, first, second: (key, request) });
                 }
             }

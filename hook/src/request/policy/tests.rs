@@ -116,7 +116,8 @@ fn sources_that_disagree_about_a_host_port_are_an_error_that_names_all() {
     for part in ["0.0.0.0:9000/tcp", "9000:80/tcp", "9000:8080/tcp", PORTS, KUBELET_PORTS] {
         assert!(error.contains(part), "{error}");
     }
-    assert!(read(&[(PORTS, "0.0.0.0:9000:8080"), (KUBELET_PORTS, WEB)], false).is_err());
+    let same = read(&[(PORTS, "0.0.0.0:9000:8080"), (KUBELET_PORTS, WEB)], false).unwrap();
+    assert_eq!(groups(&same), ["me: 0.0.0.0:9000:8080/tcp 9000:8080/tcp"]);
 }
 
 #[test]
@@ -248,6 +249,19 @@ fn all_annotations_together_keep_to_the_most_ports() {
     let kubelet = format!("[{}]", kubelet.join(","));
     let error = read(&[(PORTS, &most), (KUBELET_PORTS, &kubelet)], false).unwrap_err();
     assert_eq!(error, PolicyError::TooManyPorts);
+}
+
+/// FIELD 30. Under Kubernetes an author could keep no other container from starting, but is not believed at all.
+#[test]
+fn an_annotation_with_a_name_like_ours_is_unknown_where_the_users_count() {
+    let typo = (PREFIX.to_owned() + "port\n", "9000:8080");
+    let pairs = [(typo.0.as_str(), typo.1)];
+    assert_eq!(read(&pairs, false).unwrap().unknown.as_deref(), Some("\"io.hostport.port\\n\""));
+    assert_eq!(read(&[(PORTS, "1:1"), (ON_CONFLICT, "refuse")], false).unwrap().unknown, None);
+    let pairs = [pairs[0], (POD_UID, "1")];
+    let wanted = read(&pairs, false).unwrap();
+    assert_eq!((wanted.unknown, wanted.warnings.len()), (None, 1));
+    assert!(read(&pairs, true).unwrap().unknown.is_some());
 }
 
 #[test]

@@ -46,7 +46,6 @@ fn a_text_that_is_no_port_list_is_refused() {
         ("1-70000:1-70000", "\"70000\" is not a port"),
         ("1-65535:1-65535", "more than 16384 ports in one container: publish fewer"),
         ("80:80,80:81", "host port 0.0.0.0:80/tcp is asked for twice: remove one"),
-        ("80:80,80:80", "host port 0.0.0.0:80/tcp is asked for twice: remove one"),
         ("80-90:80-90,85:1", "host port 0.0.0.0:85/tcp is asked for twice"),
         ("[::ffff:192.0.2.1]:80:80,192.0.2.1:80:1", "host port 192.0.2.1:80/tcp is asked for"),
         ("80:80,,81:81", "nothing between two commas: remove one"),
@@ -58,7 +57,7 @@ fn a_text_that_is_no_port_list_is_refused() {
         ("224.0.0.1:80:80", "224.0.0.1 is a multicast address, which no node answers from: use"),
         ("[ff02::1]:80:80", "ff02::1 is a multicast address, which no node answers from: use"),
         ("255.255.255.255:80:80", "255.255.255.255 is the broadcast address, which no node has"),
-        ("\u{1b}[31m80\u{7}\r\n:80", "\"\\u{1b}[31m80\\u{7}\\r\\n\" is not a port"),
+        ("\u{1b}[31m80\u{7}:80", "\"\\u{1b}[31m80\\u{7}\" is not a port"),
         ("\0:80", "\"\\0\" is not a port"),
         ("\u{202e}08:80", "\"\\u{202e}08\" is not a port"),
         (&"\u{e0001}".repeat(500), port),
@@ -126,6 +125,18 @@ fn a_json_that_is_no_port_list_is_refused() {
         for key in [PORTS, KUBELET_PORTS, CRIO_PORTS] {
             assert_refused(&ground, key, text, expected);
         }
+    }
+}
+
+/// FIELD 30.
+#[test]
+fn field_30_an_annotation_with_a_typing_error_in_its_name_is_refused() {
+    let ground = Ground::new();
+    for bundle in [ground.bundle(), ground.asking("9000:8080")] {
+        let typo = bundle.annotation("io.hostport.port", "9000:8080");
+        let known =
+            "is not known: write io.hostport.ports, io.hostport.ip or io.hostport.on-conflict";
+        ground.prestart(&typo).refused(&["annotation \"io.hostport.port\"", known]);
     }
 }
 
