@@ -1,6 +1,6 @@
 //! `hostport restore`: the kernel as the journal has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hostport_nft::{Claim, Restored, Settings};
@@ -10,7 +10,7 @@ use crate::commands::{CommandError, print};
 use crate::context::Context;
 use crate::journal::Entry;
 use crate::metrics::counters::{Counters, add};
-use crate::network::links;
+use crate::network::links::Links;
 use crate::network::own::Place;
 use crate::output::count;
 use crate::output::progress::Progress;
@@ -32,20 +32,24 @@ pub fn restore(
     let given = !ruleset.exclude.is_empty() || ruleset.no_localhost;
     let table = context.table.clone();
     let settings = given.then(|| ruleset.settings(table.clone()));
+    let (mut found, mut localhost) = (None, false);
     let links = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
-        let mut endpoints: BTreeMap<IpAddr, Option<Place<'_>>> =
-            claims.iter().map(|claim| (claim.mapping.endpoint().ip, None)).collect();
+        let mut endpoints: BTreeMap<IpAddr, BTreeSet<Place>> =
+            claims.iter().map(|claim| (claim.mapping.endpoint().ip, BTreeSet::new())).collect();
         for entry in entries {
             for ip in entry.pods() {
-                endpoints.entry(ip).and_modify(|place| *place = entry.place().or(*place));
+                endpoints.entry(ip).and_modify(|places| places.extend(entry.places()));
             }
         }
-        Ok::<_, CommandError>(links::towards(&endpoints, settings.localhost, |at| {
-            progress.step(at)
-        })?)
+        let links = Links::towards(&endpoints, |at| progress.step(at))?;
+        localhost = settings.localhost;
+        Ok::<_, CommandError>(found.insert(links).for_ruleset())
     };
     let plan = Plan { table, settings, anew };
     let restored = restore::restore(context, plan, links, |at| progress.step(at))?;
+    if let Some(links) = found.filter(|_| localhost) {
+        links.open_localhost();
+    }
     if !restored.is_nothing() {
         Counters::change(&context.state_dir, |counters| {
             add(&mut counters.restores, 1);

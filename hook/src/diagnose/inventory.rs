@@ -20,7 +20,7 @@ use crate::journal::{
 };
 use crate::network::link::{self, OutLink, Way};
 use crate::network::object::Address;
-use crate::network::own::Ends;
+use crate::network::own::{PeerNamespaces, Place};
 use crate::network::rtnetlink;
 use crate::output::escape;
 
@@ -52,7 +52,8 @@ pub struct Inventory {
     pub ways: BTreeMap<IpAddr, Way>,
     /// The links of the default routes, the best first.
     pub uplinks: BTreeMap<Family, Vec<Interface>>,
-    /// The links towards IPv4 endpoints of living owners: whether each is the own one of a container there.
+    /// The links towards IPv4 endpoints, and the uplinks, as far as it is known whether they are the own ones of
+    /// living containers.
     pub own_links: BTreeMap<u32, bool>,
 }
 
@@ -143,16 +144,20 @@ impl Inventory {
     }
 
     fn find_own_links(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
-        let (mut own, mut ends) = (BTreeMap::new(), Ends::default());
+        let mut links: BTreeMap<u32, (&OutLink, BTreeSet<Place>)> = BTreeMap::new();
         for entry in self.living() {
             for ip in entry.pods().into_iter().filter(IpAddr::is_ipv4) {
-                let (Some(Way::Link(link)), Some(place)) = (self.ways.get(&ip), entry.place())
-                else {
-                    continue;
-                };
-                let is_own = own.entry(link.index).or_insert(false);
-                *is_own = *is_own || ends.is_own(socket, link, place)?;
+                if let Some(Way::Link(link)) = self.ways.get(&ip) {
+                    let (_, places) = links.entry(link.index).or_insert((link, BTreeSet::new()));
+                    places.extend(entry.places());
+                }
             }
+        }
+        let uplinks = self.uplinks.get(&Family::Ip).into_iter().flatten();
+        let mut own: BTreeMap<u32, bool> = uplinks.map(|uplink| (uplink.index, false)).collect();
+        let mut peers = PeerNamespaces::default();
+        for (index, (link, places)) in links {
+            own.extend(peers.is_own(socket, link, &places)?.map(|is_own| (index, is_own)));
         }
         self.own_links = own;
         Ok(())

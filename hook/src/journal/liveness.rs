@@ -96,25 +96,27 @@ fn sees(pid_namespace: u64) -> bool {
 }
 
 /// The start time in the text of /proc/PID/stat (proc(5)): field 22, counted behind the name, which
-/// may hold anything. None for a zombie (Z) or a process being removed (X): it runs no more.
+/// may hold anything. None for a zombie (Z) whose other threads have ended too (field 20), or a process being
+/// removed (X): it runs no more.
 fn parse_stat(stat: &str) -> Option<u64> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     let mut fields = behind_name.split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") { None } else { fields.nth(18)?.parse().ok() }
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let ended = matches!(state, "X" | "x") || state == "Z" && threads <= 1;
+    if ended { None } else { fields.nth(1)?.parse().ok() }
 }
 
 impl Entry {
-    /// How its network namespace is found. A living process's needs no privilege.
-    pub fn place(&self) -> Option<Place<'_>> {
-        let process =
-            self.process.filter(|process| own_pid_namespace() == Some(process.pid_namespace));
-        let file = |namespace: &'_ Namespace| (namespace.device, namespace.inode);
-        match (process, &self.namespace) {
-            (Some(process), _) => Some(Place::Process(process.pid)),
-            (None, Some(namespace)) => Some(Place::File(&namespace.path, file(namespace))),
-            (None, None) => None,
-        }
+    /// How its network namespace may be found. That of a process needs no privilege.
+    pub fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let here = |process: &Process| own_pid_namespace() == Some(process.pid_namespace);
+        let process = self.process.filter(here).map(|process| Place::Process(process.pid));
+        let file = self.namespace.clone().map(|namespace| Place::File {
+            path: namespace.path,
+            file: (namespace.device, namespace.inode),
+        });
+        process.into_iter().chain(file)
     }
 
     /// Whether the network namespace is there, whatever has become of the process: a pod outlives its containers.
@@ -153,7 +155,10 @@ mod tests {
             format!("7 (a) b (c) {state} {}", rest.join(" "))
         };
         assert_eq!(parse_stat(&stat("S")), Some(22));
-        assert_eq!(parse_stat(&stat("Z")), None);
+        assert_eq!(parse_stat(&stat("X")), None);
+        // Its other threads may go on.
+        assert_eq!(parse_stat(&stat("Z")), Some(22));
+        assert_eq!(parse_stat(&stat("Z").replace(" 20 ", " 1 ")), None);
         assert_eq!(parse_stat("7 (cut"), None);
     }
 

@@ -45,6 +45,11 @@ impl<F: Folder> Journal<F> {
         self.0.lock_owner(owner)
     }
 
+    /// The same for an owner that somebody else is about to change or to withdraw if the lock is taken.
+    pub fn lock_owner_briefly(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
+        self.0.lock_owner_briefly(owner)
+    }
+
     /// What distinguishes an owner's entry from one that is written in its place; none if there is no entry.
     pub fn stamp(&self, owner: &OwnerId) -> Option<Stamp> {
         self.folder().stamp(&format!("{owner}{SUFFIX}"))

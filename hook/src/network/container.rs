@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use crate::network::link::{self, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
-use crate::network::own::{Ends, Place};
+use crate::network::own::PeerNamespaces;
 use crate::network::{Reach, endpoint, rtnetlink};
 use crate::output::escape;
 
@@ -140,7 +140,7 @@ impl Reach for Pod {
         let ipv4 = self.addresses.iter().filter(|address| address.ip.is_ipv4());
         for way in ipv4.filter_map(|address| address.way.as_ref()) {
             link::open_localhost(&way.name, || {
-                Ends::default().is_own(&mut self.host, way, Place::Open(&self.namespace))
+                PeerNamespaces::default().leads_into(&mut self.host, way, &self.namespace)
             });
         }
     }

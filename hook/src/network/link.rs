@@ -139,8 +139,8 @@ pub fn open_localhost(link: &OsStr, is_own: impl FnOnce() -> Result<bool, rtnetl
         let name = escape::path(Path::new(link));
         if !is_own().map_err(|error| error.to_string())? {
             return Err(format!(
-                "{name} leads to the container, and is not its own link; use another address of the \
-                 node, or --no-localhost"
+                "packets for the container leave by {name}, which is not its own link; use another \
+                 address of the node, or --no-localhost"
             ));
         }
         enable_route_localnet(link).map_err(|error| cannot_open(link, &error))?;

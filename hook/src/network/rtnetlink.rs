@@ -145,11 +145,11 @@ impl Socket {
         self.namespace_id_by(NETNSA_FD, namespace.as_fd().as_raw_fd())
     }
 
-    /// The same for the namespace of a process. None too if there is no such process.
-    pub fn namespace_id_of(&mut self, pid: i32) -> Result<Option<u32>, Error> {
+    /// The same for the namespace of a process; none if there is no such process.
+    pub fn namespace_id_of(&mut self, pid: i32) -> Result<Option<Option<u32>>, Error> {
         match self.namespace_id_by(NETNSA_PID, pid) {
             Err(error) if error.is(&[Errno::SRCH]) => Ok(None),
-            id => id,
+            id => id.map(Some),
         }
     }
 

@@ -233,15 +233,13 @@ fn sweep(
     table: &TableName,
 ) {
     let mut budget = Budget::default();
-    let mut dead_at = |ip: IpAddr, owner: &Option<OwnerId>| {
+    let mut withdraw_at = |ip: IpAddr, owner: &Option<OwnerId>| {
         let owners = match owner {
-            Some(owner) => vec![owner.clone()],
+            Some(owner) => BTreeSet::from([owner.clone()]),
             None => {
-                let entries = journal.entries()?.into_iter();
-                entries
-                    .filter(|entry| entry.pods().contains(&ip))
-                    .map(|entry| entry.owner)
-                    .collect()
+                let there = host_ports.list()?.into_iter();
+                let there = there.filter(|there| there.mapping.endpoint().ip == ip);
+                there.filter_map(|there| there.owner).collect()
             }
         };
         for owner in owners {
@@ -250,9 +248,10 @@ fn sweep(
         Ok::<_, Error>(())
     };
     for (ip, owner) in &changes.shared {
-        if let Err(error) = dead_at(*ip, owner) {
+        if let Err(error) = withdraw_at(*ip, owner) {
             warn!(
-                "{error}; what ended containers have at {ip} leads to this one until hostport gc"
+                "{error}; host ports of ended containers may lead to {ip}, which is this container's now, \
+                 until hostport gc withdraws them"
             );
         }
     }

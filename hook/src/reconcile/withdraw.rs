@@ -84,10 +84,15 @@ pub fn withdraw_ended<N: Node>(
     let journal = Journal::over(node.folder()?, Lock::Shared)?;
     let (table, mut budget) = (settings.table.clone(), Budget::default());
     let mut host_ports = node.host_ports(settings)?;
+    let mut done = Ok(());
     for owner in owners {
-        withdraw_if_dead(&journal, node.liveness(), &mut host_ports, &table, owner, &mut budget)?;
+        let liveness = node.liveness();
+        let this =
+            withdraw_if_dead(&journal, liveness, &mut host_ports, &table, owner, &mut budget);
+        // One that is locked keeps nobody else's ports.
+        done = done.and(this);
     }
-    Ok(())
+    done
 }
 
 /// Withdraws all of an owner in a table, if it is dead: it may have come back.
@@ -99,11 +104,15 @@ pub fn withdraw_if_dead(
     owner: &OwnerId,
     budget: &mut Budget,
 ) -> Result<(), Error> {
-    let _lock = journal.lock_owner(owner)?;
+    let _lock = journal.lock_owner_briefly(owner)?;
     let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
     if let Some(entry) = journal.read(owner)?.filter(is_dead) {
         let withdrawn = withdraw_dead(host_ports, &entry, budget)?;
         journal.remove(owner)?;
+        if withdrawn.is_empty() {
+            debug!("container {owner} has ended, and had no host port any more");
+            return Ok(());
+        }
         let ports = several(withdrawn.iter().map(|gone| gone.mapping));
         info!(from = %owner, %ports, "withdrew from container {owner}, which has ended: {ports}");
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
@@ -11,11 +12,11 @@ use hostport_tests::hook::{
 use hostport_tests::lab::{
     Client, ClientError, Lab, NODE4, Netns, PodSpec, Protocol, Server, UdpFlow, tcp,
 };
-use hostport_tests::runtime::copy_program;
+use hostport_tests::runtime::{copy_program, wait_until};
 use hostport_tests::strace::{Call, Injection, Invocation};
 
 #[test]
-fn the_ports_of_dead_containers_never_lead_to_another_pod_at_their_address() {
+fn field_1_the_ports_of_dead_containers_never_lead_to_another_pod_at_their_address() {
     for dead in [1, 2] {
         let lab = Lab::new();
         let (old, node) = (lab.pod("old"), lab.node());
@@ -45,7 +46,7 @@ fn the_ports_of_dead_containers_never_lead_to_another_pod_at_their_address() {
 }
 
 #[test]
-fn a_container_on_the_hosts_network_gets_the_port_that_a_dead_one_had() {
+fn field_2_a_container_on_the_hosts_network_gets_the_port_that_a_dead_one_had() {
     let lab = Lab::new();
     let (old, node) = (lab.pod("old"), lab.node());
     let _servers = old.serve(9000);
@@ -63,6 +64,41 @@ fn a_container_on_the_hosts_network_gets_the_port_that_a_dead_one_had() {
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "host");
     assert_eq!(sender.ask().unwrap().server, "host");
     assert_eq!((published(node), journal_files(node).len()), (vec![], 0));
+}
+
+/// The kernel calls such a process a zombie although it serves.
+#[test]
+fn an_owner_lives_as_long_as_a_thread_of_its_process() {
+    const SERVES: &str = "import ctypes, sys, threading, time\n\
+        threading.Thread(target=time.sleep, args=(3600,)).start()\n\
+        sys.stdin.read()\n\
+        ctypes.CDLL('libc.so.6').pthread_exit(None)";
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let mut python = Command::new("python3");
+    let mut init =
+        Killed(web.run(|| python.args(["-c", SERVES]).stdin(Stdio::piped()).spawn().unwrap()));
+    Bundle::of_process(init.0.id()).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    drop(init.0.stdin.take());
+    let stat = format!("/proc/{}/stat", init.0.id());
+    assert!(wait_until(|| fs::read_to_string(&stat).unwrap().contains(") Z ")));
+    hostport(lab.node(), &["gc"]).expect_success();
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    init.0.kill().unwrap();
+    init.0.wait().unwrap();
+    hostport(lab.node(), &["gc"]).expect_success();
+    assert!(published(lab.node()).is_empty());
+}
+
+/// Ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -108,8 +108,8 @@ fn field_22_a_link_that_is_not_the_containers_own_is_never_opened() {
             .annotation("io.hostport.ip", &ip);
         let said = bundle.start(lab.node()).stderr;
         let warning = format!(
-            " WARN host ports do not answer on 127.0.0.1: {link} leads to the container, and is not its own \
-             link; use another address of the node, or --no-localhost"
+            " WARN host ports do not answer on 127.0.0.1: packets for the container leave by {link}, which is \
+             not its own link; use another address of the node, or --no-localhost"
         );
         assert!(said.contains(&warning), "{said}");
         assert!(!is_open(&lab, link), "{link} by the hook");
@@ -151,7 +151,7 @@ fn a_bridge_that_leads_to_other_containers_is_not_opened_for_another_host_on_it(
         .annotation("io.hostport.ports", "9000:8080")
         .annotation("io.hostport.ip", &web.ipv4().to_string());
     let said = bundle.start(lab.node()).stderr;
-    assert!(said.contains("br0 leads to the container, and is not its own link"), "{said}");
+    assert!(said.contains("leave by br0, which is not its own link"), "{said}");
     assert!(!is_open(&lab, "br0"));
     // It is `web`'s own.
     Bundle::of(&web).annotation("io.hostport.ports", "9001:8080").start(lab.node());
@@ -181,4 +181,40 @@ fn restore_opens_the_containers_own_link_again_with_cap_net_admin_alone() {
             bundle.stop(lab.node());
         }
     }
+}
+
+/// FIELD 22: what cannot be known, as for an owner that has ended, is not advised to be opened.
+#[test]
+fn field_22_the_doctor_never_advises_to_open_a_link_that_may_not_be_a_containers_own() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let init = web.sleeper();
+    Bundle::of_process(init.pid())
+        .annotation("io.hostport.ports", "9000:8080")
+        .annotation("io.hostport.ip", "192.0.2.10")
+        .start(lab.node());
+    drop(init);
+    let report = doctor(lab.node());
+    assert!(!report.kinds().contains(&"localhost-closed"), "{report:#?}");
+}
+
+/// FIELD 22: the neighbours on such a bridge are no containers.
+#[test]
+fn field_22_a_bridge_with_an_uplink_among_its_ports_is_not_opened() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    lab.node().ip("link add lan type veth peer name out\nlink set lan master br0 up");
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
+    assert!(bundle.start(lab.node()).stderr.contains("leave by br0, which is not its own link"));
+    hostport(lab.node(), &["restore"]).expect_success();
+    assert!(!is_open(&lab, "br0"));
+}
+
+#[test]
+fn restore_opens_no_link_if_the_guard_cannot_be_placed() {
+    let ground = Ground::new();
+    ground.node().sysctl("net.ipv4.conf.br0.route_localnet", "0");
+    ground.node().nft("flush ruleset\nadd table ip hostport");
+    assert_eq!(hostport(ground.node(), &["restore"]).code, Some(1));
+    assert!(!is_open(&ground.lab, "br0"));
 }

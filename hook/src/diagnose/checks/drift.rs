@@ -148,7 +148,7 @@ fn dead(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
         };
         let (severity, still) = match theirs.is_empty() {
             true => (Severity::Warning, "none of its host ports is still published".to_owned()),
-            false if entry.pod_lives() && scope.packet.is_none() => return None,
+            false if has_pod(inventory, entry) && scope.packet.is_none() => return None,
             false => (Severity::Broken, format!("still published: {}", several(theirs))),
         };
         let finding = Finding::new(
@@ -160,6 +160,14 @@ fn dead(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
         Some(Finding { severity, ..finding })
     };
     drift.dead.iter().filter_map(finding).collect()
+}
+
+/// Whether the pod of a container that has ended lives, and no other pod has its address.
+fn has_pod(inventory: &Inventory, entry: &Entry) -> bool {
+    let pods = entry.pods();
+    let elsewhere =
+        |other: &Entry| other.namespace != entry.namespace && !other.pods().is_disjoint(&pods);
+    entry.pod_lives() && !inventory.living().any(elsewhere)
 }
 
 /// Pods that lack the element by which they reach themselves.

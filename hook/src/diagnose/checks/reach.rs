@@ -71,7 +71,7 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             None => host_ip.is_unspecified() || host_ip.is_loopback(),
         };
         let Some(link) = inventory.link_towards(mapping.endpoint().ip) else { continue };
-        let is_own = inventory.own_links.get(&link.index).copied().unwrap_or(true);
+        let is_own = inventory.own_links.get(&link.index) == Some(&true);
         // On a link that is no container's own it is never opened.
         let expected = is_own || host_ip.is_loopback() || scope.packet.is_some();
         if from_loopback && expected {
@@ -84,7 +84,7 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let link = link.to_string_lossy();
         let (why, fix) = match is_own {
             true => ("", set(&link, "route_localnet", true)),
-            false => (", and it is not a container's own link", OTHER_ADDRESS.to_owned()),
+            false => (", and the link is not a container's own", OTHER_ADDRESS.to_owned()),
         };
         Finding::new(
             Kind::LocalhostClosed,
@@ -96,29 +96,38 @@ fn localhost(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     closed.into_iter().map(finding).collect()
 }
 
-const OTHER_ADDRESS: &str = "use another address of this host than 127.0.0.1";
+const OTHER_ADDRESS: &str = "use an address of this host other than 127.0.0.1";
 
-/// `route_localnet` of links towards endpoints that are no container's own, such as an uplink.
+/// `route_localnet` of uplinks, and of links towards endpoints, that are no container's own.
 fn exposed(inventory: &Inventory) -> Vec<Finding> {
-    let mut links: BTreeMap<&OsStr, BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut links: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     for (ip, way) in inventory.ways.iter().filter(|(ip, _)| ip.is_ipv4()) {
         if let Way::Link(link) = way
             && inventory.own_links.get(&link.index) == Some(&false)
-            && link::ipv4_setting(&link.name, "route_localnet").unwrap_or(false)
         {
-            links.entry(&link.name).or_default().insert(*ip);
+            links.entry(link.name.to_string_lossy().into_owned()).or_default().insert(*ip);
         }
     }
-    let finding = |(link, endpoints): (&OsStr, BTreeSet<IpAddr>)| {
-        let link = link.to_string_lossy();
+    let uplinks = inventory.uplinks.get(&Family::Ip).into_iter().flatten();
+    for uplink in uplinks.filter(|up| inventory.own_links.get(&up.index) == Some(&false)) {
+        links.entry(String::from_utf8_lossy(&uplink.name).into_owned()).or_default();
+    }
+    links.retain(|link, _| link::ipv4_setting(link.as_ref(), "route_localnet").unwrap_or(false));
+    let finding = |(link, endpoints): (String, BTreeSet<IpAddr>)| {
+        let behind = match endpoints.is_empty() {
+            true => "the link is not a container's own".to_owned(),
+            false => {
+                format!("the link is not a container's own, and leads to {}", several(endpoints))
+            }
+        };
         Finding::new(
             Kind::LocalhostExposed,
             format!("neighbours on the link {link} may reach servers on this host's 127.0.0.1"),
             [
                 format!(
-                    "net.ipv4.conf.{link}.route_localnet is 1, and only a rule drops what they send"
+                    "net.ipv4.conf.{link}.route_localnet is 1: only a rule drops what they send"
                 ),
-                format!("no container's own link: it leads to {}", several(endpoints)),
+                behind,
             ],
             set(&link, "route_localnet", false),
         )

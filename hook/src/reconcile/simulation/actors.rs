@@ -62,7 +62,10 @@ impl Process {
     /// Does one thing after another.
     pub fn run(&self, ops: &[Op]) {
         for op in ops {
-            self.world.state().doing.insert(self.actor, *op);
+            let mut state = self.world.state();
+            state.doing.insert(self.actor, *op);
+            state.was_restored |= *op == Op::Restore;
+            drop(state);
             self.perform(*op);
         }
         self.world.state().doing.remove(&self.actor);
@@ -117,6 +120,11 @@ impl Process {
             Ok(_) => self.life(container, |life| life.is_published = life.pid == pid),
             Err(error) => {
                 match &error {
+                    Error::Ruleset(NftError::Unanswered(_))
+                        if self.trouble != Default::default() =>
+                    {
+                        self.life(container, |life| life.is_unanswered = life.pid == pid);
+                    }
                     Error::Ruleset(NftError::Taken(taken)) => {
                         // Dead all the time, if it did not come back meanwhile.
                         let now = self.world.state().lives.clone();

@@ -144,11 +144,11 @@ impl World {
     }
 
     /// All of a container's ports are published, or none; but for those that others took. Where its hook was killed,
-    /// a restore may have given it what others left.
+    /// or got no answer, a restore may have given it what others left.
     fn check_all_or_none(&self, container: &Container) {
         let state = self.state();
         let life = state.lives[container.name];
-        if !life.is_dead && !life.is_published {
+        if !life.is_dead && !life.is_published || life.is_unanswered && state.was_restored {
             return;
         }
         let owner = container.owner();

@@ -81,7 +81,7 @@ fn play(slot: &Slot) {
 
 fn report(name: &str, tried: Result<usize, Violation>) {
     match tried {
-        Ok(tried) => println!("{tried} {name} schedules of three actors"),
+        Ok(tried) => println!("{tried} {name} schedules"),
         Err(Violation(text)) => panic!("{text}"),
     }
 }
@@ -94,6 +94,15 @@ fn three_actors_at_random() {
 #[test]
 fn three_actors_by_priorities() {
     report("PCT", explore(pct(3, schedules(25_000)), play));
+}
+
+/// The restore comes after the takeover, and before the runtime ends the container whose hook got no answer.
+#[test]
+fn a_restore_after_a_lost_answer_in_all_orders() {
+    let before = [Start(B), Start(T)];
+    let scenario = Scenario::new(&before, &[&[Publish(B)], &[Publish(T), Restore]]);
+    let lost = Trouble { kernel: Some((1, Fault::LostAnswer(Errno::AGAIN))), ..Trouble::default() };
+    report("bounded", scenario.search(2, &[lost], None).map(|tried| tried.schedules));
 }
 
 #[test]

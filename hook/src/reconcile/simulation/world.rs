@@ -109,6 +109,8 @@ pub struct Life {
     pub is_published: bool,
     /// Its ports are being withdrawn, or were.
     pub is_withdrawn: bool,
+    /// Its hook failed, since the kernel did not say whether its ports are published.
+    pub is_unanswered: bool,
 }
 
 /// One execution's machine.
@@ -139,6 +141,8 @@ pub struct State {
     pub entries: BTreeMap<Vec<u8>, BTreeSet<HostPort>>,
     /// Somebody removed ports with another program.
     pub was_flushed: bool,
+    /// A restore has begun.
+    pub was_restored: bool,
 }
 
 impl World {
