@@ -109,6 +109,14 @@ pub enum Command {
         /// those of other programs at the same priority
         #[arg(long)]
         anew: bool,
+
+        /// Print what would change, and change nothing
+        #[arg(long, conflicts_with_all = ["anew", "force"])]
+        dry_run: bool,
+
+        /// Remove host ports also if the journal is empty, so that nobody knows whose they are
+        #[arg(long)]
+        force: bool,
     },
 
     /// Withdraw what dead containers left behind

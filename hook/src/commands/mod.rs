@@ -30,7 +30,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Hook(hook) => hook::run(&hook, &context)?,
         Command::List(list) => list::run(&list, &context)?,
         Command::Metrics { output } => metrics::run(output.as_deref(), &context)?,
-        Command::Restore { ruleset, anew } => restore::run(&ruleset, anew, &context)?,
+        Command::Restore { ruleset, anew, dry_run, force } => {
+            restore::run(&ruleset, restore::How { anew, dry_run, force }, &context)?
+        }
         Command::Gc { dry_run } => gc::run(dry_run, &context)?,
         Command::Watch { ruleset, metrics_listen } => {
             watch::run(&ruleset, metrics_listen, &context)?

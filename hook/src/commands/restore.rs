@@ -16,16 +16,27 @@ use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
 
-/// Restores, and prints what changed.
-pub fn run(ruleset: &RulesetArguments, anew: bool, context: &Context) -> Result<(), CommandError> {
-    let restored = restore(ruleset, anew, context)?;
-    print(&summary(&restored))
+/// What the caller asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    /// Re-create also tables that are right.
+    pub anew: bool,
+    /// Only look what would change.
+    pub dry_run: bool,
+    /// Remove ports also without a journal.
+    pub force: bool,
+}
+
+/// Restores, and prints what changed, or would change.
+pub fn run(ruleset: &RulesetArguments, how: How, context: &Context) -> Result<(), CommandError> {
+    let restored = restore(ruleset, how, context)?;
+    print(&summary(&restored, how.dry_run))
 }
 
 /// Restores, and counts it.
 pub fn restore(
     ruleset: &RulesetArguments,
-    anew: bool,
+    how: How,
     context: &Context,
 ) -> Result<Restored, CommandError> {
     let progress = Progress::begin("restoring");
@@ -45,8 +56,12 @@ pub fn restore(
         localhost = settings.localhost;
         Ok::<_, CommandError>(found.insert(links).for_ruleset())
     };
-    let plan = Plan { table, settings, anew };
+    let How { anew, dry_run, force } = how;
+    let plan = Plan { table, settings, anew, force, dry_run };
     let restored = restore::restore(context, plan, links, |at| progress.step(at))?;
+    if dry_run {
+        return Ok(restored);
+    }
     if let Some(links) = found.filter(|_| localhost) {
         links.open_localhost();
     }
@@ -68,12 +83,16 @@ pub fn counts(restored: &Restored) -> String {
 /// How many changes of a kind are printed one by one.
 const MOST: usize = 100;
 
-fn summary(restored: &Restored) -> String {
+fn summary(restored: &Restored, dry_run: bool) -> String {
     let mut text = String::new();
+    let did = |done: &'static str, would: &'static str| if dry_run { would } else { done };
     for family in &restored.tables {
-        text.push_str(&format!("re-created table {family}\n"));
+        text.push_str(&format!("{} table {family}\n", did("re-created", "would re-create")));
     }
-    for (what, changed) in [("removed", &restored.removed), ("restored", &restored.added)] {
+    for (what, changed) in [
+        (did("removed", "would remove"), &restored.removed),
+        (did("restored", "would restore"), &restored.added),
+    ] {
         for published in changed.iter().take(MOST) {
             text.push_str(&format!("{what} {}{}\n", published.mapping, of(published)));
         }
@@ -82,9 +101,14 @@ fn summary(restored: &Restored) -> String {
         }
     }
     if restored.others > 0 {
-        text.push_str(&format!("repaired {}\n", count(restored.others, "other element")));
+        let others = count(restored.others, "other element");
+        text.push_str(&format!("{} {others}\n", did("repaired", "would repair")));
     }
-    text.push_str(&format!("{}\n", counts(restored)));
+    let Restored { added, removed, kept, .. } = restored;
+    text.push_str(&match dry_run {
+        true => format!("{} to restore, {} to remove, {kept} right\n", added.len(), removed.len()),
+        false => format!("{}\n", counts(restored)),
+    });
     text
 }
 

@@ -15,12 +15,12 @@ use tracing::{error, info, warn};
 
 use crate::cli::RulesetArguments;
 use crate::commands::CommandError;
-use crate::commands::restore::{counts, restore};
+use crate::commands::restore::{How, counts, restore};
 use crate::context::Context;
 use crate::journal::Ends;
 use crate::metrics::http;
-use crate::reconcile::Node;
 use crate::reconcile::withdraw::withdraw_ended;
+use crate::reconcile::{self, Node};
 
 /// The kernel's name for the hooks' processes: nothing that they do needs a restore.
 const HOOK: &str = "hostport";
@@ -91,7 +91,14 @@ fn begin_ends(context: &Context) -> Option<Ends> {
 }
 
 fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
-    let restored = restore(ruleset, false, context)?;
+    let restored = match restore(ruleset, How::default(), context) {
+        // Trying again does not help.
+        Err(CommandError::Operation(problem @ reconcile::Error::NoEntries(_))) => {
+            error!("{problem}");
+            return Ok(());
+        }
+        restored => restored?,
+    };
     for family in &restored.tables {
         info!("re-created table {family} {}", context.table);
     }

@@ -44,6 +44,11 @@ pub enum Error {
         "{taken}; its owner is not in the journal: if it has ended, remove the port with: {command}"
     )]
     TakenByUnknown { taken: Taken, command: String },
+    #[error(
+        "the journal has no entry, but the kernel has {0}, maybe of containers that run: restart these; \
+         hostport gc says how to remove the others, and hostport restore --force removes all"
+    )]
+    NoEntries(String),
 }
 
 impl Error {

@@ -24,6 +24,10 @@ pub struct Plan {
     pub settings: Option<Settings>,
     /// Re-create also tables that are right.
     pub anew: bool,
+    /// Remove also the ports of owners that nothing is known of, since the journal is empty.
+    pub force: bool,
+    /// Only look what would change.
+    pub dry_run: bool,
 }
 
 /// Makes the kernel hold what the journal says of living owners, in one transaction.
@@ -38,7 +42,9 @@ pub fn restore<N: Node, E: From<Error>>(
     let journal = node.folder().and_then(|folder| Journal::over(folder, Lock::Exclusive));
     let journal = journal.map_err(Error::from)?;
     let mut entries = journal.entries().map_err(Error::from)?;
-    entries.retain(|entry| entry.settings.table == plan.table && !node.liveness().is_dead(entry));
+    entries.retain(|entry| entry.settings.table == plan.table);
+    let is_empty = entries.is_empty();
+    entries.retain(|entry| !node.liveness().is_dead(entry));
     step(format_args!("{} containers", entries.len()));
     entries.sort_by(conflicts::latest_first);
     let latest = || entries.first().map(|latest| latest.settings.clone());
@@ -50,12 +56,18 @@ pub fn restore<N: Node, E: From<Error>>(
     let mut decision =
         conflicts::decide(&by_age, |host| published(&mut host_ports, host)).map_err(Error::from)?;
     let mut unreadable = journal.owners_set_aside().map_err(Error::from)?;
+    if is_empty && unreadable.is_empty() && !plan.force {
+        refuse_if_any(&mut host_ports)?;
+    }
     for entry in &entries {
         unreadable.remove(&entry.owner);
     }
     keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
     let links = links(claims, &entries, &settings)?;
+    if plan.dry_run {
+        return Ok(host_ports.preview(claims, &links).map_err(Error::from)?);
+    }
     step(format_args!("giving {} host ports to the kernel", claims.len()));
     let restored = match plan.anew {
         true => host_ports.recreate(claims, &links),
@@ -66,6 +78,22 @@ pub fn restore<N: Node, E: From<Error>>(
         warn!("{error}; the host ports are restored");
     }
     Ok(restored)
+}
+
+/// Without an entry there is nothing to restore. What owners have in the kernel nevertheless is of containers that may
+/// run: somebody has removed the journal.
+fn refuse_if_any(host_ports: &mut HostPorts<impl Kernel>) -> Result<(), Error> {
+    let there = match host_ports.list() {
+        // A table that is not as it should be is re-created.
+        Err(hostport_nft::Error::ForeignTable { .. } | hostport_nft::Error::Refused { .. }) => {
+            return Ok(());
+        }
+        there => there?,
+    };
+    match there.iter().filter(|there| there.owner.is_some()).count() {
+        0 => Ok(()),
+        number => Err(Error::NoEntries(count(number, "host port"))),
+    }
 }
 
 fn published(

@@ -66,7 +66,13 @@ fn owner(number: u8) -> OwnerId {
 }
 
 fn restored(node: &FakeNode) -> Result<Restored, Error> {
-    let plan = Plan { table: TableName::default(), settings: None, anew: false };
+    let plan = Plan {
+        table: TableName::default(),
+        settings: None,
+        anew: false,
+        force: false,
+        dry_run: false,
+    };
     restore(node, plan, |_, _, _| Ok(Vec::new()), |_| {})
 }
 

@@ -124,6 +124,28 @@ impl<K: Kernel> HostPorts<K> {
         self.restore_as(claims, links, How::Recreate)
     }
 
+    /// What [`HostPorts::restore`] would change. Changes nothing.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// println!("{} should not be there", host_ports.preview(&[], &[])?.removed.len());
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`HostPorts::restore`].
+    pub fn preview(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
+        each_once(claims)?;
+        let look = |this: &mut Self| {
+            let (_, restored) = this.compare(claims, links, How::Repair)?;
+            Ok(Attempt::Made(restored))
+        };
+        let (restored, _) =
+            attempt(self, Some(LISTING), look).map_err(|error| self.explain(error))?;
+        Ok(restored)
+    }
+
     /// Repairs; where the kernel refuses that, because a set has another form, re-creates the tables.
     /// Where others change the ruleset so often that its elements cannot be listed, re-creates the tables
     /// without reading them.
@@ -152,6 +174,17 @@ impl<K: Kernel> HostPorts<K> {
         links: &[Link],
         how: How,
     ) -> Result<Attempt<Restored>, Error> {
+        let (transaction, restored) = self.compare(claims, links, how)?;
+        self.commit(&transaction, restored)
+    }
+
+    /// The transaction that restores, and what it changes.
+    fn compare(
+        &mut self,
+        claims: &[Claim],
+        links: &[Link],
+        how: How,
+    ) -> Result<(Transaction, Restored), Error> {
         let mut transaction = self.transaction()?;
         let mut restored = Restored::default();
         for family in Family::ALL {
@@ -208,7 +241,7 @@ impl<K: Kernel> HostPorts<K> {
                 transaction.push(Change::NewTable(table));
             }
         }
-        self.commit(&transaction, restored)
+        Ok((transaction, restored))
     }
 
     /// Whether a table has the chains, rules and sets that it should have, and no others.

@@ -66,6 +66,48 @@ fn field_2_a_container_on_the_hosts_network_gets_the_port_that_a_dead_one_had() 
     assert_eq!((published(node), journal_files(node).len()), (vec![], 0));
 }
 
+/// FIELD 29.
+#[test]
+fn field_29_restore_removes_no_port_for_want_of_a_journal() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let _servers = web.serve(8080);
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(node);
+    fs::remove_dir_all(state_dir(node)).unwrap();
+    for arguments in [&["restore"][..], &["restore", "--anew"], &["restore", "--dry-run"]] {
+        let said = hostport(node, arguments).expect_failure();
+        let why = "the journal has no entry, but the kernel has 2 host ports";
+        assert!(said.stderr.contains(why), "{said:?}");
+        assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    }
+    let said = hostport(node, &["restore", "--force"]).expect_success();
+    assert!(said.stdout.ends_with("0 restored, 2 removed, 0 were right\n"), "{said:?}");
+    assert!(published(node).is_empty());
+}
+
+/// FIELD 29.
+#[test]
+fn field_29_a_dry_run_of_restore_says_what_would_change_and_changes_nothing() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    Bundle::of(&web).named("web").annotation("io.hostport.ports", "9000:8080").start(node);
+    node.nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
+    node.nft("add element ip hostport ports { 0.0.0.0 . 80 . tcp : 10.99.0.9 . 80 }");
+    node.sysctl("net.ipv4.conf.br0.route_localnet", "0");
+    let before = (node.nft_list(), journal_files(node));
+    let said = hostport(node, &["restore", "--dry-run"]).expect_success().stdout;
+    let lines = "would remove 0.0.0.0:80/tcp -> 10.99.0.9:80\n\
+                 would restore 0.0.0.0:9000/tcp -> 10.85.0.11:8080 of web\n\
+                 1 to restore, 1 to remove, 1 right\n";
+    assert_eq!(said, lines);
+    assert_eq!((node.nft_list(), journal_files(node)), before);
+    assert_eq!(node.read_sysctl("net.ipv4.conf.br0.route_localnet"), "0");
+    node.nft("flush ruleset");
+    let said = hostport(node, &["restore", "--dry-run"]).expect_success().stdout;
+    assert!(said.starts_with("would re-create table ip\n"), "{said}");
+    assert_eq!(node.nft_list(), "");
+}
+
 /// The kernel calls such a process a zombie although it serves.
 #[test]
 fn an_owner_lives_as_long_as_a_thread_of_its_process() {

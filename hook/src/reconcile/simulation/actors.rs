@@ -100,7 +100,8 @@ impl Process {
                 withdraw(self, &container.owner(), hosts, Settings::default()).map(drop)
             }
             Op::Restore => {
-                let plan = Plan { table, settings: None, anew: false };
+                let plan =
+                    Plan { table, settings: None, anew: false, force: false, dry_run: false };
                 let links = |_: &_, _: &_, _: &_| Ok::<_, Error>(Vec::<Link>::new());
                 restore(self, plan, links, |_| {}).map(drop)
             }

@@ -95,6 +95,11 @@ impl Player<'_> {
                 self.damage(*damage);
                 Ok(())
             }
+            Operation::Restore if self.world.refuses_to_restore() => {
+                let said = hostport(self.ground.lab.node(), &["restore"]);
+                let why = "the journal has no entry, but the kernel has";
+                said_so(said.code == Some(1) && said.stderr.contains(why), why, &said)
+            }
             Operation::Restore => {
                 let restored = self.world.restore();
                 let said = self.call(&["restore"])?;

@@ -419,6 +419,12 @@ impl World {
         })
     }
 
+    /// Somebody removed the journal, or there never was one, and the kernel has ports of some owners.
+    pub fn refuses_to_restore(&self) -> bool {
+        let mut ports = self.kernel.iter().flatten().flat_map(|table| table.ports.values());
+        self.journal.is_empty() && ports.any(|port| port.owner.is_some())
+    }
+
     pub fn restore(&mut self) -> Restored {
         let mut living: Vec<(&String, &Entry)> =
             self.journal.iter().filter(|(_, entry)| !self.is_dead(entry)).collect();
