@@ -6,7 +6,7 @@ use std::process::Command;
 use hostport_tests::doctor::{Ground, doctor};
 use hostport_tests::hook::{Bundle, feed, hostport, program, state_dir};
 use hostport_tests::lab::{
-    BEYOND4, BRIDGE4, Client, ClientError, Lab, NODE4, Network, PodSpec, Protocol, Server,
+    BEYOND4, BRIDGE4, CLIENT4, Client, ClientError, Lab, NODE4, Network, PodSpec, Protocol, Server,
     neighbour_reaches_loopback, tcp,
 };
 
@@ -181,6 +181,30 @@ fn restore_opens_the_containers_own_link_again_with_cap_net_admin_alone() {
             bundle.stop(lab.node());
         }
     }
+}
+
+/// FIELD 20: the rule that docs/security.md has against that.
+#[test]
+fn field_20_a_port_on_localhost_is_no_barrier_and_the_rule_in_the_docs_is() {
+    const PAGE: &str = include_str!("../../../docs/security.md");
+    let (_, section) = PAGE.split_once("\n## The container's own address\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rule: Vec<&str> = section.lines().filter(|line| line.starts_with("    ")).collect();
+    let rule = rule.join("\n").replace("eth0", "uplink0").replace("10.88.0.0/16", "10.85.0.0/24");
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    let _outside = Server::tcp(lab.client(), "client", (CLIENT4, 80));
+    let ports = "127.0.0.1:9000:8080,9001:8080";
+    Bundle::of(&web).annotation("io.hostport.ports", ports).start(lab.node());
+    // The client's default route leads to the node.
+    let own_address = || Client::new(lab.client()).tcp((web.ipv4(), 8080));
+    assert_eq!(own_address().unwrap().server, "web");
+    lab.node().nft(&rule);
+    assert_eq!(own_address(), Err(ClientError::TimedOut));
+    assert_eq!(tcp(lab.client(), (NODE4, 9001)).unwrap().server, "web");
+    assert_eq!(tcp(lab.node(), (Ipv4Addr::LOCALHOST, 9000)).unwrap().server, "web");
+    assert_eq!(tcp(&web, (CLIENT4, 80)).unwrap().server, "client");
 }
 
 /// FIELD 22: what cannot be known, as for an owner that has ended, is not advised to be opened.
