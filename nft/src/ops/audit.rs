@@ -90,6 +90,10 @@ impl Excluded {
     }
 }
 
+/// The comment of the table that a purge of the package leaves: its guard is needed as long as links are open to
+/// 127.0.0.0/8, and the next publication replaces it.
+const GUARD_ALONE: &str = "hostport schema 0 guard alone";
+
 impl<K: Kernel> HostPorts<K> {
     /// Compares a family's table with what it should be under this object's settings. Changes nothing.
     ///
@@ -112,6 +116,9 @@ impl<K: Kernel> HostPorts<K> {
         };
         if !found.comment.starts_with("hostport schema ") {
             return Ok(Audit { state: TableOwner::Foreign, ..Audit::default() });
+        }
+        if found.comment == GUARD_ALONE {
+            return Ok(Audit { state: TableOwner::Ours, ..Audit::default() });
         }
         let mut differences = self.differences(family, found, snapshot)?;
         let present = self.present(family, PATIENCE)?;

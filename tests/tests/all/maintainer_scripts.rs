@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use hostport_tests::doctor::doctor;
 use hostport_tests::hook::{Bundle, program};
 use hostport_tests::lab::{Lab, Netns};
 use hostport_tests::runtime::{Finished, Scratch, copy_program, run, write_program};
@@ -68,7 +69,7 @@ fn calls(machine: &Scratch) -> String {
     said
 }
 
-/// The guard, and nothing else of ours.
+/// The guard, and nothing else of ours. The doctor knows it (FIELD 33).
 #[track_caller]
 fn assert_guard_alone(lab: &Lab) {
     let node = lab.node();
@@ -78,6 +79,8 @@ fn assert_guard_alone(lab: &Lab) {
     assert!(ruleset.contains("type filter hook prerouting priority raw"), "{ruleset}");
     assert!(ruleset.contains("iif != \"lo\" ip daddr 127.0.0.0/8 counter"), "{ruleset}");
     assert!(!ruleset.contains("map ports") && !ruleset.contains("set "), "{ruleset}");
+    let findings = doctor(node).findings;
+    assert!(findings.iter().all(|finding| finding["kind"] != "table-altered"), "{findings:#?}");
 }
 
 #[test]
