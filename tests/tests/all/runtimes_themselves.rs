@@ -214,7 +214,9 @@ const CASES: &[(&str, &str, usize)] = &[
     ("io.hostport.ports", "9000:8080", 1),
     ("io.hostport.ports", "9000:8080,9001:8081", 1),
     ("io.hostport.ports", "[{\"hostPort\":9000,\"containerPort\":8080}]", 1),
-    ("io.hostport.portss", "9000:8080", 0),
+    // It is the hook that says what is wrong with the name.
+    ("io.hostport.portss", "9000:8080", 1),
+    ("io.hostports", "9000:8080", 0),
     ("x.io.hostport.ports", "9000:8080", 0),
     ("io-hostport-ports", "9000:8080", 0),
     (K8S, "[{\"name\":\"web\",\"hostPort\":9000,\"containerPort\":8080,\"protocol\":\"TCP\"}]", 1),

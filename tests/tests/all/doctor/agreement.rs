@@ -170,6 +170,8 @@ fn a_file_that_was_set_aside_stays_while_its_container_runs() {
     hostport(ground.node(), &["restore"]).expect_success();
     assert!(ground.reaches());
     fs::remove_file(entry.with_file_name("web.json.set-aside")).unwrap();
-    hostport(ground.node(), &["restore"]).expect_success();
+    hostport(ground.node(), &["restore"]).expect_failure();
+    assert!(ground.reaches());
+    hostport(ground.node(), &["restore", "--force"]).expect_success();
     assert!(ground.is_cut_off());
 }
