@@ -179,6 +179,27 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// The kernel calls such a process a zombie.
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        const FIRST_ENDS: &str = "import ctypes, threading, time\n\
+            threading.Thread(target=time.sleep, args=(60,)).start()\n\
+            ctypes.CDLL('libc.so.6').pthread_exit(None)";
+        let mut child =
+            std::process::Command::new("python3").args(["-c", FIRST_ENDS]).spawn().unwrap();
+        let process = Proc.process(child.id() as i32).unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            assert!(std::time::Instant::now() < end, "its first thread goes on");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(process.is_alive());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+    }
+
     #[test]
     fn a_process_is_dead_once_it_has_ended_although_nobody_has_waited_for_it() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

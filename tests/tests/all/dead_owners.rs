@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
@@ -12,7 +11,7 @@ use hostport_tests::hook::{
 use hostport_tests::lab::{
     Client, ClientError, Lab, NODE4, Netns, PodSpec, Protocol, Server, UdpFlow, tcp,
 };
-use hostport_tests::runtime::{copy_program, wait_until};
+use hostport_tests::runtime::copy_program;
 use hostport_tests::strace::{Call, Injection, Invocation};
 
 #[test]
@@ -106,41 +105,6 @@ fn field_29_a_dry_run_of_restore_says_what_would_change_and_changes_nothing() {
     let said = hostport(node, &["restore", "--dry-run"]).expect_success().stdout;
     assert!(said.starts_with("would re-create table ip\n"), "{said}");
     assert_eq!(node.nft_list(), "");
-}
-
-/// The kernel calls such a process a zombie although it serves.
-#[test]
-fn an_owner_lives_as_long_as_a_thread_of_its_process() {
-    const SERVES: &str = "import ctypes, sys, threading, time\n\
-        threading.Thread(target=time.sleep, args=(3600,)).start()\n\
-        sys.stdin.read()\n\
-        ctypes.CDLL('libc.so.6').pthread_exit(None)";
-    let lab = Lab::new();
-    let web = lab.pod("web");
-    let _servers = web.serve(8080);
-    let mut python = Command::new("python3");
-    let mut init =
-        Killed(web.run(|| python.args(["-c", SERVES]).stdin(Stdio::piped()).spawn().unwrap()));
-    Bundle::of_process(init.0.id()).annotation("io.hostport.ports", "9000:8080").start(lab.node());
-    drop(init.0.stdin.take());
-    let stat = format!("/proc/{}/stat", init.0.id());
-    assert!(wait_until(|| fs::read_to_string(&stat).unwrap().contains(") Z ")));
-    hostport(lab.node(), &["gc"]).expect_success();
-    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
-    init.0.kill().unwrap();
-    init.0.wait().unwrap();
-    hostport(lab.node(), &["gc"]).expect_success();
-    assert!(published(lab.node()).is_empty());
-}
-
-/// Ends with the test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
