@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hostport_nft::{Family, OwnerId};
 
-use crate::fuzzing::annotations::assert_no_host_port_twice;
+use crate::fuzzing::annotations::assert_one_container_port_each;
 use crate::fuzzing::message::assert_one_line;
 use crate::request::annotations::MAX_PORTS;
 use crate::request::policy::{ENDPOINT_IP, KUBELET_PORTS, ON_CONFLICT, PORTS, PolicyError, Wanted};
@@ -64,7 +64,7 @@ fn is_sound(id: &OwnerId, wanted: &Wanted) {
     wanted.warnings.iter().for_each(assert_one_line);
     let all: Vec<_> = wanted.groups.iter().flat_map(|group| group.requests.clone()).collect();
     assert!(all.len() <= MAX_PORTS);
-    assert_no_host_port_twice(&all);
+    assert_one_container_port_each(&all);
     let owners: BTreeSet<&OwnerId> = wanted.groups.iter().map(|group| &group.owner).collect();
     assert_eq!(owners.len(), wanted.groups.len(), "an owner has one group");
     for group in &wanted.groups {
