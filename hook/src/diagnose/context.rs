@@ -9,6 +9,8 @@ use hostport_trace::{Interface, Origin};
 use crate::diagnose::inventory::{IPVS_DEVICE, Inventory, interface};
 use crate::diagnose::question::{Question, Target};
 use crate::network::link::{self, Way};
+use crate::network::object::{Address, Device};
+use crate::network::own;
 use crate::network::rtnetlink::{Error, Socket};
 
 /// A packet, and what it meets.
@@ -52,20 +54,21 @@ impl PacketContext {
         let same_number: BTreeSet<HostPort> = hosts.filter(|h| h.port == target.port).collect();
         let same: Vec<HostPort> =
             same_number.iter().filter(|h| h.protocol == target.protocol).copied().collect();
+        let fronts = fronts(inventory, socket)?;
         let family = match asked.or(from) {
             Some(ip) => Family::of(ip),
-            None => likely_family(inventory, &same),
+            None => likely_family(inventory, &fronts, &same),
         };
         let from_is_local = match from {
             Some(ip) => link::is_local(socket, ip)?,
             None => false,
         };
         let own = from.filter(|_| from_is_local);
-        let to = asked.unwrap_or_else(|| destination(inventory, family, own, &same));
+        let to = asked.unwrap_or_else(|| destination(inventory, &fronts, family, own, &same));
         let other = same.iter().map(|host| host.family()).find(|other| *other != family);
         let other_to = other
             .filter(|_| asked.is_none() && from.is_none())
-            .map(|other| destination(inventory, other, None, &same))
+            .map(|other| destination(inventory, &fronts, other, None, &same))
             .filter(|ip| !ip.is_loopback());
         let inside = from_is_local || (from.is_none() && asked.is_some_and(|to| to.is_loopback()));
         let mut context = PacketContext {
@@ -85,7 +88,8 @@ impl PacketContext {
             same_number,
         };
         if !inside {
-            context.find_in_link(asked, inventory, socket)?;
+            let to = asked.or(Some(to).filter(|_| inventory.uplink(family).is_none()));
+            context.find_in_link(to, inventory, socket)?;
         }
         context.find_mapping(inventory);
         Ok(context)
@@ -94,7 +98,7 @@ impl PacketContext {
     /// A client that is not a neighbour most likely comes in by the link that has the address it connects to.
     fn find_in_link(
         &mut self,
-        asked: Option<IpAddr>,
+        to: Option<IpAddr>,
         inventory: &Inventory,
         socket: &mut Socket,
     ) -> Result<(), Error> {
@@ -110,7 +114,7 @@ impl PacketContext {
             },
         };
         self.no_way_back = self.from.is_some() && self.in_link.is_none();
-        if let Some(to) = asked.filter(|_| self.in_link_is_guessed && !self.no_way_back) {
+        if let Some(to) = to.filter(|_| self.in_link_is_guessed && !self.no_way_back) {
             self.in_link = entrance(inventory, to, socket)?.or(self.in_link.take());
         }
         if let Some(link) = &self.in_link {
@@ -171,8 +175,7 @@ impl PacketContext {
     }
 }
 
-/// The link that has an address, if clients come in by it: not one that leads to a container, nor the device
-/// of IPVS.
+/// The link that has an address, if clients come in by it.
 fn entrance(
     inventory: &Inventory,
     to: IpAddr,
@@ -181,26 +184,60 @@ fn entrance(
     let Some(address) = inventory.link_addresses.iter().find(|address| address.ip == to) else {
         return Ok(None);
     };
-    let endpoints = inventory.ways.keys().filter(|ip| Family::of(**ip) == Family::of(to));
-    let mut towards = endpoints.filter_map(|ip| inventory.link_towards(*ip));
-    let leads_to_container = towards.any(|link| link.index == address.link);
-    let link = socket.link(address.link)?;
-    let link = link.filter(|l| !leads_to_container && !l.loopback && l.name != IPVS_DEVICE);
+    let link = facing_clients(inventory, address.link, socket)?.filter(|link| !link.loopback);
     Ok(link.map(|link| interface(link.index, &link.name)))
+}
+
+/// A link that clients may be behind: not one that leads to a container, nor a bridge of containers, nor the device
+/// of IPVS.
+fn facing_clients(
+    inventory: &Inventory,
+    index: u32,
+    socket: &mut Socket,
+) -> Result<Option<Device>, Error> {
+    let mut towards = inventory.ways.keys().filter_map(|ip| inventory.link_towards(*ip));
+    if towards.any(|link| link.index == index) {
+        return Ok(None);
+    }
+    Ok(match socket.link(index)?.filter(|link| link.name != IPVS_DEVICE) {
+        Some(link) if !own::is_of_containers(socket, &link)? => Some(link),
+        _ => None,
+    })
+}
+
+/// The addresses that clients outside use, the likeliest first: those of the default routes' links, also the excluded
+/// ones, which are meant rather than another link's; then those of the other links that clients may be behind.
+fn fronts(inventory: &Inventory, socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
+    let is_open = |address: &&Address| inventory.addresses.contains(&address.ip);
+    let of_link = |index| {
+        let global = inventory.link_addresses.iter().filter(|address| address.is_global());
+        global.filter(move |address| address.link == index)
+    };
+    let mut fronts: Vec<IpAddr> = Vec::new();
+    for uplink in inventory.uplinks.values().flatten() {
+        let (open, excluded): (Vec<&Address>, Vec<_>) = of_link(uplink.index).partition(is_open);
+        fronts.extend(open.into_iter().chain(excluded).map(|address| address.ip));
+    }
+    let links: BTreeSet<u32> =
+        inventory.link_addresses.iter().map(|address| address.link).collect();
+    for index in links {
+        if facing_clients(inventory, index, socket)?.is_some() {
+            fronts.extend(of_link(index).filter(is_open).map(|address| address.ip));
+        }
+    }
+    Ok(fronts)
 }
 
 /// The family that a client outside most likely uses: IPv4, unless the port is not published for it or only
 /// IPv6 leads to this host.
-fn likely_family(inventory: &Inventory, same: &[HostPort]) -> Family {
+fn likely_family(inventory: &Inventory, fronts: &[IpAddr], same: &[HostPort]) -> Family {
     let published =
         |family: &Family| same.is_empty() || same.iter().any(|host| host.family() == *family);
     let reachable = |family: &Family| {
         let specific = same.iter().any(|h| h.family() == *family && !h.host_ip.is_unspecified());
-        let outside = |ip: &IpAddr| Family::of(*ip) == *family && !ip.is_loopback();
-        specific || inventory.addresses.iter().any(outside)
+        specific || fronts.iter().any(|ip| Family::of(*ip) == *family)
     };
     let families = || Family::ALL.into_iter().filter(published);
-    // A container's bridge may have an address of a family that no client outside uses.
     let entered = |family: &Family| reachable(family) && inventory.uplink(*family).is_some();
     let family = families().find(entered).or_else(|| families().find(reachable));
     family.or_else(|| families().next()).unwrap_or(Family::Ip)
@@ -209,6 +246,7 @@ fn likely_family(inventory: &Inventory, same: &[HostPort]) -> Family {
 /// An address that the port is published on, as a client would name it.
 fn destination(
     inventory: &Inventory,
+    fronts: &[IpAddr],
     family: Family,
     own: Option<IpAddr>,
     same: &[HostPort],
@@ -221,12 +259,7 @@ fn destination(
     if let Some(loopback) = own.filter(IpAddr::is_loopback) {
         return loopback;
     }
-    let uplink = inventory.uplink(family).map(|link| link.index);
-    let at_uplink = inventory.link_addresses.iter();
-    let at_uplink = at_uplink.filter(|a| Some(a.link) == uplink && a.is_global()).map(|a| a.ip);
-    let open = at_uplink.clone().filter(|ip| inventory.addresses.contains(ip));
-    // Where the uplink's addresses are excluded, another one, such as the bridge's, is not what is meant.
-    let mut all = open.chain(at_uplink).chain(inventory.addresses.iter().copied());
+    let mut all = fronts.iter().chain(&inventory.addresses).copied();
     all.find(|ip| Family::of(*ip) == family).unwrap_or(match family {
         Family::Ip => Ipv4Addr::LOCALHOST.into(),
         Family::Ip6 => Ipv6Addr::LOCALHOST.into(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::network::link::OutLink;
 use crate::network::namespace::NetworkNamespace;
-use crate::network::object::LinkKind;
+use crate::network::object::{Device, LinkKind};
 use crate::network::rtnetlink::{Error, Socket};
 
 /// How a container's network namespace is found, without entering it.
@@ -40,6 +40,12 @@ impl Place {
         };
         Ok(number.map_or(Number::Unknown, |number| number.map_or(Number::None, Number::Is)))
     }
+}
+
+/// Whether a link is a bridge whose ports, if it has any, all lead into other namespaces.
+pub fn is_of_containers(socket: &mut Socket, link: &Device) -> Result<bool, Error> {
+    let leads_there = |port: &Device| port.kind == LinkKind::Pair && port.other_namespace.is_some();
+    Ok(link.kind == LinkKind::Bridge && socket.ports(link.index)?.iter().all(leads_there))
 }
 
 /// The namespaces that links of the node lead into. Each link is read once.

@@ -2,7 +2,7 @@
 
 use hostport_tests::doctor::{Ground, text};
 use hostport_tests::hook::state_dir;
-use hostport_tests::lab::{Client, Families, Lab, NODE4, PodSpec, Server, tcp};
+use hostport_tests::lab::{BEYOND6, Client, Families, Lab, NODE4, PodSpec, Server, tcp};
 
 use super::ground::{Said, explain};
 
@@ -133,6 +133,32 @@ fn the_link_of_the_address_that_is_called_is_where_the_packet_probably_comes_in(
         let said = explain(ground.node(), arguments).expect_open();
         assert!(said.lines[0].contains(by), "{arguments:?}: {}", said.lines[0]);
     }
+}
+
+#[test]
+fn field_19_without_to_the_address_that_a_client_would_use_is_explained() {
+    let ground = Ground::new();
+    // A bridge of another program, with an address that comes before all others.
+    ground.node().ip("link add docker0 type bridge\naddress add 10.2.0.1/16 dev docker0");
+    let asks = |to: &str, by: &str| {
+        let said = explain(ground.node(), &["9000"]).expect_open();
+        assert_eq!(said.report["to"], to, "{said:#?}");
+        assert!(said.lines[0].contains(by), "{said:#?}");
+    };
+    asks("198.51.100.1", "probably by transit0");
+    ground.node().ip(&format!("route del default\nroute del default via {BEYOND6}"));
+    asks("192.0.2.1", "probably by uplink0");
+    // A bridge that a link of the node is a port of has clients behind it.
+    ground.node().ip("link add lan0 type bridge
+         link add port0 type veth peer name port1
+         link set port0 master lan0
+         address add 203.0.113.1/24 dev lan0
+         address flush dev uplink0
+         address flush dev transit0");
+    assert_eq!(explain(ground.node(), &["9000"]).report["to"], "203.0.113.1");
+    // And where no client can be, the bridge's own address is better than none.
+    ground.node().ip("link delete lan0");
+    assert_eq!(explain(ground.node(), &["9000"]).report["to"], "10.2.0.1");
 }
 
 #[test]
