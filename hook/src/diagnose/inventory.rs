@@ -2,7 +2,7 @@
 //! and routes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ pub struct Inventory {
     pub ways: BTreeMap<IpAddr, Way>,
     /// The links of the default routes, the best first.
     pub uplinks: BTreeMap<Family, Vec<Interface>>,
+    /// Those whose default route of IPv6 comes from router advertisements.
+    pub advertised: Vec<OsString>,
     /// The links towards IPv4 endpoints, and the uplinks, as far as it is known whether they are the own ones of
     /// living containers.
     pub own_links: BTreeMap<u32, bool>,
@@ -97,6 +99,7 @@ impl Inventory {
             services: BTreeSet::new(),
             ways: BTreeMap::new(),
             uplinks: BTreeMap::new(),
+            advertised: Vec::new(),
             own_links: BTreeMap::new(),
             settings,
         };
@@ -132,10 +135,13 @@ impl Inventory {
     fn find_uplinks(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
         for family in Family::ALL {
             let mut uplinks: Vec<Interface> = Vec::new();
-            for (index, _) in socket.default_links(family == Family::Ip6)? {
-                let Some(link) = socket.link(index)? else { continue };
-                if uplinks.iter().all(|uplink| uplink.index != index) {
-                    uplinks.push(interface(index, &link.name));
+            for route in socket.default_routes(family == Family::Ip6)? {
+                for index in route.links {
+                    let Some(link) = socket.link(index)? else { continue };
+                    if uplinks.iter().all(|uplink| uplink.index != index) {
+                        uplinks.push(interface(index, &link.name));
+                        self.advertised.extend(route.advertised.then_some(link.name));
+                    }
                 }
             }
             self.uplinks.insert(family, uplinks);

@@ -153,7 +153,7 @@ pub fn open_localhost(link: &OsStr, is_own: impl FnOnce() -> Result<bool, rtnetl
 }
 
 fn enable_route_localnet(link: &OsStr) -> io::Result<()> {
-    let path = ipv4_setting_path(link, "route_localnet")?;
+    let path = setting_path("ipv4", link, "route_localnet")?;
     // Not fs::write, which would create what is missing.
     OpenOptions::new().write(true).open(path)?.write_all(b"1")
 }
@@ -168,25 +168,36 @@ fn cannot_open(link: &OsStr, error: &io::Error) -> String {
 
 /// Whether a setting of IPv4 is on for a link (`net.ipv4.conf.LINK.SETTING`), as the link itself has it.
 pub fn ipv4_setting(link: &OsStr, setting: &str) -> io::Result<bool> {
-    read_flag(&ipv4_setting_path(link, setting)?)
+    read_flag(&setting_path("ipv4", link, setting)?)
+}
+
+/// Whether a link takes routes from router advertisements only as long as this host does not forward:
+/// `net.ipv6.conf.LINK.accept_ra` is 1.
+pub fn hears_routers_as_a_host(link: &OsStr) -> io::Result<bool> {
+    Ok(read_byte(&setting_path("ipv6", link, "accept_ra")?)? == b'1')
 }
 
 /// A link's name is any text without `/` and white space, so it may have dots, which
 /// sysctl(8) would take for separators but a path does not. `all` and `default` are no links there.
-fn ipv4_setting_path(link: &OsStr, setting: &str) -> io::Result<PathBuf> {
+fn setting_path(family: &str, link: &OsStr, setting: &str) -> io::Result<PathBuf> {
     let bytes = link.as_encoded_bytes();
     let reserved: [&[u8]; 5] = [b"", b".", b"..", b"all", b"default"];
     if reserved.contains(&bytes) || bytes.contains(&b'/') || bytes.contains(&0) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a link"));
     }
-    Ok(Path::new("/proc/sys/net/ipv4/conf").join(link).join(setting))
+    Ok(Path::new("/proc/sys/net").join(family).join("conf").join(link).join(setting))
 }
 
 /// A sysctl that is 0 or not.
 pub fn read_flag(path: &Path) -> io::Result<bool> {
+    Ok(read_byte(path)? != b'0')
+}
+
+fn read_byte(path: &Path) -> io::Result<u8> {
     let mut byte = [0];
     File::open(path)?.read_exact(&mut byte)?;
-    Ok(byte != *b"0")
+    let [byte] = byte;
+    Ok(byte)
 }
 
 #[cfg(test)]
@@ -195,14 +206,14 @@ mod tests {
 
     #[test]
     fn dots_in_a_links_name_stay_part_of_the_name() {
-        let path = ipv4_setting_path(OsStr::new("br.0.100"), "route_localnet").unwrap();
+        let path = setting_path("ipv4", OsStr::new("br.0.100"), "route_localnet").unwrap();
         assert_eq!(path, Path::new("/proc/sys/net/ipv4/conf/br.0.100/route_localnet"));
     }
 
     #[test]
     fn no_name_leads_out_of_the_links_own_folder() {
         for name in ["", ".", "..", "a/b", "/", "../../kernel", "all", "default", "a\0b"] {
-            let error = ipv4_setting_path(OsStr::new(name), "route_localnet").unwrap_err();
+            let error = setting_path("ipv4", OsStr::new(name), "route_localnet").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
         }
     }

@@ -170,6 +170,7 @@ fn ip_of(family: u8, value: &[u8]) -> Result<Option<IpAddr>, Malformed> {
 
 /// Of `linux/rtnetlink.h`.
 const RTNH_F_DEAD: u32 = 1;
+const RTPROT_RA: u8 = 9;
 
 /// A route: RTM_NEWROUTE.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +181,8 @@ pub struct Route {
     pub kind: u8,
     /// Matches every destination, source and type of service.
     pub is_default: bool,
+    /// rtm_protocol is RTPROT_RA: a router has advertised it.
+    pub advertised: bool,
     /// RTA_TABLE, else rtm_table
     pub table: u32,
     /// RTA_PRIORITY: the lowest wins
@@ -194,11 +197,13 @@ impl Route {
     /// Reads what follows the netlink header.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags (4).
-        let ([family, dst, src, tos, table, _, _, kind, flags @ ..], rest) = split::<12>(payload)?;
+        let ([family, dst, src, tos, table, protocol, _, kind, flags @ ..], rest) =
+            split::<12>(payload)?;
         let mut route = Self {
             family: *family,
             kind: *kind,
             is_default: (*dst, *src, *tos) == (0, 0, 0),
+            advertised: *protocol == RTPROT_RA,
             table: u32::from(*table),
             metric: 0,
             gateway: false,

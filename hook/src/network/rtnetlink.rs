@@ -81,6 +81,12 @@ impl Socket {
 
     /// The links of the default routes in the main table with the routes' metrics, those of the best route first.
     pub fn default_links(&mut self, ipv6: bool) -> Result<Vec<(u32, u32)>, Error> {
+        let links = |route: Route| route.links.into_iter().map(move |link| (link, route.metric));
+        Ok(self.default_routes(ipv6)?.into_iter().flat_map(links).collect())
+    }
+
+    /// The default routes in the main table, the best first.
+    pub fn default_routes(&mut self, ipv6: bool) -> Result<Vec<Route>, Error> {
         let family = if ipv6 { AF_INET6 } else { AF_INET };
         let fixed = [family, 0, 0, 0, libc::RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0];
         let request = NetlinkRequest::new(libc::RTM_GETROUTE, NLM_F_DUMP, &fixed);
@@ -98,8 +104,7 @@ impl Socket {
             routes => routes?,
         };
         routes.sort_by_key(|route| route.metric);
-        let links = |route: Route| route.links.into_iter().map(move |link| (link, route.metric));
-        Ok(routes.into_iter().flat_map(links).collect())
+        Ok(routes)
     }
 
     /// The route that a packet to an address takes: what `ip route get` asks. None if it takes

@@ -37,16 +37,33 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             }
             continue;
         }
+        let advertised = if family == Family::Ip6 { advertised(inventory) } else { Vec::new() };
+        let kept = advertised.iter().map(|link| {
+            format!(
+                "the default route by {link} comes from router advertisements, which a host that \
+                 forwards does not take unless accept_ra is 2"
+            )
+        });
+        let also =
+            advertised.iter().map(|link| format!("{} ", assign("ipv6", link, "accept_ra", 2)));
         let finding = Finding::new(
             Kind::ForwardingOff,
             format!("this host does not forward {name}, so no host port reaches a container"),
-            [format!("{setting} is 0")],
-            format!("sysctl -w {setting}=1"),
+            [format!("{setting} is 0")].into_iter().chain(kept),
+            format!("sysctl -w {}{setting}=1", also.collect::<String>()),
         );
         let severity = if needed { Severity::Broken } else { Severity::Warning };
         findings.push(Finding { severity, ..finding });
     }
     findings
+}
+
+/// The links whose default route goes, and does not come back, once this host forwards: rt6_purge_dflt_routers and
+/// ipv6_accept_ra of `net/ipv6`. Programs that take advertisements in the kernel's place have accept_ra 0.
+fn advertised(inventory: &Inventory) -> Vec<String> {
+    let links = inventory.advertised.iter();
+    let links = links.filter(|link| link::hears_routers_as_a_host(link).unwrap_or(false));
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
 }
 
 /// IPv4 asks the link that a packet comes in by: the uplink for requests, the pods' link for replies.
@@ -70,11 +87,16 @@ fn links(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     off.map(finding).collect()
 }
 
-/// The command that switches a link's setting on or off. With slashes, dots in a link's name stay what they are.
+/// The command that switches a link's setting of IPv4 on or off.
 pub fn set(link: &str, setting: &str, on: bool) -> String {
-    let (word, value) = (escape::word(link), u8::from(on));
+    format!("sysctl -w {}", assign("ipv4", link, setting, u8::from(on)))
+}
+
+/// A link's setting for sysctl. With slashes, dots in a link's name stay what they are.
+fn assign(family: &str, link: &str, setting: &str, value: u8) -> String {
+    let word = escape::word(link);
     match link.contains('.') {
-        true => format!("sysctl -w net/ipv4/conf/{word}/{setting}={value}"),
-        false => format!("sysctl -w net.ipv4.conf.{word}.{setting}={value}"),
+        true => format!("net/{family}/conf/{word}/{setting}={value}"),
+        false => format!("net.{family}.conf.{word}.{setting}={value}"),
     }
 }

@@ -3,6 +3,7 @@
 //! A missing module needs another kernel and is not here, but in `tests/all/modules.rs`. A part of the ruleset that
 //! the kernel refuses, ruleset-refused, is produced in another way.
 
+mod advertisements;
 mod agreement;
 mod firewalls;
 mod journal;
