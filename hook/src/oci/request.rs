@@ -86,7 +86,6 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
     let request = Request {
         claims,
         container: state.id.clone(),
-        pod: wanted.pod,
         replace: wanted.replace,
         settings: options.settings,
         hairpin_mode: options.hairpin_mode,

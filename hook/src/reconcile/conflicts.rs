@@ -1,8 +1,8 @@
 //! Host ports that several living owners have in the journal.
 //!
-//! This happens where a container and its sandbox ask for the same ports; while a container takes a port over
-//! from a living one, or is about to be refused it (a hook that is killed then leaves the journal so); and where
-//! a container was published after another program had removed the table.
+//! This happens while a container takes a port over from a living one, or is about to be refused it (a hook that
+//! is killed then leaves the journal so); and where a container was published after another program had removed
+//! the table.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

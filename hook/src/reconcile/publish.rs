@@ -33,13 +33,11 @@ pub fn publish<N: Node>(
 ) -> Result<usize, Error> {
     let mut publication = Publication {
         claims: take(&mut request.claims),
-        pod: request.pod.take(),
         links: take(&mut request.links),
         ..Publication::default()
     };
     let mut host_ports = node.host_ports(request.settings.clone())?;
     let (journal, liveness) = (Journal::over(node.folder()?, Lock::Shared)?, node.liveness());
-    leave_to_pod(&journal, liveness, &mut publication)?;
     let entries = entries(node, &request, &publication);
     let mut owners = Owners::new(&journal, liveness);
     let commit = |before: Before| {
@@ -65,25 +63,6 @@ pub fn publish<N: Node>(
     }
     host_ports.leave();
     Ok(changes.taken_over.len())
-}
-
-/// What the container's pod has already is the pod's, and does not go with the container.
-fn leave_to_pod(
-    journal: &Journal<impl Folder>,
-    liveness: &impl Liveness,
-    publication: &mut Publication,
-) -> Result<(), Error> {
-    let Some(pod) = &publication.pod else { return Ok(()) };
-    let Some(entry) = journal.read(pod)?.filter(|entry| !liveness.is_dead(entry)) else {
-        return Ok(());
-    };
-    let has: BTreeSet<Mapping> = entry.mappings.iter().copied().collect();
-    for claim in &mut publication.claims {
-        if has.contains(&claim.mapping) {
-            claim.owner = pod.clone();
-        }
-    }
-    Ok(())
 }
 
 /// What the journal is to say, an entry an owner.

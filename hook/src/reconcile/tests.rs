@@ -36,7 +36,6 @@ fn container(number: u8, ports: &[u16]) -> Request {
     Request {
         claims: ports.iter().map(claim).collect(),
         container: container.clone(),
-        pod: None,
         links: Vec::new(),
         replace: false,
         settings: Settings::default(),
@@ -46,11 +45,6 @@ fn container(number: u8, ports: &[u16]) -> Request {
         pod_name: None,
         bundle: "/bundle".into(),
     }
-}
-
-/// What the container has, of a pod with this sandbox.
-fn in_pod(request: Request, pod: u8) -> Request {
-    Request { pod: Some(format!("c{pod}").parse().unwrap()), ..request }
 }
 
 fn start(node: &FakeNode, request: Request) -> Result<usize, Error> {
@@ -187,20 +181,6 @@ fn a_replacement_leaves_a_living_container_its_other_ports_and_its_entry() {
     assert_eq!(noted(&node, 1), Some((vec![81], vec![80])));
     end(&node, 1).unwrap();
     assert_eq!(published(&node), of(2, &[80]));
-}
-
-#[test]
-fn what_the_pod_has_already_does_not_go_with_its_container() {
-    let node = FakeNode::default();
-    let sandbox = in_pod(container(1, &[80]), 1);
-    let claims = sandbox.claims.clone();
-    start(&node, sandbox).unwrap();
-    let mut second = in_pod(container(2, &[]), 1);
-    second.claims = claims.into_iter().map(|c| Claim { owner: owner(2), ..c }).collect();
-    start(&node, second).unwrap();
-    assert_eq!((published(&node), entry(&node, 2)), (of(1, &[80]), None));
-    end(&node, 2).unwrap();
-    assert_eq!(published(&node), of(1, &[80]));
 }
 
 #[test]

@@ -22,9 +22,7 @@ pub use pod_name::PodName;
 pub struct Request {
     /// The container. What it claims for itself goes with its end.
     pub container: OwnerId,
-    /// The sandbox of its pod, if it is in one. Ports that the pod has already stay the pod's.
-    pub pod: Option<OwnerId>,
-    /// The mappings, with their owners: the container, or its pod.
+    /// The mappings, with their owners: the container, or its pod's sandbox.
     pub claims: Vec<Claim>,
     /// The links of the node towards the endpoints.
     pub links: Vec<Link>,

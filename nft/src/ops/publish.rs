@@ -29,9 +29,6 @@ use crate::ruleset::table::{Elements, Table};
 pub struct Publication {
     /// The mappings; no host port twice.
     pub claims: Vec<Claim>,
-    /// The pod that the container belongs to. A host port that the pod owns with the claimed
-    /// endpoint satisfies the claim.
-    pub pod: Option<OwnerId>,
     /// The links towards the endpoints.
     pub links: Vec<Link>,
     /// Host ports that the claims' owners had before. Those that they still have and do not claim are
@@ -228,8 +225,8 @@ impl<K: Kernel> HostPorts<K> {
             let host = claim.mapping.host();
             if let Some(present) = self.get(host)? {
                 let own = present.owner.as_ref() == Some(&claim.owner);
-                if present.satisfies(claim, publication.pod.as_ref()) {
-                    if publication.comes_back && own {
+                if own && present.mapping == claim.mapping {
+                    if publication.comes_back {
                         transaction.push(delete_port(host));
                         transaction.push(new_port(&present));
                     }
@@ -340,13 +337,6 @@ impl Elements {
 }
 
 impl Published {
-    /// Whether a claim has what it asks for.
-    fn satisfies(&self, claim: &Claim, pod: Option<&OwnerId>) -> bool {
-        let own = self.owner.as_ref() == Some(&claim.owner);
-        let pods = self.owner.is_some() && self.owner.as_ref() == pod;
-        self.mapping == claim.mapping && (own || pods)
-    }
-
     fn taken(self) -> Taken {
         let (host, endpoint) = (self.mapping.host(), self.mapping.endpoint());
         Taken { host, owner: self.owner, endpoint }

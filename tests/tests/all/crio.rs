@@ -66,14 +66,14 @@ fn container(pod: &Pod, id: &str, ports: Option<&str>, author: &[(&str, &str)]) 
 
 /// The infra container, which exists with `drop_infra_ctr = false`, or if the pod's containers share their
 /// processes.
-fn infra(network: Network, ports: &str) -> Container {
+fn infra(pod: &Pod) -> Container {
     let sent = json!({SEEN.0: SEEN.1, "kubernetes.io/config.source": "api"}).to_string();
-    of_crio(Container::sleeper().network(network), "sandbox", SANDBOX)
+    of_crio(Container::sleeper().network(Network::Path(pod.path())), "sandbox", SANDBOX)
         .annotation("io.kubernetes.container.name", "POD")
         .annotation("io.kubernetes.cri-o.Annotations", &sent)
         .annotation("io.kubernetes.cri-o.HostNetwork", "false")
         .annotation("io.kubernetes.cri-o.NamespaceOptions", r#"{"pid":1}"#)
-        .annotation("io.kubernetes.cri-o.PortMappings", ports)
+        .annotation("io.kubernetes.cri-o.PortMappings", PORT_MAPPINGS)
         .annotation("io.kubernetes.cri-o.RuntimeHandler", "")
 }
 
@@ -124,9 +124,9 @@ fn restarts_in_place(lab: &Lab, runtime: Runc) {
     for (old, new) in [("first", "second"), ("second", "third")] {
         // conmon has seen its end, kubelet starts the next one, and CRI-O has not deleted it yet.
         runtime.kill(old, "KILL").expect_success();
+        runtime.wait_for_end(old);
         start(new);
         assert_answers(lab);
-        runtime.wait_for_end(old);
         runtime.delete(old).expect_success();
         assert_answers(lab);
         assert_eq!(published(lab.node()), at_first);
@@ -136,33 +136,13 @@ fn restarts_in_place(lab: &Lab, runtime: Runc) {
     assert_nothing_left(lab);
 }
 
+/// CRI-O calls no hook for it; if anything else does, that publishes nothing.
 #[test]
-fn with_an_infra_container_the_ports_are_the_pods_and_outlive_its_containers() {
+fn field_37_an_infra_container_leaves_the_ports_to_the_containers() {
     let lab = Lab::new();
     let (pod, runc) = (lab.pod("web"), Runc::in_node(lab.node().path()));
-    let infra = infra(Network::Path(pod.path()), PORT_MAPPINGS);
-    runc.run(SANDBOX, &hooked(lab.node(), infra)).expect_success();
-    let at_first = published(lab.node());
-    assert_eq!(owners(lab.node()), [SANDBOX, SANDBOX]);
-    for id in ["first", "second"] {
-        let web = container(&pod, id, Some(KUBELET_9000), &[]);
-        runc.run(id, &hooked(lab.node(), web)).expect_success();
-        assert_answers(&lab);
-        assert_eq!(published(lab.node()), at_first);
-        runc.remove(id).expect_success();
-        assert_eq!(published(lab.node()), at_first);
-        assert_eq!(owners(lab.node()), [SANDBOX, SANDBOX]);
-    }
-    runc.remove(SANDBOX).expect_success();
+    runc.run(SANDBOX, &hooked(lab.node(), infra(&pod))).expect_success();
     assert_nothing_left(&lab);
-}
-
-#[test]
-fn an_infra_container_without_hooks_leaves_the_ports_to_the_containers() {
-    let lab = Lab::new();
-    let (pod, runc) = (lab.pod("web"), Runc::in_node(lab.node().path()));
-    // CRI-O looks for a match in what kubelet sent, which does not contain its own PortMappings.
-    runc.run(SANDBOX, &infra(Network::Path(pod.path()), PORT_MAPPINGS)).expect_success();
     let web = container(&pod, "web", Some(KUBELET_9000), &[]);
     runc.run("web", &hooked(lab.node(), web)).expect_success();
     assert_answers(&lab);
@@ -227,16 +207,4 @@ fn refused(lab: &Lab, runtime: Runc, annotations: &[(&str, &str)]) -> (String, S
     start(&second, "third").expect_success();
     assert_answers(lab);
     (refused.stderr, line)
-}
-
-#[test]
-fn a_pod_on_the_hosts_network_starts_and_publishes_nothing() {
-    let lab = Lab::new();
-    let runc = Runc::in_node(lab.node().path());
-    // For such a pod Kubernetes sets each hostPort to the containerPort.
-    let ports = r#"[{"HostPort":8080,"ContainerPort":8080,"Protocol":"TCP","HostIP":""}]"#;
-    let infra = infra(Network::Host, ports).annotation("io.kubernetes.cri-o.HostNetwork", "true");
-    runc.run(SANDBOX, &hooked(lab.node(), infra)).expect_success();
-    assert_eq!(published(lab.node()), [""; 0]);
-    runc.remove(SANDBOX).expect_success();
 }

@@ -270,40 +270,6 @@ fn the_containers_of_one_pod_reach_it_by_host_port_until_the_last_one_is_gone() 
 }
 
 #[test]
-fn a_port_that_the_pod_has_already_is_the_containers_too_and_stays_with_the_pod() {
-    let lab = Lab::new();
-    let pod = lab.pod("pod");
-    let _servers = pod.serve(8080);
-    let ports = r#"[{"HostPort":9000,"ContainerPort":8080,"Protocol":"TCP","HostIP":""}]"#;
-    let seen = ("kubernetes.io/config.seen", "2026-01-02T03:04:05.678901234Z");
-    let record = format!(r#"{{"{}":"{}"}}"#, seen.0, seen.1);
-    let sandbox = Bundle::of(&pod);
-    let id = sandbox.id().to_owned();
-    let sandbox = sandbox
-        .annotation("io.container.manager", "cri-o")
-        .annotation("io.kubernetes.cri-o.ContainerType", "sandbox")
-        .annotation("io.kubernetes.cri-o.SandboxID", &id)
-        .annotation("io.kubernetes.cri-o.Annotations", &record)
-        .annotation(seen.0, seen.1)
-        .annotation("io.kubernetes.cri-o.PortMappings", ports);
-    let kubelets = r#"[{"hostPort":9000,"containerPort":8080,"protocol":"TCP"}]"#;
-    let record = serde_json::json!({"io.kubernetes.container.ports": kubelets}).to_string();
-    let container = Bundle::of(&pod)
-        .annotation("io.container.manager", "cri-o")
-        .annotation("io.kubernetes.cri-o.ContainerType", "container")
-        .annotation("io.kubernetes.cri-o.SandboxID", &id)
-        .annotation("io.kubernetes.cri-o.Annotations", &record)
-        .annotation("io.kubernetes.container.ports", kubelets);
-    sandbox.start(lab.node());
-    container.start(lab.node());
-    assert!(list(lab.node()).iter().all(|row| row["owner"] == id.as_str()));
-    container.stop(lab.node());
-    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "pod");
-    sandbox.stop(lab.node());
-    assert_eq!(tcp(lab.client(), (NODE4, 9000)), Err(ClientError::Refused));
-}
-
-#[test]
 fn other_tables_are_untouched_byte_for_byte() {
     let lab = Lab::new();
     let web = lab.pod("web");

@@ -67,7 +67,6 @@ impl Container {
         let claims = self.claims();
         Request {
             container: self.owner(),
-            pod: self.sandbox.map(|(sandbox, _)| sandbox.parse().unwrap()),
             links: Vec::new(),
             claims,
             replace: self.replaces,

@@ -7,32 +7,21 @@
 //! pod's `hostPort` fields, and nothing else: a port that comes to config.json in another way goes
 //! round them. So only what the author cannot write is believed.
 //!
-//! CRI-O (server/sandbox_run_linux.go, internal/factory/container/container.go):
+//! On a container CRI-O (internal/factory/container/container.go) first copies all annotations of the
+//! pod, then sets its own keys (SandboxID, ContainerType, Annotations, io.container.manager), then
+//! kubelet's annotations and labels of the container. What it does not set again is the author's:
+//! kubelet's `io.kubernetes.container.ports` on a container that has no ports, since kubelet leaves
+//! the key out then; and addresses `io.kubernetes.cri-o.IP.N` beyond those the pod has.
+//! `io.kubernetes.cri-o.Annotations` is CRI-O's own record of what kubelet sent for this container,
+//! and kubelet's key is believed only where that record has it.
 //!
-//! - On a container it first copies all annotations of the pod, then sets its own keys (SandboxID,
-//!   ContainerType, Annotations, io.container.manager), then kubelet's annotations and labels of the
-//!   container. What it does not set again is the author's: `io.kubernetes.cri-o.PortMappings`, which
-//!   CRI-O writes on the sandbox alone; kubelet's `io.kubernetes.container.ports` on a container that
-//!   has no ports, since kubelet leaves the key out then; and addresses `io.kubernetes.cri-o.IP.N`
-//!   beyond those the pod has. `io.kubernetes.cri-o.Annotations` is CRI-O's own record of what kubelet
-//!   sent for this container, and kubelet's key is believed only where that record has it.
-//! - On a sandbox it sets its own keys first and then the pod's annotations and labels over them, in
-//!   every version before the one that filters its internal keys (pkg/annotations, IsInternal). There
-//!   the author can replace PortMappings, SandboxID, ContainerType, io.container.manager, and the
-//!   record itself. What stays true is what comes last: the label `io.kubernetes.container.name: POD`,
-//!   and `io.kubernetes.pod.uid` from kubelet. CRI-O adds the addresses after the hooks have run, so
-//!   that an address there is the author's as well.
+//! A sandbox asks for nothing. Neither CRI-O nor containerd calls hooks for one, kubelet lists the
+//! ports on the containers, and on CRI-O's an author could replace nearly every key. What no author
+//! can replace there is the label `io.kubernetes.container.name: POD`.
 //!
-//! So under Kubernetes PortMappings counts on the sandbox, where CRI-O writes it, as long as CRI-O's
-//! record shows that it did not come with the pod: the record must lack the key, and must be CRI-O's
-//! own, which the time shows that kubelet stamps on each pod (`kubernetes.io/config.seen`, not known
-//! to an author beforehand). On a container it counts only where the operator trusts the authors.
-//! No port is lost by this: kubelet lists the same ports on each container.
-//!
-//! containerd (internal/cri/server/container_create.go, podsandbox/sandbox_run_linux.go) hands over
-//! only the annotations whose names the operator lists in `pod_annotations` and
-//! `container_annotations`, the container's over the pod's, and sets its own `io.kubernetes.cri.*` keys
-//! last. Kubelet's key must be listed in `container_annotations`, and must not match a pattern in
+//! containerd (internal/cri/server/container_create.go) hands over only the annotations whose names
+//! the operator lists in `pod_annotations` and `container_annotations`, the container's over the
+//! pod's, and sets its own `io.kubernetes.cri.*` keys last. Kubelet's key must be listed in `container_annotations`, and must not match a pattern in
 //! `pod_annotations`, or the author can write it on a container without ports.
 //!
 //! Kubernetes is recognized by keys that an author can add but not remove, and no other key overrides them.
@@ -61,8 +50,6 @@ const PREFIX: &str = "io.hostport.";
 pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
 /// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
 pub const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
-/// CRI-O's list of a pod's ports.
-pub const CRIO_PORTS: &str = "io.kubernetes.cri-o.PortMappings";
 
 const CRIO_RECORD: &str = "io.kubernetes.cri-o.Annotations";
 const CRIO_SANDBOX_ID: &str = "io.kubernetes.cri-o.SandboxID";
@@ -72,17 +59,13 @@ const CONTAINERD_SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const CONTAINERD_TYPE: &str = "io.kubernetes.cri.container-type";
 const MANAGER: &str = "io.container.manager";
 const POD_UID: &str = "io.kubernetes.pod.uid";
-/// The time at which kubelet saw the pod (pkg/kubelet/types, ConfigFirstSeenAnnotationKey).
-const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
-/// What a container is to have, and which container owns it.
+/// What a container is to have, and who owns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The ports, by owner: the pod's first, then the container's own. No group is empty.
     pub groups: Vec<Group>,
-    /// The sandbox of the container's pod, if it is in one; its own ID if it is the sandbox.
-    pub pod: Option<OwnerId>,
     /// Addresses that the endpoint is to have, from a trusted annotation: at most one a family.
     pub endpoint_ips: Vec<IpAddr>,
     /// Addresses that the runtime says the pod has. The author of a pod may have added some: use one
@@ -158,42 +141,37 @@ impl Wanted {
         let origin = Caller::of(id, annotations);
         let trusted = !origin.kubernetes || allow_pod_annotation;
         let mut wanted = Wanted::default();
+        if origin.kubernetes && origin.sandbox {
+            return Ok(wanted);
+        }
         // Under Kubernetes a user writes annotations on pods, not on containers.
         let (mut of_pod, mut own) = (Vec::new(), Vec::new());
-        for (key, pod_wide) in [(CRIO_PORTS, true), (PORTS, origin.kubernetes)] {
-            let Some(text) = annotations.get(key).filter(|text| !is_empty_list(text)) else {
-                continue;
-            };
-            if trusted || key == CRIO_PORTS && origin.is_crios_own(key, annotations) {
-                let sources = if pod_wide { &mut of_pod } else { &mut own };
-                let requests = wanted.parse(key, text)?;
-                if key == PORTS {
-                    let hosts = requests.iter().flat_map(PortRequest::host_ports);
-                    wanted.by_hand.extend(hosts);
-                }
-                sources.push((key, requests));
-            } else {
-                wanted.warnings.push(format!(
-                    "annotation {key} is ignored under Kubernetes, since a pod's author may have \
-                     written it: use hostPort in the pod's spec, or give --allow-pod-annotation"
-                ));
+        match annotations.get(PORTS) {
+            Some(text) if trusted => {
+                let requests = wanted.parse(PORTS, text)?;
+                wanted.by_hand = requests.iter().flat_map(PortRequest::host_ports).collect();
+                let sources = if origin.kubernetes { &mut of_pod } else { &mut own };
+                sources.push((PORTS, requests));
             }
+            Some(_) => wanted.warnings.push(format!(
+                "annotation {PORTS} is ignored under Kubernetes, since a pod's author may have \
+                 written it: use hostPort in the pod's spec, or give --allow-pod-annotation"
+            )),
+            None => {}
         }
         if let Some(text) = kubelet_ports(&origin, annotations, &mut wanted.warnings) {
             own.push((KUBELET_PORTS, wanted.parse(KUBELET_PORTS, &text)?));
         }
 
-        wanted.pod = match &origin.pod {
-            // An ID that nothing depends on must not keep the container from starting.
-            Err(error) if of_pod.is_empty() => {
-                wanted.warnings.push(format!("{error}; it is ignored"));
-                None
-            }
-            pod => pod.clone()?,
-        };
         let mut taken = Asked::default();
-        let owner = &wanted.pod.clone().unwrap_or_else(|| id.clone());
-        for (owner, sources) in [(owner, of_pod), (id, own)] {
+        let pod = match origin.pod {
+            // An ID that nothing depends on must not keep the container from starting.
+            Some((key, pod)) if !of_pod.is_empty() => {
+                &pod.parse().map_err(|error| PolicyError::Sandbox(key, error))?
+            }
+            _ => id,
+        };
+        for (owner, sources) in [(pod, of_pod), (id, own)] {
             let requests = add(sources, &mut taken)?;
             match wanted.groups.iter_mut().find(|group| group.owner == *owner) {
                 Some(group) => group.requests.extend(requests),
@@ -205,7 +183,7 @@ impl Wanted {
             return Err(PolicyError::TooManyPorts);
         }
         wanted.find_unknown(annotations, trusted);
-        wanted.find_addresses(&origin, annotations, trusted)?;
+        wanted.find_addresses(annotations, trusted)?;
         wanted.replace = match annotations.get(ON_CONFLICT).map(String::as_str) {
             None | Some("refuse") => false,
             Some(_) if !trusted => {
@@ -240,7 +218,6 @@ impl Wanted {
 
     fn find_addresses(
         &mut self,
-        origin: &Caller,
         annotations: &BTreeMap<String, String>,
         trusted: bool,
     ) -> Result<(), PolicyError> {
@@ -250,12 +227,10 @@ impl Wanted {
             None => {}
         }
         // Numbered from 0 without a gap: the first of each family is the pod's primary address.
-        if !(origin.kubernetes && origin.sandbox) {
-            let reported = (0..16).map_while(|n| annotations.get(&format!("{CRIO_IP}.{n}")));
-            for ip in reported.filter_map(|text| text.parse().ok()).filter_map(unicast) {
-                if !self.reported_ips.iter().any(|other| Family::of(*other) == Family::of(ip)) {
-                    self.reported_ips.push(ip);
-                }
+        let reported = (0..16).map_while(|n| annotations.get(&format!("{CRIO_IP}.{n}")));
+        for ip in reported.filter_map(|text| text.parse().ok()).filter_map(unicast) {
+            if !self.reported_ips.iter().any(|other| Family::of(*other) == Family::of(ip)) {
+                self.reported_ips.push(ip);
             }
         }
         Ok(())
@@ -263,15 +238,16 @@ impl Wanted {
 }
 
 /// Where a container comes from, by annotations that its pod's author cannot forge.
-struct Caller {
+struct Caller<'a> {
     kubernetes: bool,
     crio: bool,
     sandbox: bool,
-    pod: Result<Option<OwnerId>, PolicyError>,
+    /// The sandbox of its pod, and the annotation that names it.
+    pod: Option<(&'static str, &'a str)>,
 }
 
-impl Caller {
-    fn of(id: &OwnerId, annotations: &BTreeMap<String, String>) -> Self {
+impl<'a> Caller<'a> {
+    fn of(id: &OwnerId, annotations: &'a BTreeMap<String, String>) -> Self {
         let get = |key| annotations.get(key).map(String::as_str);
         let crio = get(MANAGER) == Some("cri-o");
         let found = [CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID, POD_UID].map(get);
@@ -285,27 +261,8 @@ impl Caller {
         let sandbox = get(CONTAINER_NAME) == Some("POD")
             || get(type_key) == Some("sandbox")
             || get(sandbox_key) == Some(id.as_str());
-        let pod = match get(sandbox_key) {
-            _ if sandbox => Ok(Some(id.clone())),
-            None | Some("") => Ok(None),
-            Some(pod) => {
-                pod.parse().map(Some).map_err(|error| PolicyError::Sandbox(sandbox_key, error))
-            }
-        };
+        let pod = get(sandbox_key).filter(|pod| !pod.is_empty()).map(|pod| (sandbox_key, pod));
         Caller { kubernetes, crio, sandbox, pod }
-    }
-
-    /// Whether CRI-O itself wrote a key on its sandbox, and not the pod's author over it.
-    fn is_crios_own(&self, key: &str, annotations: &BTreeMap<String, String>) -> bool {
-        let record = annotations
-            .get(CRIO_RECORD)
-            .filter(|_| self.crio && self.sandbox)
-            .and_then(|record| serde_json::from_str::<Map<String, Value>>(record).ok());
-        record.is_some_and(|record| {
-            let recorded = |key| record.get(key).and_then(Value::as_str);
-            let stamped = recorded(CONFIG_SEEN) == annotations.get(CONFIG_SEEN).map(String::as_str);
-            stamped && !record.contains_key(key) && !record.contains_key(CRIO_RECORD)
-        })
     }
 }
 
@@ -316,13 +273,6 @@ fn kubelet_ports<'a>(
     warnings: &mut Vec<String>,
 ) -> Option<Cow<'a, str>> {
     let text = annotations.get(KUBELET_PORTS)?;
-    if origin.kubernetes && origin.sandbox {
-        warnings.push(format!(
-            "annotation {KUBELET_PORTS} is ignored on a pod's sandbox: kubelet writes it on \
-             containers only, so the pod's author wrote it; use hostPort in the pod's spec"
-        ));
-        return None;
-    }
     // Every CRI-O writes the record, and no author can take it away from a container.
     let Some(record) = annotations.get(CRIO_RECORD).filter(|_| origin.crio) else {
         return Some(Cow::Borrowed(text));
@@ -346,11 +296,6 @@ fn not_trusted(key: &str) -> String {
         "annotation {key} is ignored under Kubernetes, since a pod's author may have written it: \
          give --allow-pod-annotation to trust it"
     )
-}
-
-/// CRI-O writes PortMappings on every sandbox, nearly always empty: not worth a warning.
-fn is_empty_list(text: &str) -> bool {
-    matches!(text.trim(), "" | "null" | "[]")
 }
 
 /// The requests of several annotations, without those that another has made.

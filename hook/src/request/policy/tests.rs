@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 const EVIL: &str = r#"[{"hostPort":22,"containerPort":22}]"#;
+/// CRI-O's list of a pod's ports, which it writes on the sandbox.
+const CRIO_PORTS: &str = "io.kubernetes.cri-o.PortMappings";
 const WEB: &str = r#"[{"containerPort":8080,"hostPort":9000,"protocol":"TCP"}]"#;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -42,7 +44,7 @@ fn on_crio(sent: &str, author: &[(&str, &str)], allow: bool) -> Wanted {
 fn outside_kubernetes_every_annotation_counts_and_the_container_owns_its_ports() {
     let wanted = read(&[(PORTS, "80:80"), (KUBELET_PORTS, WEB)], false).unwrap();
     assert_eq!(groups(&wanted), ["me: 80:80/tcp 9000:8080/tcp"]);
-    assert_eq!((wanted.pod, wanted.warnings), (None, vec![]));
+    assert_eq!(wanted.warnings, [""; 0]);
 }
 
 #[test]
@@ -56,7 +58,6 @@ fn podman_is_not_kubernetes_although_it_writes_crio_keys() {
     ];
     let wanted = read(&podman, false).unwrap();
     assert_eq!(groups(&wanted), ["me: 80:80/tcp"]);
-    assert_eq!(wanted.pod.unwrap().as_str(), "pod");
 }
 
 #[test]
@@ -67,12 +68,12 @@ fn under_kubernetes_the_users_annotations_are_ignored_unread_unless_allowed() {
         (MANAGER, "cri-o"),
         (POD_UID, "1"),
     ] {
-        let user = [(PORTS, "nonsense"), (ENDPOINT_IP, "nonsense"), (CRIO_PORTS, "nonsense")];
+        let user = [(PORTS, "nonsense"), (ENDPOINT_IP, "nonsense")];
         let pairs: Vec<_> = user.into_iter().chain([(key, value)]).collect();
         let wanted = read(&pairs, false).unwrap();
         assert_eq!((groups(&wanted), wanted.endpoint_ips), (vec![], vec![]));
-        assert_eq!(wanted.warnings.len(), 3, "{:?}", wanted.warnings);
-        for user in [PORTS, ENDPOINT_IP, CRIO_PORTS] {
+        assert_eq!(wanted.warnings.len(), 2, "{:?}", wanted.warnings);
+        for user in [PORTS, ENDPOINT_IP] {
             let said =
                 |line: &String| line.contains(user) && line.contains("--allow-pod-annotation");
             assert!(wanted.warnings.iter().any(said), "{:?}", wanted.warnings);
@@ -89,15 +90,15 @@ fn an_author_cannot_take_kubernetes_back() {
 
 #[test]
 fn an_allowed_annotation_of_a_pod_belongs_to_its_sandbox() {
-    let wanted = on_crio("{}", &[(PORTS, "80:80"), (CRIO_PORTS, WEB)], true);
-    assert_eq!(groups(&wanted), ["pod: 9000:8080/tcp 80:80/tcp"]);
+    let wanted = on_crio("{}", &[(PORTS, "80:80")], true);
+    assert_eq!(groups(&wanted), ["pod: 80:80/tcp"]);
     let containerd =
         [(CONTAINERD_TYPE, "container"), (CONTAINERD_SANDBOX_ID, "pod"), (PORTS, "80:80")];
     assert_eq!(groups(&read(&containerd, true).unwrap()), ["pod: 80:80/tcp"]);
-    let sandbox = [(CONTAINERD_TYPE, "sandbox"), (CONTAINERD_SANDBOX_ID, "me"), (PORTS, "80:80")];
-    let wanted = read(&sandbox, true).unwrap();
-    assert_eq!(groups(&wanted), ["me: 80:80/tcp"]);
-    assert_eq!(wanted.pod.unwrap().as_str(), "me");
+    assert_eq!(
+        groups(&read(&[(POD_UID, "1"), (PORTS, "80:80")], true).unwrap()),
+        ["me: 80:80/tcp"]
+    );
 }
 
 #[test]
@@ -105,8 +106,7 @@ fn kubelets_ports_belong_to_the_container_unless_the_pod_has_them() {
     let sent = serde_json::to_string(&map(&[(KUBELET_PORTS, WEB)])).unwrap();
     let wanted = on_crio(&sent, &[(KUBELET_PORTS, WEB)], false);
     assert_eq!(groups(&wanted), ["me: 9000:8080/tcp"]);
-    let pod_wide = r#"[{"HostPort":9000,"ContainerPort":8080,"Protocol":"TCP","HostIP":""}]"#;
-    let wanted = on_crio(&sent, &[(KUBELET_PORTS, WEB), (CRIO_PORTS, pod_wide)], true);
+    let wanted = on_crio(&sent, &[(KUBELET_PORTS, WEB), (PORTS, "9000:8080")], true);
     assert_eq!(groups(&wanted), ["pod: 9000:8080/tcp"]);
 }
 
@@ -131,7 +131,7 @@ fn on_crio_a_forged_kubelet_annotation_is_ignored_with_a_warning() {
 }
 
 #[test]
-fn on_a_sandbox_kubelets_annotation_is_ignored_whatever_the_author_pretends() {
+fn field_37_a_sandbox_asks_for_nothing_whatever_the_author_pretends() {
     let containerd = [(CONTAINERD_TYPE, "sandbox"), (CONTAINERD_SANDBOX_ID, "me")];
     let crio = [(MANAGER, "cri-o"), (CRIO_TYPE, "sandbox")];
     // Old versions of CRI-O let a pod's annotations replace their own keys, but not the labels.
@@ -145,50 +145,20 @@ fn on_a_sandbox_kubelets_annotation_is_ignored_whatever_the_author_pretends() {
         (CRIO_RECORD, forged_record.as_str()),
     ];
     for sandbox in [&containerd[..], &crio, &forged] {
-        let pairs: Vec<_> = sandbox.iter().copied().chain([(KUBELET_PORTS, EVIL)]).collect();
-        let wanted = read(&pairs, false).unwrap();
-        assert_eq!(wanted.groups, []);
-        assert_eq!(wanted.pod.unwrap().as_str(), "me");
-        assert!(wanted.warnings[0].contains("ignored on a pod's sandbox"), "{:?}", wanted.warnings);
+        let asks = [(KUBELET_PORTS, EVIL), (CRIO_PORTS, EVIL), (PORTS, "22:22")];
+        let pairs: Vec<_> = sandbox.iter().copied().chain(asks).collect();
+        for allow in [false, true] {
+            assert_eq!(read(&pairs, allow).unwrap(), Wanted::default());
+        }
     }
 }
 
 #[test]
-fn on_a_sandbox_crios_own_port_list_counts_and_one_that_came_with_the_pod_does_not() {
-    let seen = "2026-01-02T03:04:05.678901234Z";
-    let record = |pairs: &[(&str, &str)]| serde_json::to_string(&map(pairs)).unwrap();
-    let on_sandbox = |record: &str| {
-        read(
-            &[
-                (MANAGER, "cri-o"),
-                (CRIO_TYPE, "sandbox"),
-                (CRIO_SANDBOX_ID, "me"),
-                (CONTAINER_NAME, "POD"),
-                (CRIO_PORTS, WEB),
-                (CRIO_RECORD, record),
-                (CONFIG_SEEN, seen),
-            ],
-            false,
-        )
-        .unwrap()
-    };
-    let genuine = on_sandbox(&record(&[(CONFIG_SEEN, seen)]));
-    assert_eq!((groups(&genuine), genuine.warnings), (vec!["me: 9000:8080/tcp".into()], vec![]));
-    for forged in [
-        record(&[(CONFIG_SEEN, seen), (CRIO_PORTS, WEB)]),
-        record(&[(CONFIG_SEEN, seen), (CRIO_RECORD, "{}")]),
-        record(&[]),
-        "half a JSON".to_owned(),
-    ] {
-        let wanted = on_sandbox(&forged);
-        assert_eq!((groups(&wanted), wanted.warnings.len()), (vec![], 1), "{forged}");
-    }
-}
-
-#[test]
-fn crios_empty_port_list_is_not_worth_a_warning() {
-    for empty in ["[]", "null", ""] {
-        assert_eq!(on_crio("{}", &[(CRIO_PORTS, empty)], false).warnings, Vec::<String>::new());
+fn field_37_crios_port_list_is_without_effect() {
+    for allow in [false, true] {
+        let wanted = on_crio("{}", &[(CRIO_PORTS, WEB)], allow);
+        assert_eq!((wanted.groups, wanted.warnings), (vec![], vec![]));
+        assert_eq!(read(&[(CRIO_PORTS, "nonsense")], allow).unwrap(), Wanted::default());
     }
 }
 
@@ -216,7 +186,7 @@ fn the_users_endpoint_addresses_are_one_unicast_address_a_family() {
 }
 
 #[test]
-fn reported_addresses_are_crios_first_of_each_family_and_never_a_kubernetes_sandboxs() {
+fn reported_addresses_are_crios_first_of_each_family() {
     let ips = [
         ("io.kubernetes.cri-o.IP.0", "10.0.0.2"),
         ("io.kubernetes.cri-o.IP.1", "2001:db8::2"),
@@ -226,16 +196,12 @@ fn reported_addresses_are_crios_first_of_each_family_and_never_a_kubernetes_sand
     let wanted = on_crio("{}", &ips, false);
     let expected: [IpAddr; 2] = ["10.0.0.2".parse().unwrap(), "2001:db8::2".parse().unwrap()];
     assert_eq!((wanted.reported_ips, wanted.endpoint_ips), (expected.to_vec(), vec![]));
-    let sandbox: Vec<_> =
-        ips.into_iter().chain([(POD_UID, "1"), (CONTAINER_NAME, "POD")]).collect();
-    assert_eq!(read(&sandbox, false).unwrap().reported_ips, Vec::<IpAddr>::new());
 }
 
 #[test]
 fn a_bad_sandbox_id_matters_only_to_ports_that_it_is_to_own() {
     let bad = [(CONTAINERD_SANDBOX_ID, "../x"), (CONTAINERD_TYPE, "container")];
-    let wanted = read(&bad, true).unwrap();
-    assert_eq!((wanted.pod, wanted.warnings.len()), (None, 1));
+    assert_eq!(read(&bad, true).unwrap(), Wanted::default());
     let pairs: Vec<_> = bad.into_iter().chain([(PORTS, "80:80")]).collect();
     assert!(read(&pairs, true).unwrap_err().to_string().contains(CONTAINERD_SANDBOX_ID));
 }
@@ -267,7 +233,7 @@ fn an_annotation_with_a_name_like_ours_is_unknown_where_the_users_count() {
 #[test]
 fn every_annotation_that_is_obeyed_is_in_the_docs() {
     let page = include_str!("../../../../docs/annotations.md");
-    for annotation in [PORTS, ENDPOINT_IP, ON_CONFLICT, KUBELET_PORTS, CRIO_PORTS] {
+    for annotation in [PORTS, ENDPOINT_IP, ON_CONFLICT, KUBELET_PORTS] {
         assert!(page.contains(&format!("`{annotation}`")), "{annotation}");
     }
 }
@@ -310,8 +276,7 @@ proptest! {
         let author: Vec<_> = author.into_iter().collect();
         // On a container of CRI-O, its own keys come last; on its sandbox, in old versions, only labels do.
         prop_assert_eq!(on_crio("{}", &author, false).groups, []);
-        // Kubelet stamps each pod, which no author can foresee.
-        let kubelets = [(POD_UID, "1"), (CONTAINER_NAME, "POD"), (CONFIG_SEEN, "2026-01-02T03:04:05.6Z")];
+        let kubelets = [(POD_UID, "1"), (CONTAINER_NAME, "POD")];
         let sandbox: Vec<_> = author.into_iter().chain(kubelets).collect();
         prop_assert_eq!(read(&sandbox, false).unwrap().groups, []);
     }

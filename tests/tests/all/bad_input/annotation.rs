@@ -8,7 +8,6 @@ use hostport_tests::lab::Families;
 use super::ground::{Ground, PORTS};
 
 const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
-const CRIO_PORTS: &str = "io.kubernetes.cri-o.PortMappings";
 
 /// Refused at prestart, and again at poststop, with the annotation's name.
 fn assert_refused(ground: &Ground, key: &str, text: &str, expected: &str) {
@@ -122,7 +121,7 @@ fn a_json_that_is_no_port_list_is_refused() {
         (&format!("[{{\"hostPort\":{}80", "[".repeat(100_000)), list),
         (&format!("[{{\"hostPort\":\"{}\"}}]", "\u{e0001}".repeat(500)), number),
     ] {
-        for key in [PORTS, KUBELET_PORTS, CRIO_PORTS] {
+        for key in [PORTS, KUBELET_PORTS] {
             assert_refused(&ground, key, text, expected);
         }
     }
@@ -172,8 +171,7 @@ fn annotations_that_do_not_go_together_are_refused() {
 
     for id in ["../sandbox", &"x".repeat(500), "\u{1b}[31m\n"] {
         let bundle = ground
-            .bundle()
-            .annotation(CRIO_PORTS, r#"[{"HostPort":9000,"ContainerPort":8080}]"#)
+            .asking("9000:8080")
             .annotation("io.kubernetes.cri-o.ContainerType", "container")
             .annotation("io.kubernetes.cri-o.SandboxID", id)
             .annotation("io.kubernetes.pod.uid", "1");

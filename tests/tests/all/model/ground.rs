@@ -190,15 +190,15 @@ fn annotations(container: &Container, sandbox: &str) -> Annotations {
         add("io.hostport.ports", &text(&container.own));
         return annotations;
     };
-    let (kind, key) = match part {
-        Sandbox::Itself => ("sandbox", "io.kubernetes.cri-o.PortMappings"),
-        Sandbox::Of(_) => ("container", "io.kubernetes.container.ports"),
+    let kind = match part {
+        Sandbox::Itself => "sandbox",
+        Sandbox::Of(_) => "container",
     };
     add("io.container.manager", "cri-o");
     add("io.kubernetes.cri-o.ContainerType", kind);
     add("io.kubernetes.cri-o.SandboxID", sandbox);
     add("io.hostport.ports", &text(&container.of_pod));
-    add(key, &list(&container.own));
+    add("io.kubernetes.container.ports", &list(&container.own));
     annotations
 }
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 pub enum Operation {
     /// A container starts in a pod, with others or alone.
     Start { pod: usize, life: Life, asks: Vec<Ask>, replace: bool, exclude: usize },
-    /// A pod's sandbox starts under CRI-O: `own` is PortMappings, `annotation` the pod's own.
-    StartSandbox { pod: usize, own: Vec<Ask>, annotation: Vec<Ask>, exclude: usize },
+    /// A pod's sandbox starts under CRI-O, with the pod's annotation, and asks for nothing.
+    StartSandbox { pod: usize, annotation: Vec<Ask> },
     /// A container starts in a running sandbox, with kubelet's ports; `carries` the pod's annotation.
     StartMember { sandbox: usize, own: Vec<Ask>, carries: bool, replace: bool, exclude: usize },
     /// A container that has ended starts again with its ID, and maybe in another pod.
@@ -101,8 +101,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => (pod(), life, some(), rarely(), exclude()).prop_map(
             |(pod, life, asks, replace, exclude)| Start { pod, life, asks, replace, exclude }),
-        2 => (pod(), maybe(), maybe(), exclude()).prop_map(
-            |(pod, own, annotation, exclude)| StartSandbox { pod, own, annotation, exclude }),
+        2 => (pod(), maybe()).prop_map(|(pod, annotation)| StartSandbox { pod, annotation }),
         4 => (of(), maybe(), any::<bool>(), rarely(), exclude()).prop_map(
             |(sandbox, own, carries, replace, exclude)|
                 StartMember { sandbox, own, carries, replace, exclude }),

@@ -38,14 +38,13 @@ impl Player<'_> {
             Operation::Start { pod, life, asks, replace, exclude } => {
                 self.start(*pod, *life, distinct(asks, &[]), *replace, *exclude)
             }
-            Operation::StartSandbox { pod, own, annotation, exclude } => {
+            Operation::StartSandbox { pod, annotation } => {
                 let of_pod = distinct(annotation, &[]);
-                let own = distinct(own, &of_pod);
-                let index = self.add(*pod, own, of_pod, Some(Sandbox::Itself), false);
+                let index = self.add(*pod, vec![], of_pod, Some(Sandbox::Itself), false);
                 let life = self.world.containers[index].life;
                 self.containers.begin_life(life, *pod, Life::Process);
                 self.containers.begin_life(life, *pod, Life::Namespace);
-                self.publish(index, *exclude, "createRuntime")
+                self.publish(index, 0, "createRuntime")
             }
             Operation::StartMember { sandbox, own, carries, replace, exclude } => {
                 let is_sandbox = |c: &Container| c.running && c.sandbox == Some(Sandbox::Itself);

@@ -16,8 +16,8 @@ fn member(own: &[Ask], carries: bool) -> Operation {
     StartMember { sandbox: 0, own: own.to_vec(), carries, replace: false, exclude: 0 }
 }
 
-fn sandbox(own: &[Ask], annotation: &[Ask]) -> Operation {
-    StartSandbox { pod: 0, own: own.to_vec(), annotation: annotation.to_vec(), exclude: 0 }
+fn sandbox(annotation: &[Ask]) -> Operation {
+    StartSandbox { pod: 0, annotation: annotation.to_vec() }
 }
 
 #[track_caller]
@@ -31,24 +31,6 @@ fn agrees(sequence: &[Operation]) {
 fn a_container_that_comes_back_with_other_ports_leaves_none_of_the_former_behind() {
     let again = Restart { of: 0, pod: 1, asks: vec![port(1)], exclude: 0 };
     agrees(&[start(0, &[port(0), port(2)]), Crash { of: 0 }, again, Stop { of: 0 }]);
-}
-
-#[test]
-fn what_a_pod_has_stays_the_pods_when_one_of_its_containers_asks_for_it_too() {
-    agrees(&[
-        sandbox(&[port(0)], &[]),
-        member(&[port(0)], false),
-        Nft(Damage::FlushRuleset),
-        Restore,
-        // The second of the two is the container.
-        Stop { of: 1 },
-    ]);
-}
-
-#[test]
-fn a_container_that_knows_only_some_of_its_pods_ports_takes_none_from_the_journal() {
-    let call = member(&[port(2)], true);
-    agrees(&[sandbox(&[port(0)], &[port(1)]), call, Nft(Damage::FlushRuleset), Restore]);
 }
 
 #[test]
@@ -92,10 +74,10 @@ fn an_unknown_element_in_the_map_is_named_and_goes_with_a_restore() {
 fn losing_one_port_while_the_table_was_gone_costs_a_pod_no_other_port() {
     let at = |address, port| Ask { address, port, to: 0, udp: false };
     agrees(&[
-        sandbox(&[at(Address::Second4, 3), at(Address::Wildcard6, 2)], &[at(Address::Node6, 0)]),
+        sandbox(&[at(Address::Second4, 3), at(Address::Wildcard6, 2), at(Address::Node6, 0)]),
+        member(&[], true),
         Nft(Damage::DeleteTable(1)),
         start(1, &[port(2)]),
-        member(&[], true),
         Restore,
     ]);
 }

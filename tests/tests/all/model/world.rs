@@ -204,6 +204,9 @@ impl World {
     fn claims(&self, container: &Container) -> Vec<(String, Host, Endpoint)> {
         let pod = self.pod_owner(container).map(|(id, _)| id);
         let mut claims: Vec<(String, Host, Endpoint)> = Vec::new();
+        if container.sandbox == Some(Sandbox::Itself) {
+            return claims;
+        }
         for (owner, asks) in [(&pod, &container.of_pod), (&None, &container.own)] {
             for ask in asks {
                 for host in hosts(ask) {
@@ -211,12 +214,7 @@ impl World {
                     if claims.iter().any(|claim| claim.1 == host) {
                         continue;
                     }
-                    // What the pod has already does not become the container's.
-                    let pods = pod.as_ref().filter(|id| {
-                        let entry = self.journal.get(*id).filter(|entry| !self.is_dead(entry));
-                        entry.is_some_and(|entry| entry.mappings.get(&host) == Some(&endpoint))
-                    });
-                    let owner = owner.as_ref().or(pods).unwrap_or(&container.id);
+                    let owner = owner.as_ref().unwrap_or(&container.id);
                     claims.push((owner.clone(), host, endpoint));
                 }
             }
@@ -231,18 +229,10 @@ impl World {
         if claims.is_empty() {
             return Answer::Done;
         }
-        let pod = self.pod_owner(&container);
-        let pod_id = pod.as_ref().map(|(id, _)| id);
         let mut conflicts = Vec::new();
         let mut taken: Vec<(Host, Port)> = Vec::new();
-        let mut satisfied = BTreeSet::new();
-        for (owner, host, endpoint) in &claims {
+        for (owner, host, _) in &claims {
             let Some(present) = self.port(host) else { continue };
-            let pods = present.owner.is_some() && present.owner.as_ref() == pod_id;
-            if present.endpoint == *endpoint && pods {
-                satisfied.insert(*host);
-                continue;
-            }
             if present.owner.as_ref() == Some(owner) {
                 continue;
             }
@@ -267,10 +257,8 @@ impl World {
             }
             (table.exclude, table.whole, table.same_link) = (exclude, true, true);
             self.claimed.insert(endpoint.0);
-            if !satisfied.contains(host) {
-                let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
-                table.ports.insert(*host, port);
-            }
+            let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
+            table.ports.insert(*host, port);
         }
         self.note(&container, &claims, exclude);
         self.settle(&taken);
@@ -380,18 +368,12 @@ impl World {
     /// Poststop.
     pub fn withdraw(&mut self, index: usize) {
         let container = self.containers[index].clone();
-        let mut asks = container.own.clone();
-        match container.sandbox {
-            Some(Sandbox::Itself) => asks.extend(&container.of_pod),
-            // What the pod's annotation asks for too belongs to the pod.
-            _ => asks.retain(|ask| !container.of_pod.contains(ask)),
-        }
-        for host in asks.iter().flat_map(hosts) {
+        // What the pod's annotation asks for too belongs to the pod.
+        let own = container.own.iter().filter(|ask| !container.of_pod.contains(ask));
+        for host in own.flat_map(hosts) {
             self.take_away(&container.id, &host);
         }
-        if !asks.is_empty() {
-            self.clear(&container.id);
-        }
+        self.clear(&container.id);
     }
 
     /// How many are dead; they are gone afterwards, unless it is a dry run.
