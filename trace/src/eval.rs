@@ -38,7 +38,8 @@ pub(crate) fn evaluate(
     chain: &ObjectId,
     sets: &mut Sets,
 ) -> RuleOutcome {
-    let mut evaluation = Evaluation { packet, chain, sets, registers: Registers::new() };
+    let mut evaluation =
+        Evaluation { packet, chain, sets, registers: Registers::new(&packet.not_from) };
     let (mut certain, mut untracks) = (true, None);
     for expression in &rule.expressions {
         match evaluation.step(expression) {
@@ -59,7 +60,7 @@ struct Evaluation<'a> {
     packet: &'a PacketView,
     chain: &'a ObjectId,
     sets: &'a mut Sets,
-    registers: Registers,
+    registers: Registers<'a>,
 }
 
 impl Evaluation<'_> {
@@ -69,7 +70,12 @@ impl Evaluation<'_> {
         let own = NfFamily::from(packet.family) as u32;
         match expression.name.as_str() {
             // NFTA_PAYLOAD_DREG, NFTA_META_DREG, NFTA_FIB_DREG and NFTA_CT_DREG come first, then the key.
-            "payload" => registers.set(first, &packet.payload(expression)),
+            "payload" => {
+                registers.set(first, &packet.payload(expression));
+                if packet.is_client(expression) {
+                    registers.set_client(first, expression.number(4));
+                }
+            }
             "meta" => registers.set(first, &packet.meta(second.unwrap_or(0))),
             "fib" => registers.set(first, &packet.fib(expression)),
             "ct" if first.is_some() => match packet.conntrack(second.unwrap_or(0)) {
@@ -139,7 +145,7 @@ impl Evaluation<'_> {
         };
         let Some(map) = self.sets.of(self.chain, map) else { return unknown };
         let key = self.registers.get(expression.number(3), map.key_length);
-        match (map.find(&key).0, map.object) {
+        match (map.find(&key, |_, _| false).0, map.object) {
             (Some(false), _) => Step::Match(Some(false)),
             (Some(true), Some(kind)) => of_object(kind),
             _ => unknown,
@@ -160,7 +166,11 @@ impl Evaluation<'_> {
                 _ => Step::Match(None),
             };
         };
-        let (mut matched, found) = set.find(&registers.get(expression.number(2), set.key_length));
+        let source = expression.number(2);
+        let (mut matched, found) = set
+            .find(&registers.get(source, set.key_length), |first, last| {
+                registers.exclude(source, first, last)
+            });
         // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
         if matched == Some(true) && !inverted && found.iter().any(|element| element.counted) {
             matched = None;

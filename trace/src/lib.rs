@@ -25,6 +25,7 @@
 //!     origin: Origin::Outside,
 //!     in_link: None,
 //!     source: None,
+//!     not_from: Vec::new(),
 //!     host: HostPort {
 //!         host_ip: "0.0.0.0".parse()?,
 //!         port: "9000".parse()?,

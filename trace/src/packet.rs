@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hostport_nft::object::{ExpressionObject, NfFamily};
 use hostport_nft::{Endpoint, Family, HostPort, Protocol};
+use ipnet::IpNet;
 
 use crate::registers::{Bytes, UNKNOWN, known};
 
@@ -18,6 +19,7 @@ use crate::registers::{Bytes, UNKNOWN, known};
 ///     origin: Origin::Outside,
 ///     in_link: None,
 ///     source: None,
+///     not_from: Vec::new(),
 ///     host: HostPort {
 ///         host_ip: "192.0.2.1".parse()?,
 ///         port: "9000".parse()?,
@@ -36,6 +38,8 @@ pub struct Packet {
     pub in_link: Option<Interface>,
     /// The client's address; none for any client.
     pub source: Option<IpAddr>,
+    /// Networks that the client is not in, of the packet's family, if its address is not known.
+    pub not_from: Vec<IpNet>,
     /// What the client connects to, which is an address of this host; the wildcard for any of them.
     pub host: HostPort,
     /// Where hostport's rules send it; none if they do not.
@@ -104,6 +108,7 @@ pub(crate) struct PacketView {
     pub(crate) protocol: Protocol,
     source: Option<IpAddr>,
     destination: Option<IpAddr>,
+    pub(crate) not_from: Vec<IpNet>,
     pub(crate) source_port: Option<u16>,
     pub(crate) port: u16,
     /// Whether the destination is an address of this host.
@@ -131,6 +136,7 @@ impl Packet {
             protocol: self.host.protocol,
             source: self.source.or(destination.filter(|ip| own && ip.is_loopback())),
             destination,
+            not_from: self.not_from.clone(),
             source_port: None,
             port: self.host.port.get(),
             local: true,
@@ -187,7 +193,7 @@ impl PacketView {
 
     /// Where its source is rewritten, or translated back.
     pub(crate) fn rewritten(&self) -> Self {
-        PacketView { source: None, source_port: None, ..self.clone() }
+        PacketView { source: None, not_from: Vec::new(), source_port: None, ..self.clone() }
     }
 
     /// The expression `payload`: NFTA_PAYLOAD_BASE, _OFFSET and _LEN. Of the headers, addresses, protocol,
@@ -224,6 +230,22 @@ impl PacketView {
         }
         let bytes = offset..offset.saturating_add(length.min(64));
         bytes.map(|at| header.get(at as usize).copied().flatten()).collect()
+    }
+
+    /// Whether that is the client's address, or its beginning, which is not known.
+    pub(crate) fn is_client(&self, expression: &ExpressionObject) -> bool {
+        let (source, destination) = match self.family {
+            Family::Ip => (12, 16),
+            Family::Ip6 => (8, 24),
+        };
+        let (address, at) = match self.answer {
+            false => (self.source, source),
+            true => (self.destination, destination),
+        };
+        let [base, offset, length] = [2, 3, 4].map(|kind| expression.number(kind).unwrap_or(0));
+        address.is_none()
+            && (base, offset) == (NETWORK_HEADER, at)
+            && length as usize <= self.address_length()
     }
 
     pub(crate) fn tcp_flags(&self) -> u8 {

@@ -1,6 +1,7 @@
 //! The registers that expressions load and compare, of which some bytes may not be known.
 
 use hostport_nft::object::ExpressionObject;
+use ipnet::IpNet;
 
 use crate::step::Matched;
 
@@ -36,11 +37,16 @@ fn byteorder(mut value: Bytes, size: usize) -> Bytes {
 /// The 64 bytes that a rule works with, numbered twice: as 4 registers of 16 bytes (NFT_REG_1 and on)
 /// and as 16 of 4 (NFT_REG32_00 and on).
 #[derive(Debug, Clone)]
-pub(crate) struct Registers([Option<u8>; 64]);
+pub(crate) struct Registers<'a> {
+    bytes: [Option<u8>; 64],
+    /// Where the client's address is, which is not known, and which of its bits were not masked away.
+    client: Option<(usize, Vec<u8>)>,
+    not_from: &'a [IpNet],
+}
 
-impl Registers {
-    pub(crate) fn new() -> Self {
-        Registers([None; 64])
+impl<'a> Registers<'a> {
+    pub(crate) fn new(not_from: &'a [IpNet]) -> Self {
+        Registers { bytes: [None; 64], client: None, not_from }
     }
 
     /// Where a register's bytes begin; none for the verdict's and for what is no register.
@@ -53,9 +59,9 @@ impl Registers {
     }
 
     pub(crate) fn get(&self, register: Option<u32>, length: usize) -> Bytes {
-        let begin = Self::place(register).unwrap_or(self.0.len());
+        let begin = Self::place(register).unwrap_or(self.bytes.len());
         (begin..begin.saturating_add(length.min(64)))
-            .map(|at| self.0.get(at).copied().flatten())
+            .map(|at| self.bytes.get(at).copied().flatten())
             .collect()
     }
 
@@ -68,10 +74,39 @@ impl Registers {
     pub(crate) fn set(&mut self, register: Option<u32>, bytes: &[Option<u8>]) {
         let Some(begin) = Self::place(register) else { return };
         let length = bytes.len().next_multiple_of(4);
+        self.client = self.client.take().filter(|(at, mask)| {
+            at.saturating_add(mask.len()) <= begin || begin.saturating_add(length) <= *at
+        });
         let value = bytes.iter().copied().chain(std::iter::repeat(Some(0)));
-        for (place, byte) in self.0.iter_mut().skip(begin).take(length).zip(value) {
+        for (place, byte) in self.bytes.iter_mut().skip(begin).take(length).zip(value) {
             *place = byte;
         }
+    }
+
+    /// That a register has the client's address, or as many bytes of it.
+    pub(crate) fn set_client(&mut self, register: Option<u32>, length: Option<u32>) {
+        let mask = vec![u8::MAX; length.unwrap_or(0).min(16) as usize];
+        self.client = Self::place(register).map(|begin| (begin, mask));
+    }
+
+    /// Whether a register cannot have any of the values from one to another, since the client is in none of the
+    /// networks that they are in.
+    pub(crate) fn exclude(&self, register: Option<u32>, first: &[u8], last: &[u8]) -> bool {
+        let Some(((at, mask), begin)) = self.client.as_ref().zip(Self::place(register)) else {
+            return false;
+        };
+        let Some(skip) = at.checked_sub(begin) else { return false };
+        let within = |net: &IpNet, value: &[u8]| {
+            let (network, netmask) = octets(net);
+            network.iter().zip(netmask).enumerate().all(|(at, (byte, needed))| {
+                let compared = mask.get(at).zip(value.get(skip + at));
+                needed == 0
+                    || compared.is_some_and(|(mask, value)| {
+                        mask & needed == needed && value & needed == *byte
+                    })
+            })
+        };
+        self.not_from.iter().any(|net| within(net, first) && within(net, last))
     }
 
     /// NFTA_BYTEORDER_SREG, _DREG, _LEN and _SIZE.
@@ -99,7 +134,17 @@ impl Registers {
                 .collect(),
             _ => vec![None; length],
         };
+        let plain = expression.number(6).unwrap_or(0) == 0
+            && xor.is_some_and(|xor| xor.iter().all(|byte| *byte == 0));
+        let client = self
+            .client
+            .take()
+            .filter(|(at, _)| plain && Some(*at) == Self::place(expression.number(1)));
         self.set(expression.number(2), &output);
+        self.client = client.zip(Self::place(expression.number(2))).map(|((_, old), begin)| {
+            let mask = old.iter().zip(mask.unwrap_or_default());
+            (begin, mask.map(|(old, mask)| old & mask).collect())
+        });
     }
 
     /// NFTA_CMP_SREG, _OP (`enum nft_cmp_ops`) and _DATA. The kernel compares bytes as memcmp(3) does.
@@ -107,7 +152,9 @@ impl Registers {
         let (operation, value) = (expression.number(2)?, expression.value(3)?);
         let loaded = self.get(expression.number(1), value.len());
         // One byte that is known may be enough.
-        if operation <= 1 && differs(&loaded, value) {
+        if operation <= 1
+            && (differs(&loaded, value) || self.exclude(expression.number(1), value, value))
+        {
             return Some(operation == 1);
         }
         let order = whole(&loaded)?.as_slice().cmp(value);
@@ -125,13 +172,24 @@ impl Registers {
     /// NFTA_RANGE_SREG, _OP (`enum nft_range_ops`: equal, not equal), _FROM_DATA and _TO_DATA.
     pub(crate) fn range(&self, expression: &ExpressionObject) -> Matched {
         let (from, to) = (expression.value(3)?, expression.value(4)?);
-        let loaded = self.whole(expression.number(1), from.len())?;
-        let inside = (from..=to).contains(&loaded.as_slice());
+        let inside = match self.whole(expression.number(1), from.len()) {
+            Some(loaded) => (from..=to).contains(&loaded.as_slice()),
+            None if self.exclude(expression.number(1), from, to) => false,
+            None => return None,
+        };
         match expression.number(2)? {
             0 => Some(inside),
             1 => Some(!inside),
             _ => None,
         }
+    }
+}
+
+/// The bytes of a network's address, and those of its mask.
+fn octets(net: &IpNet) -> (Vec<u8>, Vec<u8>) {
+    match net {
+        IpNet::V4(net) => (net.network().octets().into(), net.netmask().octets().into()),
+        IpNet::V6(net) => (net.network().octets().into(), net.netmask().octets().into()),
     }
 }
 

@@ -43,8 +43,13 @@ impl LoadedSet {
         LoadedSet { key_length, fields, interval, object: set.object, elements }
     }
 
-    /// Whether there is an element for a key, and the elements that it may be.
-    pub(crate) fn find(&self, key: &[Option<u8>]) -> (Matched, Vec<&Element>) {
+    /// Whether there is an element for a key, and the elements that it may be: none of those that it `cannot` be,
+    /// from their first value to their last.
+    pub(crate) fn find(
+        &self,
+        key: &[Option<u8>],
+        cannot: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> (Matched, Vec<&Element>) {
         let known = whole(key);
         let found: Vec<&Element> = match (&known, self.interval) {
             (Some(known), true) => self.interval_of(key, known).into_iter().collect(),
@@ -53,9 +58,17 @@ impl LoadedSet {
             (None, true) => {
                 let may_be =
                     |e: &&Element| !e.interval_end && (e.last.is_none() || self.may_hold(e, key));
+                let ends = self.elements.iter().skip(1).map(|next| before(&next.key));
+                let ends = ends.chain([vec![u8::MAX; self.key_length]]);
+                let found = self.elements.iter().zip(ends).filter(|(e, end)| {
+                    may_be(e) && !cannot(&e.key, e.last.as_ref().unwrap_or(end))
+                });
+                found.map(|(element, _)| element).collect()
+            }
+            (None, false) => {
+                let may_be = |e: &&Element| !differs(key, &e.key) && !cannot(&e.key, &e.key);
                 self.elements.iter().filter(may_be).collect()
             }
-            (None, false) => self.elements.iter().filter(|e| !differs(key, &e.key)).collect(),
         };
         // The element that catches all others.
         let rest = self.elements.iter().find(|element| element.key.is_empty());
@@ -88,6 +101,19 @@ impl LoadedSet {
         };
         self.elements.iter().find(|element| self.may_hold(element, key)).or_else(single)
     }
+}
+
+/// The number before a big-endian one.
+fn before(key: &[u8]) -> Vec<u8> {
+    let mut key = key.to_vec();
+    for byte in key.iter_mut().rev() {
+        let (less, borrows) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrows {
+            break;
+        }
+    }
+    key
 }
 
 /// Says what a set holds; none where that is not known.
@@ -126,6 +152,8 @@ mod tests {
     use super::*;
     use std::net::Ipv6Addr;
 
+    const ANY: fn(&[u8], &[u8]) -> bool = |_, _| false;
+
     fn contents(interval: bool, keys: &[(&[u8], bool)]) -> LoadedSet {
         let flags = if interval { SetObject::INTERVAL } else { 0 };
         let types = [None, Some(keys.first().map_or(0, |(key, _)| key.len() as u32)), None, None];
@@ -157,16 +185,16 @@ mod tests {
             (29, Some(true)),
             (30, Some(false)),
         ] {
-            assert_eq!(set.find(&[Some(key)]).0, matched, "{key}");
+            assert_eq!(set.find(&[Some(key)], ANY).0, matched, "{key}");
         }
-        assert_eq!(set.find(&[None]).0, None);
+        assert_eq!(set.find(&[None], ANY).0, None);
     }
 
     #[test]
     fn of_a_key_that_is_half_known_the_known_half_decides() {
         let set = contents(false, &[(&[1, 80], false), (&[2, 81], false)]);
-        assert_eq!(set.find(&[None, Some(80)]), (None, vec![&set.elements[0]]));
-        assert_eq!(set.find(&[None, Some(82)]).0, Some(false));
+        assert_eq!(set.find(&[None, Some(80)], ANY), (None, vec![&set.elements[0]]));
+        assert_eq!(set.find(&[None, Some(82)], ANY).0, Some(false));
     }
     /// An address of IPv6 and a port, of which the kernel compares two bytes.
     fn joined(address: &str, port: u16) -> Vec<u8> {
@@ -206,13 +234,13 @@ mod tests {
             ("2001:db8:0:2::", 85, Some(false)),
         ] {
             let key: Vec<_> = joined(address, port).into_iter().map(Some).collect();
-            assert_eq!(set.find(&key).0, matched, "{address} {port}");
+            assert_eq!(set.find(&key, ANY).0, matched, "{address} {port}");
         }
         // Of a key whose address is not known, the port decides.
         for (port, matched) in [(85, None), (91, Some(false))] {
             let mut key: Vec<_> = joined("::", port).into_iter().map(Some).collect();
             key[..16].fill(None);
-            assert_eq!(set.find(&key).0, matched, "{port}");
+            assert_eq!(set.find(&key, ANY).0, matched, "{port}");
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) fn packet(host_ip: &str, endpoint: &str) -> Packet {
         origin: Origin::Outside,
         in_link: None,
         source: None,
+        not_from: Vec::new(),
         host: HostPort {
             host_ip: host_ip.parse().unwrap(),
             port: "9000".parse().unwrap(),

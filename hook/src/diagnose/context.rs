@@ -10,7 +10,6 @@ use crate::diagnose::inventory::{IPVS_DEVICE, Inventory, interface};
 use crate::diagnose::question::{Question, Target};
 use crate::network::link::{self, Way};
 use crate::network::object::{Address, Device};
-use crate::network::own;
 use crate::network::rtnetlink::{Error, Socket};
 
 /// A packet, and what it meets.
@@ -188,21 +187,16 @@ fn entrance(
     Ok(link.map(|link| interface(link.index, &link.name)))
 }
 
-/// A link that clients may be behind: not one that leads to a container, nor a bridge of containers, nor the device
-/// of IPVS.
+/// A link that clients may be behind: not one of containers, nor the device of IPVS.
 fn facing_clients(
     inventory: &Inventory,
     index: u32,
     socket: &mut Socket,
 ) -> Result<Option<Device>, Error> {
-    let mut towards = inventory.ways.keys().filter_map(|ip| inventory.link_towards(*ip));
-    if towards.any(|link| link.index == index) {
+    if inventory.container_links.contains(&index) {
         return Ok(None);
     }
-    Ok(match socket.link(index)?.filter(|link| link.name != IPVS_DEVICE) {
-        Some(link) if !own::is_of_containers(socket, &link)? => Some(link),
-        _ => None,
-    })
+    Ok(socket.link(index)?.filter(|link| link.name != IPVS_DEVICE))
 }
 
 /// The addresses that clients outside use, the likeliest first: those of the default routes' links, also the excluded

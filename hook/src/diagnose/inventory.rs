@@ -12,6 +12,7 @@ use hostport_nft::{
     Unsupported,
 };
 use hostport_trace::Interface;
+use ipnet::IpNet;
 
 use crate::context::Context;
 use crate::diagnose::DiagnoseError;
@@ -20,7 +21,7 @@ use crate::journal::{
 };
 use crate::network::link::{self, OutLink, Way};
 use crate::network::object::Address;
-use crate::network::own::{PeerNamespaces, Place};
+use crate::network::own::{self, PeerNamespaces, Place};
 use crate::network::rtnetlink;
 use crate::output::escape;
 
@@ -57,6 +58,8 @@ pub struct Inventory {
     /// The links towards IPv4 endpoints, and the uplinks, as far as it is known whether they are the own ones of
     /// living containers.
     pub own_links: BTreeMap<u32, bool>,
+    /// The links that lead to containers, and bridges that only containers can be behind.
+    pub container_links: BTreeSet<u32>,
 }
 
 impl Inventory {
@@ -101,6 +104,7 @@ impl Inventory {
             uplinks: BTreeMap::new(),
             advertised: Vec::new(),
             own_links: BTreeMap::new(),
+            container_links: BTreeSet::new(),
             settings,
         };
         inventory.dead =
@@ -114,16 +118,24 @@ impl Inventory {
         for ip in endpoints {
             inventory.ways.insert(ip, link::towards(socket, ip, &mut None)?);
         }
-        inventory.find_services(socket)?;
         inventory.find_uplinks(socket)?;
         inventory.find_own_links(socket)?;
+        inventory.find_other_links(socket)?;
         Ok(inventory)
     }
 
-    fn find_services(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
-        let links: BTreeSet<u32> = self.link_addresses.iter().map(|address| address.link).collect();
+    /// The device of IPVS, and links of containers.
+    fn find_other_links(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
+        let towards = self.ways.keys().filter_map(|ip| self.link_towards(*ip));
+        self.container_links = towards.map(|link| link.index).collect();
+        let global = self.link_addresses.iter().filter(|address| address.is_global());
+        let links: BTreeSet<u32> = global.map(|address| address.link).collect();
         for index in links {
-            if socket.link(index)?.is_some_and(|link| link.name == IPVS_DEVICE) {
+            let Some(link) = socket.link(index)? else { continue };
+            if own::is_of_containers(socket, &link)? {
+                self.container_links.insert(index);
+            }
+            if link.name == IPVS_DEVICE {
                 let on_it = self.link_addresses.iter().filter(|address| address.link == index);
                 let open = on_it.map(|address| address.ip).filter(|ip| self.addresses.contains(ip));
                 self.services.extend(open);
@@ -195,6 +207,29 @@ impl Inventory {
             Some(Way::Link(link)) if !self.leads_away(Family::of(endpoint), link) => Some(link),
             _ => None,
         }
+    }
+
+    /// The networks of containers, in which no client has an address that comes in by another link: not those in
+    /// which that link's own network is.
+    pub fn container_networks(&self, family: Family, other: u32) -> Vec<IpNet> {
+        let global = self.link_addresses.iter().filter(|address| address.is_global());
+        let of_link = global.filter_map(|address| {
+            let network = IpNet::new(address.ip, address.prefix).ok()?;
+            Some((address.link, network.trunc()))
+        });
+        let endpoints = self.ways.keys();
+        let endpoints =
+            endpoints.filter_map(|ip| Some((self.link_towards(*ip)?.index, IpNet::from(*ip))));
+        let all: Vec<(u32, IpNet)> = of_link.chain(endpoints).collect();
+        let theirs = all.iter().filter(|(link, network)| {
+            Family::of(network.addr()) == family
+                && *link != other
+                && self.container_links.contains(link)
+        });
+        let is_apart = |network: &&IpNet| {
+            all.iter().all(|(link, inside)| *link != other || !network.contains(inside))
+        };
+        theirs.map(|(_, network)| network).filter(is_apart).copied().collect()
     }
 
     fn leads_away(&self, family: Family, link: &OutLink) -> bool {

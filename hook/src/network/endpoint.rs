@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn address(ip: &str, flags: u32) -> Address {
-        Address { ip: ip.parse().unwrap(), link: 2, scope: 0, flags }
+        Address { ip: ip.parse().unwrap(), link: 2, prefix: 24, scope: 0, flags }
     }
 
     fn in_order(addresses: &[Address]) -> Vec<String> {

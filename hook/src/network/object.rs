@@ -126,6 +126,8 @@ pub struct Address {
     pub ip: IpAddr,
     /// ifa_index
     pub link: u32,
+    /// ifa_prefixlen: that of its network
+    pub prefix: u8,
     /// ifa_scope
     pub scope: u8,
     /// IFA_FLAGS, IFA_F_*
@@ -141,7 +143,7 @@ impl Address {
     /// Reads what follows the netlink header. None for another family than the two of IP.
     pub fn parse(payload: &[u8]) -> Result<Option<Self>, Malformed> {
         // struct ifaddrmsg: family, prefixlen, flags, scope, index (4).
-        let ([family, _, flags, scope, i0, i1, i2, i3], rest) = split::<8>(payload)?;
+        let ([family, prefix, flags, scope, i0, i1, i2, i3], rest) = split::<8>(payload)?;
         let mut flags = u32::from(*flags);
         let (mut address, mut local) = (None, None);
         for attribute in attribute::all(rest) {
@@ -156,7 +158,7 @@ impl Address {
         let Some(value) = local.or(address) else { return Ok(None) };
         let Some(ip) = ip_of(*family, value)? else { return Ok(None) };
         let link = u32::from_ne_bytes([*i0, *i1, *i2, *i3]);
-        Ok(Some(Self { ip, link, scope: *scope, flags }))
+        Ok(Some(Self { ip, link, prefix: *prefix, scope: *scope, flags }))
     }
 }
 

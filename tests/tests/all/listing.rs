@@ -70,6 +70,7 @@ fn the_doctor_reads_complete_tables_while_they_are_replaced() {
         origin: Origin::Outside,
         in_link: None,
         source: None,
+        not_from: Vec::new(),
         host: HostPort {
             host_ip: NODE6.into(),
             port: Port::new(port).unwrap(),

@@ -100,10 +100,19 @@ impl Packets<'_> {
     pub fn packet(&self, AskedPort { host, mapping }: AskedPort, origin: Origin) -> Packet {
         let endpoint = mapping.map(|mapping| mapping.endpoint());
         let link = endpoint.and_then(|endpoint| self.inventory.link_towards(endpoint.ip));
+        let in_link = self.scope.entrances(self.inventory, host.family()).first().cloned();
+        let source = self.scope.source();
+        let not_from = match (&in_link, origin) {
+            (Some(link), Origin::Outside) if source.is_none() => {
+                self.inventory.container_networks(host.family(), link.index)
+            }
+            _ => Vec::new(),
+        };
         Packet {
             origin,
-            in_link: self.scope.entrances(self.inventory, host.family()).first().cloned(),
-            source: self.scope.source(),
+            in_link,
+            source,
+            not_from,
             host,
             endpoint,
             out_link: link.map(|link| interface(link.index, &link.name)),

@@ -5,5 +5,6 @@ mod ground;
 mod broken;
 mod open;
 mod rules;
+mod subnets;
 mod usage;
 mod ways;
