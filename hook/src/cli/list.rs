@@ -11,13 +11,21 @@ pub struct ListArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Also show the pod, if known, and the time since publication, from the journal
+    /// Also show the time since publication, from the journal
     #[arg(long)]
     pub wide: bool,
 
-    /// Only owners whose ID begins with this
-    #[arg(long, value_name = "ID")]
+    /// Only owners whose ID begins with this, or the name of the container or its pod
+    #[arg(long, value_name = "ID|NAME")]
     pub owner: Option<String>,
+
+    /// Only the pod of this name
+    #[arg(long, value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// Only pods in this Kubernetes namespace
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
 
     /// Only this host port, or this range
     #[arg(long, value_name = "PORT[-PORT]")]

@@ -11,6 +11,7 @@ use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
 use crate::journal::Liveness;
 use crate::metrics::counters::{Counters, add};
+use crate::oci::podman::PodmanNames;
 use crate::oci::request::{self, Options, RequestError, Start};
 use crate::oci::state::State;
 use crate::output::escape;
@@ -45,10 +46,13 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
         hairpin_mode: !arguments.no_hairpin_mode,
         allow_pod_annotation: arguments.allow_pod_annotation,
     };
-    let done = match stopped {
+    let mut done = match stopped {
         true => end(&state, options, context),
         false => start(&state, options, context),
     };
+    if let Err(HookError::Operation(reconcile::Error::Taken { owner, .. })) = &mut done {
+        PodmanNames::default().complete(owner);
+    }
     let conflict = matches!(&done, Err(HookError::Operation(error)) if error.is_conflict());
     let changed = matches!(done, Ok(Some(_)));
     // Calls for containers without host ports are many, and their duration does not matter.

@@ -23,6 +23,7 @@ use crate::network::link::{self, OutLink, Way};
 use crate::network::object::Address;
 use crate::network::own::{self, PeerNamespaces, Place};
 use crate::network::rtnetlink;
+use crate::oci::podman::PodmanNames;
 use crate::output::escape;
 
 /// The device of kube-proxy's IPVS mode, which has the addresses of all services.
@@ -76,7 +77,11 @@ impl Inventory {
         let mut host_ports = HostPorts::open(settings.clone())?;
         let mut journal = JournalSnapshot::read(&state_dir, PATIENCE);
         match &mut journal {
-            Ok(look) => look.entries.retain(|entry| entry.settings.table == table),
+            Ok(look) => {
+                look.entries.retain(|entry| entry.settings.table == table);
+                let mut podman = PodmanNames::default();
+                look.entries.iter_mut().for_each(|entry| podman.complete(entry));
+            }
             Err(error) if error.may_need_root() => {
                 return Err(DiagnoseError::NotRoot(state_dir));
             }

@@ -14,6 +14,8 @@ use crate::diagnose::inventory::Inventory;
 use crate::journal::Entry;
 use crate::network::link::{self, OutLink};
 use crate::network::rtnetlink::{Error, Socket};
+use crate::request::Names;
+use crate::request::names::Called;
 
 /// What is asked about, and what concerns it.
 pub struct Scope {
@@ -98,6 +100,12 @@ impl Scope {
     /// The entries of owners that are alive.
     pub fn living(&self, inventory: &Inventory) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| !inventory.dead.contains(&entry.owner))
+    }
+
+    /// An owner as people know it.
+    pub fn called<'a>(&'a self, owner: &'a OwnerId) -> Called<'a> {
+        let entry = self.entries.iter().find(|entry| entry.owner == *owner);
+        Called(owner, entry.map_or(Names::NONE, |entry| &entry.names))
     }
 
     /// The owner of each mapping, in the kernel or else by the journal.

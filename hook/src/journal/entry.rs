@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::output::escape::excerpt;
-use crate::request::PodName;
+use crate::request::Names;
+use crate::request::names::{self, Called, PodName};
 
 /// The version of the form that is written, and the newest that is read.
 const VERSION: u64 = 1;
@@ -35,8 +36,8 @@ pub struct Entry {
     pub process: Option<Process>,
     /// The network namespace.
     pub namespace: Option<Namespace>,
-    /// What the annotations call the pod.
-    pub pod: Option<PodName>,
+    /// What the runtime calls the container and its pod.
+    pub names: Names,
     /// The bundle's folder.
     pub bundle: PathBuf,
     /// When it was published, in milliseconds since 1970 (UTC).
@@ -84,6 +85,12 @@ struct Form<'a> {
     namespace: Option<Namespace>,
     #[serde(default, deserialize_with = "PodName::read", skip_serializing_if = "Option::is_none")]
     pod: Option<PodName>,
+    #[serde(
+        default,
+        deserialize_with = "names::read_container",
+        skip_serializing_if = "Option::is_none"
+    )]
+    container: Option<String>,
     bundle: PathBuf,
     since_ms: u64,
 }
@@ -137,6 +144,11 @@ impl Entry {
         self.flows().map(|mapping| mapping.endpoint().ip).collect()
     }
 
+    /// The owner as people know it.
+    pub fn called(&self) -> Called<'_> {
+        Called(&self.owner, &self.names)
+    }
+
     /// Every mapping that flows of this owner may use.
     pub fn flows(&self) -> impl Iterator<Item = Mapping> {
         self.mappings.iter().chain(&self.lost).copied()
@@ -154,7 +166,8 @@ impl Entry {
             lost: self.lost.iter().map(FormMapping::from).collect(),
             process: self.process,
             namespace: self.namespace.clone(),
-            pod: self.pod.clone(),
+            pod: self.names.pod.clone(),
+            container: self.names.container.clone(),
             bundle: self.bundle.clone(),
             since_ms: self.since_ms,
         })
@@ -188,7 +201,7 @@ impl Entry {
             lost: mappings(&form.lost)?,
             process: form.process,
             namespace: form.namespace,
-            pod: form.pod,
+            names: Names { pod: form.pod, container: form.container },
             bundle: form.bundle,
             since_ms: form.since_ms,
         };
@@ -273,19 +286,19 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_name_that_is_none_costs_the_name_alone() {
-        let with = |pod: &str| {
+    fn a_name_that_is_none_costs_the_name_alone() {
+        let with = |pod: &str, container: &str| {
             let json = format!(
                 r#"{{"version":1,"owner":"web","table":"hostport","localhost":true,"mappings":[],
-                    "pod":{pod},"bundle":"/b","since_ms":0}}"#
+                    "pod":{pod},"container":{container},"bundle":"/b","since_ms":0}}"#
             );
             Entry::from_json(json.as_bytes()).unwrap()
         };
         for none in ["null", "7", "[]", r#"{"name":7}"#, r#"{"namespace":"shop"}"#] {
-            assert_eq!(with(none).pod, None, "{none}");
+            assert!(with(none, none).names.is_none(), "{none}");
         }
-        let entry = with(r#"{"name":"web","namespace":"shop"}"#);
-        assert_eq!(entry.pod.as_ref().unwrap().to_string(), "shop/web");
+        let entry = with(r#"{"name":"web","namespace":"shop"}"#, r#""app""#);
+        assert_eq!(entry.called().to_string(), "shop/web (container app) [web]");
         assert_eq!(Entry::from_json(&entry.to_json().unwrap()).unwrap(), entry);
     }
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hostport_nft::OwnerId;
+
 use super::entry::Entry;
 use super::error::JournalError;
 use super::folder::{DiskFolder, Folder};
@@ -31,6 +33,14 @@ impl JournalSnapshot {
     pub(super) fn entry(path: &Path, name: &str) -> Option<Entry> {
         let folder = DiskFolder::open_existing(path).ok()??;
         examine(&folder, name).ok()??.ok()
+    }
+
+    /// The entries of some owners, without waiting for anybody: each file is written whole. What cannot be read is left
+    /// out.
+    pub fn of_owners<'a>(path: &Path, owners: impl IntoIterator<Item = &'a OwnerId>) -> Vec<Entry> {
+        let Ok(Some(folder)) = DiskFolder::open_existing(path) else { return Vec::new() };
+        let entry = |owner| examine(&folder, &format!("{owner}{SUFFIX}")).ok()??.ok();
+        owners.into_iter().filter_map(entry).collect()
     }
 
     /// Reads all that is in an open folder.

@@ -93,7 +93,7 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
     for there in published {
         let HostPort { host_ip, port, protocol } = there.mapping.host();
         let entry = there.owner.as_ref().and_then(|owner| entries.get(owner));
-        let pod = entry.and_then(|entry| entry.pod.as_ref());
+        let pod = entry.and_then(|entry| entry.names.pod.as_ref());
         let namespace = label(pod.map_or("", |pod| &pod.namespace));
         let pod = label(pod.map_or("", |pod| &pod.name));
         let _ = writeln!(

@@ -102,7 +102,8 @@ impl Config {
     }
 }
 
-fn read_regular_file(path: &Path) -> Result<Vec<u8>, ConfigProblem> {
+/// A whole file of a runtime, which may be as large as a config.json.
+pub(super) fn read_regular_file(path: &Path) -> Result<Vec<u8>, ConfigProblem> {
     // Without O_NONBLOCK, opening a FIFO waits for its other end.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::open(path, flags, Mode::empty())?;

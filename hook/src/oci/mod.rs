@@ -3,5 +3,6 @@
 
 pub mod bundle;
 mod json;
+pub mod podman;
 pub mod request;
 pub mod state;

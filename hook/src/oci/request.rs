@@ -10,7 +10,7 @@ use super::bundle::{Config, ConfigError, ConfigNamespace};
 use super::state::{State, StateError};
 use crate::network::container::{Pod, PodError};
 use crate::network::namespace::NetworkNamespace;
-use crate::request::PodName;
+use crate::request::Names;
 use crate::request::annotations::ResolveError;
 use crate::request::policy::{Group, PolicyError, Wanted};
 use crate::request::{Request, claims};
@@ -91,7 +91,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         hairpin_mode: options.hairpin_mode,
         pid: state.pid,
         namespace: (namespace.path().to_owned(), namespace.file()),
-        pod_name: PodName::of(&config.annotations),
+        names: Names::of(&config.annotations),
         bundle: state.bundle.clone(),
         links: pod.links()?,
     };

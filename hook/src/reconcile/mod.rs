@@ -29,7 +29,7 @@ pub mod withdraw;
 use hostport_nft::{HostPort, TableName, Taken};
 use thiserror::Error;
 
-use crate::journal::JournalError;
+use crate::journal::{Entry, JournalError};
 
 pub use node::Node;
 
@@ -40,6 +40,11 @@ pub enum Error {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Ruleset(#[from] hostport_nft::Error),
+    #[error(
+        "host port {} is taken by {} (endpoint {}): stop that one, or choose another host port",
+        taken.host, owner.called(), taken.endpoint
+    )]
+    Taken { taken: Taken, owner: Box<Entry> },
     #[error(
         "{taken}; its owner is not in the journal: if it has ended, remove the port with: {command}"
     )]
@@ -54,7 +59,11 @@ pub enum Error {
 impl Error {
     /// Whether another owner keeps a host port that was asked for.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Error::TakenByUnknown { .. } | Error::Ruleset(hostport_nft::Error::Taken(_)))
+        use hostport_nft::Error::Taken;
+        matches!(
+            self,
+            Error::Taken { .. } | Error::TakenByUnknown { .. } | Error::Ruleset(Taken(_))
+        )
     }
 }
 

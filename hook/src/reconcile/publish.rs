@@ -20,6 +20,7 @@ use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
 use crate::network::Reach;
 use crate::output::several;
 use crate::request::Request;
+use crate::request::names::Called;
 use crate::request::policy::ON_CONFLICT;
 
 /// Publishes all host ports of a request, or none of them. Returns how many were taken over.
@@ -45,7 +46,7 @@ pub fn publish<N: Node>(
         host_ports.publish(&publication, |present| request.replace || owners.is_dead(present))
     };
     let changes = write_and_commit(&journal, liveness, &entries, &request.container, commit)
-        .map_err(|error| say_how_to_clear(error, &journal, &mut host_ports, &request.settings))?;
+        .map_err(|error| name_owner(error, &journal, &mut host_ports, &request.settings))?;
 
     // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
     // ruleset in place, and must not take the ports away again if it fails.
@@ -59,7 +60,8 @@ pub fn publish<N: Node>(
     sweep(&journal, liveness, &mut host_ports, &changes, &request.settings.table);
     if !changes.added.is_empty() {
         let (owner, ports) = (&request.container, several(&changes.added));
-        info!(%owner, %ports, "published for container {owner}: {ports}");
+        let called = Called(owner, &request.names);
+        info!(%owner, %ports, "published for container {called}: {ports}");
     }
     host_ports.leave();
     Ok(changes.taken_over.len())
@@ -83,7 +85,10 @@ fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Ve
             mappings: own.map(|claim| claim.mapping).collect(),
             process,
             namespace: Some(node.liveness().namespace(path, *file, process)),
-            pod: request.pod_name.clone(),
+            names: match *owner == request.container {
+                true => request.names.clone(),
+                false => request.names.of_pod(),
+            },
             bundle: request.bundle.clone(),
             since_ms: since.as_millis() as u64,
         }
@@ -156,8 +161,8 @@ fn write_and_commit(
     done
 }
 
-/// An owner without an entry will never be found dead: say how to clear its port.
-fn say_how_to_clear(
+/// Names the owner of a port that is taken. One without an entry will never be found dead: says how to clear its port.
+fn name_owner(
     error: Error,
     journal: &Journal<impl Folder>,
     host_ports: &mut HostPorts<impl Kernel>,
@@ -165,9 +170,12 @@ fn say_how_to_clear(
 ) -> Error {
     let Error::Ruleset(hostport_nft::Error::Taken(taken)) = error else { return error };
     let known = taken.owner.as_ref().and_then(|owner| journal.read(owner).ok().flatten());
+    if let Some(owner) = known {
+        return Error::Taken { taken, owner: Box::new(owner) };
+    }
     // Or the owner has ended since: it withdraws before it removes its entry.
     let has = |there: Option<Published>| there.is_some_and(|there| there.owner == taken.owner);
-    if known.is_some() || !host_ports.get(taken.host).is_ok_and(has) {
+    if !host_ports.get(taken.host).is_ok_and(has) {
         return hostport_nft::Error::Taken(taken).into();
     }
     Error::TakenByUnknown { command: nft_delete(&settings.table, taken.host), taken }
@@ -254,13 +262,14 @@ fn settle_with(
     let _lock = journal.lock_owner(owner)?;
     match journal.read(owner)? {
         Some(entry) if liveness.is_dead(&entry) => {
-            info!(from = %owner, "took over from {owner}, which has ended");
+            info!(from = %owner, "took over from {}, which has ended", entry.called());
             withdraw_dead(host_ports, &entry, budget)?;
             journal.remove(owner)?;
             Ok(Loser::Dead)
         }
         Some(entry) => {
-            info!(from = %owner, "took over from {owner}, as the container's {ON_CONFLICT} asks");
+            let called = entry.called();
+            info!(from = %owner, "took over from {called}, as the container's {ON_CONFLICT} asks");
             // It may have taken them back by now, as two do that replace each other. What nobody has, because the
             // ruleset was flushed, is whose a restore decides.
             let mut lost = BTreeSet::new();

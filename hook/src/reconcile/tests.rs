@@ -16,7 +16,7 @@ use super::withdraw::withdraw;
 use super::*;
 use crate::journal::fake::Call;
 use crate::journal::{Entry, Folder, Journal, Lock};
-use crate::request::Request;
+use crate::request::{Names, Request};
 use hostport_nft::{Claim, Mapping, OwnerId, Protocol, Published};
 
 fn host(port: u16) -> HostPort {
@@ -42,7 +42,7 @@ fn container(number: u8, ports: &[u16]) -> Request {
         hairpin_mode: true,
         pid: Some(number.into()),
         namespace: (format!("/run/netns/{number}").into(), (4, number.into())),
-        pod_name: None,
+        names: Names::default(),
         bundle: "/bundle".into(),
     }
 }
@@ -140,7 +140,7 @@ fn a_living_container_keeps_its_port_and_the_other_gets_none() {
     let node = FakeNode::default();
     start(&node, container(1, &[80])).unwrap();
     let error = start(&node, container(2, &[79, 80, 81])).unwrap_err();
-    assert!(matches!(error, Error::Ruleset(Ruleset::Taken(_))) && error.is_conflict(), "{error}");
+    assert!(matches!(error, Error::Taken { .. }) && error.is_conflict(), "{error}");
     assert_eq!(published(&node), of(1, &[80]));
     assert_eq!((entry(&node, 2), node.folder.files().len()), (None, 1));
 }

@@ -10,6 +10,8 @@ use super::Error;
 use super::node::Node;
 use crate::journal::{Entry, Folder, Journal, JournalError, Liveness, Lock};
 use crate::output::several;
+use crate::request::Names;
+use crate::request::names::Called;
 
 /// Withdraws these host ports of an owner, and those that the journal has for it. False if there are none.
 ///
@@ -47,7 +49,8 @@ pub fn withdraw<N: Node>(
     host_ports.leave();
     if !withdrawn.is_empty() {
         let ports = several(&withdrawn);
-        info!(%owner, %ports, "withdrew from container {owner}: {ports}");
+        let called = Called(owner, entry.as_ref().map_or(Names::NONE, |entry| &entry.names));
+        info!(%owner, %ports, "withdrew from container {called}: {ports}");
     }
     Ok(true)
 }
@@ -114,7 +117,8 @@ pub fn withdraw_if_dead(
             return Ok(());
         }
         let ports = several(withdrawn.iter().map(|gone| gone.mapping));
-        info!(from = %owner, %ports, "withdrew from container {owner}, which has ended: {ports}");
+        let called = entry.called();
+        info!(from = %owner, %ports, "withdrew from container {called}, which has ended: {ports}");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! Pure: no I/O.
 
 pub mod annotations;
-mod pod_name;
+pub mod names;
 pub mod policy;
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use tracing::warn;
 use annotations::ResolveError;
 use policy::Wanted;
 
-pub use pod_name::PodName;
+pub use names::Names;
 
 /// What a container is to have: the one input of a publication, whichever face it came through.
 #[derive(Debug, Clone)]
@@ -36,8 +36,8 @@ pub struct Request {
     pub pid: Option<i32>,
     /// The network namespace: its path, and its file's device and inode.
     pub namespace: (PathBuf, (u64, u64)),
-    /// What the annotations call the pod.
-    pub pod_name: Option<PodName>,
+    /// What the annotations call the container and its pod.
+    pub names: Names,
     /// The bundle's folder.
     pub bundle: PathBuf,
 }

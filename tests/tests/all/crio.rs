@@ -168,7 +168,7 @@ fn a_pods_author_publishes_nothing_by_copying_what_kubelet_and_crio_write() {
 }
 
 #[test]
-fn a_second_replica_on_the_node_is_refused_and_runc_shows_the_whole_line() {
+fn field_39_a_refused_replica_gets_the_owners_name_and_runc_shows_the_whole_line() {
     let lab = Lab::new();
     let (said, line) = refused(&lab, Runc::in_node(lab.node().path()), &[]);
     // CRI-O puts the runtime's words into its answer to kubelet, and that into the event.
@@ -176,8 +176,7 @@ fn a_second_replica_on_the_node_is_refused_and_runc_shows_the_whole_line() {
 }
 
 #[test]
-fn a_second_replica_on_the_node_is_refused_and_crun_writes_the_whole_line_to_a_file_that_is_named()
-{
+fn field_39_a_refused_replica_gets_the_owners_name_and_crun_writes_it_to_a_file_that_is_named() {
     let lab = Lab::new();
     let file = lab.node().folder().join("hooks.stderr");
     let named = [("run.oci.hooks.stderr", file.to_str().unwrap())];
@@ -197,8 +196,8 @@ fn refused(lab: &Lab, runtime: Runc, annotations: &[(&str, &str)]) -> (String, S
     start(&first, "first").expect_success();
     let refused = start(&second, "second").expect_failure();
     let line = format!(
-        "hostport: host port 0.0.0.0:9000/tcp is taken by first (endpoint {}:8080): stop that one, \
-         or choose another host port",
+        "hostport: host port 0.0.0.0:9000/tcp is taken by default/web-0 (container web) [first] \
+         (endpoint {}:8080): stop that one, or choose another host port",
         first.ipv4()
     );
     assert_eq!(owners(lab.node()), ["first", "first"]);

@@ -114,7 +114,8 @@ fn a_list_is_narrowed_by_owner_port_and_protocol() {
     assert_valid(SCHEMA, &rows);
     assert_eq!(rows.as_array().map(Vec::len), Some(7));
     let own = lines(&["--owner", named.id()]);
-    assert!(own.len() == 4 && own.iter().all(|line| line.ends_with(named.id())), "{own:?}");
+    let short = &named.id()[..12];
+    assert!(own.len() == 4 && own.iter().all(|line| line.ends_with(short)), "{own:?}");
     assert_eq!(lines(&["--port", "9000"]).len(), 3);
     assert_eq!(lines(&["--port", "9001-9100"]).len(), 4);
     assert_eq!(lines(&["--protocol", "udp", "--port", "9000-9100"]).len(), 2);
@@ -126,18 +127,89 @@ fn a_list_is_narrowed_by_owner_port_and_protocol() {
 }
 
 #[test]
+fn field_35_names_stand_beside_ids_in_a_list_and_filters_find_them() {
+    let lab = Lab::new();
+    let names: [&[(&str, &str)]; 4] = [
+        &[
+            ("io.kubernetes.pod.name", "web-0"),
+            ("io.kubernetes.pod.namespace", "shop"),
+            ("io.kubernetes.container.name", "app"),
+        ],
+        &[
+            ("io.kubernetes.cri.sandbox-name", "db-0"),
+            ("io.kubernetes.cri.sandbox-namespace", "shop"),
+            ("io.kubernetes.cri.container-name", "postgres"),
+        ],
+        &[("io.kubernetes.pod.name", "web-0"), ("io.kubernetes.pod.namespace", "default")],
+        &[],
+    ];
+    let mut ids = Vec::new();
+    for (nth, names) in names.into_iter().enumerate() {
+        let pod = lab.pod(&format!("pod{nth}"));
+        let bundle = Bundle::of(&pod)
+            .named(&format!("{nth:01x}{}", "0".repeat(63)))
+            .annotation("io.hostport.ports", &format!("192.0.2.1:{}:8080", 9000 + nth));
+        let bundle = names.iter().fold(bundle, |bundle, (key, name)| bundle.annotation(key, name));
+        bundle.start(lab.node());
+        ids.push(bundle.id().to_owned());
+    }
+    let lines = |arguments: &[&str]| {
+        let listed = hostport(lab.node(), &[&["list"], arguments].concat()).expect_success();
+        listed.stdout.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    let all = lines(&[]);
+    assert!(all[0].ends_with("CONNECTIONS  NAME                  OWNER"), "{all:#?}");
+    for (line, name) in
+        all[1..].iter().zip(["shop/web-0 (app)", "shop/db-0 (postgres)", "default/web-0", "-"])
+    {
+        assert!(line.contains(&format!("  {name}  ")), "{all:#?}");
+    }
+    assert!(all[1].ends_with(&format!(" {}", &ids[0][..12])), "{all:#?}");
+    assert!(all[4].ends_with(&format!(" {}", ids[3])), "an ID alone is whole: {all:#?}");
+    for (arguments, ports) in [
+        (&["--owner", "web"][..], &[9000, 9002][..]),
+        (&["--owner", "postgres"], &[9001]),
+        (&["--owner", "shop/web-0"], &[9000]),
+        (&["--owner", &ids[3][..12]], &[9003]),
+        (&["--owner", "eb-0"], &[]),
+        (&["--pod", "web-0"], &[9000, 9002]),
+        (&["--pod", "web"], &[]),
+        (&["--namespace", "shop"], &[9000, 9001]),
+        (&["--namespace", "shop", "--pod", "web-0"], &[9000]),
+        (&["--namespace", "shop", "--owner", "web"], &[9000]),
+    ] {
+        let json =
+            hostport(lab.node(), &[&["list", "--json"], arguments].concat()).expect_success();
+        let rows: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_valid(SCHEMA, &rows);
+        let found: Vec<u64> =
+            rows.as_array().unwrap().iter().map(|row| row["host_port"].as_u64().unwrap()).collect();
+        assert_eq!(found, ports, "{arguments:?}");
+        assert_eq!(lines(&[arguments, &["--wide"]].concat()).len(), ports.len() + 1);
+    }
+    let json = hostport(lab.node(), &["list", "--json"]).expect_success().stdout;
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let of = |row: usize| {
+        ["pod_namespace", "pod_name", "container_name"].map(|key| rows[row][key].as_str())
+    };
+    assert_eq!(of(0), [Some("shop"), Some("web-0"), Some("app")]);
+    assert_eq!((of(2), of(3)), ([Some("default"), Some("web-0"), None], [None; 3]));
+    assert_eq!(rows[0]["owner"], ids[0], "as it was");
+}
+
+#[test]
 fn a_wide_list_names_the_pod_and_its_age_and_prints_no_control_characters() {
     let lab = Lab::new();
     let pods = ["named", "other"].map(|name| lab.pod(name));
-    let [named, other] = two_containers(&pods, &lab);
+    let [named, _other] = two_containers(&pods, &lab);
     let wide = hostport(lab.node(), &["list", "--wide"]).expect_success().stdout;
     assert!(!wide.contains('\u{1b}'), "{wide:?}");
-    let line = |owner: &str| wide.lines().find(|line| line.ends_with(owner)).unwrap();
-    let cells = |owner: &str| -> Vec<&str> { line(owner).split_whitespace().collect() };
-    let [.., age, pod, _] = &cells(named.id())[..] else { panic!("{wide}") };
+    let line = wide.lines().find(|line| line.contains("shop/web-0")).unwrap();
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    let [.., age, pod, owner] = &cells[..] else { panic!("{wide}") };
     assert!(age.ends_with('s'), "{wide}");
-    assert_eq!(*pod, "shop/web-0");
-    assert!(line(other.id()).contains(r"shop/\u{1b}[2J web"), "{wide}");
+    assert_eq!((*pod, *owner), ("shop/web-0", &named.id()[..12]));
+    assert!(wide.contains(r"  shop/\u{1b}[2J web  "), "{wide}");
     let json = hostport(lab.node(), &["list", "--wide", "--json"]).expect_success().stdout;
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_valid(SCHEMA, &rows);
@@ -245,7 +317,14 @@ fn a_watched_list_keeps_its_heading_on_a_terminal_and_no_name_widens_it() {
     assert_eq!(shown.lines().filter(|line| line.ends_with(&format!("  {short}"))).count(), 2);
     let listed = |arguments: &[&str]| hostport(lab.node(), arguments).expect_success().stdout;
     let whole = listed(&["list", "--wide"]);
-    assert!(whole.lines().skip(1).all(|line| line.rsplit(' ').next().unwrap().len() == 64));
+    let ids = |length| {
+        whole
+            .lines()
+            .skip(1)
+            .filter(|line| line.rsplit(' ').next().unwrap().len() == length)
+            .count()
+    };
+    assert_eq!((ids(64), ids(12)), (80, 2), "{whole}");
     // 64 of them are the ID.
     assert!(whole.lines().all(|line| line.len() <= 200 && line.is_ascii() || line.contains('…')));
     assert!(whole.lines().all(|line| line.chars().count() <= 200), "{whole}");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use hostport_tests::hook::{Bundle, list, program, published, state_dir};
+use hostport_tests::hook::{Bundle, hostport, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Pod};
 use hostport_tests::runtime::{
     Container, Network, OciRuntime, Podman, Scratch, hook_configurations, run, wait_until,
@@ -44,6 +44,7 @@ with_runc_and_crun! {
     the_containers_of_a_pod_have_their_ports
     a_host_network_container_starts_and_publishes_nothing
     one_of_two_containers_gets_a_port
+    field_35_podmans_names_stand_beside_ids
 }
 
 /// podman in a lab's node, with this repository's hook configurations.
@@ -236,9 +237,9 @@ fn one_of_two_containers_gets_a_port(runtime: OciRuntime) {
         }
     };
     let line = said.lines().find(|line| line.contains("9000/tcp")).expect("a word of the port");
-    for part in [podman.id("first").unwrap(), format!("{}:8080", first.ipv4())] {
-        assert!(line.contains(&part), "{part:?} is not in: {line}");
-    }
+    let first_id = podman.id("first").unwrap();
+    let owner = format!("first [{}] (endpoint {}:8080)", &first_id[..12], first.ipv4());
+    assert!(line.contains(&owner), "{owner:?} is not in: {line}");
     assert_eq!(podman.status("second").as_deref(), Some("created"));
     assert_eq!(published(lab.node()), as_published(&first));
     // Removing the loser takes nothing from the winner.
@@ -249,6 +250,36 @@ fn one_of_two_containers_gets_a_port(runtime: OciRuntime) {
     podman.remove("first").expect_success();
     podman.run("third", &web_in(&second).annotation(PORTS, "9000:8080")).expect_success();
     assert_eq!(published(lab.node()), as_published(&second));
+}
+
+/// podman tells its hooks no name: it is in its storage alone.
+fn field_35_podmans_names_stand_beside_ids(runtime: OciRuntime) {
+    let lab = Lab::new();
+    let podman = podman_of(&lab, runtime);
+    let web = Container::http_server(8080).annotation(PORTS, "9000:8080");
+    podman.run("web", &web).expect_success();
+    let short = Container::sleeper().annotation(PORTS, "9001:8080");
+    podman.run_with("of-a-moment", &short, &["--rm"]).expect_success();
+    let called = format!("web [{}]", &podman.id("web").unwrap()[..12]);
+    let says = |arguments: &[&str]| hostport(lab.node(), arguments).stdout;
+    let listed = says(&["list"]);
+    let line = listed.lines().find(|line| line.contains(" 9000 ")).unwrap();
+    assert!(
+        line.ends_with(&format!("  web          {}", &podman.id("web").unwrap()[..12])),
+        "{listed}"
+    );
+    assert!(listed.contains("  of-a-moment  "), "{listed}");
+    assert_eq!(says(&["list", "--owner", "web"]).lines().count(), 3);
+    assert!(says(&["list", "--json", "--owner", "web"]).contains(r#""container_name": "web""#));
+    let explained = says(&["explain", "9000"]);
+    assert!(explained.contains(&format!("{called}, since ")), "{explained}");
+    assert!(explained.contains(&format!(" of {called}.")), "{explained}");
+    lab.node().nft("delete element ip hostport ports { 0.0.0.0 . 9000 . tcp }");
+    let said = says(&["doctor"]);
+    assert!(said.contains(&format!("{called}: 1 host port is in the journal")), "{said}");
+    // A new name is shown at once.
+    podman.call(&["rename", "web", "shop"]).expect_success();
+    assert!(says(&["list", "--owner", "shop"]).contains("  shop "));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 pub mod row;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::cli::ListArguments;
 use crate::commands::{CommandError, print, print_more};
 use crate::context::Context;
 use crate::journal::{Entry, JournalSnapshot, PATIENCE};
+use crate::oci::podman::PodmanNames;
 use row::Row;
 use table::Shape;
 
@@ -83,26 +84,35 @@ fn rows(
     patience: Duration,
 ) -> Result<Vec<Row>, CommandError> {
     let mut published = host_ports.list()?;
-    published.retain(|published| matches(arguments, published));
-    let entries = match arguments.wide {
+    published.retain(|there| {
+        let host = there.mapping.host();
+        arguments.port.is_none_or(|ports| ports.contains(host.port))
+            && arguments.protocol.is_none_or(|protocol| protocol == host.protocol)
+    });
+    let owners: BTreeSet<&OwnerId> =
+        published.iter().filter_map(|there| there.owner.as_ref()).collect();
+    let mut entries = match arguments.wide {
         true => JournalSnapshot::read(&context.state_dir, patience)?.entries,
-        false => Vec::new(),
+        // Names alone are worth no waiting, and no failure.
+        false => JournalSnapshot::of_owners(&context.state_dir, owners),
     };
+    let mut podman = PodmanNames::default();
+    entries.iter_mut().for_each(|entry| podman.complete(entry));
     let by_owner: BTreeMap<&OwnerId, &Entry> =
         entries.iter().map(|entry| (&entry.owner, entry)).collect();
     let row = |published: Published| {
         let entry = published.owner.as_ref().and_then(|owner| by_owner.get(owner)).copied();
         Row::new(published, entry)
     };
-    Ok(published.into_iter().map(row).collect())
+    Ok(published.into_iter().map(row).filter(|row| is_asked(arguments, row)).collect())
 }
 
-fn matches(arguments: &ListArguments, published: &Published) -> bool {
-    let host = published.mapping.host();
-    let owner = published.owner.as_ref().map_or("", OwnerId::as_str);
-    arguments.owner.as_ref().is_none_or(|begin| owner.starts_with(begin.as_str()))
-        && arguments.port.is_none_or(|ports| ports.contains(host.port))
-        && arguments.protocol.is_none_or(|protocol| protocol == host.protocol)
+fn is_asked(arguments: &ListArguments, row: &Row) -> bool {
+    let (owner, pod) = (row.owner.as_ref().map_or("", OwnerId::as_str), row.names.pod.as_ref());
+    let begins = |text: &str| owner.starts_with(text) || row.names.begin_with(text);
+    arguments.owner.as_deref().is_none_or(begins)
+        && arguments.pod.as_ref().is_none_or(|name| pod.is_some_and(|pod| pod.name == *name))
+        && arguments.namespace.as_ref().is_none_or(|name| pod.is_some_and(|p| p.namespace == *name))
 }
 
 fn text(rows: &[Row], arguments: &ListArguments) -> String {

@@ -7,7 +7,8 @@ use hostport_nft::{Endpoint, HostPort, OwnerId, Published};
 use serde::Serialize;
 
 use crate::journal::Entry;
-use crate::output::{self, timestamp};
+use crate::output::{self, escape, timestamp};
+use crate::request::Names;
 
 /// One line of the table.
 pub struct Row {
@@ -19,8 +20,8 @@ pub struct Row {
     pub connections: u64,
     /// Connections a second, since the last refresh.
     pub rate: Option<f64>,
-    /// `namespace/name` of the pod, if annotations name it.
-    pub pod: Option<String>,
+    /// What the runtime calls the owner.
+    pub names: Names,
     since_ms: Option<u64>,
 }
 
@@ -33,7 +34,7 @@ impl Row {
             owner: published.owner,
             connections: published.counter.packets,
             rate: None,
-            pod: entry.and_then(|entry| entry.pod.as_ref()).map(ToString::to_string),
+            names: entry.map(|entry| entry.names.clone()).unwrap_or_default(),
             since_ms: entry.map(|entry| entry.since_ms),
         }
     }
@@ -63,6 +64,12 @@ pub struct Object {
     container_port: u16,
     /// The container's ID; null for an element that hostport did not write.
     owner: Option<String>,
+    /// The Kubernetes namespace of the pod; null where the runtime names none.
+    pod_namespace: Option<String>,
+    /// The name of the pod; null where the runtime names none.
+    pod_name: Option<String>,
+    /// The name of the container; null where the runtime names none, and where the port is the whole pod's.
+    container_name: Option<String>,
     /// Connections that came for this host port since it was published.
     connections: u64,
     #[serde(flatten)]
@@ -81,7 +88,8 @@ pub struct Wide {
 
 impl Object {
     fn of(row: &Row, wide: bool) -> Object {
-        let (host, endpoint) = (row.host, row.endpoint);
+        let (host, endpoint, pod) = (row.host, row.endpoint, row.names.pod.as_ref());
+        let namespace = pod.map(|pod| &pod.namespace).filter(|namespace| !namespace.is_empty());
         Object {
             host_ip: host.host_ip.to_string(),
             host_port: host.port.get(),
@@ -89,8 +97,11 @@ impl Object {
             container_ip: endpoint.ip.to_string(),
             container_port: endpoint.port.get(),
             owner: row.owner.as_ref().map(OwnerId::to_string),
+            pod_namespace: namespace.map(|name| escape::line(name)),
+            pod_name: pod.map(|pod| escape::line(&pod.name)),
+            container_name: row.names.container.as_deref().map(escape::line),
             connections: row.connections,
-            wide: wide.then(|| Wide { pod: row.pod.clone(), since_ms: row.since_ms }),
+            wide: wide.then(|| Wide { pod: pod.map(ToString::to_string), since_ms: row.since_ms }),
         }
     }
 }
@@ -114,6 +125,7 @@ mod tests {
                 "host_ip": "0.0.0.0", "host_port": 80, "protocol": "tcp",
                 "container_ip": "10.85.0.11", "container_port": 8080,
                 "owner": "5e0f", "connections": 12,
+                "pod_namespace": "shop", "pod_name": "web-0", "container_name": "app",
             })
         );
         assert_eq!(objects[1]["owner"], serde_json::Value::Null);

@@ -10,6 +10,7 @@ use rustix::termios::tcgetwinsize;
 use crate::commands::list::row::Row;
 use crate::output::escape::cell;
 use crate::output::table::{self, Align, cut};
+use crate::request::names::short_id;
 
 /// How the table looks. By default it is plain and whole, since programs read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,11 +81,8 @@ pub fn fit(text: &str, screen: Screen) -> String {
 
 const BOLD: &str = "1";
 const GREY: &str = "90";
-/// The longest name of a pod in the table, in characters. It may have 500.
-const POD: usize = 50;
-/// The length of a container's ID, and of the beginning that is shown to people.
-const ID: usize = 64;
-const SHORT_ID: usize = 12;
+/// The longest names in the table, in characters. They may have 760.
+const LONGEST: usize = 50;
 
 /// A column: its title, where its texts stand, and the text of a row.
 type Column = (&'static str, Align, fn(&Row) -> String);
@@ -96,21 +94,20 @@ const NARROW: [Column; 5] = [
     ("ENDPOINT", Align::Left, |row| row.endpoint.to_string()),
     ("CONNECTIONS", Align::Right, |row| row.connections.to_string()),
 ];
-const WIDE: [Column; 3] = [
+const WIDE: [Column; 2] = [
     ("RATE/S", Align::Right, |row| row.rate.map_or_else(none, |rate| format!("{rate:.1}"))),
     ("AGE", Align::Right, |row| row.age().map_or_else(none, age)),
-    ("POD", Align::Left, |row| row.pod.as_ref().map_or_else(none, |pod| cell(pod, POD))),
 ];
+/// Shown where a name is known, and with the wide ones.
+const NAME: Column = ("NAME", Align::Left, |row| match row.names.is_none() {
+    true => none(),
+    false => cell(&row.names.short(), LONGEST),
+});
 /// The last column, which is not padded.
 const OWNER: &str = "OWNER";
 
 fn none() -> String {
     "-".to_owned()
-}
-
-fn short(owner: &str) -> &str {
-    let is_id = owner.len() == ID && owner.bytes().all(|byte| byte.is_ascii_hexdigit());
-    owner.get(..SHORT_ID).filter(|_| is_id).unwrap_or(owner)
 }
 
 /// The two largest units, as kubectl prints them: `45s`, `12m`, `3h20m`, `9d4h`.
@@ -127,7 +124,9 @@ fn age(age: Duration) -> String {
 
 /// The rows under a heading.
 pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
-    let columns = || NARROW.iter().chain(if wide { &WIDE[..] } else { &[] });
+    let named = wide || rows.iter().any(|row| !row.names.is_none());
+    let wide = wide.then_some(&WIDE).into_iter().flatten();
+    let columns = || NARROW.iter().chain(wide.clone()).chain(named.then_some(&NAME));
     let aligns: Vec<Align> = columns().map(|(_, align, _)| *align).collect();
     let heading = columns().map(|(title, ..)| (*title).to_owned()).collect();
     let texts = |row: &Row| columns().map(|(_, _, text)| text(row)).collect();
@@ -138,7 +137,9 @@ pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
     let mut text = shape.paint(BOLD, cut(&heading, shape.width)) + "\n";
     for (row, line) in zip(rows, lines) {
         let owner = row.owner.as_ref().map_or_else(none, OwnerId::to_string);
-        let owner = if shape.short_owners { short(&owner) } else { &owner };
+        // Beside a name, the beginning tells two owners apart.
+        let is_short = shape.short_owners || !row.names.is_none();
+        let owner = if is_short { short_id(&owner) } else { &owner };
         let left = shape.width.map(|width| width.saturating_sub(line.chars().count()));
         text.push_str(cut(&line, shape.width));
         text.push_str(&shape.paint(GREY, cut(owner, left)));
@@ -150,7 +151,7 @@ pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::request::PodName;
+    use crate::request::names::PodName;
     use hostport_nft::Endpoint;
     use hostport_nft::{Counter, HostPort, Mapping, Published};
 
@@ -182,7 +183,8 @@ pub(super) mod tests {
         let json = r#"{"version":1,"owner":"5e0f","table":"hostport","localhost":true,"mappings":[],
             "bundle":"/b","since_ms":0}"#;
         let mut entry = crate::journal::Entry::from_json(json.as_bytes()).unwrap();
-        entry.pod = Some(PodName { name: "web-0".to_owned(), namespace: "shop".to_owned() });
+        entry.names.pod = Some(PodName { name: "web-0".to_owned(), namespace: "shop".to_owned() });
+        entry.names.container = Some("app".to_owned());
         vec![Row::new(web, Some(&entry)), Row::new(foreign, None)]
     }
 
@@ -190,13 +192,18 @@ pub(super) mod tests {
     fn columns_are_aligned() {
         assert_eq!(
             columns(&rows(), false, Shape::default()),
+            "HOST IP      PORT  PROTO  ENDPOINT              CONNECTIONS  NAME              OWNER\n\
+             0.0.0.0        80  tcp    10.85.0.11:8080                12  shop/web-0 (app)  5e0f\n\
+             2001:db8::1  9001  sctp   [2001:db8:85::11]:53            0  -                 -\n"
+        );
+        assert_eq!(
+            columns(&rows()[1..], false, Shape::default()),
             "HOST IP      PORT  PROTO  ENDPOINT              CONNECTIONS  OWNER\n\
-             0.0.0.0        80  tcp    10.85.0.11:8080                12  5e0f\n\
              2001:db8::1  9001  sctp   [2001:db8:85::11]:53            0  -\n"
         );
         let wide = columns(&rows(), true, Shape::default());
-        assert!(wide.lines().nth(1).unwrap().contains("  shop/web-0  5e0f"), "{wide}");
-        assert!(wide.lines().nth(2).unwrap().ends_with("  -           -"), "{wide}");
+        assert!(wide.lines().nth(1).unwrap().contains("  shop/web-0 (app)  5e0f"), "{wide}");
+        assert!(wide.lines().nth(2).unwrap().ends_with("  -                 -"), "{wide}");
     }
 
     #[test]
@@ -235,14 +242,6 @@ pub(super) mod tests {
         assert_eq!(fit(text, Screen { rows: 6, columns: 80 }), text);
         let fitted = fit(text, Screen { rows: 5, columns: 14 });
         assert_eq!(fitted, "HEAD\n1\n2\n... and 2 more\n");
-    }
-
-    #[test]
-    fn people_see_the_beginning_of_a_containers_id_and_the_whole_of_a_name() {
-        let id = "0123456789abcdef".repeat(4);
-        assert_eq!(short(&id), "0123456789ab");
-        assert_eq!(short("a-name-of-some-length"), "a-name-of-some-length");
-        assert_eq!(short(&id.replace('f', "g")), id.replace('f', "g"));
     }
 
     #[test]

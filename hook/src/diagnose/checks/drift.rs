@@ -17,15 +17,15 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     }
     let is_dead = |entry: &Entry| inventory.dead.contains(&entry.owner);
     let drift = Drift::between(&scope.published, &scope.entries, is_dead);
-    let mut findings = missing(inventory, &drift);
-    findings.extend(unknown(inventory, &drift));
+    let mut findings = missing(inventory, scope, &drift);
+    findings.extend(unknown(inventory, scope, &drift));
     findings.extend(dead(inventory, scope, &drift));
     findings.extend(hairpins(inventory, scope));
     findings
 }
 
 /// What living owners should have and have not.
-fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
+fn missing(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
     let mut lacking: BTreeMap<&OwnerId, Vec<String>> = BTreeMap::new();
     for Missing { claim: Claim { owner, mapping }, there } in &drift.missing {
         if inventory.state(mapping.family()) != TableOwner::Ours {
@@ -33,7 +33,7 @@ fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
         }
         let lack = match there {
             Some(there) => {
-                format!("{mapping}: it leads to {}{}", there.mapping.endpoint(), of(there))
+                format!("{mapping}: it leads to {}{}", there.mapping.endpoint(), of(scope, there))
             }
             None => format!("{mapping}"),
         };
@@ -44,7 +44,7 @@ fn missing(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
         shorten(&mut evidence);
         Finding::new(
             Kind::PortMissing,
-            format!("{owner}: {are} in the journal, but not published"),
+            format!("{}: {are} in the journal, but not published", scope.called(owner)),
             evidence,
             inventory.call("restore"),
         )
@@ -56,8 +56,9 @@ fn ports_are(number: usize) -> String {
     format!("{} {}", count(number, "host port"), if number == 1 { "is" } else { "are" })
 }
 
-fn of(published: &Published) -> String {
-    published.owner.as_ref().map_or(", without an owner".to_owned(), |owner| format!(" of {owner}"))
+fn of(scope: &Scope, published: &Published) -> String {
+    let owner = published.owner.as_ref();
+    owner.map_or(", without an owner".to_owned(), |owner| format!(" of {}", scope.called(owner)))
 }
 
 fn shorten(evidence: &mut Vec<String>) {
@@ -70,7 +71,7 @@ fn shorten(evidence: &mut Vec<String>) {
 }
 
 /// What is published and in no entry: one finding for each owner and family.
-fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
+fn unknown(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
     let folder = &inventory.journal_folder;
     let none = !folder.exists();
     let mut unknown: BTreeMap<(Family, Option<&OwnerId>), Vec<Mapping>> = BTreeMap::new();
@@ -108,15 +109,16 @@ fn unknown(inventory: &Inventory, drift: &Drift) -> Vec<Finding> {
             ));
             continue;
         };
+        let called = scope.called(owner);
         let evidence = match with_entry.contains(owner) {
-            true => format!("the journal's entry for {owner} does not list it"),
-            false => format!("the journal has no entry for {owner}"),
+            true => format!("the journal's entry for {called} does not list it"),
+            false => format!("the journal has no entry for {called}"),
         };
         findings.push(Finding::new(
             Kind::OwnerUnknown,
             format!("{which} published, but not in the journal"),
             [several(mappings), evidence],
-            format!("after {owner} has ended: {fix}"),
+            format!("after {called} has ended: {fix}"),
         ));
     }
     findings
@@ -153,7 +155,7 @@ fn dead(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
         };
         let finding = Finding::new(
             Kind::OwnerDead,
-            format!("{} has ended, but was not withdrawn", entry.owner),
+            format!("{} has ended, but was not withdrawn", entry.called()),
             [gone, still],
             inventory.call("gc"),
         );

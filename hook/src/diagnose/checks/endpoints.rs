@@ -12,6 +12,7 @@ use crate::diagnose::{Finding, Inventory, Scope};
 use crate::network::link::Way;
 use crate::network::listener::Listener;
 use crate::output::{escape, several};
+use crate::request::names::Called;
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let (down, mut findings) = links_down(inventory, scope);
@@ -32,7 +33,7 @@ fn links_down(inventory: &Inventory, scope: &Scope) -> (BTreeSet<IpAddr>, Vec<Fi
     for mapping in &scope.mappings {
         let ip = mapping.endpoint().ip;
         let inside = scope.containers.found.get(&ip);
-        let inside = inside.and_then(|container| in_container(inventory, ip, container));
+        let inside = inside.and_then(|container| in_container(inventory, scope, ip, container));
         let link = inside.or_else(|| {
             let towards = inventory.link_towards(ip).filter(|link| !link.carrier);
             towards.map(|link| without_carrier(&link.name))
@@ -49,8 +50,14 @@ fn links_down(inventory: &Inventory, scope: &Scope) -> (BTreeSet<IpAddr>, Vec<Fi
 }
 
 /// The first link that is down, from this host's side to the container's own.
-fn in_container(inventory: &Inventory, ip: IpAddr, container: &Container) -> Option<LinkDown> {
-    let Container { owner, bridge, port, link, .. } = container;
+fn in_container(
+    inventory: &Inventory,
+    scope: &Scope,
+    ip: IpAddr,
+    container: &Container,
+) -> Option<LinkDown> {
+    let Container { bridge, port, link, .. } = container;
+    let owner = scope.called(&container.owner);
     if let Some(link) = [bridge, port].into_iter().flatten().find(|link| !link.up) {
         let name = link.name.to_string_lossy();
         return Some((
@@ -60,7 +67,7 @@ fn in_container(inventory: &Inventory, ip: IpAddr, container: &Container) -> Opt
         ));
     }
     if link.up {
-        return off_its_bridge(inventory, ip, container);
+        return off_its_bridge(inventory, scope, ip, container);
     }
     let name = link.name.to_string_lossy();
     let namespace = escape::word(&container.namespace.to_string_lossy());
@@ -72,11 +79,16 @@ fn in_container(inventory: &Inventory, ip: IpAddr, container: &Container) -> Opt
 }
 
 /// The route goes out of a bridge, and the container's link is no port of any.
-fn off_its_bridge(inventory: &Inventory, ip: IpAddr, container: &Container) -> Option<LinkDown> {
+fn off_its_bridge(
+    inventory: &Inventory,
+    scope: &Scope,
+    ip: IpAddr,
+    container: &Container,
+) -> Option<LinkDown> {
     let bridge = inventory.link_towards(ip).filter(|link| link.bridge)?;
     let port = container.port.as_ref().filter(|port| port.master.is_none())?;
     let (name, bridge) = (port.name.to_string_lossy(), bridge.name.to_string_lossy());
-    let owner = &container.owner;
+    let owner = scope.called(&container.owner);
     Some((
         format!(
             "the link {name}, which leads to the container {owner}, is not on the bridge {bridge}"
@@ -129,6 +141,7 @@ fn unreachable(inventory: &Inventory, scope: &Scope, down: &BTreeSet<IpAddr>) ->
 /// virtual machine.
 fn moved(scope: &Scope) -> Vec<Finding> {
     let finding = |(ip, owner): (&IpAddr, &OwnerId)| {
+        let owner = scope.called(owner);
         Finding::new(
             Kind::EndpointMoved,
             format!("the container {owner} no longer has the address {ip}"),
@@ -146,7 +159,7 @@ fn unanswering(scope: &Scope, down: &BTreeSet<IpAddr>) -> Vec<Finding> {
         None => (Severity::Warning, "clients outside".to_owned()),
     };
     let finding = |(ip, container): (&IpAddr, &Container)| {
-        let owner = &container.owner;
+        let owner = scope.called(&container.owner);
         let finding = Finding::new(
             Kind::EndpointWithoutRoute,
             format!("the container {owner} has no route to {client}, so it cannot answer"),
@@ -212,7 +225,13 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
             continue;
         };
         evidence.push(several(mappings));
-        findings.push(unheard_on(&owner, protocol, &BTreeSet::from([port]), evidence, fix));
+        findings.push(unheard_on(
+            scope.called(&owner),
+            protocol,
+            &BTreeSet::from([port]),
+            evidence,
+            fix,
+        ));
     }
     for ((owner, protocol), (ports, mappings)) in unheard {
         let instead = match ports.first().filter(|_| ports.len() == 1) {
@@ -222,13 +241,19 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let fix = format!(
             "start the program in the container that should listen there, or publish {instead}"
         );
-        findings.push(unheard_on(&owner, protocol, &ports, vec![several(mappings)], fix));
+        findings.push(unheard_on(
+            scope.called(&owner),
+            protocol,
+            &ports,
+            vec![several(mappings)],
+            fix,
+        ));
     }
     findings
 }
 
 fn unheard_on(
-    owner: &OwnerId,
+    owner: Called<'_>,
     protocol: Protocol,
     ports: &BTreeSet<Port>,
     evidence: Vec<String>,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::{IfIndex, TableOwner};
+use hostport_nft::{IfIndex, OwnerId, TableOwner};
 use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
@@ -100,23 +100,27 @@ impl Steps<'_> {
     }
 
     /// The owner in the kernel, or else by the journal.
-    fn owner(&self) -> String {
-        let owner = match &self.packet.element {
+    fn owner(&self) -> Option<&OwnerId> {
+        match &self.packet.element {
             Some(element) => element.owner.as_ref(),
             None => {
                 let mut entries = self.scope.entries.iter();
                 entries.find(|entry| !entry.mappings.is_empty()).map(|entry| &entry.owner)
             }
-        };
-        owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string())
+        }
+    }
+
+    /// The owner as people know it.
+    fn called(&self) -> String {
+        self.owner().map_or("nobody".to_owned(), |owner| self.scope.called(owner).to_string())
     }
 
     fn owner_since(&self) -> String {
-        let owner = self.owner();
+        let (owner, called) = (self.owner(), self.called());
         let mut entries = self.scope.entries.iter().filter(|entry| !entry.mappings.is_empty());
-        match entries.find(|entry| entry.owner.as_str() == owner) {
-            Some(entry) => format!("{owner}, since {}", timestamp::utc(entry.since_ms)),
-            None => owner,
+        match entries.find(|entry| Some(&entry.owner) == owner) {
+            Some(entry) => format!("{called}, since {}", timestamp::utc(entry.since_ms)),
+            None => called,
         }
     }
 
@@ -124,7 +128,7 @@ impl Steps<'_> {
     pub fn leads(&self) -> String {
         let PacketContext { target, to, mapping, .. } = self.packet;
         mapping.map_or_else(String::new, |mapping| {
-            format!("{target} on {to} leads to {} of {}", mapping.endpoint(), self.owner())
+            format!("{target} on {to} leads to {} of {}", mapping.endpoint(), self.called())
         })
     }
 

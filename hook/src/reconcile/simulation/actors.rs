@@ -126,7 +126,7 @@ impl Process {
                     {
                         self.life(container, |life| life.is_unanswered = life.pid == pid);
                     }
-                    Error::Ruleset(NftError::Taken(taken)) => {
+                    Error::Ruleset(NftError::Taken(taken)) | Error::Taken { taken, .. } => {
                         // Dead all the time, if it did not come back meanwhile.
                         let now = self.world.state().lives.clone();
                         let gone = |owner: &OwnerId| {

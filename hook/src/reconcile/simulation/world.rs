@@ -21,7 +21,7 @@ use super::stage::{Actor, Stage};
 use crate::journal::fake::{Call, FakeFolder, FakeLiveness, Hook, Moment, Step};
 use crate::journal::{Folder, JournalError};
 use crate::reconcile::Node;
-use crate::request::Request;
+use crate::request::{Names, Request};
 
 /// A container, or the sandbox of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Container {
             hairpin_mode: true,
             pid: Some(pid),
             namespace: (PathBuf::from("/run/netns/pod"), (1, self.address.into())),
-            pod_name: None,
+            names: Names::default(),
             bundle: PathBuf::from("/b"),
         }
     }

@@ -79,7 +79,7 @@ fn a_daemonsets_update_brings_the_port_to_the_new_pod() {
 }
 
 #[test]
-fn a_second_replica_on_the_node_is_refused_and_the_event_names_the_owner() {
+fn field_39_a_second_replica_on_the_node_is_refused_and_the_event_names_the_owner() {
     let lab = Lab::new();
     let node = Node::new(&lab);
     let (first, owner) = node.web("first");
@@ -87,8 +87,10 @@ fn a_second_replica_on_the_node_is_refused_and_the_event_names_the_owner() {
     let second = node.pod("second");
     let event = node.serve(&second, ("web", 0), KUBELET_9000).unwrap_err();
     let line = format!(
-        "hostport: host port 0.0.0.0:9000/tcp is taken by {owner} (endpoint {endpoint}:8080): stop \
-         that one, or choose another host port"
+        "hostport: host port 0.0.0.0:9000/tcp is taken by {} [{}] (endpoint {endpoint}:8080): stop \
+         that one, or choose another host port",
+        "default/first (container web)",
+        &owner[..12]
     );
     assert!(event.contains(&line), "{event}");
     // The longest note of an event of events.k8s.io/v1.
