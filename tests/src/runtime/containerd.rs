@@ -142,8 +142,8 @@ fn folder_file(scratch: &Scratch, name: &str) -> String {
     scratch.path().join(name).to_string_lossy().into_owned()
 }
 
-/// PATH, with containerd's binaries in front: it looks there for its shim.
-fn path() -> String {
+/// The folder with containerd's binaries.
+pub fn containerd_bin() -> PathBuf {
     let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/containerd/usr/bin");
     let folder = std::env::var_os("CONTAINERD_BIN").map_or(unpacked, PathBuf::from);
     let folder = folder.canonicalize().unwrap_or(folder);
@@ -151,6 +151,12 @@ fn path() -> String {
         folder.join("containerd").is_file(),
         "no containerd in {folder:?}: run xtask/install-packages test, or set CONTAINERD_BIN"
     );
+    folder
+}
+
+/// PATH, with containerd's binaries in front: it looks there for its shim.
+fn path() -> String {
+    let folder = containerd_bin();
     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }
 

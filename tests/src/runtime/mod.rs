@@ -30,7 +30,7 @@ mod runc;
 
 pub use crate::oci::Hook;
 pub use container::{Container, Network};
-pub use containerd::{Containerd, IMAGE};
+pub use containerd::{Containerd, IMAGE, containerd_bin};
 pub use podman::{OciRuntime, Podman, hook_configurations};
 pub use process::{
     Finished, Scratch, copy_program, run, run_within, wait_until, wait_within, write_program,

@@ -65,9 +65,10 @@ fn install(node: &Node) -> Result<(), Error> {
     }
     if node.containerd.is_some() {
         say!(
-            "for containerd, once on each node: with a configuration of version 3 (containerd 2), \
-             imports = [\"/etc/containerd/hostport/config-v3.toml\"] in /etc/containerd/config.toml; with \
-             version 2, append config-v2.toml to it, and import nothing; then restart containerd"
+            "for containerd, once on each node: in /etc/containerd/config.toml, with version = 3 (containerd 2), \
+             add \"/etc/containerd/hostport/config-v3.toml\" to its list of imports; with version = 2, import \
+             nothing, but replace the values in the table of config-v2.toml, or append that file if there is no \
+             such table; then restart containerd"
         );
     }
     if node.hooks.is_none() && node.containerd.is_none() {

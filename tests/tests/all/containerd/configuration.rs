@@ -1,6 +1,11 @@
 //! The configuration that is shipped: what it does, and what it leaves alone.
 
+use std::path::Path;
+use std::process::Command;
+
+use hostport_tests::install::make;
 use hostport_tests::lab::Lab;
+use hostport_tests::runtime::{Scratch, containerd_bin, run};
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_closed};
 use serde_json::Value;
 
@@ -102,4 +107,59 @@ fn both_versions_of_the_configuration_say_the_same() {
     };
     assert_eq!(said("v2").len(), 3);
     assert_eq!(said("v2"), said("v3"));
+}
+
+/// The indented lines of a page that begin with these words, as one script, with the paths of a folder.
+fn commands(begin: &str, folder: &Path) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runtimes.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let lines = page.lines().skip_while(|line| !line.trim_start().starts_with(begin));
+    let script: Vec<&str> = lines.take_while(|line| line.starts_with("    ")).collect();
+    assert!(!script.is_empty(), "{begin} is not in the page");
+    script.join("\n").replace("/etc/containerd", folder.to_str().unwrap())
+}
+
+/// What containerd makes of a folder's config.toml, after these commands of the page, in the runtime's table.
+#[track_caller]
+fn merged(scratch: &Scratch, config: &str, begin: &[&str]) -> Vec<String> {
+    let (folder, file) = (scratch.path(), scratch.path().join("config.toml"));
+    let containerd = containerd_bin().join("containerd");
+    std::fs::write(&file, config).unwrap();
+    for begin in begin {
+        run(Command::new("sh").args(["-e", "-c", &commands(begin, folder)])).expect_success();
+    }
+    let dump = run(Command::new(containerd).arg("--config").arg(file).args(["config", "dump"]));
+    let dump = dump.expect_success().stdout.replace('\'', "\"");
+    let table = dump.lines().skip_while(|line| !line.ends_with("runtimes.runc]")).skip(1);
+    let table = table.take_while(|line| !line.trim_start().starts_with('['));
+    let keys = ["container_annotations", "base_runtime_spec"];
+    let mut ours: Vec<String> = table
+        .map(|line| line.trim().to_owned())
+        .filter(|line| keys.iter().any(|key| line.starts_with(key)))
+        .collect();
+    ours.sort();
+    ours
+}
+
+/// FIELD 31. Each way of the page, with the defaults of the containerd at hand.
+#[test]
+fn field_31_the_pages_ways_work_with_containerds_default_configuration() {
+    let scratch = Scratch::new("containerd");
+    let folder = scratch.path().display().to_string();
+    make("install-containerd", &["PREFIX=/usr/local".into(), format!("CONTAINERDDIR={folder}")]);
+    let wanted = [
+        format!("base_runtime_spec = \"{folder}/hostport/base-runtime-spec.json\""),
+        r#"container_annotations = ["io.kubernetes.container.ports"]"#.to_owned(),
+    ];
+    let containerd = containerd_bin().join("containerd");
+    let default = run(Command::new(containerd).args(["config", "default"]));
+    let default = default.expect_success().stdout;
+    assert_eq!(merged(&scratch, &default, &[r"sed -i '/runtimes"]), wanted);
+    if !default.contains("version = 3") {
+        assert_eq!(merged(&scratch, "version = 2\n", &["cat /etc/containerd/hostport"]), wanted);
+        return;
+    }
+    assert_eq!(merged(&scratch, &default, &["mkdir -p /etc/containerd/conf.d"]), wanted);
+    let top = commands("version = 3", scratch.path());
+    assert_eq!(merged(&scratch, &top, &[]), wanted);
 }
