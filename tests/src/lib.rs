@@ -8,6 +8,7 @@ pub mod hook;
 pub mod install;
 pub mod lab;
 pub mod oci;
+pub mod page;
 pub mod prometheus;
 pub mod runtime;
 pub mod schema;

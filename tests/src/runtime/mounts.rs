@@ -1,6 +1,7 @@
 //! Mounts that only a runtime and its hooks see.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::wait_until;
@@ -24,6 +25,14 @@ impl Mounts {
         Mounts::new("cgroup2", "/sys/fs/cgroup", "rw")
     }
 
+    /// Folders in the place of the machine's own.
+    pub(super) fn bound(folders: &[(PathBuf, &str)]) -> Mounts {
+        let bind = |(from, to): &(PathBuf, &str)| format!("mount --bind {} {to}", from.display());
+        let binds: Vec<String> = folders.iter().map(bind).collect();
+        let last = folders.last().expect("a folder").1;
+        Mounts::made_by(&binds.join(" && "), &format!(" {last} "))
+    }
+
     /// An empty folder in the place of the machine's own journal.
     pub(super) fn with_journal() -> Mounts {
         let made_the_folder = fs::create_dir(JOURNAL).is_ok();
@@ -33,7 +42,13 @@ impl Mounts {
     }
 
     fn new(kind: &str, folder: &str, options: &str) -> Mounts {
-        let script = format!("mount -t {kind} -o {options} none {folder} && exec sleep 600");
+        let mount = format!("mount -t {kind} -o {options} none {folder}");
+        Mounts::made_by(&mount, &format!(" {folder} {kind} "))
+    }
+
+    /// `there` is in a line of /proc/mounts once the last is made.
+    fn made_by(mount: &str, there: &str) -> Mounts {
+        let script = format!("{mount} && exec sleep 600");
         let holder = Command::new("unshare")
             .args(["--mount", "--propagation=slave", "sh", "-c", &script])
             .stdin(Stdio::null())
@@ -43,11 +58,10 @@ impl Mounts {
         let held = Mounts { holder, made_the_folder: false };
         let mounts = format!("/proc/{}/mounts", held.holder.id());
         let mounted = || {
-            fs::read_to_string(&mounts).is_ok_and(|mounts| {
-                mounts.lines().any(|line| line.contains(&format!(" {folder} {kind} ")))
-            })
+            fs::read_to_string(&mounts)
+                .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(there)))
         };
-        assert!(wait_until(mounted), "{kind} on {folder}");
+        assert!(wait_until(mounted), "{mount}");
         held
     }
 

@@ -41,6 +41,7 @@ pub struct Podman {
     node: PathBuf,
     hooks: Vec<PathBuf>,
     mounts: Option<Mounts>,
+    is_installed: bool,
 }
 
 impl Podman {
@@ -51,7 +52,7 @@ impl Podman {
         write_configuration(&scratch, runtime);
         // runc accepts the machine's cgroups as they are.
         let mounts = (runtime == OciRuntime::Crun).then(Mounts::with_cgroup2);
-        Podman { scratch, node: node.into(), hooks: Vec::new(), mounts }
+        Podman { scratch, node: node.into(), hooks: Vec::new(), mounts, is_installed: false }
     }
 
     /// The hooks directory of its configuration, empty at first.
@@ -74,6 +75,29 @@ impl Podman {
     pub fn own_journal(mut self) -> Podman {
         assert!(self.mounts.is_none(), "crun has its mounts");
         self.mounts = Some(Mounts::with_journal());
+        self
+    }
+
+    /// As if its files were installed: `/etc/containers` and `/usr/share/containers` are `etc` and `usr` in its folder,
+    /// where podman finds its configuration, which names no hooks directory.
+    ///
+    /// # Panics
+    ///
+    /// With crun, which has its own mounts.
+    pub fn installed(mut self) -> Podman {
+        assert!(self.mounts.is_none(), "crun has its mounts");
+        let folder = self.scratch.path();
+        let [etc, usr] = ["etc", "usr"].map(|name| folder.join(name));
+        for (from, to) in [("/etc/containers", &etc), ("/usr/share/containers", &usr)] {
+            run(Command::new("cp").args(["-r", from]).arg(to)).expect_success();
+        }
+        let configuration = fs::read_to_string(folder.join("containers.conf")).unwrap();
+        let lines = configuration.lines().filter(|line| !line.starts_with("hooks_dir"));
+        let lines: Vec<&str> = lines.collect();
+        fs::write(etc.join("containers.conf"), lines.join("\n")).unwrap();
+        self.mounts =
+            Some(Mounts::bound(&[(etc, "/etc/containers"), (usr, "/usr/share/containers")]));
+        self.is_installed = true;
         self
     }
 
@@ -181,6 +205,9 @@ impl Podman {
         }
         command.args(args).current_dir(self.scratch.path()).env_clear().env("PATH", PATH);
         command.envs(self.environment());
+        if self.is_installed {
+            command.env_remove("CONTAINERS_CONF");
+        }
         run(&mut command)
     }
 }

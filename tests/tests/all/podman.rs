@@ -8,6 +8,7 @@ use std::process::Command;
 
 use hostport_tests::hook::{Bundle, hostport, list, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Pod};
+use hostport_tests::page::block;
 use hostport_tests::runtime::{
     Container, Network, OciRuntime, Podman, Scratch, hook_configurations, run, wait_until,
 };
@@ -312,6 +313,31 @@ fn podman_forgets_a_hooks_dir_of_its_command_line_when_it_restarts_a_container()
     let again = || podman.pid("web").is_some_and(|next| next != pid);
     assert!(wait_until(again), "it is not started again");
     assert_nothing_left(&lab);
+}
+
+/// FIELD 26. As the page says: a copy with other options, and a line that names its folder.
+#[test]
+fn field_26_options_in_etc_count_once_hooks_dir_names_the_folder() {
+    let lab = Lab::new();
+    let podman = Podman::in_node(lab.node().path(), OciRuntime::Runc).installed();
+    let journal = state_dir(lab.node());
+    let [etc, usr] = ["etc", "usr"].map(|name| podman.folder().join(name));
+    let arguments = ["--state-dir", journal.to_str().unwrap()];
+    hook_configurations(&usr.join("oci/hooks.d"), &program(), &arguments);
+    let arguments = [&arguments[..], &["--exclude", "10.96.0.0/12"]].concat();
+    hook_configurations(&etc.join("oci/hooks.d"), &program(), &arguments);
+    let excludes = || {
+        podman.run("web", &Container::http_server(8080).annotation(PORTS, "9000:8080"));
+        assert_answers(&lab);
+        let table = lab.node().nft_list();
+        podman.remove("web").expect_success();
+        table.contains("10.96.0.0/12")
+    };
+    assert!(!excludes(), "podman reads that folder by itself: the page says that it does not");
+    let file = etc.join("containers.conf.d/hostport.conf");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, block("operations.md", "[engine]")).unwrap();
+    assert!(excludes());
 }
 
 #[test]

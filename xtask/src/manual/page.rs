@@ -105,8 +105,9 @@ fn common() -> Roff {
         ),
         (
             "/usr/share/containers/oci/hooks.d/hostport.json, hostport-kubernetes.json",
-            "The hook configurations that podman(1) and CRI-O read. A file of the same name in \
-             /etc/containers/oci/hooks.d replaces one of them; put a copy with other options there.",
+            "The hook configurations that podman(1) and CRI-O read. A copy with other options belongs into \
+             /etc/containers/oci/hooks.d, which they read only if hooks_dir names it: see containers.conf(5) and \
+             crio.conf(5).",
         ),
     ] {
         roff.control("TP", []);

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use hostport_tests::install::make;
 use hostport_tests::lab::Lab;
+use hostport_tests::page::block;
 use hostport_tests::runtime::{Scratch, containerd_bin, run};
 use hostport_tests::web::{KUBELET, KUBELET_9000, assert_closed};
 use serde_json::Value;
@@ -109,14 +110,9 @@ fn both_versions_of_the_configuration_say_the_same() {
     assert_eq!(said("v2"), said("v3"));
 }
 
-/// The indented lines of a page that begin with these words, as one script, with the paths of a folder.
+/// Lines of the page, with the paths of a folder.
 fn commands(begin: &str, folder: &Path) -> String {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runtimes.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let lines = page.lines().skip_while(|line| !line.trim_start().starts_with(begin));
-    let script: Vec<&str> = lines.take_while(|line| line.starts_with("    ")).collect();
-    assert!(!script.is_empty(), "{begin} is not in the page");
-    script.join("\n").replace("/etc/containerd", folder.to_str().unwrap())
+    block("runtimes.md", begin).replace("/etc/containerd", folder.to_str().unwrap())
 }
 
 /// What containerd makes of a folder's config.toml, after these commands of the page, in the runtime's table.
