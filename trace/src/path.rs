@@ -60,7 +60,7 @@ impl Trace {
 
     /// What others do to a packet before hostport translates it: they take it out of connection tracking, drop
     /// it, or translate it first. A translation to the packet's own endpoint is harmless, and left
-    /// out.
+    /// out. Where hostport does not translate it, these are all translations of others.
     ///
     /// ```
     /// # use hostport_trace::{Packet, Trace};
@@ -78,7 +78,7 @@ impl Trace {
         verdicts.extend(self.dropping(Effect::DropsBefore, hook, &view, CONNTRACK..=DSTNAT));
         let endpoint = packet.endpoint.map(|to| SocketAddr::new(to.ip, to.port.get()));
         let mut translating = Vec::new();
-        for (id, base, first) in self.nat_before(view.family, hook) {
+        for (id, base, first) in self.nat_before(view.family, hook, packet.endpoint.is_none()) {
             let Outcomes { accepted, dropped, translated, left, .. } = self.outcomes(&id, &view);
             let certain = first && !left && !accepted;
             let alone = certain && dropped.is_none();
@@ -263,16 +263,22 @@ impl Trace {
 
     /// The nat chains of others that are called before hostport's own, and whether that is certain: of chains
     /// with one priority, the kernel calls the younger one first (nf_hook_entries_grow). A chain is not older
-    /// than its table.
-    fn nat_before(&self, family: Family, hook: Hook) -> Vec<(ObjectId, BaseObject, bool)> {
+    /// than its table. What hostport does not translate meets all of them.
+    fn nat_before(
+        &self,
+        family: Family,
+        hook: Hook,
+        alone: bool,
+    ) -> Vec<(ObjectId, BaseObject, bool)> {
         let handle = |family, table| self.snapshot.tables.get(&(family, table)).map(|t| t.handle);
         let ours = handle(NfFamily::from(family), self.own.to_string());
         let chains = self.base_chains(family, hook, &["nat"]).into_iter();
         chains
-            .filter(|(id, base)| base.priority <= DSTNAT && !self.is_own(id))
+            .filter(|(id, base)| (alone || base.priority <= DSTNAT) && !self.is_own(id))
             .map(|(id, base)| {
                 let theirs = handle(id.family, id.table.clone()).unwrap_or_default();
-                let first = base.priority < DSTNAT || ours.is_none_or(|ours| ours < theirs);
+                let first =
+                    alone || base.priority < DSTNAT || ours.is_none_or(|ours| ours < theirs);
                 (id, base, first)
             })
             .collect()

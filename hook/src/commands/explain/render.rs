@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::diagnose::finding::line;
-use crate::diagnose::path::{Obstacle, Path, Status, StepReport};
+use crate::diagnose::path::{ANSWERED_ELSEWHERE, Obstacle, Path, Status, StepReport};
 use crate::output;
 use crate::output::table::{self, Align};
 
@@ -36,6 +36,9 @@ fn conclusion(path: &Path) -> String {
     };
     let leads = line(&path.leads);
     match (path.obstacle(), path.obstacles.first()) {
+        (Some(obstacle), _) if obstacle.kind == ANSWERED_ELSEWHERE => {
+            format!("Not by hostport: {}", clause(obstacle))
+        }
         (Some(obstacle), _) => format!("In the way: {}", clause(obstacle)),
         (None, Some(obstacle)) => format!("Reachable, {leads}, but perhaps: {}", clause(obstacle)),
         (None, None) => format!("Reachable: {leads}."),

@@ -30,13 +30,10 @@ pub fn shadowed(
         let Some(host) = hosts.clone().find(|host| shadows(*host, &listener, inventory)) else {
             continue;
         };
-        let (ip, port) = (listener.ip, listener.port);
-        let at = if ip.is_ipv6() { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
-        let process = process_of(listener.inode)
-            .map_or("a process".to_owned(), |(pid, name)| format!("the process {pid} ({name})"));
+        let port = listener.port;
         let option = if listener.protocol == Protocol::Tcp { 't' } else { 'u' };
         findings.push(Finding::new(Kind::PortShadowed,
-            format!("{process} listens on {at}/{}, which is published for a container", listener.protocol),
+            format!("{}, which is published for a container", listens(&listener)),
             [format!("connections to host port {host} go to the container, and not to the process")],
             format!(
                 "stop the process, or publish another port; see it with: ss -ln{option}p 'sport = :{port}'"
@@ -44,6 +41,25 @@ pub fn shadowed(
         ));
     }
     Ok(findings)
+}
+
+/// The process that gets what comes to a host port if no rule takes it: the one on that address before the one on
+/// every address.
+pub fn answering(host: HostPort) -> Option<String> {
+    let mut there: Vec<Listener> = listeners().ok()?.into_iter().collect();
+    there.retain(|listener| {
+        let port = (listener.protocol, listener.port) == (host.protocol, host.port.get());
+        port && (listener.ip == host.host_ip || listener.is_wide(host.family()))
+    });
+    there.iter().max_by_key(|listener| listener.ip == host.host_ip).map(listens)
+}
+
+/// Which process listens where.
+fn listens(Listener { ip, port, protocol, inode, .. }: &Listener) -> String {
+    let at = if ip.is_ipv6() { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
+    let process = process_of(*inode)
+        .map_or("a process".to_owned(), |(pid, name)| format!("the process {pid} ({name})"));
+    format!("{process} listens on {at}/{protocol}")
 }
 
 /// Whether a host port takes what a listener would get.

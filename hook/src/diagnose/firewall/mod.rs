@@ -10,7 +10,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use hostport_nft::Family;
-use hostport_trace::{Origin, Trace, Verdict};
+use hostport_trace::{Effect, Origin, Trace, Verdict};
 use tracing::warn;
 
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
@@ -74,6 +74,17 @@ pub fn rewrites(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<
     let asked = scope.mappings.first().zip(scope.origins().first());
     let packet = asked.map(|(mapping, origin)| packets.packet(AskedPort::from(*mapping), *origin));
     packet.map_or_else(Vec::new, |packet| packets.rules.rewriting(&packet))
+}
+
+/// What of other programs translates the packet asked about, which hostport does not.
+pub fn answering(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Option<Verdict> {
+    let packet = scope.packet.as_ref()?;
+    let asked = AskedPort { host: packet.host(), mapping: None };
+    let packet = Packets { rules, inventory, scope }.packet(asked, packet.origin);
+    let mut verdicts = rules.before(&packet);
+    verdicts.retain(|verdict| verdict.effect == Effect::Translates);
+    verdicts.sort_by_key(|verdict| !verdict.certain);
+    verdicts.into_iter().next()
 }
 
 /// The tables of iptables-legacy, which netlink does not show: `net/ipv4/netfilter/ip_tables.c`.

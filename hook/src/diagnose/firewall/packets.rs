@@ -71,7 +71,11 @@ impl Packets<'_> {
     ) -> Vec<Hit> {
         let AskedPort { host, mapping } = asked;
         let mut hits = self.before(asked, origin);
-        let Some(mapping) = mapping else { return hits };
+        let Some(mapping) = mapping else {
+            // Nothing is taken from hostport.
+            hits.retain(|hit| hit.verdict.effect != Effect::Translates);
+            return hits;
+        };
         if host.host_ip.is_unspecified() && !hits.iter().all(|hit| hit.verdict.certain) {
             let mut addresses = self.inventory.addresses.clone();
             // Processes of this host are served there as well.

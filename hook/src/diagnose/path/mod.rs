@@ -3,6 +3,7 @@
 mod connect;
 mod obstacle;
 mod steps;
+mod unpublished;
 
 use std::net::IpAddr;
 
@@ -22,6 +23,7 @@ use connect::connect;
 pub use obstacle::Obstacle;
 use steps::Steps;
 pub use steps::{Status, StepReport};
+pub use unpublished::ANSWERED_ELSEWHERE;
 
 /// The steps of the path, and what is in the way.
 pub struct Path {
@@ -116,7 +118,7 @@ fn of_this_packet(
     examination: &mut Examination,
 ) -> Result<Vec<Obstacle>, rtnetlink::Error> {
     let refusal = not_routed(packet, examination)?;
-    let Examination { inventory, findings, .. } = examination;
+    let Examination { inventory, scope, findings, rules, .. } = examination;
     let mut obstacles: Vec<Obstacle> = findings.iter().filter_map(Obstacle::of).collect();
     obstacles.extend(packet.from.filter(|_| packet.no_way_back).map(obstacle::no_way_back));
     obstacles.extend(obstacle::stays_put(packet));
@@ -135,7 +137,12 @@ fn of_this_packet(
     }
     obstacles.extend(refusal);
     match packet.mapping {
-        None => obstacles.push(obstacle::not_published(packet)),
+        None => {
+            let rule = firewall::answering(rules, inventory, scope);
+            let to = Some(packet.host()).filter(|_| packet.to_is_local);
+            let process = to.and_then(listeners::answering);
+            obstacles.push(unpublished::not_published(packet, rule.as_ref(), process));
+        }
         // Programs that listen on another address of the port: not in the way of this packet, and perhaps of
         // the packet that was meant.
         Some(mapping) if question.to.is_none() => {

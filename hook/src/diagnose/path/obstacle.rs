@@ -1,9 +1,8 @@
 //! What is in a packet's way, in words for a reader who meets this for the first time.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hostport_nft::{Endpoint, Family, HostPort, Protocol};
+use hostport_nft::{Endpoint, Family};
 use hostport_trace::Origin;
 use rustix::io::Errno;
 use serde::Serialize;
@@ -60,7 +59,7 @@ impl Obstacle {
     }
 
     /// One that only this one packet has.
-    fn new(
+    pub fn new(
         step: Step,
         kind: &str,
         plain: &'static str,
@@ -206,71 +205,9 @@ pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &(Sta
 }
 
 /// What to do about a port on 127.0.0.1 alone.
-fn anywhere(Target { port, protocol }: Target) -> String {
+pub fn anywhere(Target { port, protocol }: Target) -> String {
     format!(
         "publish the port without an address, as {port}:CONTAINERPORT/{protocol}, or on one that clients \
          reach; programs on this host do reach it: hostport explain {port}/{protocol} --to 127.0.0.1"
     )
-}
-
-/// Nothing in the map, nor in the journal: what there is instead.
-pub fn not_published(packet: &PacketContext) -> Obstacle {
-    let target @ Target { port, protocol } = packet.target;
-    let (same, others): (Vec<HostPort>, Vec<HostPort>) =
-        packet.same_number.iter().partition(|host| host.protocol == protocol);
-    let elsewhere: Vec<IpAddr> = same.iter().map(|host| host.host_ip).collect();
-    let same_family = |ip: &IpAddr| Family::of(*ip) == packet.family;
-    if elsewhere.iter().any(IpAddr::is_unspecified) && !elsewhere.iter().any(same_family) {
-        let (there, lacks) = match packet.family {
-            Family::Ip => ("IPv6", "IPv4"),
-            Family::Ip6 => ("IPv4", "IPv6"),
-        };
-        return Obstacle::new(
-            Step::Element,
-            "other-family",
-            "the port is published for the other IP family",
-            format!("{target} is published for {there} only: the container has no {lacks} address"),
-            format!("connect over {there}, or restart the container with an {lacks} address"),
-        );
-    }
-    if !elsewhere.is_empty() {
-        return Obstacle::new(
-            Step::Element,
-            "other-address",
-            "the port is published on another address",
-            format!("{target} is published on {}, and not on {}", list(&elsewhere), packet.to),
-            match elsewhere.iter().all(IpAddr::is_loopback) {
-                true => anywhere(target),
-                false => "connect to that address, or publish the port without one: hostport list"
-                    .to_owned(),
-            },
-        );
-    }
-    let others: BTreeSet<Protocol> = others.iter().map(|host| host.protocol).collect();
-    if let Some(other) = others.first() {
-        return Obstacle::new(
-            Step::Element,
-            "wrong-protocol",
-            "the port is published for another protocol",
-            format!("port {port} is published for {}, and not for {protocol}", list(&others)),
-            format!(
-                "connect over {other} (hostport explain {port}/{other}), or publish it as \
-                 {port}:CONTAINERPORT/{protocol}"
-            ),
-        );
-    }
-    Obstacle::new(
-        Step::Element,
-        "not-published",
-        "no container has this port",
-        format!("nothing is published on {target}"),
-        format!(
-            "start the container with the annotation io.hostport.ports={port}:CONTAINERPORT/{protocol}; \
-             hostport list shows what is published"
-        ),
-    )
-}
-
-fn list<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
-    things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -3,6 +3,7 @@
 mod ground;
 
 mod broken;
+mod elsewhere;
 mod open;
 mod rules;
 mod subnets;

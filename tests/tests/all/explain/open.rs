@@ -180,7 +180,7 @@ fn another_table_and_journal_are_looked_at_where_they_are_named() {
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
     bundle.prestart(lab.node(), &["--table", "edge"]).expect_success();
     explain(lab.node(), &["9000", "--table", "edge"]).expect_open();
-    assert_eq!(explain(lab.node(), &["9000"]).causes(), ["translated-before", "not-published"]);
+    assert_eq!(explain(lab.node(), &["9000"]).causes(), ["answered-elsewhere"]);
     lab.node().nft("delete table ip edge");
     let said = hostport(lab.node(), &["explain", "9000", "--table", "edge"]);
     assert!(said.stdout.contains("fix: hostport restore --table edge --state-dir "), "{said:#?}");

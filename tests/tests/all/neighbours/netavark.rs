@@ -1,7 +1,7 @@
 //! podman with netavark, and a container whose port podman itself publishes, next to one of ours on the same
 //! network.
 
-use hostport_tests::hook::{program, state_dir};
+use hostport_tests::hook::{hostport, program, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Netns};
 use hostport_tests::runtime::{
     Container, OciRuntime, Podman, Scratch, hook_configurations, wait_until,
@@ -11,7 +11,7 @@ use hostport_tests::web::{assert_answers, seen};
 use super::ground::{ORDERS, Order};
 
 #[test]
-fn podmans_own_ports_and_ours_are_both_reached() {
+fn field_27_podmans_own_ports_and_ours_are_both_reached_and_explained() {
     for order in ORDERS {
         let lab = Lab::new();
         let hooks = Scratch::new("hooks");
@@ -47,6 +47,12 @@ fn podmans_own_ports_and_ours_are_both_reached() {
                 assert_eq!(got.expect_success().output(), "hello", "from {from} to {url}");
             }
         }
+        // The person who asks is told whose port it is.
+        let said = hostport(lab.node(), &["explain", "9100", "--to", &NODE4.to_string()]).stdout;
+        assert!(
+            said.contains("Not by hostport: ") && said.contains("sends the packet to"),
+            "{said}"
+        );
         podman.remove("shop").expect_success();
         assert_answers(&lab);
         theirs();
