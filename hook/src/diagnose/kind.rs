@@ -61,6 +61,8 @@ pub enum Kind {
     EndpointWithoutRoute,
     /// Nothing in the container listens on the port that a host port leads to.
     EndpointSilent,
+    /// The container is paused.
+    ContainerPaused,
     /// 127.0.0.1 does not lead to an endpoint.
     LocalhostClosed,
     /// 127.0.0.1 is open on a link that is no container's own.
@@ -265,6 +267,9 @@ impl Kind {
                 Endpoint,
                 "the container runs, but no program in it listens on that port",
             )),
+            ContainerPaused => {
+                passing(stopping(Endpoint, "the container is paused, and nothing in it answers"))
+            }
             LocalhostClosed => {
                 passing(broken(Source, "packets for 127.0.0.1 do not get through to the container"))
             }

@@ -56,6 +56,11 @@ impl Liveness for Proc {
 }
 
 impl Process {
+    /// Whether `/proc` shows it by the number that is known.
+    pub(super) fn is_seen(&self) -> bool {
+        own_pid_namespace() == Some(self.pid_namespace)
+    }
+
     /// What this process cannot see must not count as dead: in another PID namespace the number is another
     /// process's, and a `/proc` that hides processes (hidepid, ProtectProc) hides also process 1.
     fn is_alive(&self) -> bool {

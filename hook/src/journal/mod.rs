@@ -16,6 +16,7 @@ mod error;
 #[cfg(test)]
 pub mod fake;
 mod folder;
+mod freezer;
 mod liveness;
 mod lock;
 mod snapshot;
@@ -29,6 +30,7 @@ pub use error::JournalError;
 #[cfg(test)]
 pub use folder::Unreadable;
 pub use folder::{DiskFolder, Folder, Lock, Stamp};
+pub use freezer::Freezers;
 pub use liveness::{Liveness, Proc};
 pub use lock::PATIENCE;
 pub use snapshot::JournalSnapshot;

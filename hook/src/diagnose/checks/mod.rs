@@ -9,6 +9,7 @@
 //! listeners   processes of the host that listen on a published port
 //! forwarding  whether the kernel forwards at all
 //! reach       the host's addresses and links: 127.0.0.1, hairpin mode, neighbours
+//! paused      containers that are frozen
 //! endpoints   the other end: the way to it, its links, and what listens there
 //! ```
 
@@ -18,6 +19,7 @@ mod forwarding;
 mod journal;
 mod kernel;
 pub mod listeners;
+mod paused;
 mod reach;
 mod table;
 
@@ -26,7 +28,7 @@ pub use kernel::without_nf_tables;
 use crate::diagnose::{Finding, Inventory, Scope};
 
 /// All but [`listeners`], which takes long and finds nothing that passes by itself.
-const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 7] = [
+const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 8] = [
     kernel::find,
     forwarding::find,
     journal::find,
@@ -34,6 +36,7 @@ const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 7] = [
     drift::find,
     reach::find,
     endpoints::find,
+    paused::find,
 ];
 
 /// What can be found quickly.

@@ -11,7 +11,7 @@ use super::steps::Status;
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::finding::{Finding, line};
 use crate::diagnose::inventory::Inventory;
-use crate::diagnose::kind::{Severity, Step};
+use crate::diagnose::kind::{Kind, Severity, Step};
 use crate::diagnose::question::Target;
 use crate::output::{escape, several};
 
@@ -181,10 +181,12 @@ pub fn not_routed(endpoint: IpAddr, from: IpAddr, link: &str, error: Errno) -> O
 }
 
 /// What the endpoint's answer says decides, whatever was found there: a program elsewhere may answer for it,
-/// such as in a virtual machine.
+/// such as in a virtual machine. For a paused container the kernel answers.
 pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &(Status, String)) {
     let (status, what) = answer;
-    if !matches!(status, Status::Ok | Status::Blocked) {
+    let paused = Kind::ContainerPaused.to_string();
+    let is_paused = obstacles.iter().any(|obstacle| obstacle.kind == paused);
+    if is_paused || !matches!(status, Status::Ok | Status::Blocked) {
         return;
     }
     let found = obstacles.extract_if(.., |obstacle| obstacle.step == Step::Endpoint).next();

@@ -8,6 +8,7 @@ mod agreement;
 mod firewalls;
 mod journal;
 mod kernel;
+mod paused;
 mod sound;
 mod table;
 mod translations;
