@@ -175,14 +175,14 @@ pub fn state_dir(node: &Netns) -> PathBuf {
     node.folder().join("journal")
 }
 
-/// The files in the folder of a node's journal, except the counters: entries, and whatever should not be there.
+/// What is in the folder of a node's journal, except the counters and the refusals: entries, and whatever should not be there.
 pub fn journal_files(node: &Netns) -> BTreeMap<String, PathBuf> {
     let files = fs::read_dir(state_dir(node)).into_iter().flatten();
     let files = files.map(|file| {
         let file = file.expect("a folder that can be read");
         (file.file_name().into_string().expect("a name that is text"), file.path())
     });
-    files.filter(|(name, _)| name != "counters").collect()
+    files.filter(|(name, _)| name != "counters" && name != "refusals").collect()
 }
 
 /// Calls `hostport ARGUMENTS` in a node's namespace.

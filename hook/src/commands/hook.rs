@@ -41,19 +41,23 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
         (None, "stopped") => state.pid.and_then(|pid| context.liveness().process(pid)).is_none(),
         (None, status) => return Err(HookError::NoStage(escape::quote(status))),
     };
-    let options = Options {
+    let options = || Options {
         settings: arguments.ruleset.settings(context.table.clone()),
         hairpin_mode: !arguments.no_hairpin_mode,
         allow_pod_annotation: arguments.allow_pod_annotation,
     };
     let mut done = match stopped {
-        true => end(&state, options, context),
-        false => start(&state, options, context),
+        true => end(&state, options(), context),
+        false => start(&state, options(), context),
     };
     if let Err(HookError::Operation(reconcile::Error::Taken { owner, .. })) = &mut done {
         PodmanNames::default().complete(owner);
     }
     let conflict = matches!(&done, Err(HookError::Operation(error)) if error.is_conflict());
+    if let (false, Err(error)) = (stopped, &done) {
+        let why = error.to_string();
+        request::of_refused(&state, &options(), conflict, why).keep(&context.state_dir);
+    }
     let changed = matches!(done, Ok(Some(_)));
     // Calls for containers without host ports are many, and their duration does not matter.
     if conflict || changed {

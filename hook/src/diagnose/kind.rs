@@ -77,6 +77,8 @@ pub enum Kind {
     TranslatedBefore,
     /// A process of the host listens on a published port.
     PortShadowed,
+    /// A container could not start, since hostport refused what it asks for.
+    ContainerRefused,
     /// Not everything was checked.
     Unfinished,
 }
@@ -287,6 +289,9 @@ impl Kind {
                 OtherRules,
                 "another program sends the packet elsewhere before hostport sees it",
             ),
+            ContainerRefused => {
+                warning(Owner, "another container asks for the port, and could not start")
+            }
             PortShadowed => stopping(
                 Listeners,
                 "a program on this host listens on the same port, and the container gets its connections",

@@ -19,6 +19,7 @@ mod folder;
 mod freezer;
 mod liveness;
 mod lock;
+mod refusals;
 mod snapshot;
 mod store;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use folder::{DiskFolder, Folder, Lock, Stamp};
 pub use freezer::Freezers;
 pub use liveness::{Liveness, Proc};
 pub use lock::PATIENCE;
+pub use refusals::{PortRange, Refusal};
 pub use snapshot::JournalSnapshot;
 pub use store::Journal;
 

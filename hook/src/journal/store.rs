@@ -79,27 +79,7 @@ impl<F: Folder> Journal<F> {
 
     /// Writes an owner's entry, in place of the one that there may be.
     pub fn write(&self, entry: &Entry) -> Result<(), JournalError> {
-        let text = entry.to_json()?;
-        let name = format!("{}{SUFFIX}", entry.owner);
-        let temporary = format!("{}.{}{TEMPORARY}", entry.owner, self.folder().writer());
-        let file = match self.folder().create(&temporary) {
-            // A process that had our number and was killed has left its file.
-            Err(Errno::EXIST) => {
-                let _ = self.folder().remove(&temporary);
-                self.folder().create(&temporary)
-            }
-            created => created,
-        };
-        let file = file.map_err(self.folder().failed("create", &temporary))?;
-        let written =
-            self.folder().write(file, &text).map_err(self.folder().failed("write", &temporary));
-        let done = written.and_then(|()| {
-            self.folder().rename(&temporary, &name).map_err(self.folder().failed("write", &name))
-        });
-        if done.is_err() {
-            let _ = self.folder().remove(&temporary);
-        }
-        done
+        write_whole(self.folder(), entry.owner.as_str(), &entry.to_json()?)
     }
 
     /// Removes an owner's entry, if there is one.
@@ -165,6 +145,32 @@ impl<F: Folder> Journal<F> {
             None => warn!("the journal file {path:?} is ignored: {why} (remove some set aside)"),
         }
     }
+}
+
+/// Writes a file, in place of the one that there may be, so that a reader gets all of the one or of the other.
+pub(super) fn write_whole(
+    folder: &impl Folder,
+    stem: &str,
+    text: &[u8],
+) -> Result<(), JournalError> {
+    let name = format!("{stem}{SUFFIX}");
+    let temporary = format!("{stem}.{}{TEMPORARY}", folder.writer());
+    let file = match folder.create(&temporary) {
+        // A process that had our number and was killed has left its file.
+        Err(Errno::EXIST) => {
+            let _ = folder.remove(&temporary);
+            folder.create(&temporary)
+        }
+        created => created,
+    };
+    let file = file.map_err(folder.failed("create", &temporary))?;
+    let written = folder.write(file, text).map_err(folder.failed("write", &temporary));
+    let done = written
+        .and_then(|()| folder.rename(&temporary, &name).map_err(folder.failed("write", &name)));
+    if done.is_err() {
+        let _ = folder.remove(&temporary);
+    }
+    done
 }
 
 /// The entry in a file, or why it is none; nothing if there is no such file.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::bundle::read_regular_file;
 use crate::journal::Entry;
+use crate::request::Names;
 use crate::request::names::is_name;
 
 const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
@@ -27,12 +28,14 @@ struct Listed {
 impl PodmanNames {
     /// Adds the container's name to an entry without names.
     pub fn complete(&mut self, entry: &mut Entry) {
-        if !entry.names.is_none() {
-            return;
-        }
-        if let Some(folder) = folder(&entry.bundle, &entry.owner) {
+        self.add(&entry.owner, &entry.bundle, &mut entry.names);
+    }
+
+    /// Adds a container's name where none is known.
+    pub fn add(&mut self, owner: &OwnerId, bundle: &Path, to: &mut Names) {
+        if let Some(folder) = folder(bundle, owner).filter(|_| to.is_none()) {
             let names = self.0.entry(folder.to_owned()).or_insert_with(|| read(folder));
-            entry.names.container = names.get(entry.owner.as_str()).cloned();
+            to.container = names.get(owner.as_str()).cloned();
         }
     }
 }

@@ -7,12 +7,15 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::bundle::{Config, ConfigError, ConfigNamespace};
+use super::podman::PodmanNames;
 use super::state::{State, StateError};
+use crate::journal::{PortRange, Refusal};
 use crate::network::container::{Pod, PodError};
 use crate::network::namespace::NetworkNamespace;
+use crate::output::timestamp;
 use crate::request::Names;
 use crate::request::annotations::ResolveError;
-use crate::request::policy::{Group, PolicyError, Wanted};
+use crate::request::policy::{self, Group, PolicyError, Wanted};
 use crate::request::{Request, claims};
 
 /// How the operator lets the hook work.
@@ -121,6 +124,33 @@ pub fn of_end(state: &State, options: &Options) -> Result<BTreeSet<HostPort>, Re
             warn!("{error}; the state's annotations serve instead");
             own_host_ports(state, &state.annotations, allow)
         }
+    }
+}
+
+/// What a container asked for that was refused, as far as it can be read.
+pub fn of_refused(state: &State, options: &Options, conflict: bool, why: String) -> Refusal {
+    let config = Config::load(&state.bundle).unwrap_or_else(|_| Config {
+        annotations: state.annotations.clone(),
+        network: ConfigNamespace::Own,
+    });
+    let (id, annotations) = (&state.id, &config.annotations);
+    let wanted = Wanted::read(id, annotations, options.allow_pod_annotation).unwrap_or_default();
+    let mut names = Names::of(annotations);
+    PodmanNames::default().add(id, &state.bundle, &mut names);
+    Refusal {
+        owner: id.clone(),
+        pod: policy::sandbox(id, annotations),
+        names,
+        table: options.settings.table.clone(),
+        ports: PortRange::of(&host_ports(wanted.groups.iter())),
+        conflict,
+        why,
+        namespace: match config.network {
+            ConfigNamespace::Path(path) => Some(path),
+            ConfigNamespace::Own | ConfigNamespace::Host => None,
+        },
+        bundle: state.bundle.clone(),
+        at_ms: timestamp::now(),
     }
 }
 

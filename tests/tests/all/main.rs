@@ -41,6 +41,7 @@ mod policy;
 mod prometheus;
 mod races;
 mod reachable;
+mod refusals;
 mod reloads;
 mod runc;
 mod runtimes_themselves;

@@ -44,7 +44,7 @@ with_runc_and_crun! {
     a_container_that_is_killed_is_published_again_where_it_always_restarts
     the_containers_of_a_pod_have_their_ports
     a_host_network_container_starts_and_publishes_nothing
-    one_of_two_containers_gets_a_port
+    field_25_one_of_two_containers_gets_a_port_and_the_other_is_shown
     field_35_podmans_names_stand_beside_ids
 }
 
@@ -218,7 +218,7 @@ fn a_host_network_container_starts_and_publishes_nothing(runtime: OciRuntime) {
     assert_nothing_left(&lab);
 }
 
-fn one_of_two_containers_gets_a_port(runtime: OciRuntime) {
+fn field_25_one_of_two_containers_gets_a_port_and_the_other_is_shown(runtime: OciRuntime) {
     let lab = Lab::new();
     let (first, second) = (lab.pod("web"), lab.pod("late"));
     let podman = podman_of(&lab, runtime);
@@ -241,6 +241,12 @@ fn one_of_two_containers_gets_a_port(runtime: OciRuntime) {
     let first_id = podman.id("first").unwrap();
     let owner = format!("first [{}] (endpoint {}:8080)", &first_id[..12], first.ipv4());
     assert!(line.contains(&owner), "{owner:?} is not in: {line}");
+    // Without that file too, it is shown.
+    let called = format!("second [{}] could not start", &podman.id("second").unwrap()[..12]);
+    for arguments in [&["doctor"][..], &["explain", "8999"]] {
+        let shown = hostport(lab.node(), arguments).stdout;
+        assert!(shown.contains(&called) && shown.contains(&owner), "{shown}");
+    }
     assert_eq!(podman.status("second").as_deref(), Some("created"));
     assert_eq!(published(lab.node()), as_published(&first));
     // Removing the loser takes nothing from the winner.

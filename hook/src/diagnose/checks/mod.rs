@@ -11,6 +11,7 @@
 //! reach       the host's addresses and links: 127.0.0.1, hairpin mode, neighbours
 //! paused      containers that are frozen
 //! endpoints   the other end: the way to it, its links, and what listens there
+//! refusals    containers that could not start
 //! ```
 
 mod drift;
@@ -21,6 +22,7 @@ mod kernel;
 pub mod listeners;
 mod paused;
 mod reach;
+mod refusals;
 mod table;
 
 pub use kernel::without_nf_tables;
@@ -28,7 +30,7 @@ pub use kernel::without_nf_tables;
 use crate::diagnose::{Finding, Inventory, Scope};
 
 /// All but [`listeners`], which takes long and finds nothing that passes by itself.
-const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 8] = [
+const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 9] = [
     kernel::find,
     forwarding::find,
     journal::find,
@@ -37,6 +39,7 @@ const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 8] = [
     reach::find,
     endpoints::find,
     paused::find,
+    refusals::find,
 ];
 
 /// What can be found quickly.

@@ -266,6 +266,11 @@ impl<'a> Caller<'a> {
     }
 }
 
+/// The sandbox of a container's pod, if it is in one.
+pub fn sandbox(id: &OwnerId, annotations: &BTreeMap<String, String>) -> Option<OwnerId> {
+    Caller::of(id, annotations).pod.and_then(|(_, pod)| pod.parse().ok())
+}
+
 /// Kubelet's list of the container's ports, if kubelet wrote it.
 fn kubelet_ports<'a>(
     origin: &Caller,

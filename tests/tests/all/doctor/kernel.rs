@@ -218,7 +218,7 @@ fn a_ruleset_that_the_kernel_refuses() {
         hostport_tests::hook::Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
     bundle.prestart(lab.node(), &[]).expect_failure();
     lab.node().nft("delete table ip crowd");
-    assert_eq!(doctor(lab.node()).kinds(), [""; 0]);
+    assert_eq!(doctor(lab.node()).kinds(), ["container-refused"]);
     bundle.start(lab.node());
 }
 
