@@ -123,6 +123,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// What `doctor --json` printed; its exit status must fit.
+    #[track_caller]
+    pub fn of(said: Finished) -> Report {
+        let Finished { code, stdout, stderr, .. } = said;
+        assert_eq!(stderr, "", "{stdout}");
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        assert_valid(SCHEMA, &report);
+        let findings = report["findings"].as_array().unwrap().clone();
+        let broken = findings.iter().any(|finding| finding["severity"] == "broken");
+        assert_eq!(report["sound"], !broken);
+        assert_eq!(code, Some(i32::from(broken)), "{findings:#?}");
+        Report { code, findings }
+    }
+
     /// The findings' identifiers.
     pub fn kinds(&self) -> Vec<&str> {
         self.findings.iter().map(|finding| finding["kind"].as_str().unwrap()).collect()
@@ -140,15 +154,7 @@ impl Report {
 /// Calls the doctor, and checks that its exit status fits and that it changed nothing.
 #[track_caller]
 pub fn doctor(node: &Netns) -> Report {
-    let Finished { code, stdout, stderr, .. } = looks(node, &["doctor", "--json"]);
-    assert_eq!(stderr, "", "{stdout}");
-    let report: Value = serde_json::from_str(&stdout).unwrap();
-    assert_valid(SCHEMA, &report);
-    let findings = report["findings"].as_array().unwrap().clone();
-    let broken = findings.iter().any(|finding| finding["severity"] == "broken");
-    assert_eq!(report["sound"], !broken);
-    assert_eq!(code, Some(i32::from(broken)), "{findings:#?}");
-    Report { code, findings }
+    Report::of(looks(node, &["doctor", "--json"]))
 }
 
 /// Calls a command that only reads, and checks that it changed neither ruleset nor journal.

@@ -31,6 +31,10 @@ pub enum Kind {
     JournalDamaged,
     /// Files that were not entries were set aside.
     JournalSetAside,
+    /// A runtime does not call hostport, or calls it without the ports.
+    RuntimeHindered,
+    /// A running container asks for host ports and has none.
+    PortsUnpublished,
     /// Another program has a table of our name.
     TableForeign,
     /// There is no table, although there should be.
@@ -239,6 +243,11 @@ impl Kind {
             }
             JournalUnreadable => off_path(Severity::Broken),
             JournalDamaged | JournalSetAside | Unfinished => off_path(Severity::Warning),
+            RuntimeHindered => off_path(Severity::Warning),
+            PortsUnpublished => passing(broken(
+                Element,
+                "a container asks for this port, but its runtime did not have it published",
+            )),
             TableForeign => broken(Table, "another program has a table of hostport's name"),
             TableMissing => passing(broken(Table, "hostport's rules are gone from the kernel")),
             TableAltered => passing(broken(Table, "hostport's rules in the kernel were changed")),

@@ -5,4 +5,5 @@ pub mod bundle;
 mod json;
 pub mod podman;
 pub mod request;
+pub mod running;
 pub mod state;

@@ -83,6 +83,11 @@ impl Containerd {
         self.scratch.folder("logs")
     }
 
+    /// The folder of its running containers' states, `/run/containerd` on a node.
+    pub fn state(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
     /// What the daemon wrote.
     pub fn log(&self) -> String {
         let log = fs::read(self.scratch.path().join("log")).unwrap_or_default();
@@ -91,7 +96,7 @@ impl Containerd {
 
     /// The bundle's config.json of a container that was started.
     pub fn config(&self, id: &str) -> serde_json::Value {
-        let bundles = self.scratch.path().join("state/io.containerd.runtime.v2.task/k8s.io");
+        let bundles = self.state().join("io.containerd.runtime.v2.task/k8s.io");
         let text = fs::read_to_string(bundles.join(id).join("config.json"));
         serde_json::from_str(&text.expect("a config.json")).expect("JSON")
     }

@@ -192,13 +192,24 @@ impl Podman {
         ]
     }
 
-    /// Calls podman in the node's network namespace.
-    pub fn call(&self, args: &[&str]) -> Finished {
+    /// Calls a program in the node's network namespace, with the mounts that podman sees.
+    pub fn call_program(&self, program: &Path, args: &[&str]) -> Finished {
+        let mut command = self.enter();
+        run(command.arg(program).args(args).env_clear().env("PATH", PATH))
+    }
+
+    fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.node.display()));
         if let Some(mounts) = &self.mounts {
             command.arg(format!("--mount={}", mounts.namespace()));
         }
+        command
+    }
+
+    /// Calls podman in the node's network namespace.
+    pub fn call(&self, args: &[&str]) -> Finished {
+        let mut command = self.enter();
         command.arg("podman");
         for hooks in &self.hooks {
             command.arg("--hooks-dir").arg(hooks);

@@ -4,6 +4,7 @@
 //! ```text
 //! kernel      what the kernel does not take of the ruleset
 //! table       our tables: whether they are there, ours, and as hostport makes them
+//! installation whether the runtimes call hostport, and containers that ask for host ports in vain
 //! drift       whether the kernel holds what the journal says
 //! journal     the journal's folder and files
 //! listeners   processes of the host that listen on a published port
@@ -17,6 +18,7 @@
 mod drift;
 mod endpoints;
 mod forwarding;
+mod installation;
 mod journal;
 mod kernel;
 pub mod listeners;
@@ -30,10 +32,11 @@ pub use kernel::without_nf_tables;
 use crate::diagnose::{Finding, Inventory, Scope};
 
 /// All but [`listeners`], which takes long and finds nothing that passes by itself.
-const CHECKS: [fn(&Inventory, &Scope) -> Vec<Finding>; 9] = [
+const CHECKS: &[fn(&Inventory, &Scope) -> Vec<Finding>] = &[
     kernel::find,
     forwarding::find,
     journal::find,
+    installation::find,
     table::find,
     drift::find,
     reach::find,

@@ -141,7 +141,10 @@ fn of_this_packet(
             let rule = firewall::answering(rules, inventory, scope);
             let to = Some(packet.host()).filter(|_| packet.to_is_local);
             let process = to.and_then(listeners::answering);
-            obstacles.push(unpublished::not_published(packet, rule.as_ref(), process));
+            let in_vain = findings.iter().any(|finding| finding.kind == Kind::PortsUnpublished);
+            if !in_vain || rule.is_some() || process.is_some() {
+                obstacles.push(unpublished::not_published(packet, rule.as_ref(), process));
+            }
         }
         // Programs that listen on another address of the port: not in the way of this packet, and perhaps of
         // the packet that was meant.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use hostport_tests::doctor::{Report, text};
 use hostport_tests::install::make;
 use hostport_tests::lab::Lab;
 use hostport_tests::page::block;
@@ -158,4 +159,22 @@ fn field_31_the_pages_ways_work_with_containerds_default_configuration() {
     assert_eq!(merged(&scratch, &default, &["mkdir -p /etc/containerd/conf.d"]), wanted);
     let top = commands("version = 3", scratch.path());
     assert_eq!(merged(&scratch, &top, &[]), wanted);
+}
+
+#[test]
+fn field_24_a_container_of_containerd_without_base_runtime_spec_is_found() {
+    let lab = Lab::new();
+    let node = Node::unhooked(&lab);
+    // Where a node's containerd has them, in the mounts of this one.
+    let state = node.containerd.state().display().to_string();
+    let mount = format!("mkdir -p /run/containerd && mount --bind {state} /run/containerd");
+    node.containerd.call("sh", &["-c", &mount]).expect_success();
+    let (_pod, id) = node.web("web");
+    let report = Report::of(node.hostport(&["doctor", "--json"]));
+    assert_eq!(report.kinds(), ["ports-unpublished"], "{report:#?}");
+    let said = text(&report.only("ports-unpublished"));
+    for part in [&id[..12], "default/web (container web)", "9000:8080/tcp", "no base_runtime_spec"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
 }

@@ -39,7 +39,21 @@ impl Node {
             ],
         );
         let runtimes = fs::read_to_string(folder.join("etc/hostport/config-v2.toml")).unwrap();
-        let containerd = Containerd::in_node(lab.node().path(), &(runtimes + more));
+        Node::configured(lab, installed, &(runtimes + more))
+    }
+
+    /// Installs hostport, but containerd's configuration names nothing of it but kubelet's annotation.
+    pub fn unhooked(lab: &Lab) -> Node {
+        let installed = Scratch::new("installed");
+        install_below(installed.path());
+        let runtime = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n\
+             runtime_type = \"io.containerd.runc.v2\"\n\
+             container_annotations = [\"io.kubernetes.container.ports\"]\n";
+        Node::configured(lab, installed, runtime)
+    }
+
+    fn configured(lab: &Lab, installed: Scratch, runtimes: &str) -> Node {
+        let containerd = Containerd::in_node(lab.node().path(), runtimes);
         let cri = Cri::connect(&containerd.socket());
         Node { cri, containerd, installed }
     }

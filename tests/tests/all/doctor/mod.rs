@@ -6,6 +6,7 @@
 mod advertisements;
 mod agreement;
 mod firewalls;
+mod installation;
 mod journal;
 mod kernel;
 mod paused;

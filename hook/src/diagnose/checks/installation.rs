@@ -1,0 +1,89 @@
+//! Whether the runtimes of this host call hostport, and running containers that ask for host ports and have none.
+
+use std::path::Path;
+
+use hostport_nft::OwnerId;
+
+use crate::diagnose::installation::{Runtime, is_ours};
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
+use crate::oci::running::{self, Running};
+use crate::output::{escape, several};
+use crate::request::Names;
+use crate::request::names::Called;
+use crate::request::policy::Wanted;
+
+pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let root = Path::new("/");
+    match &scope.packet {
+        Some(packet) if packet.mapping.is_some() => return Vec::new(),
+        Some(_) => return in_vain(inventory, scope, root),
+        None => {}
+    }
+    let meant = Runtime::ALL.into_iter().filter(|runtime| runtime.is_meant(root));
+    let hindered = meant.filter_map(|runtime| {
+        let hindrance = runtime.hindrance(root)?;
+        let what = format!("{} does not publish host ports by hostport", runtime.name());
+        Some(Finding::new(Kind::RuntimeHindered, what, hindrance.evidence, hindrance.fix))
+    });
+    hindered.chain(in_vain(inventory, scope, root)).collect()
+}
+
+fn in_vain(inventory: &Inventory, scope: &Scope, root: &Path) -> Vec<Finding> {
+    let has_some = |owner: &OwnerId| {
+        let file = inventory.journal_folder.join(format!("{owner}.json"));
+        file.exists() || scope.published.iter().any(|there| there.owner.as_ref() == Some(owner))
+    };
+    let asking = running::list(has_some).into_iter().filter_map(|container| {
+        let wanted = Wanted::read(&container.id, &container.annotations, false).ok()?;
+        let is_served = wanted.groups.iter().any(|group| has_some(&group.owner));
+        let requests = wanted.groups.iter().flat_map(|group| &group.requests);
+        let is_meant = scope.packet.as_ref().is_none_or(|packet| {
+            let keys = packet.keys();
+            requests.clone().any(|request| request.host_ports().any(|host| keys.contains(&host)))
+        });
+        let ports = requests.map(ToString::to_string).collect::<Vec<_>>();
+        (!ports.is_empty() && is_meant && !is_served).then_some((container, ports))
+    });
+    asking.map(|(container, ports)| unpublished(&container, &ports, root)).collect()
+}
+
+fn unpublished(container: &Running, ports: &[String], root: &Path) -> Finding {
+    let names = Names::of(&container.annotations);
+    let what =
+        format!("{} runs and asks for host ports, but has none", Called(&container.id, &names));
+    let mut evidence = vec![format!("asks for {}", several(ports))];
+    let ours = container.hooks.iter().find(|program| is_ours(program));
+    let hindrance = runtime(container).and_then(|runtime| runtime.hindrance(root));
+    let fix = match (ours, hindrance) {
+        (Some(program), _) => {
+            let called = format!("its config.json calls {}", escape::path(program));
+            evidence.push(format!("{called}, but neither journal nor kernel has its ports"));
+            "restart the container".to_owned()
+        }
+        (None, Some(hindrance)) => {
+            evidence.push("its config.json does not call hostport".to_owned());
+            evidence.extend(hindrance.evidence);
+            format!("{}; then restart the container", hindrance.fix)
+        }
+        (None, None) => {
+            evidence.push("its config.json does not call hostport".to_owned());
+            match runtime(container) {
+                Some(runtime) => {
+                    evidence.push(format!("{} calls it for new containers", runtime.name()));
+                    "restart the container".to_owned()
+                }
+                None => "put hostport's hooks into its config.json, and restart it".to_owned(),
+            }
+        }
+    };
+    Finding::new(Kind::PortsUnpublished, what, evidence, fix)
+}
+
+fn runtime(container: &Running) -> Option<Runtime> {
+    match container.annotations.get("io.container.manager").map(String::as_str) {
+        _ if container.by_containerd => Some(Runtime::Containerd),
+        Some("libpod") => Some(Runtime::Podman),
+        Some("cri-o") => Some(Runtime::Crio),
+        _ => None,
+    }
+}

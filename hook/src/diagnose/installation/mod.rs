@@ -1,0 +1,60 @@
+//! Whether the container runtimes of this host call hostport, by their configuration files. Read leniently: what cannot
+//! be read tells nothing.
+
+mod containerd;
+mod files;
+mod hooks;
+mod toml;
+
+use std::path::Path;
+
+pub use files::is_ours;
+pub use hooks::Hindrance;
+
+/// A container runtime with a configuration of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    Podman,
+    Crio,
+    Containerd,
+}
+
+impl Runtime {
+    pub const ALL: [Runtime; 3] = [Runtime::Podman, Runtime::Crio, Runtime::Containerd];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Podman => "podman",
+            Runtime::Crio => "CRI-O",
+            Runtime::Containerd => "containerd",
+        }
+    }
+
+    /// Whether the runtime is on this host, and so are hostport's files for it.
+    pub fn is_meant(self, root: &Path) -> bool {
+        let is_there = |path: &&str| root.join(path).exists();
+        match self {
+            Runtime::Podman => {
+                ["usr/bin/podman", "usr/local/bin/podman"].iter().any(is_there)
+                    && hooks::has_files(root)
+            }
+            Runtime::Crio => {
+                let there = ["usr/bin/crio", "usr/local/bin/crio", "etc/crio"];
+                there.iter().any(is_there) && hooks::has_files(root)
+            }
+            Runtime::Containerd => containerd::is_meant(root),
+        }
+    }
+
+    /// What keeps it from calling hostport with ports to see, if anything does.
+    pub fn hindrance(self, root: &Path) -> Option<Hindrance> {
+        match self {
+            Runtime::Podman => hooks::hindrance(&hooks::PODMAN, root),
+            Runtime::Crio => hooks::hindrance(&hooks::CRIO, root),
+            Runtime::Containerd => containerd::hindrance(root),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
