@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::output::count;
 use crate::reconcile::gc::{Garbage, collect};
 use crate::reconcile::nft_delete;
+use crate::request::names::Called;
 
 /// Withdraws the ports of dead owners and removes their entries; says what it did, or would do.
 pub fn run(dry_run: bool, context: &Context) -> Result<(), CommandError> {
@@ -12,7 +13,9 @@ pub fn run(dry_run: bool, context: &Context) -> Result<(), CommandError> {
     let mut text = String::new();
     let dead = collect(context, &context.table, dry_run, |garbage| {
         match garbage {
-        Garbage::Left(owner, mapping) => text.push_str(&format!("{did} {mapping} of {owner}\n")),
+        Garbage::Left(owner, names, mapping) => {
+            text.push_str(&format!("{did} {mapping} of {}\n", Called(&owner, &names)));
+        }
         Garbage::Unknown(there) => text.push_str(&format!(
             "kept {} of {}, which is not in the journal; once it has ended, remove the port with: {}\n",
             there.mapping,

@@ -285,6 +285,7 @@ fn kept<'a>(all: &'a [Refusal]) -> impl Iterator<Item = &'a Refusal> {
 mod tests {
     use super::*;
     use crate::journal::fake::FakeFolder;
+    use proptest::prelude::*;
 
     const MINUTE: u64 = 60 * 1000;
 
@@ -399,5 +400,12 @@ mod tests {
         assert!(is_present(&[entry("next", "/run/netns/b", at + 1)], None, now));
         refused.ports = vec!["80/tcp".parse().unwrap(), "81/tcp".parse().unwrap()];
         assert!(refused.is_present([entry("next", "/run/netns/a", at + 1)].iter(), None, now));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, text in "\\PC{0,20}") {
+            let _ = (Refusal::from_json(&bytes), text.parse::<PortRange>());
+        }
     }
 }

@@ -8,12 +8,13 @@ use super::drift::Drift;
 use super::node::Node;
 use super::withdraw::withdraw_dead;
 use crate::journal::{Entry, Journal, JournalSnapshot, Liveness, Lock, PATIENCE};
+use crate::request::Names;
 
 /// What a collection finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Garbage {
     /// A dead owner had it. It is withdrawn, or would be.
-    Left(OwnerId, Mapping),
+    Left(OwnerId, Names, Mapping),
     /// The journal does not know its owner, which may be alive: it is kept.
     Unknown(Published),
 }
@@ -47,7 +48,9 @@ pub fn collect<N: Node>(
     for (entry, left) in &drift.dead {
         let asked = entry.host_ports();
         let left = left.iter().filter(|there| asked.contains(&there.mapping.host()));
-        left.for_each(|there| found(Garbage::Left(entry.owner.clone(), there.mapping)));
+        left.for_each(|there| {
+            found(Garbage::Left(entry.owner.clone(), entry.names.clone(), there.mapping))
+        });
     }
     let dead = dead.unwrap_or(drift.dead.len());
     for (there, _) in drift.unknown.iter().filter(|(_, entry)| entry.is_none()) {
@@ -75,7 +78,7 @@ fn withdraw_all_dead<N: Node>(
     let mut budget = Budget::default();
     for entry in &dead {
         for gone in withdraw_dead(host_ports, entry, &mut budget)? {
-            found(Garbage::Left(entry.owner.clone(), gone.mapping));
+            found(Garbage::Left(entry.owner.clone(), entry.names.clone(), gone.mapping));
         }
         journal.remove(&entry.owner)?;
     }

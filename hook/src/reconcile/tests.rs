@@ -240,7 +240,7 @@ fn what_may_be_published_stays_in_the_journal_and_goes_with_the_next_collection(
     assert!(matches!(error, Error::Ruleset(Ruleset::Unanswered(_))), "{error}");
     assert_eq!(published(&node), [of(1, &[79]), of(2, &[80])].concat());
     node.liveness.end_process(2);
-    let left = [Garbage::Left(owner(2), container(2, &[80]).claims[0].mapping)];
+    let left = [Garbage::Left(owner(2), Names::default(), container(2, &[80]).claims[0].mapping)];
     assert_eq!(garbage(&node, true), left);
     assert_eq!(published(&node).len(), 2, "nothing was changed");
     assert_eq!(garbage(&node, false), left);

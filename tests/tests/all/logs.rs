@@ -95,3 +95,29 @@ fn in_the_journal_an_event_has_a_priority_and_fields() {
     assert_eq!(entries.len(), 2, "{entries:#?}");
     assert!(said.stderr.contains(" INFO withdrew from container"), "{said:#?}");
 }
+
+#[test]
+fn field_35_log_lines_name_the_container_and_keep_its_id_as_a_field() {
+    let lab = Lab::new();
+    let pod = lab.pod("web");
+    let process = pod.sleeper();
+    let web = Bundle::of_process(process.pid())
+        .annotation("io.hostport.ports", "9000:8080")
+        .annotation("io.kubernetes.pod.namespace", "shop\u{1b}[2J")
+        .annotation("io.kubernetes.pod.name", "web-0")
+        .annotation("io.kubernetes.container.name", "app");
+    let called = format!(r"shop\u{{1b}}[2J/web-0 (container app) [{}]", &web.id()[..12]);
+    let json: &[&str] = &["--log-format", "json"];
+    let published = web.prestart(lab.node(), json).expect_success();
+    let withdrawn = web.poststop(lab.node(), json).expect_success();
+    for (said, word) in [(published, "published for"), (withdrawn, "withdrew from")] {
+        let [event] = &objects(&said.stderr)[..] else { panic!("{said:#?}") };
+        let message = event["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("{word} container {called}: 0.0.0.0")), "{message}");
+        assert_eq!(event["owner"], web.id());
+    }
+    web.start(lab.node());
+    drop(process);
+    let collected = hostport(lab.node(), &["gc"]).expect_success().stdout;
+    assert!(collected.contains(&format!(" of {called}\n")), "{collected}");
+}
