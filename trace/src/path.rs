@@ -58,6 +58,34 @@ impl Trace {
         Trace { snapshot, own, bases, sets }
     }
 
+    /// The netlink port of the program that owns a table, as a [`Verdict`] names it, and alone may change it.
+    ///
+    /// ```
+    /// # use hostport_trace::{Trace, Verdict};
+    /// # fn show(trace: &Trace, verdict: &Verdict) {
+    /// if let Some(port) = trace.owner(&verdict.table) {
+    ///     println!("{} is owned by the socket {port}", verdict.table);
+    /// }
+    /// # }
+    /// ```
+    pub fn owner(&self, table: &str) -> Option<u32> {
+        let mut tables = self.snapshot.tables.iter();
+        tables.find(|((family, name), _)| format!("{family} {name}") == table)?.1.owner
+    }
+
+    /// Whether a table, as a [`Verdict`] names it, has a chain.
+    ///
+    /// ```
+    /// # use hostport_trace::{Trace, Verdict};
+    /// # fn show(trace: &Trace, verdict: &Verdict) -> bool {
+    /// trace.has_chain(&verdict.table, "DOCKER-USER")
+    /// # }
+    /// ```
+    pub fn has_chain(&self, table: &str, chain: &str) -> bool {
+        let mut chains = self.snapshot.chains.keys();
+        chains.any(|id| id.name == chain && format!("{} {}", id.family, id.table) == table)
+    }
+
     /// What others do to a packet before hostport translates it: they take it out of connection tracking, drop
     /// it, or translate it first. A translation to the packet's own endpoint is harmless, and left
     /// out. Where hostport does not translate it, these are all translations of others.

@@ -16,6 +16,7 @@ mod installation;
 mod inventory;
 pub mod kind;
 pub mod path;
+mod process;
 pub mod question;
 mod scope;
 

@@ -65,6 +65,8 @@ pub struct TableObject {
     pub handle: Handle,
     /// NFT_TABLE_F_DORMANT: its chains are called from nowhere.
     pub dormant: bool,
+    /// NFTA_TABLE_OWNER: the port of the netlink socket that alone may change it; none for most tables.
+    pub owner: Option<u32>,
     /// The comment in NFTA_TABLE_USERDATA; empty if it has none.
     pub comment: String,
 }
@@ -76,6 +78,7 @@ impl TableObject {
             name: text(bytes, NFTA_TABLE_NAME).ok_or(Malformed)?,
             handle: handle(bytes, NFTA_TABLE_HANDLE),
             dormant: flags & NFT_TABLE_F_DORMANT != 0,
+            owner: number(bytes, NFTA_TABLE_OWNER),
             comment: field(bytes, NFTA_TABLE_USERDATA).and_then(decode_comment).unwrap_or_default(),
         })
     }

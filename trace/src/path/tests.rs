@@ -30,6 +30,7 @@ fn trace(tables: Vec<Table>) -> Trace {
             name: table.clone(),
             handle: hostport_nft::Handle(handle),
             dormant: false,
+            owner: None,
             comment: String::new(),
         };
         snapshot.tables.insert((NfFamily::Ip, table.clone()), object);

@@ -1,10 +1,8 @@
 //! Processes of the host that listen on a published port: clients outside do not reach them.
 
-use std::fs;
-
 use hostport_nft::{Family, HostPort, Mapping, Protocol, TableOwner};
 
-use crate::diagnose::{Finding, Inventory, Kind, Scope};
+use crate::diagnose::{Finding, Inventory, Kind, Scope, process};
 use crate::network::listener::{Listener, listeners};
 use crate::network::rtnetlink::Error;
 
@@ -57,9 +55,7 @@ pub fn answering(host: HostPort) -> Option<String> {
 /// Which process listens where.
 fn listens(Listener { ip, port, protocol, inode, .. }: &Listener) -> String {
     let at = if ip.is_ipv6() { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
-    let process = process_of(*inode)
-        .map_or("a process".to_owned(), |(pid, name)| format!("the process {pid} ({name})"));
-    format!("{process} listens on {at}/{protocol}")
+    format!("{} listens on {at}/{protocol}", process::of_socket(*inode))
 }
 
 /// Whether a host port takes what a listener would get.
@@ -72,21 +68,4 @@ fn shadows(host: HostPort, listener: &Listener, inventory: &Inventory) -> bool {
         && host.family() == Family::of(listener.ip)
         && !inventory.settings.is_excluded(listener.ip);
     listener.is_wide(host.family()) || same || within
-}
-
-/// The process that has a socket open, by the links in /proc/PID/fd.
-fn process_of(inode: u32) -> Option<(u32, String)> {
-    let socket = format!("socket:[{inode}]");
-    let has = |pid: u32| {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.into_iter().any(|file| {
-            fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == socket.as_str())
-        })
-    };
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let pid = processes
-        .filter_map(|process| process.file_name().to_str()?.parse().ok())
-        .find(|pid| has(*pid))?;
-    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some((pid, String::from_utf8_lossy(&name).trim_end().to_owned()))
 }

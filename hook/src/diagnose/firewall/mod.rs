@@ -1,6 +1,7 @@
 //! Rules of other programs in the way: chains that drop a packet or its answer, that translate it first, or
 //! that keep it from being translated at all.
 
+mod keeper;
 mod packets;
 mod rules;
 
@@ -49,7 +50,7 @@ pub fn find(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Find
             break;
         }
     }
-    findings.extend(hits.iter().map(rules::finding));
+    findings.extend(hits.iter().map(|hit| rules::finding(hit, packets.rules)));
     findings.extend(legacy(scope));
     findings
 }

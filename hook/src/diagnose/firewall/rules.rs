@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hostport_trace::{Cause, Effect, Hook, Origin, Verdict};
+use hostport_trace::{Cause, Effect, Hook, Origin, Trace, Verdict};
 
 use crate::diagnose::finding::Finding;
+use crate::diagnose::firewall::keeper::Keeper;
 use crate::diagnose::firewall::packets::Hit;
 use crate::diagnose::kind::{Kind, OnPath, Severity, Step};
 use crate::output::{escape, several};
@@ -13,11 +14,12 @@ use crate::output::{escape, several};
 const UNSURE: &str = "this is not certain: it depends on something that is not known of the packet, or on the \
     order of chains (of two with one priority, the kernel calls the younger one first)";
 
-pub fn finding(hit: &Hit) -> Finding {
+pub fn finding(hit: &Hit, rules: &Trace) -> Finding {
+    let keeper = Keeper::of(&hit.verdict, rules);
     let mut finding = match hit.verdict.effect {
-        Effect::Translates => translated(hit),
-        Effect::Untracks | Effect::UntracksAnswer => untracked(hit),
-        _ => dropped(hit),
+        Effect::Translates => translated(hit, keeper.as_ref()),
+        Effect::Untracks | Effect::UntracksAnswer => untracked(hit, keeper.as_ref()),
+        _ => dropped(hit, let_through(hit, keeper.as_ref(), rules)),
     };
     finding.severity = if hit.verdict.certain { Severity::Broken } else { Severity::Warning };
     finding.on_path = finding.on_path.map(|on_path| where_met(hit, on_path));
@@ -46,7 +48,7 @@ fn where_met(hit: &Hit, on_path: OnPath) -> OnPath {
     OnPath { step, plain, ..on_path }
 }
 
-fn dropped(hit: &Hit) -> Finding {
+fn dropped(hit: &Hit, fix: String) -> Finding {
     let Verdict { table, chain, certain, cause, hook, .. } = &hit.verdict;
     let verb = if *certain { "drops" } else { "may drop" };
     let action = match cause {
@@ -67,16 +69,23 @@ fn dropped(hit: &Hit) -> Finding {
         if *hook == Hook::Forward { Kind::ForwardDrop } else { Kind::HookDrop },
         format!("the {hook} chain {chain} of the table {table} {verb} {what}"),
         evidence,
-        let_through(hit),
+        fix,
     )
 }
 
-/// The command that lets the packet through: iptables' own for a chain of iptables, else nft's.
-fn let_through(hit: &Hit) -> String {
+/// The command that lets the packet through: iptables' own for a chain of iptables, else nft's, unless another
+/// program keeps the table.
+fn let_through(hit: &Hit, keeper: Option<&Keeper>, rules: &Trace) -> String {
     /// Before this priority nothing is known of connections.
     const CONNTRACK: i32 = -200;
     let Verdict { table, chain, priority, .. } = &hit.verdict;
     let translated = hit.verdict.effect != Effect::DropsBefore && *priority >= CONNTRACK;
+    let chain = if leaves_a_chain(&hit.verdict, rules) { DOCKER_USER } else { chain };
+    let iptables = iptables(table, chain);
+    if let Some(keeper) = keeper.filter(|_| iptables.is_none()) {
+        let what = if translated { "packets with ct status dnat" } else { "host ports" };
+        return keeper.let_through(&hit.verdict, what);
+    }
     if translated {
         return let_translated_through(table, chain);
     }
@@ -89,7 +98,6 @@ fn let_through(hit: &Hit) -> String {
         }
         _ => (of_one.map(|asked| asked.host.port.get()).collect(), "dport"),
     };
-    let iptables = iptables(table, chain);
     // XT_MULTI_PORTS of `linux/netfilter/xt_multiport.h`; and what a finding has room for.
     let most = if iptables.is_some() { 15 } else { 200 };
     if ports.len() > most || !escape::is_plain(chain) || !escape::is_plain(table) {
@@ -107,6 +115,18 @@ fn let_through(hit: &Hit) -> String {
     format!("nft insert rule {table} {chain} {protocol} {side} {ports} accept")
 }
 
+/// The chain that Docker leaves to others, and calls before its own (since 17.06).
+const DOCKER_USER: &str = "DOCKER-USER";
+
+/// Whether what Docker drops is let through in the chain that it leaves to others.
+fn leaves_a_chain(Verdict { table, chain, cause, .. }: &Verdict, rules: &Trace) -> bool {
+    let is_dockers = match cause {
+        Cause::Policy => true,
+        Cause::Rule { chain, .. } => chain.starts_with("DOCKER"),
+    };
+    is_dockers && chain == "FORWARD" && rules.has_chain(table, DOCKER_USER)
+}
+
 /// The command that inserts into a chain of iptables; none for another chain. iptables may not understand rules
 /// that nft writes there: then it lists and saves nothing of the table any more, or takes a rule for a set of
 /// ports for one for all ports.
@@ -116,9 +136,10 @@ fn iptables(table: &str, chain: &str) -> Option<String> {
         ("ip6", table) => ("ip6tables", table),
         _ => return None,
     };
-    let is_built_in = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain);
+    const KNOWN: [&str; 6] =
+        ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", DOCKER_USER];
     match table {
-        _ if !is_built_in => None,
+        _ if !KNOWN.contains(&chain) => None,
         "filter" => Some(format!("{program} -I {chain}")),
         "mangle" | "nat" | "raw" | "security" => Some(format!("{program} -t {table} -I {chain}")),
         _ => None,
@@ -143,7 +164,7 @@ fn whose(origin: Origin) -> &'static str {
     }
 }
 
-fn untracked(hit: &Hit) -> Finding {
+fn untracked(hit: &Hit, keeper: Option<&Keeper>) -> Finding {
     let Verdict { table, chain, certain, cause, .. } = &hit.verdict;
     let verb = if *certain { "keeps" } else { "may keep" };
     let whose = match hit.verdict.effect {
@@ -161,12 +182,15 @@ fn untracked(hit: &Hit) -> Finding {
              {lacks}"
         ),
         [format!("{cause} has notrack"), several(&hit.asked)],
-        without(cause, table, "exempt host ports from that rule"),
+        without(keeper, cause, table, "exempt host ports from that rule"),
     )
 }
 
-/// The command that deletes a rule, and what to do instead.
-fn without(cause: &Cause, table: &str, instead: &str) -> String {
+/// The command that deletes a rule, and what to do instead, where another program would write it again.
+fn without(keeper: Option<&Keeper>, cause: &Cause, table: &str, instead: &str) -> String {
+    if let Some(keeper) = keeper {
+        return keeper.without(instead);
+    }
     match cause {
         Cause::Rule { chain, handle } if escape::is_plain(chain) && escape::is_plain(table) => {
             format!("{instead}, or: nft delete rule {table} {chain} handle {handle}")
@@ -175,7 +199,7 @@ fn without(cause: &Cause, table: &str, instead: &str) -> String {
     }
 }
 
-fn translated(hit: &Hit) -> Finding {
+fn translated(hit: &Hit, keeper: Option<&Keeper>) -> Finding {
     let Verdict { table, chain, certain, cause, priority, .. } = &hit.verdict;
     let verb = if *certain { "translates" } else { "may translate" };
     let whose = whose(hit.origin);
@@ -186,7 +210,7 @@ fn translated(hit: &Hit) -> Finding {
         Kind::TranslatedBefore,
         format!("the chain {chain} of the table {table} {verb} {whose} to published ports first"),
         evidence,
-        without(cause, table, "unpublish the port there"),
+        without(keeper, cause, table, "unpublish the port there"),
     )
 }
 

@@ -246,6 +246,7 @@ impl FakeTable {
             name: name.to_owned(),
             handle: self.handle,
             dormant: self.flags & NFT_TABLE_F_DORMANT != 0,
+            owner: None,
             comment: self.comment.clone(),
         }
     }

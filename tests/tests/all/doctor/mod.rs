@@ -8,6 +8,7 @@ mod agreement;
 mod firewalls;
 mod installation;
 mod journal;
+mod keepers;
 mod kernel;
 mod paused;
 mod sound;

@@ -58,7 +58,7 @@ fn docker(ground: &Ground, iptables: Iptables) -> (Pod, [Server; 2]) {
 }
 
 #[test]
-fn docker_drops_unknown_traffic_until_the_operator_accepts_it() {
+fn field_16_docker_drops_unknown_traffic_until_its_users_chain_accepts_it() {
     for iptables in IPTABLES {
         for order in ORDERS {
             let mut container = None;
@@ -73,6 +73,7 @@ fn docker_drops_unknown_traffic_until_the_operator_accepts_it() {
                 assert_eq!(findings[0]["kind"], "forward-drop", "{findings:#?}");
                 assert_eq!(findings[0]["severity"], "broken");
                 let fix = findings[0]["fix"].as_str().unwrap();
+                assert!(fix.starts_with("iptables -I DOCKER-USER "), "{fix}");
                 let mut words = fix.split(' ');
                 let mut command =
                     Command::new(words.next().unwrap().replace("iptables", "iptables-nft"));
@@ -83,6 +84,12 @@ fn docker_drops_unknown_traffic_until_the_operator_accepts_it() {
                 let rule = "-I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT";
                 iptables.call(ground.node(), false, rule);
             }
+            // dockerd writes its jumps again, and leaves what is in DOCKER-USER.
+            for rule in ["-F FORWARD", "-A FORWARD -j DOCKER-USER", "-A FORWARD -j DOCKER"] {
+                iptables.call(ground.node(), false, rule);
+            }
+            let answers = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+            iptables.call(ground.node(), false, answers);
             ground.assert_web_is_reached();
             docker_is_reached();
             ground.assert_sound();

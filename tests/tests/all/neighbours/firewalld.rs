@@ -3,7 +3,27 @@
 
 use hostport_tests::firewalld::Firewalld;
 
+use hostport_tests::lab::{NODE4, tcp};
+
 use super::ground::{Ground, ORDERS, Order};
+
+/// Its tables are not changed by hand: it writes them again.
+#[test]
+fn field_16_firewallds_panic_mode_is_switched_off_by_its_own_command() {
+    let ground = Ground::new();
+    ground.bundle.start(ground.node());
+    let firewalld = Firewalld::start(ground.node());
+    firewalld.call("--panic-on").expect_success();
+    assert!(tcp(ground.lab.client(), (NODE4, 9000)).is_err());
+    let findings = ground.findings();
+    assert_eq!(findings[0]["severity"], "broken", "{findings:#?}");
+    for finding in &findings {
+        assert_eq!(finding["fix"], "firewall-cmd --panic-off", "{findings:#?}");
+    }
+    firewalld.call("--panic-off").expect_success();
+    ground.assert_web_is_reached();
+    ground.assert_sound();
+}
 
 #[test]
 fn firewalld_accepts_host_ports_in_either_order_and_after_a_reload() {
