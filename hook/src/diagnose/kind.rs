@@ -17,6 +17,8 @@ pub enum Kind {
     ForwardingOff,
     /// The kernel forwards nothing that comes in by one link.
     LinkForwardingOff,
+    /// The table of connection tracking is full, or nearly so.
+    ConntrackFull,
     /// A forward chain drops the translated packet, or the answer to it.
     ForwardDrop,
     /// A chain of another hook drops the packet for a host port, or the answer to it.
@@ -232,6 +234,10 @@ impl Kind {
                 Forwarding,
                 "this host does not forward packets that arrive on one of its links",
             ),
+            ConntrackFull => passing(broken(
+                OtherRules,
+                "this host tracks as many connections as it may, and drops the packets of new ones",
+            )),
             // For rules of other programs, `firewall::rules` names the exact step by the chain's hook.
             ForwardDrop => broken(Firewall, "a firewall on this host drops the packet"),
             HookDrop => broken(OtherRules, "a firewall on this host drops the packet"),

@@ -12,6 +12,7 @@ use hostport_nft::{Family, HostPort, HostPorts, OwnerId, Protocol, Published, Se
 use crate::context::Context;
 use crate::journal::{Entry, JournalSnapshot, Liveness, Proc};
 use crate::metrics::counters::{BOUNDS, Counters, Histogram};
+use crate::network::conntrack::Usage;
 use crate::output::escape::excerpt;
 use crate::reconcile::Error;
 use crate::reconcile::drift::Drift;
@@ -35,7 +36,8 @@ pub fn collect(context: &Context, patience: Duration) -> Result<String, Error> {
         drift.unknown.retain(|port| later.unknown.contains(port));
     }
     let counted = Counters::read(&context.state_dir).as_ref().map(counted).unwrap_or_default();
-    Ok(text(&published, &snapshot, &drift) + &counted)
+    let tracked = Usage::read().as_ref().map(tracked).unwrap_or_default();
+    Ok(text(&published, &snapshot, &drift) + &tracked + &counted)
 }
 
 /// Host ports about which kernel and journal disagree.
@@ -117,6 +119,20 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
     single(&mut text, "hostport_ports_unknown", "gauge", help, drift.unknown.len() as u64);
     let help = "Files of the journal that are no entries.";
     single(&mut text, "hostport_journal_damaged_files", "gauge", help, damaged as u64);
+    text
+}
+
+/// How full the table of connection tracking is, without which nothing is translated.
+fn tracked(Usage { count, max, dropped }: &Usage) -> String {
+    let mut text = String::new();
+    let help = "Connections that the kernel tracks.";
+    single(&mut text, "hostport_conntrack_entries", "gauge", help, *count);
+    let help = "How many connections the kernel tracks at most.";
+    single(&mut text, "hostport_conntrack_limit", "gauge", help, *max);
+    if let Some(dropped) = dropped {
+        let help = "Packets dropped at connection tracking, most often since its table was full.";
+        single(&mut text, "hostport_conntrack_dropped_total", "counter", help, *dropped);
+    }
     text
 }
 

@@ -11,12 +11,14 @@
 //! own         is that link the container's own?
 //! links       the same for many addresses
 //! container   all of this for one container
+//! conntrack   how full the table of connections is
 //! ```
 //!
 //! A call of the hook makes two sockets and about ten system calls here. Attributes are read one
 //! by one rather than through typed messages, since a newer kernel may send what an older parser
 //! does not expect; the few that are needed have not changed in a decade.
 
+pub mod conntrack;
 pub mod container;
 pub mod endpoint;
 pub mod link;

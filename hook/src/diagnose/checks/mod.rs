@@ -9,12 +9,14 @@
 //! journal     the journal's folder and files
 //! listeners   processes of the host that listen on a published port
 //! forwarding  whether the kernel forwards at all
+//! conntrack   whether connections can still be tracked
 //! reach       the host's addresses and links: 127.0.0.1, hairpin mode, neighbours
 //! paused      containers that are frozen
 //! endpoints   the other end: the way to it, its links, and what listens there
 //! refusals    containers that could not start
 //! ```
 
+mod conntrack;
 mod drift;
 mod endpoints;
 mod forwarding;
@@ -35,6 +37,7 @@ use crate::diagnose::{Finding, Inventory, Scope};
 const CHECKS: &[fn(&Inventory, &Scope) -> Vec<Finding>] = &[
     kernel::find,
     forwarding::find,
+    conntrack::find,
     journal::find,
     installation::find,
     table::find,

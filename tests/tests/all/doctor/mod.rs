@@ -5,6 +5,7 @@
 
 mod advertisements;
 mod agreement;
+mod conntrack;
 mod firewalls;
 mod installation;
 mod journal;
