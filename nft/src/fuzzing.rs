@@ -74,11 +74,12 @@ fn comes_back(element: &Element) {
         .is_none_or(|comment| comment.len() <= OwnerId::MAX_LEN && !comment.contains('\0'));
     // An attribute's length has 16 bits.
     let short = |bytes: &[u8]| bytes.len() < 60_000;
-    let like_ours = element.last.is_none() && element.verdict.is_none() && !element.counted;
+    let like_ours = element.verdict.is_none() && !element.counted;
     if !element.foreign
         && like_ours
         && writable
         && short(&element.key)
+        && element.last.as_deref().is_none_or(short)
         && element.data.as_deref().is_none_or(short)
     {
         let mut bytes = Vec::new();

@@ -101,9 +101,9 @@ pub use error::{Error, Malformed, Taken, Unsupported};
 pub use kernel::SetReader;
 pub use kernel::events::{Event, Events};
 pub use model::{
-    Claim, Counter, Endpoint, Family, FamilyMismatch, Handle, HostPort, IfIndex, InvalidOwner,
-    InvalidPort, InvalidProtocol, InvalidTableName, Link, Mapping, OwnerId, Port, Protocol,
-    Published, Settings, TableName,
+    Boot, Claim, Conditions, Counter, Endpoint, Family, FamilyMismatch, Handle, HostPort,
+    InvalidOwner, InvalidPort, InvalidProtocol, InvalidTableName, Link, LinkName, Mapping, OwnerId,
+    Port, Protocol, Published, Settings, TableName,
 };
 pub use ops::{Audit, Budget, Changes, HostPorts, Publication, Restored, TableOwner};
 pub use ruleset::table::Table;

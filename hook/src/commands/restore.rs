@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Claim, Restored, Settings};
+use hostport_nft::{Claim, Conditions, Restored, Settings};
 
 use crate::cli::RulesetArguments;
 use crate::commands::{CommandError, print};
@@ -44,7 +44,7 @@ pub fn restore(
     let table = context.table.clone();
     let settings = given.then(|| ruleset.settings(table.clone()));
     let (mut found, mut localhost) = (None, false);
-    let links = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
+    let conditions = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
         let mut endpoints: BTreeMap<IpAddr, BTreeSet<Place>> =
             claims.iter().map(|claim| (claim.mapping.endpoint().ip, BTreeSet::new())).collect();
         for entry in entries {
@@ -54,11 +54,12 @@ pub fn restore(
         }
         let links = Links::towards(&endpoints, |at| progress.step(at))?;
         localhost = settings.localhost;
-        Ok::<_, CommandError>(found.insert(links).for_ruleset())
+        let links = found.insert(links).for_ruleset();
+        Ok::<_, CommandError>(Conditions { links, ..Conditions::default() })
     };
     let How { anew, dry_run, force } = how;
     let plan = Plan { table, settings, anew, force, dry_run };
-    let restored = restore::restore(context, plan, links, |at| progress.step(at))?;
+    let restored = restore::restore(context, plan, conditions, |at| progress.step(at))?;
     if dry_run {
         return Ok(restored);
     }

@@ -120,7 +120,7 @@ impl Pod {
         for address in &mut self.addresses {
             match link::towards(&mut self.host, address.ip, &mut known)? {
                 Way::Link(way) => {
-                    links.push(way.for_ruleset(Family::of(address.ip)));
+                    links.extend(way.for_ruleset(Family::of(address.ip)));
                     address.way = Some(way);
                 }
                 Way::Local => return Err(PodError::NodesAddress(address.ip)),

@@ -1,12 +1,13 @@
 //! The host's side: which link leads to a container, and what has to be set on it.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use hostport_nft::{Family, IfIndex};
+use hostport_nft::{Family, LinkName};
 use tracing::{debug, warn};
 
 use crate::network::object::{Device, LinkKind};
@@ -47,8 +48,14 @@ pub struct OutLink {
 
 impl OutLink {
     /// What the ruleset needs to know of the link towards an endpoint of a family.
-    pub fn for_ruleset(&self, family: Family) -> hostport_nft::Link {
-        hostport_nft::Link { family, index: IfIndex(self.index), bypasses: self.bypasses }
+    pub fn for_ruleset(&self, family: Family) -> Option<hostport_nft::Link> {
+        let name = LinkName::new(&self.name)?;
+        Some(hostport_nft::Link { family, name, bypasses: self.bypasses })
+    }
+
+    /// Whether it is one of these.
+    pub fn is_in(&self, names: &BTreeSet<LinkName>) -> bool {
+        LinkName::new(&self.name).is_some_and(|name| names.contains(&name))
     }
 }
 

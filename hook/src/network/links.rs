@@ -32,7 +32,9 @@ impl Links {
                 continue;
             };
             let family = Family::of(*ip);
-            found.links.insert((family, way.index), way.for_ruleset(family));
+            if let Some(link) = way.for_ruleset(family) {
+                found.links.insert((family, way.index), link);
+            }
             if family == Family::Ip {
                 let (_, all) =
                     found.ipv4.entry(way.index).or_insert_with(|| (way, BTreeSet::new()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostport_nft::{HostPort, OwnerId, Settings};
+use hostport_nft::{Conditions, HostPort, OwnerId, Settings};
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -96,7 +96,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         namespace: (namespace.path().to_owned(), namespace.file()),
         names: Names::of(&config.annotations),
         bundle: state.bundle.clone(),
-        links: pod.links()?,
+        conditions: Conditions { links: pod.links()?, ..Conditions::default() },
     };
     Ok(Start::InPod(Box::new(request), pod))
 }

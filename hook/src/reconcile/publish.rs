@@ -34,7 +34,7 @@ pub fn publish<N: Node>(
 ) -> Result<usize, Error> {
     let mut publication = Publication {
         claims: take(&mut request.claims),
-        links: take(&mut request.links),
+        conditions: take(&mut request.conditions),
         ..Publication::default()
     };
     let mut host_ports = node.host_ports(request.settings.clone())?;

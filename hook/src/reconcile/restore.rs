@@ -5,7 +5,7 @@ use std::fmt::Arguments;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Claim, HostPort, HostPorts, Link, OwnerId, Published, Restored, Settings, TableName,
+    Claim, Conditions, HostPort, HostPorts, OwnerId, Published, Restored, Settings, TableName,
 };
 use rustix::io::Errno;
 use tracing::warn;
@@ -32,11 +32,12 @@ pub struct Plan {
 
 /// Makes the kernel hold what the journal says of living owners, in one transaction.
 ///
-/// `links` finds the links towards the endpoints of the claims, which these entries have; `step` is called with the progress of the work.
+/// `conditions` finds what else the ruleset has to know for the claims, which these entries have; `step` is called with
+/// the progress of the work.
 pub fn restore<N: Node, E: From<Error>>(
     node: &N,
     plan: Plan,
-    links: impl FnOnce(&[Claim], &[Entry], &Settings) -> Result<Vec<Link>, E>,
+    conditions: impl FnOnce(&[Claim], &[Entry], &Settings) -> Result<Conditions, E>,
     step: impl Fn(Arguments<'_>),
 ) -> Result<Restored, E> {
     let journal = node.folder().and_then(|folder| Journal::over(folder, Lock::Exclusive));
@@ -64,14 +65,14 @@ pub fn restore<N: Node, E: From<Error>>(
     }
     keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
-    let links = links(claims, &entries, &settings)?;
+    let conditions = conditions(claims, &entries, &settings)?;
     if plan.dry_run {
-        return Ok(host_ports.preview(claims, &links).map_err(Error::from)?);
+        return Ok(host_ports.preview(claims, &conditions).map_err(Error::from)?);
     }
     step(format_args!("giving {} host ports to the kernel", claims.len()));
     let restored = match plan.anew {
-        true => host_ports.recreate(claims, &links),
-        false => host_ports.restore(claims, &links),
+        true => host_ports.recreate(claims, &conditions),
+        false => host_ports.restore(claims, &conditions),
     };
     let restored = restored.map_err(Error::from)?;
     if let Err(error) = decision.settle(&journal, entries) {

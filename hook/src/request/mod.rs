@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hostport_nft::{Claim, Family, HostPort, Link, OwnerId, Settings};
+use hostport_nft::{Claim, Conditions, Family, HostPort, OwnerId, Settings};
 use tracing::warn;
 
 use annotations::ResolveError;
@@ -24,8 +24,8 @@ pub struct Request {
     pub container: OwnerId,
     /// The mappings, with their owners: the container, or its pod's sandbox.
     pub claims: Vec<Claim>,
-    /// The links of the node towards the endpoints.
-    pub links: Vec<Link>,
+    /// What else the ruleset has to know for the claims.
+    pub conditions: Conditions,
     /// Take host ports over from other containers, also from living ones.
     pub replace: bool,
     /// How the tables are to be.

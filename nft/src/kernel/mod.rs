@@ -10,6 +10,7 @@ mod snapshot;
 mod socket;
 mod transaction;
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ pub use crate::ruleset::set::{SetName, SetRef};
 pub use crate::wire::table::TableFacts;
 
 use crate::error::Error;
-use crate::model::{Family, NfFamily, Port, Protocol, TableName};
+use crate::model::{Boot, Family, LinkName, NfFamily, Port, Protocol, TableName};
 use crate::wire::message::Message;
 use crate::wire::snapshot::Snapshot;
 
@@ -98,6 +99,12 @@ pub trait Kernel {
     /// See the trait.
     fn forget(&mut self, flow: &Flow) -> Result<bool, Error>;
 
+    /// The machine's boot; none if that cannot be read.
+    fn boot(&self) -> Option<Boot>;
+
+    /// The name of the link of an index.
+    fn link_name(&self, index: u32) -> Option<LinkName>;
+
     /// The time, by which deadlines are kept.
     fn now(&self) -> Instant;
 
@@ -106,6 +113,11 @@ pub trait Kernel {
 
     /// Closes the socket without waiting for the kernel.
     fn leave(self);
+}
+
+/// The machine's boot (`Documentation/admin-guide/sysctl/kernel.rst`, random).
+fn boot() -> Option<Boot> {
+    Boot::parse(&fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
 }
 
 /// The end of one walk over a list.

@@ -5,11 +5,12 @@ use std::{slice, thread};
 
 use hostport_netlink::{End, Error as Netlink, NLM_F_ACK, NLM_F_EXCL, Object};
 use rustix::io::Errno;
+use rustix::net::netdevice::index_to_name;
 
 use super::transaction::{Change, Failure, Outcome, Transaction};
 use super::{Kernel, Pass, TableFacts, TableQuery, close};
 use crate::error::{Error, Malformed, no_nf_tables, refusal};
-use crate::model::{Family, Flow, Generation, NfFamily, Port, Protocol, TableName};
+use crate::model::{Boot, Family, Flow, Generation, LinkName, NfFamily, Port, Protocol, TableName};
 use crate::ruleset::element::Element;
 use crate::ruleset::set::{SetName, SetRef};
 use crate::wire::constants::{
@@ -244,6 +245,14 @@ impl Kernel for Socket {
         }
     }
 
+    fn boot(&self) -> Option<Boot> {
+        super::boot()
+    }
+
+    fn link_name(&self, index: u32) -> Option<LinkName> {
+        LinkName::new(index_to_name(&self.0, index).ok()?.as_ref())
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -274,7 +283,10 @@ fn messages(table: &TableName, change: &Change) -> Vec<Message> {
             Message::new_elements(set(family, name), 0, elements).collect()
         }
         Change::DeleteElement(family, name, key) => {
-            vec![Message::delete_element(set(family, name), key)]
+            vec![Message::delete_element(set(family, name), key, None)]
+        }
+        Change::DeleteRange(family, name, key, last) => {
+            vec![Message::delete_element(set(family, name), key, Some(last))]
         }
     }
 }

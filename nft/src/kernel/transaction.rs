@@ -32,6 +32,8 @@ pub enum Change {
     NewElements(Family, SetName, Vec<Element>),
     /// Deletes the element of a key; fails with ENOENT where there is none.
     DeleteElement(Family, SetName, Vec<u8>),
+    /// Deletes the element of a range of keys; fails with ENOENT where there is none.
+    DeleteRange(Family, SetName, Vec<u8>, Vec<u8>),
 }
 
 /// A change that failed.
@@ -85,10 +87,14 @@ impl Transaction {
             Some(Change::NewElement(_, set, _) | Change::NewElements(_, set, _)) => match set {
                 SetName::Ports => "a host port",
                 SetName::Excluded => "an excluded prefix",
+                SetName::Kept => "an address that keeps its port",
+                SetName::Restricted => "a restricted host port",
+                SetName::Sources => "an allowed source",
                 SetName::Hairpin => "a hairpin element",
                 SetName::SameLink => "a link element",
+                SetName::Masqueraded => "a masqueraded endpoint",
             },
-            Some(Change::DeleteElement(..)) => "to delete an element",
+            Some(Change::DeleteElement(..) | Change::DeleteRange(..)) => "to delete an element",
         }
     }
 }

@@ -1,8 +1,14 @@
-//! A mapping that an owner asks for, and the link towards its endpoint.
+//! A mapping that an owner asks for, and what else the ruleset has to know for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::family::Family;
+use super::host_port::HostPort;
+use super::link_name::LinkName;
 use super::mapping::Mapping;
-use super::number::IfIndex;
 use super::owner::OwnerId;
 use super::published::Published;
 
@@ -36,19 +42,45 @@ impl Claim {
 /// The link by which the node reaches the endpoints of one family.
 ///
 /// ```
-/// use hostport_nft::{Family, IfIndex, Link, Publication};
+/// use hostport_nft::{Conditions, Family, Link, LinkName, Publication};
 ///
-/// // Link 4 is the bridge of the endpoint, and bridge-nf-call-iptables is off.
-/// let link = Link { family: Family::Ip, index: IfIndex(4), bypasses: true };
-/// let publication = Publication { links: vec![link], ..Publication::default() };
+/// // The bridge of the endpoint, where bridge-nf-call-iptables is off.
+/// let name = LinkName::new("cni0".as_ref()).ok_or("not the name of a link")?;
+/// let link = Link { family: Family::Ip, name, bypasses: true };
+/// let conditions = Conditions { links: vec![link], ..Conditions::default() };
+/// let publication = Publication { conditions, ..Publication::default() };
+/// # Ok::<(), &str>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The family of the endpoints.
     pub family: Family,
-    /// The link's index.
-    pub index: IfIndex,
+    /// The link's name.
+    pub name: LinkName,
     /// Whether two endpoints on this link reach each other without passing the node's connection
     /// tracking: a bridge whose traffic is not given to netfilter (bridge-nf-call-iptables off).
     pub bypasses: bool,
+}
+
+/// What else the ruleset has to know for some claims.
+///
+/// ```
+/// use hostport_nft::{Conditions, Family, HostPort, Protocol};
+///
+/// let host = HostPort { host_ip: Family::Ip.wildcard(), port: "9000".parse()?, protocol: Protocol::Tcp };
+/// // Only these may reach the host port.
+/// let sources = vec!["192.0.2.0/24".parse()?];
+/// let conditions = Conditions { sources: [(host, sources)].into(), ..Conditions::default() };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Conditions {
+    /// The links towards the endpoints.
+    pub links: Vec<Link>,
+    /// What the wildcard leaves alone: a process of the host listens on exactly that address.
+    pub kept: BTreeSet<HostPort>,
+    /// Host ports that only these sources may reach.
+    pub sources: BTreeMap<HostPort, Vec<IpNet>>,
+    /// Endpoints whose replies to others would bypass the host, or for which masquerading was asked.
+    pub masqueraded: BTreeSet<IpAddr>,
 }

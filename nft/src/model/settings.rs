@@ -9,6 +9,7 @@ use fnv::FnvHasher;
 use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
+use super::boot::Boot;
 use super::family::Family;
 
 /// The name of both tables: a letter, then letters, digits, `_` or `-`; at most 64 characters.
@@ -135,14 +136,15 @@ impl Settings {
         if prefixes.len() < 2 { prefixes } else { IpNet::aggregate(&prefixes) }
     }
 
-    /// The comment that marks a table as ours, of this schema and with these settings.
+    /// The comment that marks a table as ours, of this schema, of a boot and with these settings.
     ///
-    /// `hostport schema 1` for the default settings; others add a fingerprint of what they change.
-    pub(crate) fn comment(&self, family: Family) -> String {
+    /// `hostport schema 2 boot 5f0c9a31` for the default settings; others add a fingerprint of what they change.
+    pub(crate) fn comment(&self, family: Family, boot: Option<&Boot>) -> String {
+        let boot = boot.map(|boot| format!(" boot {boot}")).unwrap_or_default();
         let excluded = self.excluded(family);
         let localhost = self.localhost || family == Family::Ip6;
         if localhost && excluded == Settings::default().excluded(family) {
-            return format!("hostport schema {SCHEMA}");
+            return format!("hostport schema {SCHEMA}{boot}");
         }
         // Unlike the standard library's hashers, it is the same in every build.
         let mut hash = FnvHasher::default();
@@ -151,12 +153,12 @@ impl Settings {
             hash.write(b",");
         }
         hash.write(&[u8::from(localhost)]);
-        format!("hostport schema {SCHEMA} settings {:016x}", hash.finish())
+        format!("hostport schema {SCHEMA}{boot} settings {:016x}", hash.finish())
     }
 }
 
 /// The version of the ruleset's form. A table of another version is replaced.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -170,20 +172,23 @@ mod tests {
     }
 
     #[test]
-    fn the_default_comment_is_the_schema_alone() {
+    fn the_default_comment_is_the_schema_and_the_boot() {
+        let boot = Boot::parse("5f0c9a31-0c0a-4b0e-8a3d-6a1f0c9a3100");
         for family in Family::ALL {
-            assert_eq!(Settings::default().comment(family), "hostport schema 1");
+            let settings = Settings::default();
+            assert_eq!(settings.comment(family, boot.as_ref()), "hostport schema 2 boot 5f0c9a31");
+            assert_eq!(settings.comment(family, None), "hostport schema 2");
         }
     }
 
     #[test]
     fn the_comment_changes_with_the_settings_of_its_own_family_only() {
         let settings = excluding(&["10.96.0.0/12"]);
-        assert_ne!(settings.comment(Family::Ip), "hostport schema 1");
-        assert_eq!(settings.comment(Family::Ip6), "hostport schema 1");
+        assert_ne!(settings.comment(Family::Ip, None), "hostport schema 2");
+        assert_eq!(settings.comment(Family::Ip6, None), "hostport schema 2");
         let silent = Settings { localhost: false, ..Settings::default() };
-        assert_ne!(silent.comment(Family::Ip), "hostport schema 1");
-        assert_ne!(silent.comment(Family::Ip), settings.comment(Family::Ip));
+        assert_ne!(silent.comment(Family::Ip, None), "hostport schema 2");
+        assert_ne!(silent.comment(Family::Ip, None), settings.comment(Family::Ip, None));
     }
 
     #[test]
@@ -191,7 +196,7 @@ mod tests {
         let one = excluding(&["10.96.0.0/12", "192.0.2.7/24"]);
         let other = excluding(&["192.0.2.0/25", "192.0.2.128/25", "10.96.0.0/12", "10.97.0.0/16"]);
         assert_eq!(one.excluded(Family::Ip), other.excluded(Family::Ip));
-        assert_eq!(one.comment(Family::Ip), other.comment(Family::Ip));
+        assert_eq!(one.comment(Family::Ip, None), other.comment(Family::Ip, None));
     }
 
     #[test]

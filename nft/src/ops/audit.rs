@@ -9,9 +9,9 @@ use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Kernel, SetName};
-use crate::model::{Family, IfIndex, Published, Settings};
+use crate::model::{Family, LinkName, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
-use crate::ruleset::table::{Chain, Table};
+use crate::ruleset::table::{Chain, Elements, Table};
 use crate::wire::message::Message;
 use crate::wire::object::{
     ExpressionObject, NfFamily, ObjectId, RuleObject, SetObject, TableObject, attributes,
@@ -43,7 +43,7 @@ pub struct Audit {
     /// The pods that can reach themselves.
     pub hairpins: BTreeSet<IpAddr>,
     /// The links on which pods can reach each other although replies would bypass the host.
-    pub links: BTreeSet<IfIndex>,
+    pub links: BTreeSet<LinkName>,
 }
 
 /// Whether there is a table, and which program made it.
@@ -140,7 +140,7 @@ impl<K: Kernel> HostPorts<K> {
             strangers: elements(SetName::Ports).count() - ports.len(),
             ports,
             hairpins: elements(SetName::Hairpin).filter_map(pod).collect(),
-            links: links.filter(|link| link.iif == link.oif).map(|link| link.iif).collect(),
+            links: links.map(|SameLink(name)| name).collect(),
         })
     }
 
@@ -152,7 +152,7 @@ impl<K: Kernel> HostPorts<K> {
         found: &TableObject,
         snapshot: &Snapshot,
     ) -> Result<Vec<String>, Error> {
-        let expected = Table::new(family, &self.settings);
+        let expected = self.table(family, Elements::default());
         let mut differences = compare(&expected, found, snapshot);
         let should = Excluded::Prefixes(self.settings.excluded(family));
         if let Some(is) = self.excluded(family)?.filter(|is| *is != should) {
@@ -190,7 +190,14 @@ impl<K: Kernel> HostPorts<K> {
         let with =
             |localhost| Settings { table: table.clone(), exclude: exclude.clone(), localhost };
         let silent = with(false);
-        let is_silent = found.is_some_and(|found| found.comment == silent.comment(Family::Ip));
+        // Of whatever boot, and of whatever schema.
+        let settings = |comment: &str| {
+            comment.split(' ').skip_while(|w| *w != "settings").nth(1).map(str::to_owned)
+        };
+        let is_silent = found.is_some_and(|found| {
+            let named = settings(&found.comment);
+            named.is_some() && named == settings(&silent.comment(Family::Ip, None))
+        });
         Ok(if is_silent { silent } else { with(true) })
     }
 

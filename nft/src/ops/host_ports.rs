@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::error::{Error, no_nf_tables};
 use crate::kernel::retry::{self, PATIENCE};
 use crate::kernel::{Kernel, Socket, TableFacts, TableQuery};
-use crate::model::{Family, HostPort, Published, Settings};
-use crate::ruleset::element::{Element, Hairpin, SameLink, hairpin_key, port_key};
+use crate::model::{Boot, Family, HostPort, Published, Settings};
+use crate::ruleset::element::{Element, Hairpin, Masqueraded, SameLink, hairpin_key, port_key};
+use crate::ruleset::host::{Kept, Restricted, Source};
 use crate::ruleset::set::{SetName, SetRef};
 use crate::ruleset::table::{Elements, Table};
 
@@ -27,6 +28,7 @@ use crate::ruleset::table::{Elements, Table};
 pub struct HostPorts<K = Socket> {
     pub(crate) kernel: K,
     pub(crate) settings: Settings,
+    boot: Option<Boot>,
 }
 
 /// The state of a family's table, by its comment and the number of its sets, chains and rules.
@@ -37,6 +39,8 @@ pub(super) enum TableState {
     Current,
     /// Ours, of another schema, with other settings, or not whole.
     Outdated,
+    /// Of another boot: it was loaded from a file, and whatever it holds has no owner.
+    Stale,
 }
 
 impl HostPorts {
@@ -59,7 +63,8 @@ impl HostPorts {
 impl<K: Kernel> HostPorts<K> {
     /// The ruleset of any kernel, such as the fake in a test.
     pub fn with(kernel: K, settings: Settings) -> Self {
-        HostPorts { kernel, settings }
+        let boot = kernel.boot();
+        HostPorts { kernel, settings, boot }
     }
 
     /// Closes the socket without waiting for the kernel. After a removal, closing waits about ten milliseconds
@@ -145,7 +150,7 @@ impl<K: Kernel> HostPorts<K> {
             let mut elements = self.elements(family)?;
             elements.ports.sort_unstable_by_key(|published| published.mapping);
             elements.hairpin.sort_unstable_by_key(|hairpin| hairpin.pod);
-            tables.push(Table::with(family, &self.settings, elements));
+            tables.push(self.table(family, elements));
         }
         Ok(tables)
     }
@@ -165,11 +170,16 @@ impl<K: Kernel> HostPorts<K> {
     /// [`Error::NotPermitted`], [`Error::Transport`] or [`Error::ForeignTable`].
     pub fn is_current(&mut self) -> Result<bool, Error> {
         for family in Family::ALL {
-            if self.table_state(family)? == TableState::Outdated {
+            if matches!(self.table_state(family)?, TableState::Outdated | TableState::Stale) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// A family's table under this object's settings.
+    pub(super) fn table(&self, family: Family, elements: Elements) -> Table {
+        Table::with(family, &self.settings, self.boot.as_ref(), elements)
     }
 
     pub(super) fn table_state(&mut self, family: Family) -> Result<TableState, Error> {
@@ -182,8 +192,8 @@ impl<K: Kernel> HostPorts<K> {
         &mut self,
         families: impl IntoIterator<Item = Family>,
     ) -> Result<Vec<(Family, TableState)>, Error> {
-        let whole: Vec<Table> =
-            families.into_iter().map(|family| Table::new(family, &self.settings)).collect();
+        let empty = |family| self.table(family, Elements::default());
+        let whole: Vec<Table> = families.into_iter().map(empty).collect();
         let query = |table: &Table| TableQuery {
             family: table.family,
             table: &self.settings.table,
@@ -193,7 +203,9 @@ impl<K: Kernel> HostPorts<K> {
         let queries: Vec<TableQuery<'_>> = whole.iter().map(query).collect();
         let found = self.kernel.tables(&queries)?;
         let state = |(table, found): (&Table, Option<TableFacts>)| {
-            let state = found.map_or(Ok(TableState::Missing), |found| state_of(table, &found));
+            let state = found.map_or(Ok(TableState::Missing), |found| {
+                state_of(table, self.boot.as_ref(), &found)
+            });
             Ok((table.family, state?))
         };
         whole.iter().zip(found).map(state).collect()
@@ -216,12 +228,38 @@ impl<K: Kernel> HostPorts<K> {
 
     /// All elements of a family's table but those that the settings give.
     pub(super) fn elements(&mut self, family: Family) -> Result<Elements, Error> {
-        let hairpin = |element: &Element| Hairpin::from_element(family, element);
+        let links = self.values(family, SetName::SameLink, PATIENCE, |e| Some(e.clone()))?;
+        let link = |element: &Element| {
+            // Schema 1 had the links by their indices.
+            let by_name = || self.kernel.link_name(link_index(element)?).map(SameLink);
+            SameLink::from_element(element).or_else(by_name)
+        };
         Ok(Elements {
+            same_link: links.iter().filter_map(link).collect(),
             ports: self.ports(family, PATIENCE)?,
-            hairpin: self.values(family, SetName::Hairpin, PATIENCE, hairpin)?,
-            same_link: self.values(family, SetName::SameLink, PATIENCE, SameLink::from_element)?,
+            kept: self.kept(family)?,
+            restricted: self.of_set(family, SetName::Restricted, Restricted::from_element)?,
+            sources: self.sources(family)?,
+            hairpin: self.of_set(family, SetName::Hairpin, Hairpin::from_element)?,
+            masqueraded: self.of_set(family, SetName::Masqueraded, Masqueraded::from_element)?,
         })
+    }
+
+    pub(super) fn kept(&mut self, family: Family) -> Result<Vec<Kept>, Error> {
+        self.of_set(family, SetName::Kept, Kept::from_element)
+    }
+
+    pub(super) fn sources(&mut self, family: Family) -> Result<Vec<Source>, Error> {
+        self.of_set(family, SetName::Sources, Source::from_element)
+    }
+
+    fn of_set<T>(
+        &mut self,
+        family: Family,
+        set: SetName,
+        value: impl Fn(Family, &Element) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        self.values(family, set, PATIENCE, |element| value(family, element))
     }
 
     fn values<T>(
@@ -243,7 +281,7 @@ impl<K: Kernel> HostPorts<K> {
         patience: Duration,
     ) -> Result<BTreeMap<SetName, Vec<Element>>, Error> {
         let mut present = BTreeMap::new();
-        for set in [SetName::Ports, SetName::Hairpin, SetName::SameLink] {
+        for set in SetName::CHANGING {
             let found = self.elements_of(family, set, patience).or_else(none_if_refused)?;
             present.insert(set, found.unwrap_or_default());
         }
@@ -270,10 +308,25 @@ pub(super) fn none_if_refused<T>(error: Error) -> Result<Option<T>, Error> {
     }
 }
 
+/// The link of an element of schema 1: two indices of 4 bytes, in the machine's byte order.
+fn link_index(element: &Element) -> Option<u32> {
+    let [iif, oif] = element.key.as_chunks().0 else { return None };
+    (element.key.len() == 8 && iif == oif).then(|| u32::from_ne_bytes(*iif))
+}
+
+/// Whether a table's comment names another boot. Schema 1 named none.
+fn is_of_another_boot(comment: &str, boot: Option<&Boot>) -> bool {
+    let mut words = comment.split(' ').skip_while(|word| *word != "boot").skip(1);
+    words.next().zip(boot).is_some_and(|(named, boot)| named != boot.to_string())
+}
+
 /// The state of a table that is there.
-fn state_of(whole: &Table, found: &TableFacts) -> Result<TableState, Error> {
+fn state_of(whole: &Table, boot: Option<&Boot>, found: &TableFacts) -> Result<TableState, Error> {
     if !found.comment.starts_with("hostport schema ") {
         return Err(Error::ForeignTable { family: whole.family, table: whole.name.clone() });
+    }
+    if is_of_another_boot(&found.comment, boot) {
+        return Ok(TableState::Stale);
     }
     let uses = whole.chain_uses().map(|(_, uses)| Some(uses));
     let current = found.comment == whole.comment

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::attempt::{Attempt, attempt};
@@ -10,9 +11,12 @@ use super::host_ports::{HostPorts, TableState};
 use crate::error::{Error, Taken};
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Change, Kernel, Outcome, SetName, Transaction};
-use crate::model::{Claim, Family, HostPort, Link, Mapping, OwnerId, Published};
-use crate::ruleset::element::{Hairpin, HairpinOwner, SameLink, hairpin_key, port_key};
-use crate::ruleset::table::{Elements, Table};
+use crate::model::{Claim, Conditions, Family, HostPort, Mapping, OwnerId, Published};
+use crate::ruleset::element::{
+    Hairpin, HairpinOwner, Masqueraded, SameLink, hairpin_key, port_key,
+};
+use crate::ruleset::host::{Kept, Restricted, Source};
+use crate::ruleset::table::Elements;
 
 /// The host ports that one container asks for.
 ///
@@ -29,8 +33,8 @@ use crate::ruleset::table::{Elements, Table};
 pub struct Publication {
     /// The mappings; no host port twice.
     pub claims: Vec<Claim>,
-    /// The links towards the endpoints.
-    pub links: Vec<Link>,
+    /// What else the ruleset has to know for the claims.
+    pub conditions: Conditions,
     /// Host ports that the claims' owners had before. Those that they still have and do not claim are
     /// withdrawn.
     pub former: BTreeSet<HostPort>,
@@ -166,10 +170,10 @@ impl<K: Kernel> HostPorts<K> {
         if !self.push_missing_tables(&mut transaction, publication)?.is_empty() {
             return Ok(Attempt::Void);
         }
-        push_links(&mut transaction, publication);
         for (pod, owner) in publication.pods() {
             push_hairpin(&mut transaction, Hairpin { pod, owner });
         }
+        push_conditions(&mut transaction, publication, &publication.claims);
         for claim in &publication.claims {
             transaction.push(new_port(&claim.published()));
         }
@@ -194,14 +198,18 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<Attempt<Changes>, Error> {
         let mut transaction = self.transaction()?;
         let (mut carried, mut changes) = (BTreeMap::new(), Changes::default());
-        for family in self.push_missing_tables(&mut transaction, publication)? {
+        let outdated = self.push_missing_tables(&mut transaction, publication)?;
+        for (family, state) in outdated {
+            // Nothing in it has an owner.
+            if state == TableState::Stale {
+                return self.delete_stale(family);
+            }
             let mut elements = self.elements(family)?;
             elements.complete();
             carried.extend(elements.hairpin.iter().map(|hairpin| (hairpin.pod, hairpin.clone())));
             transaction.push(Change::DeleteTable(family));
             transaction.push(self.new_table(family, elements));
         }
-        push_links(&mut transaction, publication);
         for (pod, owner) in publication.pods() {
             let present = match carried.remove(&pod) {
                 Some(hairpin) => Some(hairpin),
@@ -212,7 +220,11 @@ impl<K: Kernel> HostPorts<K> {
                 Some(HairpinOwner::Several) => drop(changes.shared.insert(pod, None)),
                 Some(present) if present == owner => {}
                 Some(present) => {
-                    transaction.push(delete_hairpin(pod));
+                    transaction.push(Change::DeleteElement(
+                        Family::of(pod),
+                        SetName::Hairpin,
+                        hairpin_key(pod),
+                    ));
                     push_hairpin(&mut transaction, Hairpin { pod, owner: HairpinOwner::Several });
                     if let HairpinOwner::One(other) = present {
                         changes.shared.insert(pod, Some(other));
@@ -220,7 +232,7 @@ impl<K: Kernel> HostPorts<K> {
                 }
             }
         }
-        let mut left = Vec::new();
+        let (mut left, mut cleared, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for claim in &publication.claims {
             let host = claim.mapping.host();
             if let Some(present) = self.get(host)? {
@@ -246,31 +258,47 @@ impl<K: Kernel> HostPorts<K> {
                 transaction.push(delete_port(host));
             }
             transaction.push(new_port(&claim.published()));
+            cleared.push(host);
             changes.added.push(claim.mapping);
+            added.push(claim.clone());
         }
         for host in publication.unclaimed() {
             if let Some(present) = self.get(host)?.filter(|present| publication.owns(present)) {
                 transaction.push(delete_port(host));
+                cleared.push(host);
                 left.push(present);
             }
         }
+        self.push_clear(&mut transaction, &cleared, &publication.conditions.sources)?;
+        push_conditions(&mut transaction, publication, &added);
         // An owner that came back with another address needs nothing at its old one.
         let pods = publication.pods();
         let former = left.iter().filter_map(|p| Some((p.mapping.endpoint().ip, p.owner.as_ref()?)));
         for (pod, owner) in former.collect::<BTreeMap<_, _>>() {
             if !pods.contains_key(&pod) && self.hairpin_ends(pod, owner, &left, Some(PATIENCE))? {
-                transaction.push(delete_hairpin(pod));
+                self.push_pod_end(&mut transaction, pod)?;
             }
         }
         self.commit(&transaction, changes)
     }
 
-    /// Adds the tables that are missing; returns the families of those that are outdated.
+    /// Deletes a table of another boot; then it is missing.
+    fn delete_stale<T>(&mut self, family: Family) -> Result<Attempt<T>, Error> {
+        let mut transaction = self.transaction()?;
+        // Another program may have put a current one there since.
+        if self.table_state(family)? == TableState::Stale {
+            transaction.push(Change::DeleteTable(family));
+            self.commit(&transaction, ())?;
+        }
+        Ok(Attempt::Void)
+    }
+
+    /// Adds the tables that are missing; returns those that are outdated or of another boot.
     fn push_missing_tables(
         &mut self,
         transaction: &mut Transaction,
         publication: &Publication,
-    ) -> Result<Vec<Family>, Error> {
+    ) -> Result<Vec<(Family, TableState)>, Error> {
         let mut outdated = Vec::new();
         for (family, state) in self.table_states(publication.families())? {
             match state {
@@ -278,14 +306,14 @@ impl<K: Kernel> HostPorts<K> {
                 TableState::Missing => {
                     transaction.push(self.new_table(family, Elements::default()));
                 }
-                TableState::Outdated => outdated.push(family),
+                TableState::Outdated | TableState::Stale => outdated.push((family, state)),
             }
         }
         Ok(outdated)
     }
 
     fn new_table(&self, family: Family, elements: Elements) -> Change {
-        Change::NewTable(Table::with(family, &self.settings, elements))
+        Change::NewTable(self.table(family, elements))
     }
 }
 
@@ -298,16 +326,27 @@ fn push_hairpin(transaction: &mut Transaction, hairpin: Hairpin) {
     transaction.push(Change::NewElement(family, SetName::Hairpin, hairpin.element()));
 }
 
-/// Adds the links to the set `same_link`. They stay when the last pod goes: an element does nothing
-/// where no reply could bypass the host, as on a bridge that netfilter has come to see.
-fn push_links(transaction: &mut Transaction, publication: &Publication) {
-    let families = publication.families();
-    for link in publication.links.iter().filter(|link| families.contains(&link.family)) {
-        if link.bypasses {
-            // Not exclusive: every pod on the link has the same element.
-            let pair = SameLink { iif: link.index, oif: link.index }.element();
-            transaction.push(Change::NewElements(link.family, SetName::SameLink, vec![pair]));
-        }
+/// Adds what new claims need besides their ports and hairpin elements. Links stay when the last pod goes: an element
+/// does nothing where no reply could bypass the host, as on a bridge that netfilter has come to see.
+fn push_conditions(transaction: &mut Transaction, publication: &Publication, new: &[Claim]) {
+    for family in publication.families() {
+        let of_family = |claim: &&Claim| claim.mapping.family() == family;
+        let all: Vec<&Claim> = publication.claims.iter().filter(of_family).collect();
+        let shared = Elements::around(family, &all, &publication.conditions);
+        let own = Elements::around(
+            family,
+            &new.iter().filter(of_family).collect::<Vec<_>>(),
+            &publication.conditions,
+        );
+        // Not exclusive: other pods on the link, and other containers of the pod, have the same ones.
+        let mut push = |set, elements| transaction.push(Change::NewElements(family, set, elements));
+        push(SetName::SameLink, shared.same_link.iter().map(SameLink::element).collect());
+        push(SetName::Masqueraded, shared.masqueraded.iter().map(Masqueraded::element).collect());
+        push(SetName::Kept, own.kept.iter().map(Kept::element).collect());
+        // Exclusive: what another owner has left there would let others in.
+        let mut push = |set, element| transaction.push(Change::NewElement(family, set, element));
+        own.restricted.iter().for_each(|host| push(SetName::Restricted, host.element()));
+        own.sources.iter().for_each(|source| push(SetName::Sources, source.element()));
     }
 }
 
@@ -315,11 +354,53 @@ pub(super) fn delete_port(host: HostPort) -> Change {
     Change::DeleteElement(host.family(), SetName::Ports, port_key(host))
 }
 
-pub(super) fn delete_hairpin(pod: IpAddr) -> Change {
-    Change::DeleteElement(Family::of(pod), SetName::Hairpin, hairpin_key(pod))
-}
-
 impl Elements {
+    /// What the claims of a family need besides their ports.
+    pub(super) fn around(family: Family, claims: &[&Claim], conditions: &Conditions) -> Self {
+        let hosts = || claims.iter().map(|claim| claim.mapping.host());
+        let wide: BTreeSet<_> = hosts()
+            .filter(|host| host.host_ip.is_unspecified())
+            .map(|host| (host.port, host.protocol))
+            .collect();
+        let hairpin: Vec<Hairpin> = hairpins(claims.iter().copied())
+            .into_iter()
+            .map(|(pod, owner)| Hairpin { pod, owner })
+            .collect();
+        let masqueraded = hairpin.iter().filter(|h| conditions.masqueraded.contains(&h.pod));
+        let links = conditions.links.iter().filter(|link| link.family == family && link.bypasses);
+        let kept = conditions.kept.iter().filter(|host| host.family() == family);
+        let restricted = claims.iter().filter_map(|claim| {
+            let (host, owner) = (claim.mapping.host(), Some(claim.owner.clone()));
+            Some((Restricted { host, owner }, conditions.sources.get(&host)?))
+        });
+        let restricted: Vec<_> = restricted.collect();
+        let sources = restricted.iter().flat_map(|(of, nets)| {
+            let nets: Vec<IpNet> =
+                nets.iter().copied().filter(|net| Family::of(net.addr()) == family).collect();
+            // The kernel refuses ranges that overlap.
+            let nets = IpNet::aggregate(&nets).into_iter();
+            nets.map(|net| Source { host: of.host, net, owner: of.owner.clone() })
+        });
+        Elements {
+            ports: Vec::new(),
+            kept: kept
+                .filter(|host| wide.contains(&(host.port, host.protocol)))
+                .map(|host| Kept(*host))
+                .collect(),
+            sources: sources.collect(),
+            same_link: links
+                .map(|link| SameLink(link.name.clone()))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            masqueraded: masqueraded
+                .map(|Hairpin { pod, owner }| Masqueraded { pod: *pod, owner: owner.clone() })
+                .collect(),
+            restricted: restricted.into_iter().map(|(restricted, _)| restricted).collect(),
+            hairpin,
+        }
+    }
+
     /// Adds the hairpin elements that an older version, or another program, has left out. Marks those as shared
     /// that several owners need: where one was removed by hand, it came back with one owner only.
     fn complete(&mut self) {

@@ -1,26 +1,25 @@
 //! Restoring: the tables with exactly what they should hold, repaired or re-created.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::attempt::{Attempt, attempt};
 use super::host_ports::{HostPorts, TableState};
-use super::publish::{each_once, hairpins};
+use super::publish::each_once;
 use crate::error::Error;
 use crate::kernel::retry::{PATIENCE, complete};
 use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
-use crate::model::{Claim, Family, HostPort, IfIndex, Link, Published};
-use crate::ruleset::element::{Hairpin, SameLink};
+use crate::model::{Claim, Conditions, Family, HostPort, Published};
 use crate::ruleset::table::{Elements, Table};
 
 /// What [`HostPorts::restore`] changed.
 ///
 /// ```no_run
-/// # use hostport_nft::{HostPorts, Settings};
+/// # use hostport_nft::{Conditions, HostPorts, Settings};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
-/// let restored = host_ports.restore(&[], &[])?;
+/// let restored = host_ports.restore(&[], &Conditions::default())?;
 /// println!("{} were right, {} should not have been there", restored.kept, restored.removed.len());
 /// # Ok::<(), hostport_nft::Error>(())
 /// ```
@@ -34,7 +33,7 @@ pub struct Restored {
     pub removed: Vec<Published>,
     /// Mappings that were right, or that were written without reading what the kernel had.
     pub kept: usize,
-    /// How many elements differed that are no mappings: of the sets `hairpin` and `same_link`, and foreign ones.
+    /// How many elements differed that are no mappings: those of the other sets, and foreign ones.
     pub others: usize,
 }
 
@@ -90,55 +89,67 @@ impl<K: Kernel> HostPorts<K> {
     /// Tracked connections are left unchanged.
     ///
     /// ```no_run
-    /// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
+    /// # use hostport_nft::{Claim, Conditions, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
     /// # let host_ip = Family::Ip.wildcard();
     /// # let host = HostPort { host_ip, port: "9000".parse()?, protocol: Protocol::Tcp };
     /// # let endpoint = Endpoint { ip: "10.85.0.11".parse()?, port: "8080".parse()? };
     /// let claim = Claim { owner: "5e0f".parse()?, mapping: Mapping::new(host, endpoint)? };
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let restored = host_ports.restore(&[claim], &[])?;
+    /// let restored = host_ports.restore(&[claim], &Conditions::default())?;
     /// println!("{} were missing", restored.added.len());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::publish`], except for [`Error::Taken`].
-    pub fn restore(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        self.restore_as(claims, links, How::Repair)
+    pub fn restore(
+        &mut self,
+        claims: &[Claim],
+        conditions: &Conditions,
+    ) -> Result<Restored, Error> {
+        self.restore_as(claims, conditions, How::Repair)
     }
 
     /// As [`HostPorts::restore`], but always re-creates the tables: their chains are then the newest,
     /// which the kernel calls first among those of one priority (nf_hook_entries_grow).
     ///
     /// ```no_run
-    /// # use hostport_nft::{HostPorts, Settings};
+    /// # use hostport_nft::{Conditions, HostPorts, Settings};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let restored = host_ports.recreate(&[], &[])?;
+    /// let restored = host_ports.recreate(&[], &Conditions::default())?;
     /// println!("re-created: {:?}", restored.tables);
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::restore`].
-    pub fn recreate(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
-        self.restore_as(claims, links, How::Recreate)
+    pub fn recreate(
+        &mut self,
+        claims: &[Claim],
+        conditions: &Conditions,
+    ) -> Result<Restored, Error> {
+        self.restore_as(claims, conditions, How::Recreate)
     }
 
     /// What [`HostPorts::restore`] would change. Changes nothing.
     ///
     /// ```no_run
-    /// # use hostport_nft::{HostPorts, Settings};
+    /// # use hostport_nft::{Conditions, HostPorts, Settings};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// println!("{} should not be there", host_ports.preview(&[], &[])?.removed.len());
+    /// println!("{} should not be there", host_ports.preview(&[], &Conditions::default())?.removed.len());
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::restore`].
-    pub fn preview(&mut self, claims: &[Claim], links: &[Link]) -> Result<Restored, Error> {
+    pub fn preview(
+        &mut self,
+        claims: &[Claim],
+        conditions: &Conditions,
+    ) -> Result<Restored, Error> {
         each_once(claims)?;
         let look = |this: &mut Self| {
-            let (_, restored) = this.compare(claims, links, How::Repair)?;
+            let (_, restored) = this.compare(claims, conditions, How::Repair)?;
             Ok(Attempt::Made(restored))
         };
         let (restored, _) =
@@ -152,12 +163,12 @@ impl<K: Kernel> HostPorts<K> {
     fn restore_as(
         &mut self,
         claims: &[Claim],
-        links: &[Link],
+        conditions: &Conditions,
         how: How,
     ) -> Result<Restored, Error> {
         each_once(claims)?;
         let mut restore =
-            |how| attempt(self, Some(LISTING), |this| this.restore_once(claims, links, how));
+            |how| attempt(self, Some(LISTING), |this| this.restore_once(claims, conditions, how));
         let mut done = restore(how);
         if let Err(error) = &done
             && let Some(how) = how.after(error)
@@ -171,10 +182,10 @@ impl<K: Kernel> HostPorts<K> {
     fn restore_once(
         &mut self,
         claims: &[Claim],
-        links: &[Link],
+        conditions: &Conditions,
         how: How,
     ) -> Result<Attempt<Restored>, Error> {
-        let (transaction, restored) = self.compare(claims, links, how)?;
+        let (transaction, restored) = self.compare(claims, conditions, how)?;
         self.commit(&transaction, restored)
     }
 
@@ -182,7 +193,7 @@ impl<K: Kernel> HostPorts<K> {
     fn compare(
         &mut self,
         claims: &[Claim],
-        links: &[Link],
+        conditions: &Conditions,
         how: How,
     ) -> Result<(Transaction, Restored), Error> {
         let mut transaction = self.transaction()?;
@@ -199,7 +210,7 @@ impl<K: Kernel> HostPorts<K> {
                 continue;
             }
             let present = match state {
-                TableState::Missing => BTreeMap::new(),
+                TableState::Missing | TableState::Stale => BTreeMap::new(),
                 _ if how == How::Blind => BTreeMap::new(),
                 _ => self.present(family, LISTING)?,
             };
@@ -213,20 +224,9 @@ impl<K: Kernel> HostPorts<K> {
                     }
                     _ => compare(claims(), mappings, &mut restored),
                 },
-                hairpin: hairpins(claims())
-                    .into_iter()
-                    .map(|(pod, owner)| Hairpin { pod, owner })
-                    .collect(),
-                same_link: links
-                    .iter()
-                    .filter(|link| link.family == family && link.bypasses)
-                    .map(|link| link.index)
-                    .collect::<BTreeSet<IfIndex>>()
-                    .into_iter()
-                    .map(|index| SameLink { iif: index, oif: index })
-                    .collect(),
+                ..Elements::around(family, &claims().collect::<Vec<_>>(), conditions)
             };
-            let table = Table::with(family, &self.settings, elements);
+            let table = self.table(family, elements);
             // What is foreign cannot be repaired one by one.
             let repairable = how == How::Repair
                 && state == TableState::Current
@@ -290,7 +290,9 @@ fn adjust(
         wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
     let mut superfluous = 0;
     for there in present {
-        let same = |e: &Element| (&e.data, &e.comment) == (&there.data, &there.comment);
+        let same = |e: &Element| {
+            (&e.last, &e.data, &e.comment) == (&there.last, &there.data, &there.comment)
+        };
         match wanted.get(&there.key) {
             Some(element) if same(element) => {
                 wanted.remove(&there.key);
@@ -299,7 +301,10 @@ fn adjust(
             Some(_) => {}
             None => superfluous += 1,
         }
-        transaction.push(Change::DeleteElement(family, set, there.key));
+        transaction.push(match there.last {
+            None => Change::DeleteElement(family, set, there.key),
+            Some(last) => Change::DeleteRange(family, set, there.key, last),
+        });
     }
     let differ = superfluous + wanted.len();
     transaction.push(Change::NewElements(family, set, wanted.into_values().collect()));

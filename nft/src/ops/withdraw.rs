@@ -1,16 +1,19 @@
 //! Withdrawing: an owner's host ports, if they are still that owner's, and everything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::attempt::{Attempt, attempt};
 use super::host_ports::{HostPorts, TableState};
-use super::publish::{delete_hairpin, delete_port};
+use super::publish::delete_port;
 use crate::error::Error;
-use crate::kernel::{Change, Kernel};
+use crate::kernel::{Change, Kernel, SetName, SetRef, Transaction};
 use crate::model::{Family, HostPort, OwnerId, Published};
-use crate::ruleset::element::HairpinOwner;
+use crate::ruleset::element::{HairpinOwner, hairpin_key, masqueraded_key, port_key};
+use crate::ruleset::host::Kept;
 
 /// How long withdrawals may list the map. The list shows whether the hairpin element of a pod with several owners is
 /// still needed. A caller that withdraws for many owners holds up others, so it has one budget for all of them.
@@ -129,6 +132,8 @@ impl<K: Kernel> HostPorts<K> {
                 _ => {}
             }
         }
+        let gone: Vec<HostPort> = withdrawn.iter().map(|gone| gone.mapping.host()).collect();
+        self.push_clear(&mut transaction, &gone, &BTreeMap::new())?;
         let left = withdrawn.iter().map(|published| published.mapping.endpoint().ip);
         let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
         for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
@@ -139,10 +144,66 @@ impl<K: Kernel> HostPorts<K> {
                 budget.0 = budget.0.saturating_sub(self.kernel.now().duration_since(begin));
             }
             if ends? {
-                transaction.push(delete_hairpin(pod));
+                self.push_pod_end(&mut transaction, pod)?;
             }
         }
         self.commit(&transaction, withdrawn)
+    }
+
+    /// Deletes what the ruleset has of host ports besides their mappings, before they get new sources.
+    pub(super) fn push_clear(
+        &mut self,
+        transaction: &mut Transaction,
+        hosts: &[HostPort],
+        sources: &BTreeMap<HostPort, Vec<IpNet>>,
+    ) -> Result<(), Error> {
+        let table = self.settings.table.clone();
+        let (mut restricted, mut wide) = (BTreeSet::new(), BTreeSet::new());
+        for host in hosts {
+            let (family, key) = (host.family(), port_key(*host));
+            let set = SetRef { family, table: &table, name: SetName::Restricted };
+            if self.kernel.element(set, &key)?.is_some() {
+                transaction.push(Change::DeleteElement(family, SetName::Restricted, key));
+                restricted.insert(*host);
+            }
+            // Somebody may have flushed one of the two sets.
+            if sources.contains_key(host) {
+                restricted.insert(*host);
+            }
+            if host.host_ip.is_unspecified() {
+                wide.insert((family, host.port, host.protocol));
+            }
+        }
+        for family in restricted.iter().map(HostPort::family).collect::<BTreeSet<_>>() {
+            let sources = self.sources(family)?.into_iter();
+            for element in sources.filter(|s| restricted.contains(&s.host)).map(|s| s.element()) {
+                let last = element.last.unwrap_or_default();
+                transaction.push(Change::DeleteRange(family, SetName::Sources, element.key, last));
+            }
+        }
+        for family in wide.iter().map(|(family, ..)| *family).collect::<BTreeSet<_>>() {
+            let kept = self.kept(family)?.into_iter();
+            let ends = |kept: &Kept| wide.contains(&(family, kept.0.port, kept.0.protocol));
+            for kept in kept.filter(ends) {
+                transaction.push(Change::DeleteElement(family, SetName::Kept, port_key(kept.0)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what belongs to a pod's address.
+    pub(super) fn push_pod_end(
+        &mut self,
+        transaction: &mut Transaction,
+        pod: IpAddr,
+    ) -> Result<(), Error> {
+        let (family, key) = (Family::of(pod), masqueraded_key(pod));
+        transaction.push(Change::DeleteElement(family, SetName::Hairpin, hairpin_key(pod)));
+        let set = SetRef { family, table: &self.settings.table, name: SetName::Masqueraded };
+        if self.kernel.element(set, &key)?.is_some() {
+            transaction.push(Change::DeleteElement(family, SetName::Masqueraded, key));
+        }
+        Ok(())
     }
 
     /// Whether no owner needs a pod's hairpin element once the mappings are withdrawn.

@@ -8,12 +8,12 @@
 //! | ip | address 4, port 2 + 2 zero, protocol 1 + 3 zero: 12 bytes | address 4, port 2 + 2 zero: 8 bytes |
 //! | ip6 | address 16, port 2 + 2 zero, protocol 1 + 3 zero: 24 bytes | address 16, port 2 + 2 zero: 20 bytes |
 //!
-//! Addresses and ports are in network byte order, link indices in the host's.
+//! Addresses and ports are in network byte order; a link's name is padded with zeros to 16 bytes (IFNAMSIZ).
 
 use std::net::IpAddr;
 
 use crate::model::{
-    Counter, Endpoint, Family, HostPort, IfIndex, Mapping, OwnerId, Port, Protocol, Published,
+    Counter, Endpoint, Family, HostPort, LinkName, Mapping, OwnerId, Port, Protocol, Published,
 };
 
 /// One element, ours or another program's, as the kernel holds it.
@@ -68,10 +68,7 @@ impl Published {
     /// The mapping that an element stands for; none if its bytes are not a mapping.
     pub(crate) fn from_element(family: Family, element: &Element) -> Option<Self> {
         let mut key = element.key.as_slice();
-        let host_ip = take_address(&mut key, family)?;
-        let port = take_port(&mut key)?;
-        let [number, 0, 0, 0] = take::<4>(&mut key)? else { return None };
-        let host = HostPort { host_ip, port, protocol: Protocol::from_number(number)? };
+        let host = take_host(&mut key, family)?;
         let mut data = element.data.as_deref()?;
         let endpoint =
             Endpoint { ip: take_address(&mut data, family)?, port: take_port(&mut data)? };
@@ -121,30 +118,64 @@ impl Hairpin {
     pub(crate) fn element(&self) -> Element {
         Element {
             key: hairpin_key(self.pod),
-            comment: self.comment().map(str::to_owned),
+            comment: self.owner.comment().map(str::to_owned),
             ..Element::default()
-        }
-    }
-
-    /// What marks the owner in the element.
-    pub(super) fn comment(&self) -> Option<&str> {
-        match &self.owner {
-            HairpinOwner::One(owner) => Some(owner.as_str()),
-            HairpinOwner::Several => Some(SEVERAL),
-            HairpinOwner::Nobody => None,
         }
     }
 
     pub(crate) fn from_element(family: Family, element: &Element) -> Option<Self> {
         let pod = take_address(&mut element.key.as_slice(), family)?;
-        let owner = match element.comment.as_deref() {
-            Some(SEVERAL) => HairpinOwner::Several,
-            Some(comment) => comment.parse().map_or(HairpinOwner::Nobody, HairpinOwner::One),
-            None => HairpinOwner::Nobody,
-        };
+        let owner = HairpinOwner::of(element);
         // An element that joins two different addresses is not ours.
         (element.key == hairpin_key(pod)).then_some(Hairpin { pod, owner })
     }
+}
+
+impl HairpinOwner {
+    fn of(element: &Element) -> Self {
+        match element.comment.as_deref() {
+            Some(SEVERAL) => HairpinOwner::Several,
+            Some(comment) => comment.parse().map_or(HairpinOwner::Nobody, HairpinOwner::One),
+            None => HairpinOwner::Nobody,
+        }
+    }
+
+    /// What marks the owner in an element.
+    pub(super) fn comment(&self) -> Option<&str> {
+        match self {
+            HairpinOwner::One(owner) => Some(owner.as_str()),
+            HairpinOwner::Several => Some(SEVERAL),
+            HairpinOwner::Nobody => None,
+        }
+    }
+}
+
+/// An endpoint whose clients are masqueraded: an element of the set `masqueraded`. It has the owner of the hairpin
+/// element, and goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Masqueraded {
+    pub(crate) pod: IpAddr,
+    pub(crate) owner: HairpinOwner,
+}
+
+impl Masqueraded {
+    pub(crate) fn element(&self) -> Element {
+        let comment = self.owner.comment().map(str::to_owned);
+        Element { key: masqueraded_key(self.pod), comment, ..Element::default() }
+    }
+
+    pub(crate) fn from_element(family: Family, element: &Element) -> Option<Self> {
+        let pod = take_address(&mut element.key.as_slice(), family)?;
+        let owner = HairpinOwner::of(element);
+        (element.key == masqueraded_key(pod)).then_some(Masqueraded { pod, owner })
+    }
+}
+
+/// The key of an endpoint in the set `masqueraded`.
+pub(crate) fn masqueraded_key(pod: IpAddr) -> Vec<u8> {
+    let mut key = Vec::with_capacity(16);
+    push_address(&mut key, pod);
+    key
 }
 
 /// The key of a pod in the set `hairpin`: its address, twice.
@@ -156,23 +187,19 @@ pub(crate) fn hairpin_key(pod: IpAddr) -> Vec<u8> {
 }
 
 /// A link on which replies would bypass the host: an element of the set `same_link`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SameLink {
-    pub(crate) iif: IfIndex,
-    pub(crate) oif: IfIndex,
-}
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SameLink(pub(crate) LinkName);
 
 impl SameLink {
-    pub(crate) fn element(self) -> Element {
-        let key = [self.iif, self.oif].map(|index| index.0.to_ne_bytes()).concat();
-        Element { key, ..Element::default() }
+    /// The name, twice: of the link that a packet came in by, and of the one that it goes out by.
+    pub(crate) fn element(&self) -> Element {
+        Element { key: [self.0.padded(); 2].concat(), ..Element::default() }
     }
 
     pub(crate) fn from_element(element: &Element) -> Option<Self> {
         let mut key = element.key.as_slice();
-        let mut index = || take::<4>(&mut key).map(|index| IfIndex(u32::from_ne_bytes(index)));
-        let link = SameLink { iif: index()?, oif: index()? };
-        key.is_empty().then_some(link)
+        let (iif, oif) = (take::<16>(&mut key)?, take::<16>(&mut key)?);
+        (key.is_empty() && iif == oif).then(|| LinkName::from_padded(&iif).map(SameLink))?
     }
 }
 
@@ -188,6 +215,13 @@ pub(crate) fn push_address(bytes: &mut Vec<u8>, address: IpAddr) {
 pub(crate) fn push_port(bytes: &mut Vec<u8>, port: Port) {
     bytes.extend(port.get().to_be_bytes());
     bytes.extend([0, 0]);
+}
+
+/// Takes a host port off the front of the bytes.
+pub(super) fn take_host(bytes: &mut &[u8], family: Family) -> Option<HostPort> {
+    let (host_ip, port) = (take_address(bytes, family)?, take_port(bytes)?);
+    let [number, 0, 0, 0] = take::<4>(bytes)? else { return None };
+    Some(HostPort { host_ip, port, protocol: Protocol::from_number(number)? })
 }
 
 /// Takes an address of the family off the front of the bytes.
@@ -268,11 +302,12 @@ mod tests {
         assert_eq!(read(&|element| element.key.push(0)), None);
         assert_eq!(read(&|element| element.data.as_mut().unwrap().push(0)), None);
 
-        let mut link = SameLink { iif: IfIndex(3), oif: IfIndex(3) }.element();
-        assert_eq!(
-            SameLink::from_element(&link),
-            Some(SameLink { iif: IfIndex(3), oif: IfIndex(3) })
-        );
+        let cni0 = SameLink(LinkName::new("cni0".as_ref()).unwrap());
+        let mut link = cni0.element();
+        assert_eq!(SameLink::from_element(&link), Some(cni0));
+        link.key[20] = b'x';
+        assert_eq!(SameLink::from_element(&link), None, "two links");
+        link.key[20] = 0;
         link.key.extend([0; 8]);
         assert_eq!(SameLink::from_element(&link), None);
     }

@@ -5,13 +5,15 @@
 //! {"rule": {"family": "ip", "table": "hostport", "chain": "publish", "expr": [..]}}
 //! ```
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::element::{Hairpin, SameLink};
+use super::element::{Hairpin, Masqueraded, SameLink};
+use super::host::{Kept, Restricted, Source};
 use super::rule::{Field, Statement};
 use super::set::{Contents, DataType};
 use super::table::Table;
-use crate::model::{Counter, Published};
+use crate::model::{Counter, HostPort, OwnerId, Published};
 
 impl Table {
     /// The table as nft's JSON objects: itself, its sets, its chains, its rules.
@@ -22,7 +24,7 @@ impl Table {
     /// let objects = Table::new(Family::Ip, &Settings::default()).json();
     /// assert_eq!(objects[0]["table"]["name"], "hostport");
     /// let rules = objects.iter().filter(|object| object.get("rule").is_some());
-    /// assert_eq!(rules.count(), 9);
+    /// assert_eq!(rules.count(), 13);
     /// ```
     pub fn json(&self) -> Vec<Value> {
         let (family, table) = (self.family.to_string(), self.name.as_str());
@@ -81,26 +83,57 @@ impl Contents {
     fn json(&self) -> Vec<Value> {
         match self {
             Contents::Ports(ports) => ports.iter().map(Published::json).collect(),
-            Contents::Excluded(prefixes) => prefixes
-                .iter()
-                .map(|net| match net.prefix_len() == net.max_prefix_len() {
-                    true => json!(net.addr()),
-                    false => json!({"prefix": {"addr": net.network(), "len": net.prefix_len()}}),
-                })
-                .collect(),
+            Contents::Excluded(prefixes) => prefixes.iter().map(prefix).collect(),
+            Contents::Kept(kept) => kept.iter().map(|Kept(host)| key(*host)).collect(),
+            Contents::Restricted(hosts) => hosts.iter().map(Restricted::json).collect(),
+            Contents::Sources(sources) => sources.iter().map(Source::json).collect(),
             Contents::Hairpin(pods) => pods.iter().map(Hairpin::json).collect(),
-            Contents::SameLink(links) => links.iter().map(|link| link.json()).collect(),
+            Contents::SameLink(links) => links.iter().map(SameLink::json).collect(),
+            Contents::Masqueraded(pods) => pods.iter().map(Masqueraded::json).collect(),
         }
+    }
+}
+
+fn prefix(net: &IpNet) -> Value {
+    match net.prefix_len() == net.max_prefix_len() {
+        true => json!(net.addr()),
+        false => json!({"prefix": {"addr": net.network(), "len": net.prefix_len()}}),
+    }
+}
+
+/// A host port as the key of a set.
+fn key(HostPort { host_ip, port, protocol }: HostPort) -> Value {
+    json!({"concat": [host_ip, port.get(), protocol.to_string()]})
+}
+
+fn commented(value: Value, comment: Option<&str>) -> Value {
+    let mut element = json!({"val": value});
+    if let Some(comment) = comment {
+        element["comment"] = json!(comment);
+    }
+    json!({"elem": element})
+}
+
+impl Restricted {
+    fn json(&self) -> Value {
+        commented(key(self.host), self.owner.as_ref().map(OwnerId::as_str))
+    }
+}
+
+impl Source {
+    fn json(&self) -> Value {
+        let HostPort { host_ip, port, protocol } = self.host;
+        let fields = json!([host_ip, port.get(), protocol.to_string(), prefix(&self.net)]);
+        commented(json!({"concat": fields}), self.owner.as_ref().map(OwnerId::as_str))
     }
 }
 
 impl Published {
     fn json(&self) -> Value {
         let (host, endpoint) = (self.mapping.host(), self.mapping.endpoint());
-        let key = json!([host.host_ip, host.port.get(), host.protocol.to_string()]);
         let Counter { packets, bytes } = self.counter;
         let counter = json!({"packets": packets, "bytes": bytes});
-        let mut element = json!({"val": {"concat": key}, "counter": counter});
+        let mut element = json!({"val": key(host), "counter": counter});
         if let Some(owner) = &self.owner {
             element["comment"] = json!(owner.as_str());
         }
@@ -110,17 +143,20 @@ impl Published {
 
 impl Hairpin {
     fn json(&self) -> Value {
-        let mut element = json!({"val": {"concat": [self.pod, self.pod]}});
-        if let Some(comment) = self.comment() {
-            element["comment"] = json!(comment);
-        }
-        json!({"elem": element})
+        commented(json!({"concat": [self.pod, self.pod]}), self.owner.comment())
+    }
+}
+
+impl Masqueraded {
+    fn json(&self) -> Value {
+        commented(json!(self.pod), self.owner.comment())
     }
 }
 
 impl SameLink {
-    fn json(self) -> Value {
-        json!({"concat": [self.iif.0, self.oif.0]})
+    fn json(&self) -> Value {
+        let name = self.0.to_string();
+        json!({"concat": [name, name]})
     }
 }
 
@@ -138,6 +174,8 @@ impl Field {
             Field::L4proto => json!({"meta": {"key": "l4proto"}}),
             Field::Iif => json!({"meta": {"key": "iif"}}),
             Field::Oif => json!({"meta": {"key": "oif"}}),
+            Field::Iifname => json!({"meta": {"key": "iifname"}}),
+            Field::Oifname => json!({"meta": {"key": "oifname"}}),
         }
     }
 
@@ -161,6 +199,9 @@ impl Statement {
             }
             Statement::Lookup { fields, set } => {
                 is("==", Field::joined(fields), json!(format!("@{set}")))
+            }
+            Statement::NoLookup { fields, set } => {
+                is("!=", Field::joined(fields), json!(format!("@{set}")))
             }
             Statement::OnlyDestinationTranslated => {
                 let both = json!({"&": [{"ct": {"key": "status"}}, ["snat", "dnat"]]});

@@ -23,6 +23,10 @@ pub(crate) enum Field {
     Iif,
     /// The link that the packet goes out by.
     Oif,
+    /// The name of the link that the packet came in by.
+    Iifname,
+    /// The name of the link that the packet goes out by.
+    Oifname,
 }
 
 /// One step of a rule: a match that must hold for the next step to be taken, or an action.
@@ -32,6 +36,8 @@ pub(crate) enum Statement {
     LocalDestination,
     /// The fields, joined, are an element of the set.
     Lookup { fields: Vec<Field>, set: SetName },
+    /// The fields, joined, are no element of the set.
+    NoLookup { fields: Vec<Field>, set: SetName },
     /// The destination was translated and the source was not (IPS_DST_NAT without IPS_SRC_NAT).
     OnlyDestinationTranslated,
     /// The link is not the loopback device.

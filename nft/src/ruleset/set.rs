@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::element::{Element, Hairpin, SameLink, push_address};
+use super::element::{Element, Hairpin, Masqueraded, SameLink, push_address};
+use super::host::{Kept, Restricted, Source};
 use crate::model::{Family, Published, TableName};
 
 /// A type of nft's own list (`enum datatypes` in nft's `datatype.h`).
@@ -14,7 +15,7 @@ pub(crate) enum DataType {
     Ipv6Addr = 8,
     InetProto = 12,
     InetService = 13,
-    IfaceIndex = 20,
+    Ifname = 41,
 }
 
 impl DataType {
@@ -33,15 +34,25 @@ impl DataType {
             DataType::Ipv6Addr => "ipv6_addr",
             DataType::InetProto => "inet_proto",
             DataType::InetService => "inet_service",
-            DataType::IfaceIndex => "iface_index",
+            DataType::Ifname => "ifname",
         }
     }
 
     /// The length in a joined key, in bytes, with its padding.
     pub(crate) fn length(self) -> u32 {
         match self {
-            DataType::Ipv6Addr => 16,
+            // IFNAMSIZ of linux/if.h.
+            DataType::Ipv6Addr | DataType::Ifname => 16,
             _ => 4,
+        }
+    }
+
+    /// The length without padding, in bytes.
+    pub(crate) fn bare_length(self) -> u32 {
+        match self {
+            DataType::InetService => 2,
+            DataType::InetProto => 1,
+            _ => self.length(),
         }
     }
 
@@ -67,20 +78,43 @@ pub enum SetName {
     Ports,
     /// Destinations that keep their own service.
     Excluded,
+    /// What the wildcard leaves alone: addresses on which a process of the host listens.
+    Kept,
+    /// Host ports that only some sources may reach.
+    Restricted,
+    /// These sources.
+    Sources,
     /// Pods whose connections to themselves are masqueraded.
     Hairpin,
     /// Links on which replies would bypass the host.
     SameLink,
+    /// Endpoints whose replies to others would bypass the host.
+    Masqueraded,
 }
 
 impl SetName {
+    /// The sets whose elements come and go; those of `excluded` follow from the settings.
+    pub(crate) const CHANGING: [SetName; 7] = [
+        SetName::Ports,
+        SetName::Kept,
+        SetName::Restricted,
+        SetName::Sources,
+        SetName::Hairpin,
+        SetName::SameLink,
+        SetName::Masqueraded,
+    ];
+
     /// The name as text.
     pub fn as_str(self) -> &'static str {
         match self {
             SetName::Ports => "ports",
             SetName::Excluded => "excluded",
+            SetName::Kept => "kept",
+            SetName::Restricted => "restricted",
+            SetName::Sources => "sources",
             SetName::Hairpin => "hairpin",
             SetName::SameLink => "same_link",
+            SetName::Masqueraded => "masqueraded",
         }
     }
 }
@@ -120,8 +154,12 @@ impl Set {
 pub(crate) enum Contents {
     Ports(Vec<Published>),
     Excluded(Vec<IpNet>),
+    Kept(Vec<Kept>),
+    Restricted(Vec<Restricted>),
+    Sources(Vec<Source>),
     Hairpin(Vec<Hairpin>),
     SameLink(Vec<SameLink>),
+    Masqueraded(Vec<Masqueraded>),
 }
 
 impl Contents {
@@ -132,8 +170,12 @@ impl Contents {
             Contents::Excluded(prefixes) => {
                 prefixes.iter().flat_map(|net| interval(*net)).collect()
             }
+            Contents::Kept(kept) => kept.iter().map(Kept::element).collect(),
+            Contents::Restricted(hosts) => hosts.iter().map(Restricted::element).collect(),
+            Contents::Sources(sources) => sources.iter().map(Source::element).collect(),
             Contents::Hairpin(pods) => pods.iter().map(Hairpin::element).collect(),
-            Contents::SameLink(links) => links.iter().map(|link| link.element()).collect(),
+            Contents::SameLink(links) => links.iter().map(SameLink::element).collect(),
+            Contents::Masqueraded(pods) => pods.iter().map(Masqueraded::element).collect(),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! [`Table`] is the description. Its `Display` is the ruleset as nft text; [`Table::messages`] is the
 //! same as netlink messages. Comments say what each part is for.
 
-use super::element::{Hairpin, SameLink};
+use super::element::{Hairpin, Masqueraded, SameLink};
+use super::host::{Kept, Restricted, Source};
 use super::rule::{Field, Rule, Statement};
 use super::set::{Contents, DataType, Set, SetName};
-use crate::model::{Family, Hook, Published, Settings, TableName};
+use crate::model::{Boot, Family, Hook, Published, Settings, TableName};
 
 /// The table of one family, with everything in it.
 ///
@@ -29,8 +30,12 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Elements {
     pub(crate) ports: Vec<Published>,
+    pub(crate) kept: Vec<Kept>,
+    pub(crate) restricted: Vec<Restricted>,
+    pub(crate) sources: Vec<Source>,
     pub(crate) hairpin: Vec<Hairpin>,
     pub(crate) same_link: Vec<SameLink>,
+    pub(crate) masqueraded: Vec<Masqueraded>,
 }
 
 /// A chain and its rules.
@@ -57,7 +62,7 @@ const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
 
 impl Table {
-    /// The table with nothing published.
+    /// The table with nothing published, and of no boot.
     ///
     /// ```
     /// # use hostport_nft::{Family, Settings, Table};
@@ -65,15 +70,20 @@ impl Table {
     /// assert!(table.to_string().contains("fib daddr type local goto publish"));
     /// ```
     pub fn new(family: Family, settings: &Settings) -> Self {
-        Table::with(family, settings, Elements::default())
+        Table::with(family, settings, None, Elements::default())
     }
 
     /// The table with mappings published, and the elements that belong to them.
-    pub(crate) fn with(family: Family, settings: &Settings, elements: Elements) -> Self {
+    pub(crate) fn with(
+        family: Family,
+        settings: &Settings,
+        boot: Option<&Boot>,
+        elements: Elements,
+    ) -> Self {
         Table {
             family,
             name: settings.table.clone(),
-            comment: settings.comment(family),
+            comment: settings.comment(family, boot),
             sets: sets(family, settings, elements),
             chains: chains(family, settings.localhost),
         }
@@ -107,30 +117,41 @@ fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
         counter: false,
         contents,
     };
+    let host = || vec![address, DataType::InetService, DataType::InetProto];
     vec![
         // <hostIP, hostPort, protocol> -> the pod's endpoint.
         Set {
             data: vec![address, DataType::InetService],
             counter: true,
-            ..set(
-                SetName::Ports,
-                vec![address, DataType::InetService, DataType::InetProto],
-                Contents::Ports(elements.ports),
-            )
+            ..set(SetName::Ports, host(), Contents::Ports(elements.ports))
         },
         // Local to the kernel, but not this host's own, or beyond what translation can do.
         Set {
             interval: true,
             ..set(SetName::Excluded, vec![address], Contents::Excluded(settings.excluded(family)))
         },
+        // A process of this host listens on exactly this address: the wildcard leaves it alone.
+        set(SetName::Kept, host(), Contents::Kept(elements.kept)),
+        // Host ports that only some sources may reach, and these sources.
+        set(SetName::Restricted, host(), Contents::Restricted(elements.restricted)),
+        Set {
+            interval: true,
+            ..set(
+                SetName::Sources,
+                [host(), vec![address]].concat(),
+                Contents::Sources(elements.sources),
+            )
+        },
         // A pod that reaches itself through a host port needs its source rewritten.
         set(SetName::Hairpin, vec![address, address], Contents::Hairpin(elements.hairpin)),
         // Links on which a reply would bypass the host.
         set(
             SetName::SameLink,
-            vec![DataType::IfaceIndex, DataType::IfaceIndex],
+            vec![DataType::Ifname, DataType::Ifname],
             Contents::SameLink(elements.same_link),
         ),
+        // Endpoints whose replies to others would bypass the host, or for which masquerading was asked.
+        set(SetName::Masqueraded, vec![address], Contents::Masqueraded(elements.masqueraded)),
     ]
 }
 
@@ -139,6 +160,11 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
 
     let key = |address: Field| vec![address, Field::Dport, Field::L4proto];
     let dnat = |address| Rule(vec![Dnat { family, fields: key(address), map: SetName::Ports }]);
+    let restricted = |address| {
+        let source = [key(address), vec![Field::Saddr(family)]].concat();
+        let restricted = Lookup { fields: key(address), set: SetName::Restricted };
+        Rule(vec![restricted, NoLookup { fields: source, set: SetName::Sources }, Drop])
+    };
     let base =
         |kind, hook, priority, priority_name| Some(Base { kind, hook, priority, priority_name });
     // Without the gate, a mapping could capture traffic that the host only forwards.
@@ -155,7 +181,11 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
             fields: vec![Field::Saddr(family), Field::Daddr(family)],
             set: SetName::Hairpin,
         }]),
-        masquerade(vec![Lookup { fields: vec![Field::Iif, Field::Oif], set: SetName::SameLink }]),
+        masquerade(vec![Lookup {
+            fields: vec![Field::Iifname, Field::Oifname],
+            set: SetName::SameLink,
+        }]),
+        masquerade(vec![Lookup { fields: vec![Field::Daddr(family)], set: SetName::Masqueraded }]),
     ];
     if family == Family::Ip && localhost {
         postrouting.push(masquerade(vec![
@@ -173,16 +203,23 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
                     Lookup { fields: vec![Field::Daddr(family)], set: SetName::Excluded },
                     Return,
                 ]),
+                restricted(Field::Daddr(family)),
                 dnat(Field::Daddr(family)),
+                Rule(vec![
+                    Lookup { fields: key(Field::Daddr(family)), set: SetName::Kept },
+                    Return,
+                ]),
+                restricted(Field::Wildcard(family)),
                 dnat(Field::Wildcard(family)),
             ],
         },
         Chain {
             name: PREROUTING,
-            base: base("nat", Hook::Prerouting, -100, "dstnat"),
+            // Behind the chains of others at dstnat, in whichever order they were made: services stay theirs.
+            base: base("nat", Hook::Prerouting, -90, "dstnat + 10"),
             rules: local_only(),
         },
-        Chain { name: OUTPUT, base: base("nat", Hook::Output, -100, "-100"), rules: local_only() },
+        Chain { name: OUTPUT, base: base("nat", Hook::Output, -90, "-90"), rules: local_only() },
         Chain {
             name: "postrouting",
             base: base("nat", Hook::Postrouting, 100, "srcnat"),

@@ -4,11 +4,12 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::element::{Hairpin, SameLink};
+use super::element::{Hairpin, Masqueraded, SameLink};
+use super::host::{Kept, Restricted, Source};
 use super::rule::{Field, Rule, Statement};
 use super::set::{Contents, DataType, Set, SetName};
 use super::table::{Base, Chain, Table};
-use crate::model::{Counter, Published};
+use crate::model::{Counter, HostPort, OwnerId, Published};
 
 /// The table as nft text, which `nft -f` takes.
 impl fmt::Display for Table {
@@ -80,22 +81,47 @@ impl Contents {
         match self {
             Contents::Ports(ports) => ports.iter().map(Published::to_string).collect(),
             Contents::Excluded(prefixes) => prefixes.iter().map(prefix_text).collect(),
+            Contents::Kept(kept) => kept.iter().map(|Kept(host)| key(*host)).collect(),
+            Contents::Restricted(hosts) => hosts.iter().map(Restricted::to_string).collect(),
+            Contents::Sources(sources) => sources.iter().map(Source::to_string).collect(),
             Contents::Hairpin(pods) => pods.iter().map(Hairpin::to_string).collect(),
             Contents::SameLink(links) => links.iter().map(SameLink::to_string).collect(),
+            Contents::Masqueraded(pods) => pods.iter().map(Masqueraded::to_string).collect(),
         }
+    }
+}
+
+/// A host port as the key of a set.
+fn key(host: HostPort) -> String {
+    format!("{} . {} . {}", host.host_ip, host.port, host.protocol)
+}
+
+fn write_comment(f: &mut fmt::Formatter<'_>, comment: Option<&str>) -> fmt::Result {
+    comment.map_or(Ok(()), |comment| write!(f, " comment \"{comment}\""))
+}
+
+impl fmt::Display for Restricted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&key(self.host))?;
+        write_comment(f, self.owner.as_ref().map(OwnerId::as_str))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} . {}", key(self.host), prefix_text(&self.net))?;
+        write_comment(f, self.owner.as_ref().map(OwnerId::as_str))
     }
 }
 
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (host, endpoint) = (self.mapping.host(), self.mapping.endpoint());
-        write!(f, "{} . {} . {}", host.host_ip, host.port, host.protocol)?;
+        let endpoint = self.mapping.endpoint();
+        f.write_str(&key(self.mapping.host()))?;
         if self.counter != Counter::default() {
             write!(f, " counter packets {} bytes {}", self.counter.packets, self.counter.bytes)?;
         }
-        if let Some(owner) = &self.owner {
-            write!(f, " comment \"{owner}\"")?;
-        }
+        write_comment(f, self.owner.as_ref().map(OwnerId::as_str))?;
         write!(f, " : {} . {}", endpoint.ip, endpoint.port)
     }
 }
@@ -103,13 +129,20 @@ impl fmt::Display for Published {
 impl fmt::Display for Hairpin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} . {}", self.pod, self.pod)?;
-        self.comment().map_or(Ok(()), |comment| write!(f, " comment \"{comment}\""))
+        write_comment(f, self.owner.comment())
+    }
+}
+
+impl fmt::Display for Masqueraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pod)?;
+        write_comment(f, self.owner.comment())
     }
 }
 
 impl fmt::Display for SameLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} . {}", self.iif, self.oif)
+        write!(f, "\"{0}\" . \"{0}\"", self.0)
     }
 }
 
@@ -123,6 +156,8 @@ impl fmt::Display for Field {
             Field::L4proto => f.write_str("meta l4proto"),
             Field::Iif => f.write_str("iif"),
             Field::Oif => f.write_str("oif"),
+            Field::Iifname => f.write_str("iifname"),
+            Field::Oifname => f.write_str("oifname"),
         }
     }
 }
@@ -132,6 +167,7 @@ impl fmt::Display for Statement {
         match self {
             Statement::LocalDestination => f.write_str("fib daddr type local"),
             Statement::Lookup { fields, set } => write!(f, "{} @{set}", joined(fields)),
+            Statement::NoLookup { fields, set } => write!(f, "{} != @{set}", joined(fields)),
             Statement::OnlyDestinationTranslated => {
                 f.write_str("ct status & (snat | dnat) == dnat")
             }

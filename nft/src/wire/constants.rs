@@ -72,6 +72,7 @@ pub(crate) const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub(crate) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(crate) const NFT_SET_INTERVAL: u32 = 4;
 pub(crate) const NFT_SET_MAP: u32 = 8;
+pub(crate) const NFT_SET_CONCAT: u32 = 128;
 
 /// `enum nft_set_elem_list_attributes`, `enum nft_set_elem_attributes` and `enum nft_set_elem_flags`.
 pub(crate) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;

@@ -11,7 +11,8 @@ use crate::error::Malformed;
 use crate::ruleset::element::Element;
 use crate::ruleset::set::SetRef;
 
-/// The largest element takes 268 bytes: key and data of ip6, a comment of 128 bytes, a counter.
+/// The largest element takes less: key and data of ip6, or both ends of a range there, a comment of 128 bytes, a
+/// counter.
 const LARGEST_ELEMENT: usize = 272;
 const ELEMENTS_IN_A_MESSAGE: usize = 65_535 / LARGEST_ELEMENT;
 
@@ -36,12 +37,12 @@ impl Message {
         })
     }
 
-    pub(crate) fn delete_element(set: SetRef<'_>, key: &[u8]) -> Self {
-        Message(with_key(list(NFT_MSG_DELSETELEM, 0, set), key))
+    pub(crate) fn delete_element(set: SetRef<'_>, key: &[u8], last: Option<&[u8]>) -> Self {
+        Message(with_key(list(NFT_MSG_DELSETELEM, 0, set), key, last))
     }
 
     pub(crate) fn get_element(set: SetRef<'_>, key: &[u8]) -> Self {
-        Message(with_key(list(NFT_MSG_GETSETELEM, 0, set), key))
+        Message(with_key(list(NFT_MSG_GETSETELEM, 0, set), key, None))
     }
 
     pub(crate) fn dump_elements(set: SetRef<'_>) -> Self {
@@ -56,10 +57,13 @@ impl Message {
     }
 }
 
-fn with_key(request: NetlinkRequest, key: &[u8]) -> NetlinkRequest {
+fn with_key(request: NetlinkRequest, key: &[u8], last: Option<&[u8]>) -> NetlinkRequest {
     request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
         attribute::nest(list, NFTA_LIST_ELEM, |element| {
-            push_value(element, NFTA_SET_ELEM_KEY, key)
+            push_value(element, NFTA_SET_ELEM_KEY, key);
+            if let Some(last) = last {
+                push_value(element, NFTA_SET_ELEM_KEY_END, last);
+            }
         });
     })
 }
@@ -84,6 +88,9 @@ impl Element {
                 push_number(list, NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
             }
             push_value(list, NFTA_SET_ELEM_KEY, &self.key);
+            if let Some(last) = &self.last {
+                push_value(list, NFTA_SET_ELEM_KEY_END, last);
+            }
             if let Some(data) = &self.data {
                 push_value(list, NFTA_SET_ELEM_DATA, data);
             }
@@ -179,13 +186,15 @@ mod tests {
         #[test]
         fn an_element_comes_back(
             key in prop::collection::vec(any::<u8>(), 1..40),
+            last in prop::option::of(prop::collection::vec(any::<u8>(), 1..40)),
             data in prop::option::of(prop::collection::vec(any::<u8>(), 1..40)),
             comment in prop::option::of("[a-z0-9]{1,125}"),
             counter in prop::option::of((1u64.., any::<u64>())),
             interval_end: bool,
         ) {
             let counter = counter.map(|(packets, bytes)| Counter { packets, bytes });
-            let element = Element { key, data, comment, counter, interval_end, ..Element::default() };
+            let element =
+                Element { key, last, data, comment, counter, interval_end, ..Element::default() };
             prop_assert_eq!(Element::decode(&emitted(&element)), Ok(element));
         }
 

@@ -30,6 +30,8 @@ const NFTA_META_DREG: u16 = 1;
 const NFTA_META_KEY: u16 = 2;
 const NFT_META_IIF: u32 = 4;
 const NFT_META_OIF: u32 = 5;
+const NFT_META_IIFNAME: u32 = 6;
+const NFT_META_OIFNAME: u32 = 7;
 const NFT_META_L4PROTO: u32 = 16;
 
 const NFTA_CMP_SREG: u16 = 1;
@@ -47,6 +49,8 @@ const NFTA_BITWISE_XOR: u16 = 5;
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
 const NFTA_LOOKUP_DREG: u16 = 3;
+const NFTA_LOOKUP_FLAGS: u16 = 5;
+const NFT_LOOKUP_F_INV: u32 = 1;
 
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
@@ -100,7 +104,11 @@ fn append(program: &mut Program, statement: &Statement) {
         }
         Statement::Lookup { fields, set } => {
             load_joined(program, fields);
-            lookup(program, *set, None);
+            lookup(program, *set, None, false);
+        }
+        Statement::NoLookup { fields, set } => {
+            load_joined(program, fields);
+            lookup(program, *set, None, true);
         }
         Statement::OnlyDestinationTranslated => {
             push(program, "ct", |data| {
@@ -121,7 +129,7 @@ fn append(program: &mut Program, statement: &Statement) {
         }
         Statement::Dnat { family, fields, map } => {
             load_joined(program, fields);
-            lookup(program, *map, Some(register(0)));
+            lookup(program, *map, Some(register(0)), false);
             dnat(program, *family);
         }
         Statement::Masquerade => push(program, "masq", |_| {}),
@@ -207,6 +215,11 @@ fn load(program: &mut Program, field: Field, words: u32) -> u32 {
         Field::L4proto => meta(program, NFT_META_L4PROTO, words),
         Field::Iif => meta(program, NFT_META_IIF, words),
         Field::Oif => meta(program, NFT_META_OIF, words),
+        Field::Iifname | Field::Oifname => {
+            let key = if field == Field::Iifname { NFT_META_IIFNAME } else { NFT_META_OIFNAME };
+            meta(program, key, words);
+            return DataType::Ifname.length() / 4;
+        }
     }
     1
 }
@@ -259,12 +272,15 @@ fn mask(program: &mut Program, words: u32, value: &[u8]) {
     });
 }
 
-fn lookup(program: &mut Program, set: SetName, destination: Option<u32>) {
+fn lookup(program: &mut Program, set: SetName, destination: Option<u32>, inverted: bool) {
     push(program, "lookup", |data| {
         attribute::push_text(data, NFTA_LOOKUP_SET, set.as_str());
         push_number(data, NFTA_LOOKUP_SREG, register(0));
         if let Some(register) = destination {
             push_number(data, NFTA_LOOKUP_DREG, register);
+        }
+        if inverted {
+            push_number(data, NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
         }
     });
 }

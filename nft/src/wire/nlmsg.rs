@@ -72,7 +72,7 @@ mod tests {
             }
         });
         let elements = Elements { ports: ports.collect(), ..Elements::default() };
-        for message in Table::with(Family::Ip6, &settings, elements).messages() {
+        for message in Table::with(Family::Ip6, &settings, None, elements).messages() {
             assert!(message.encode(1).len() <= most);
         }
     }

@@ -21,8 +21,8 @@ impl Table {
     /// ```
     /// # use hostport_nft::{Family, Settings, Table};
     /// let table = Table::new(Family::Ip, &Settings::default());
-    /// // One for the table, four for its sets, five for its chains, and one for each rule.
-    /// assert_eq!(table.messages().len(), 1 + 4 + 5 + 9);
+    /// // One for the table, eight for its sets, five for its chains, and one for each rule.
+    /// assert_eq!(table.messages().len(), 1 + 8 + 5 + 13);
     /// ```
     pub fn messages(&self) -> Vec<Message> {
         let mut messages = vec![Message::new_table(self)];
@@ -62,7 +62,10 @@ impl Message {
     pub(crate) fn new_set(table: &Table, set: &Set) -> Self {
         let number = |value: u32| value.to_be_bytes();
         let flag = |is, flag| if is { flag } else { 0 };
-        let flags = flag(set.interval, NFT_SET_INTERVAL) | flag(!set.data.is_empty(), NFT_SET_MAP);
+        let joined_interval = set.interval && set.key.len() > 1;
+        let flags = flag(set.interval, NFT_SET_INTERVAL)
+            | flag(joined_interval, NFT_SET_CONCAT)
+            | flag(!set.data.is_empty(), NFT_SET_MAP);
         let mut request = nftables(NFT_MSG_NEWSET, NLM_F_CREATE, table.family, &table.name)
             .text(NFTA_SET_NAME, set.name.as_str())
             .bytes(NFTA_SET_FLAGS, &number(flags))
@@ -75,6 +78,18 @@ impl Message {
         }
         // It distinguishes the sets of one transaction.
         request = request.bytes(NFTA_SET_ID, &number(set.name as u32 + 1));
+        if joined_interval {
+            // The fields' lengths, without their padding: nft_pipapo compares each on its own.
+            request = request.nest(NFTA_SET_DESC, |description| {
+                attribute::nest(description, NFTA_SET_DESC_CONCAT, |fields| {
+                    for field in &set.key {
+                        attribute::nest(fields, NFTA_LIST_ELEM, |one| {
+                            push_number(one, NFTA_SET_FIELD_LEN, field.bare_length());
+                        });
+                    }
+                });
+            });
+        }
         if set.counter {
             request = request.nest(NFTA_SET_EXPR, |bytes| push_counter(bytes, None));
         }

@@ -6,9 +6,12 @@
 //! hostport-tests --test all golden::`, and review the difference.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 
-use hostport_nft::{Claim, HostPort, HostPorts, Mapping, Publication, Settings};
+use hostport_nft::{
+    Claim, Conditions, Family, HostPort, HostPorts, Link, LinkName, Mapping, Publication, Settings,
+};
 use hostport_reference::{golden, golden_text};
 use hostport_tests::hook::{Bundle, hostport, published};
 use hostport_tests::lab::{Families, Lab, NODE4, Netns, Network, Pod, PodSpec, tcp};
@@ -17,17 +20,24 @@ use serde_json::Value;
 
 /// The two tables as nft lists them, without a table that does not exist.
 ///
-/// One thing is changed: versions of nft after 1.0.6 print the priority -100 of an output chain as `dstnat`.
-/// Nothing else is, neither counters nor any order.
+/// Two things are changed: the machine's boot becomes the one of the golden files, and versions of nft after 1.0.6
+/// print the priority of an output chain from `dstnat` on. Nothing else is, neither counters nor any order.
 fn tables(node: &Netns, name: &str) -> Vec<String> {
     let list = |family| {
         let output =
             node.run(|| Command::new("nft").args(["list", "table", family, name]).output());
         let output = output.expect("the nft program");
         let text = String::from_utf8(output.stdout).expect("text");
-        text.replace("hook output priority dstnat", "hook output priority -100")
+        let text = text.replace("hook output priority dstnat + 10", "hook output priority -90");
+        text.replace(&format!(" boot {}", boot()), " boot 5f0c9a31")
     };
     ["ip", "ip6"].map(list).into_iter().filter(|text| !text.is_empty()).collect()
+}
+
+/// What the tables' comments name of the machine's boot.
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the boot's ID");
+    id[..8].to_owned()
 }
 
 /// Compares what is in the kernel with the golden file, then with the result of our own text.
@@ -39,7 +49,6 @@ fn assert_golden(node: &Netns, scenario: &str, options: &[&str]) {
     assert!(!listed.is_empty(), "there is no table {name}");
     golden(&format!("{scenario}.nft"), &listed.join("\n"));
 
-    // In the same namespace, because nft writes the set `same_link` with the names of its links.
     let show = [&["show"], options].concat();
     let text = hostport(node, &show).expect_success().stdout;
     node.nft("flush ruleset");
@@ -52,24 +61,20 @@ fn assert_golden(node: &Netns, scenario: &str, options: &[&str]) {
     let json = hostport(node, &[&show[..], &["--json"]].concat()).expect_success().stdout;
     let ours: Value = serde_json::from_str(&json).expect("JSON");
     assert_valid(include_str!("../../../docs/schemas/show.schema.json"), &ours);
-    let ours = plain(ours["nftables"].as_array().expect("objects"), node);
+    let ours = plain(ours["nftables"].as_array().expect("objects"));
     for family in ["ip", "ip6"]
         .iter()
         .filter(|f| listed.iter().any(|t| t.starts_with(&format!("table {f} "))))
     {
-        for object in plain(&node.nft_list_json(family, name), node) {
+        for object in plain(&node.nft_list_json(family, name)) {
             assert!(ours.contains(&object), "nft lists\n{object}\nand we\n{ours:#?}");
         }
     }
 }
 
 /// nft's JSON objects as lines, without what only one of the two has: the kernel's handles, the versions, and the
-/// table's comment, which nft 1.0.6 leaves out. Elements are sorted by their text, links have their index.
-fn plain(objects: &[Value], node: &Netns) -> Vec<String> {
-    let links = node.links();
-    let index = |name: &Value| {
-        links.iter().find(|link| link["ifname"] == *name).map(|link| link["ifindex"].clone())
-    };
+/// table's comment, which nft 1.0.6 leaves out. Elements are sorted by their text.
+fn plain(objects: &[Value]) -> Vec<String> {
     let line = |object: &Value| {
         let mut object = object.clone();
         for (kind, inner) in object.as_object_mut()?.iter_mut() {
@@ -82,14 +87,7 @@ fn plain(objects: &[Value], node: &Netns) -> Vec<String> {
                 inner.remove("comment");
             }
             let elements = inner.get_mut("elem").and_then(Value::as_array_mut).into_iter();
-            for elements in elements {
-                let joined =
-                    elements.iter_mut().filter_map(|e| e.get_mut("concat")?.as_array_mut());
-                for name in joined.flatten() {
-                    *name = index(name).unwrap_or(name.take());
-                }
-                elements.sort_by_key(Value::to_string);
-            }
+            elements.for_each(|elements| elements.sort_by_key(Value::to_string));
         }
         Some(object.to_string())
     };
@@ -156,26 +154,39 @@ fn the_worked_example_is_the_target() {
     let settings = Settings { exclude, ..Settings::default() };
     node.run(|| {
         let mut host_ports = HostPorts::open(settings).unwrap();
-        for claims in [
-            vec![
-                claim("5e0f", "0.0.0.0", "9000", "tcp", ("10.85.0.11", "8080")),
-                claim("5e0f", "::", "9000", "tcp", ("2001:db8:85::11", "8080")),
-            ],
-            vec![claim("77ab", "192.0.2.1", "9001", "udp", ("10.85.0.12", "53"))],
-        ] {
-            let publication = Publication { claims, ..Publication::default() };
-            host_ports.publish(&publication, |_| false).unwrap();
-        }
+        let name = LinkName::new("cni0".as_ref()).unwrap();
+        let links = vec![Link { family: Family::Ip, name, bypasses: true }];
+        let claims = vec![
+            claim("5e0f", "0.0.0.0", "9000", "tcp", ("10.85.0.11", "8080")),
+            claim("5e0f", "::", "9000", "tcp", ("2001:db8:85::11", "8080")),
+        ];
+        let sources = [(claims[0].mapping.host(), vec!["192.0.2.0/24".parse().unwrap()])].into();
+        let conditions = Conditions { links, sources, ..Conditions::default() };
+        let restricted = Publication { claims, conditions, ..Publication::default() };
+        host_ports.publish(&restricted, |_| false).unwrap();
+        let claims = vec![
+            claim("77ab", "192.0.2.1", "9001", "udp", ("10.85.0.12", "53")),
+            claim("77ab", "0.0.0.0", "53", "udp", ("10.85.0.12", "53")),
+        ];
+        let host_ip = "127.0.0.53".parse().unwrap();
+        let kept = [HostPort { host_ip, ..claims[1].mapping.host() }].into();
+        let masqueraded = ["10.85.0.12".parse().unwrap()].into();
+        let conditions = Conditions { kept, masqueraded, ..Conditions::default() };
+        let masqueraded = Publication { claims, conditions, ..Publication::default() };
+        host_ports.publish(&masqueraded, |_| false).unwrap();
     });
     let applied = tables(node, "hostport").join("\n");
 
-    // The target as it was designed, in its own namespace. It lacks two things: the second pod's own hairpin
-    // element, and the fingerprint of the settings in the comment.
+    // The target as it was designed, in its own namespace. It lacks three things: the second pod's own hairpin
+    // element, the wildcard that leaves an address alone, and the fingerprint of the settings in the comment.
     let target = Lab::new();
     target.node().nft(&golden_text("target.nft"));
     target
         .node()
         .nft("add element ip hostport hairpin { 10.85.0.12 . 10.85.0.12 comment \"77ab\" }");
+    target.node().nft(
+        "add element ip hostport ports { 0.0.0.0 . 53 . udp comment \"77ab\" : 10.85.0.12 . 53 }",
+    );
     let fingerprint = applied.split(" settings ").nth(1).unwrap().split('"').next().unwrap();
     let without = applied.replace(&format!(" settings {fingerprint}"), "");
     assert_eq!(without, tables(target.node(), "hostport").join("\n"));

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use hostport_nft::{
-    Claim, Endpoint, Error, Family, HostPort, HostPorts, IfIndex, Link, Mapping, OwnerId,
-    Publication, Settings, Snapshot,
+    Claim, Conditions, Endpoint, Error, Family, HostPort, HostPorts, Link, LinkName, Mapping,
+    OwnerId, Publication, Settings, Snapshot,
 };
 use hostport_tests::lab::Lab;
 
@@ -123,8 +123,8 @@ fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
         host_ports.publish(&publication(&owner, &[wrong, right]), |_| false).unwrap();
         let wanted = publication(&owner, &[right, missing]).claims;
-        let links = [Link { family: Family::Ip, index: IfIndex(1), bypasses: true }];
-        let restored = host_ports.restore(&wanted, &links).unwrap();
+        let conditions = on_lo();
+        let restored = host_ports.restore(&wanted, &conditions).unwrap();
         assert_eq!(restored.tables, [Family::Ip6]);
         assert_eq!(restored.kept, 1);
         let mappings = |list: &[hostport_nft::Published]| {
@@ -136,12 +136,19 @@ fn restoring_says_what_it_changed_and_leaves_exactly_what_was_asked_for() {
     });
 }
 
+/// The links of endpoints that are reached by lo, past the connection tracking.
+fn on_lo() -> Conditions {
+    let name = LinkName::new("lo".as_ref()).unwrap();
+    let links = vec![Link { family: Family::Ip, name, bypasses: true }];
+    Conditions { links, ..Conditions::default() }
+}
+
 /// A published host port, and the claim to it.
 fn with_one() -> (HostPorts, Vec<Claim>) {
     let owner: OwnerId = "5e0f".parse().unwrap();
     let claims = publication(&owner, &[mapping(("0.0.0.0", 9000), ("10.85.0.11", 8080))]).claims;
     let mut host_ports = HostPorts::open(Settings::default()).unwrap();
-    host_ports.restore(&claims, &[]).unwrap();
+    host_ports.restore(&claims, &Conditions::default()).unwrap();
     (host_ports, claims)
 }
 
@@ -154,10 +161,10 @@ fn restoring_touches_nothing_that_is_right() {
         let second = mapping(("0.0.0.0", 9001), ("10.85.0.11", 8080));
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
         let both = publication(&owner, &[first, second]);
-        let links = [Link { family: Family::Ip, index: IfIndex(1), bypasses: true }];
-        host_ports.restore(&both.claims, &links).unwrap();
+        let conditions = on_lo();
+        host_ports.restore(&both.claims, &conditions).unwrap();
         let before = lab.node().nft_list_handles();
-        let restored = host_ports.restore(&both.claims, &links).unwrap();
+        let restored = host_ports.restore(&both.claims, &conditions).unwrap();
         assert_eq!((restored.kept, restored.tables, restored.added), (2, vec![], vec![]));
         assert_eq!(lab.node().nft_list_handles(), before);
 
@@ -170,7 +177,7 @@ fn restoring_touches_nothing_that_is_right() {
         ] {
             lab.node().nft(change);
             assert_ne!(lab.node().nft_list_handles(), before, "{change} did nothing");
-            host_ports.restore(&both.claims, &links).unwrap();
+            host_ports.restore(&both.claims, &conditions).unwrap();
             assert_eq!(lab.node().nft_list_handles(), before, "after {change}");
         }
     });
@@ -197,7 +204,7 @@ fn restoring_re_creates_a_table_whose_sets_have_another_form() {
             lab.node()
                 .nft(&format!("flush ruleset\n{}", before.replace(set, &format!("{set}{form}"))));
             assert_ne!(lab.node().nft_list(), before);
-            let restored = host_ports.restore(&claims, &[]).unwrap();
+            let restored = host_ports.restore(&claims, &Conditions::default()).unwrap();
             assert_eq!((restored.tables, restored.kept), (vec![Family::Ip], 1), "{set}{form}");
             assert_eq!(lab.node().nft_list(), before, "{set}{form}");
         }
@@ -222,7 +229,7 @@ fn an_element_for_all_other_ports_stops_no_command() {
         assert_eq!((audit.strangers, audit.differences.len()), (1, 1), "{audit:?}");
         let hosts = BTreeSet::from([right.host()]);
         assert_eq!(host_ports.withdraw(&owner, &hosts, &BTreeSet::new()).unwrap().len(), 1);
-        host_ports.restore(&[], &[]).unwrap();
+        host_ports.restore(&[], &Conditions::default()).unwrap();
         assert!(!lab.node().nft_list().contains('*'), "{}", lab.node().nft_list());
     });
 }
@@ -251,7 +258,7 @@ fn a_table_that_a_running_program_owns_is_reported() {
         let mut host_ports = HostPorts::open(Settings::default()).unwrap();
         let refused = host_ports.publish(&publication(&owner, &wanted), |_| false).unwrap_err();
         assert!(matches!(refused, Error::OwnedTable { family: Family::Ip, .. }), "{refused}");
-        let refused = host_ports.restore(&[], &[]).unwrap_err();
+        let refused = host_ports.restore(&[], &Conditions::default()).unwrap_err();
         assert!(matches!(refused, Error::OwnedTable { family: Family::Ip, .. }), "{refused}");
     });
     nft.kill().unwrap();
@@ -272,7 +279,7 @@ fn a_host_port_that_is_asked_for_twice_is_refused_by_name() {
             matches!(refused, hostport_nft::Error::Twice { host: h } if h == host),
             "{refused}"
         );
-        let refused = host_ports.restore(&both.claims, &[]).unwrap_err();
+        let refused = host_ports.restore(&both.claims, &Conditions::default()).unwrap_err();
         assert!(
             matches!(refused, hostport_nft::Error::Twice { host: h } if h == host),
             "{refused}"
@@ -292,8 +299,15 @@ fn what_changed_besides_mappings_is_counted() {
             "add element ip hostport ports { 0.0.0.0 . 77 . 99 : 10.85.0.12 . 80 }",
         ] {
             lab.node().nft(change);
-            assert_eq!(host_ports.restore(&claims, &[]).unwrap().others, 1, "after {change}");
-            assert!(host_ports.restore(&claims, &[]).unwrap().is_nothing(), "after {change}");
+            assert_eq!(
+                host_ports.restore(&claims, &Conditions::default()).unwrap().others,
+                1,
+                "after {change}"
+            );
+            assert!(
+                host_ports.restore(&claims, &Conditions::default()).unwrap().is_nothing(),
+                "after {change}"
+            );
         }
     });
 }
@@ -327,7 +341,7 @@ fn restoring_re_creates_a_table_that_is_not_as_it_should_be() {
                 continue;
             }
             assert_ne!(ruleset(), before, "{change} did nothing");
-            let restored = host_ports.restore(&claims, &[]).unwrap();
+            let restored = host_ports.restore(&claims, &Conditions::default()).unwrap();
             assert_eq!(restored.tables, [Family::Ip], "after {change}");
             assert_eq!(ruleset(), before, "after {change}");
         }

@@ -4,6 +4,8 @@
 //! It goes no further: it has no map data, and rejects the 32-bit registers of a joined key. nft checks the policy
 //! of chains (`tests/golden`): rustables 0.9 reads a drop as an accept.
 
+use std::fs;
+
 use hostport_tests::hook::Bundle;
 use hostport_tests::lab::Lab;
 use rustables::ChainType::{Filter, Nat};
@@ -27,9 +29,10 @@ fn read_back() -> (Vec<Table>, Vec<Chain>) {
 
 /// Our table as rustables would describe it. (The family of an object is private, but compared.)
 fn table(family: ProtocolFamily) -> Table {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     // NFTNL_UDATA_TABLE_COMMENT, the length with the final NUL, the text.
-    let comment = b"\x00\x12hostport schema 1\0";
-    Table::new(family).with_name("hostport").with_flags(0u32).with_userdata(*comment)
+    let comment = format!("\x00\x20hostport schema 2 boot {}\0", &boot[..8]).into_bytes();
+    Table::new(family).with_name("hostport").with_flags(0u32).with_userdata(comment)
 }
 
 /// A base chain as rustables would describe it.
@@ -58,12 +61,12 @@ fn rustables_reads_our_base_chains() {
     assert_eq!(
         chains,
         [
-            base(Ipv4, "prerouting", Nat, PreRouting, -100),
-            base(Ipv4, "output", Nat, Out, -100),
+            base(Ipv4, "prerouting", Nat, PreRouting, -90),
+            base(Ipv4, "output", Nat, Out, -90),
             base(Ipv4, "postrouting", Nat, PostRouting, 100),
             base(Ipv4, "guard", Filter, PreRouting, -300),
-            base(Ipv6, "prerouting", Nat, PreRouting, -100),
-            base(Ipv6, "output", Nat, Out, -100),
+            base(Ipv6, "prerouting", Nat, PreRouting, -90),
+            base(Ipv6, "output", Nat, Out, -90),
             base(Ipv6, "postrouting", Nat, PostRouting, 100),
         ]
     );

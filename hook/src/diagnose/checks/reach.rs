@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr};
 
-use hostport_nft::{Family, IfIndex, Mapping, TableOwner};
+use hostport_nft::{Family, Mapping, TableOwner};
 
 use crate::diagnose::checks::forwarding::set;
 use crate::diagnose::inventory::{IPVS_DEVICE, Inventory};
@@ -147,7 +147,7 @@ fn neighbours(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         };
         let links = scope.links(inventory, *family).into_values();
         let links = links.filter(|link| link.bypasses && comes_by(link.index));
-        for link in links.filter(|link| !audit.links.contains(&IfIndex(link.index))) {
+        for link in links.filter(|link| !link.is_in(&audit.links)) {
             let name = link.name.to_string_lossy();
             findings.push(Finding::new(
                 Kind::NeighboursUnanswered,
@@ -157,8 +157,8 @@ fn neighbours(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
                         "netfilter does not see packets that {name} bridges (bridge-nf-call-iptables)"
                     ),
                     format!(
-                        "link {} is not in the set same_link of the table {family} {}",
-                        link.index, inventory.table
+                        "{name} is not in the set same_link of the table {family} {}",
+                        inventory.table
                     ),
                 ],
                 inventory.call("restore"),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostport_nft::{IfIndex, OwnerId, TableOwner};
+use hostport_nft::{OwnerId, TableOwner};
 use hostport_trace::{Origin, Verdict};
 use serde::Serialize;
 
@@ -154,13 +154,11 @@ impl Steps<'_> {
             return "rewritten to this host's address: the container calls itself, and its answer would not leave it"
                 .to_owned();
         }
-        let index = self.inventory.link_towards(endpoint).map(|link| link.index);
-        let same_link =
-            packet.in_link.as_ref().map(|link| link.index).filter(|i| Some(*i) == index);
+        let comes_by = packet.in_link.as_ref().map(|link| link.index);
+        let way = self.inventory.link_towards(endpoint);
+        let same_link = way.filter(|way| Some(way.index) == comes_by);
         let audit = self.inventory.audits.get(&packet.family);
-        if same_link
-            .is_some_and(|index| audit.is_some_and(|audit| audit.links.contains(&IfIndex(index))))
-        {
+        if same_link.zip(audit).is_some_and(|(link, audit)| link.is_in(&audit.links)) {
             return format!(
                 "rewritten to this host's address: client and container are both on {out}, and the \
                  answer would bypass this host"

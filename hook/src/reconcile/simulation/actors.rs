@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hostport_nft::{Error as NftError, Link, OwnerId, TableName};
+use hostport_nft::{Conditions, Error as NftError, OwnerId, TableName};
 
 use super::world::{Container, Process, World};
 use crate::network::Reach;
@@ -102,8 +102,8 @@ impl Process {
             Op::Restore => {
                 let plan =
                     Plan { table, settings: None, anew: false, force: false, dry_run: false };
-                let links = |_: &_, _: &_, _: &_| Ok::<_, Error>(Vec::<Link>::new());
-                restore(self, plan, links, |_| {}).map(drop)
+                let conditions = |_: &_, _: &_, _: &_| Ok::<_, Error>(Conditions::default());
+                restore(self, plan, conditions, |_| {}).map(drop)
             }
             Op::Gc => gc::collect(self, &table, false, |_| {}).map(drop),
         };

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hostport_nft::kernel::SetName;
 use hostport_nft::kernel::fake::{self, Fake, Fault, Hand};
 use hostport_nft::{
-    Claim, Endpoint, Family, HostPort, HostPorts, Mapping, OwnerId, Port, Protocol, Published,
-    Settings, TableName,
+    Claim, Conditions, Endpoint, Family, HostPort, HostPorts, Mapping, OwnerId, Port, Protocol,
+    Published, Settings, TableName,
 };
 use rustix::io::Errno;
 
@@ -67,7 +67,7 @@ impl Container {
         let claims = self.claims();
         Request {
             container: self.owner(),
-            links: Vec::new(),
+            conditions: Conditions::default(),
             claims,
             replace: self.replaces,
             settings: Settings::default(),

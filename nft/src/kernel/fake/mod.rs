@@ -13,7 +13,7 @@ mod shared;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -25,7 +25,7 @@ use super::{
     Transaction,
 };
 use crate::error::{Error, refusal};
-use crate::model::{Family, NfFamily, Port, Protocol, TableName};
+use crate::model::{Boot, Family, LinkName, NfFamily, Port, Protocol, TableName};
 use crate::wire::message::Message;
 use crate::wire::snapshot::Snapshot;
 use ruleset::{Ruleset, Verdict};
@@ -317,6 +317,16 @@ impl Kernel for Fake {
             ruleset.flows.retain(|present| present.name != flow.name);
             Ok(ruleset.flows.len() < before)
         })
+    }
+
+    /// This machine's.
+    fn boot(&self) -> Option<Boot> {
+        static BOOT: OnceLock<Option<Boot>> = OnceLock::new();
+        BOOT.get_or_init(super::boot).clone()
+    }
+
+    fn link_name(&self, index: u32) -> Option<LinkName> {
+        LinkName::new(format!("link{index}").as_ref())
     }
 
     /// Time passes only while an actor pauses.

@@ -127,6 +127,17 @@ impl Ruleset {
                 set.elements.remove(&(key.clone(), false)).ok_or(Errno::NOENT)?;
                 Ok(true)
             }
+            Change::DeleteRange(family, set, key, last) => {
+                let set = self.set(*family, name, *set)?;
+                set.has_length(key)?;
+                let place = (key.clone(), false);
+                let present = set.elements.get(&place).ok_or(Errno::NOENT)?;
+                if present.last.as_ref() != Some(last) {
+                    return Err(Errno::NOENT);
+                }
+                set.elements.remove(&place);
+                Ok(true)
+            }
         }
     }
 

@@ -99,8 +99,8 @@ fn answer<K: Kernel + Foreign>(side: &mut Side<K>, operation: &Operation) -> Str
         }
         Operation::Publish { owner, hosts, pod, settings, takes } => {
             let claims = claims(*owner, hosts, *pod);
-            let publication =
-                Publication { claims, links: links().into(), ..Publication::default() };
+            let conditions = conditions(*owner, hosts, *pod);
+            let publication = Publication { claims, conditions, ..Publication::default() };
             text(host_ports[usize::from(*settings)].publish(&publication, |_| *takes))
         }
         Operation::Withdraw { owner: number, hosts } => {
@@ -109,11 +109,11 @@ fn answer<K: Kernel + Foreign>(side: &mut Side<K>, operation: &Operation) -> Str
             text(host_ports[0].withdraw(&owner(*number), &hosts, &BTreeSet::new()))
         }
         Operation::Restore { owner, hosts, settings, recreate } => {
-            let claims = claims(*owner, hosts, 0);
+            let (claims, conditions) = (claims(*owner, hosts, 0), conditions(*owner, hosts, 0));
             let host_ports = &mut host_ports[usize::from(*settings)];
             text(match recreate {
-                true => host_ports.recreate(&claims, &links()),
-                false => host_ports.restore(&claims, &links()),
+                true => host_ports.recreate(&claims, &conditions),
+                false => host_ports.restore(&claims, &conditions),
             })
         }
         Operation::Remove => text(host_ports[0].remove()),
@@ -149,6 +149,10 @@ fn change(part: &Part) -> Change {
         Part::NewElements(family, set, things) => {
             let elements = things.iter().map(|thing| element(*family, *set, *thing)).collect();
             Change::NewElements(*family, *set, elements)
+        }
+        Part::DeleteRange(family, key) => {
+            let first = key_of(*family, SetName::Sources, *key);
+            Change::DeleteRange(*family, SetName::Sources, first, last_of(*family, *key))
         }
         Part::DeleteElement(family, set, key) => {
             Change::DeleteElement(*family, *set, key_of(*family, *set, *key))
@@ -191,7 +195,7 @@ fn everything() -> Vec<Operation> {
         vec![Operation::Generation, Operation::Tables, Operation::Flows(Protocol::Udp, None)];
     for family in Family::ALL {
         all.push(Operation::Objects(family));
-        for set in [SetName::Ports, SetName::Excluded, SetName::Hairpin, SetName::SameLink] {
+        for set in SETS {
             all.push(Operation::Elements(family, set));
         }
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use hostport_nft::kernel::{Element, SetName};
 use hostport_nft::{
-    Claim, Counter, Endpoint, Family, HostPort, IfIndex, Link, Mapping, OwnerId, Port, Protocol,
-    Settings,
+    Claim, Conditions, Counter, Endpoint, Family, HostPort, Link, LinkName, Mapping, OwnerId, Port,
+    Protocol, Settings,
 };
 use proptest::prelude::*;
 
@@ -48,6 +48,18 @@ pub enum Operation {
     Forget(u16),
 }
 
+/// All sets of a table.
+pub const SETS: [SetName; 8] = [
+    SetName::Ports,
+    SetName::Excluded,
+    SetName::Kept,
+    SetName::Restricted,
+    SetName::Sources,
+    SetName::Hairpin,
+    SetName::SameLink,
+    SetName::Masqueraded,
+];
+
 /// What a transaction rests on.
 #[derive(Debug, Clone, Copy)]
 pub enum Rests {
@@ -63,6 +75,7 @@ pub enum Part {
     NewElement(Family, SetName, Thing),
     NewElements(Family, SetName, Vec<Thing>),
     DeleteElement(Family, SetName, Key),
+    DeleteRange(Family, Key),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +108,17 @@ pub enum Nft {
 
 pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let family = || prop_oneof![4 => Just(Family::Ip), 1 => Just(Family::Ip6)];
-    let set = || prop_oneof![3 => Just(SetName::Ports), 1 => Just(SetName::Hairpin), 1 => Just(SetName::SameLink)];
+    let set = || {
+        prop_oneof![
+            4 => Just(SetName::Ports),
+            1 => Just(SetName::Kept),
+            1 => Just(SetName::Restricted),
+            1 => Just(SetName::Sources),
+            1 => Just(SetName::Hairpin),
+            1 => Just(SetName::SameLink),
+            1 => Just(SetName::Masqueraded),
+        ]
+    };
     let read = || prop_oneof![4 => set(), 1 => Just(SetName::Excluded)];
     let key =
         || prop_oneof![20 => (0u8..4).prop_map(Key::Right), 1 => (0u8..4).prop_map(Key::Long)];
@@ -116,6 +139,7 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         3 => (family(), set(), prop::collection::vec(thing(), 1..4))
             .prop_map(|(family, set, things)| Part::NewElements(family, set, things)),
         4 => (family(), set(), key()).prop_map(|(family, set, key)| Part::DeleteElement(family, set, key)),
+        1 => (family(), key()).prop_map(|(family, key)| Part::DeleteRange(family, key)),
     ];
     let rests =
         prop_oneof![4 => Just(Rests::Nothing), 4 => Just(Rests::Present), 1 => Just(Rests::Past)];
@@ -163,32 +187,57 @@ pub fn address(family: Family, last: u8) -> IpAddr {
     }
 }
 
-pub fn address_bytes(family: Family, last: u8) -> Vec<u8> {
-    match address(family, last) {
+fn bytes_of(address: IpAddr) -> Vec<u8> {
+    match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
+pub fn address_bytes(family: Family, last: u8) -> Vec<u8> {
+    bytes_of(address(family, last))
+}
+
 pub fn host(family: Family, number: u8) -> HostPort {
     let port = Port::new(9000).unwrap();
-    HostPort { host_ip: address(family, number + 1), port, protocol: Protocol::Tcp }
+    // One of them is the wildcard.
+    let host_ip = if number == 2 { family.wildcard() } else { address(family, number + 1) };
+    HostPort { host_ip, port, protocol: Protocol::Tcp }
 }
 
 /// The bytes of a key, as the table in the crate's documentation lays them out.
 pub fn key_of(family: Family, set: SetName, key: Key) -> Vec<u8> {
     let (Key::Right(number) | Key::Long(number)) = key;
     let address = address_bytes(family, number + 1);
+    let host_ip = bytes_of(host(family, number).host_ip);
+    let host_port = [host_ip.as_slice(), &[0x23, 0x28, 0, 0, 6, 0, 0, 0]].concat();
     let mut bytes = match set {
-        SetName::Ports => [address.as_slice(), &[0x23, 0x28, 0, 0, 6, 0, 0, 0]].concat(),
+        SetName::Ports => host_port,
         SetName::Hairpin => [address.as_slice(), &address].concat(),
-        SetName::SameLink => [u32::from(number) + 1; 2].map(u32::to_ne_bytes).concat(),
-        SetName::Excluded => address,
+        SetName::SameLink => [name(number); 2].concat(),
+        SetName::Excluded | SetName::Masqueraded => address,
+        SetName::Kept | SetName::Restricted => host_port,
+        SetName::Sources => [host_port.as_slice(), &address_bytes(family, 16 * number)].concat(),
     };
     if matches!(key, Key::Long(_)) {
         bytes.push(0);
     }
     bytes
+}
+
+/// The name of a link, padded.
+fn name(number: u8) -> [u8; 16] {
+    let mut name = [0; 16];
+    name[..3].copy_from_slice(&[b'b', b'r', b'0' + number]);
+    name
+}
+
+/// The last key of a range in the set `sources`.
+pub fn last_of(family: Family, key: Key) -> Vec<u8> {
+    let mut last = key_of(family, SetName::Sources, key);
+    let place = last.len() - if matches!(key, Key::Long(_)) { 2 } else { 1 };
+    last[place] |= 15;
+    last
 }
 
 pub fn element(family: Family, set: SetName, thing: Thing) -> Element {
@@ -197,6 +246,7 @@ pub fn element(family: Family, set: SetName, thing: Thing) -> Element {
     let counter = Counter { packets: 5, bytes: 300 };
     Element {
         key: key_of(family, set, thing.key),
+        last: (set == SetName::Sources).then(|| last_of(family, thing.key)),
         data: mapped.then(|| [pod.as_slice(), &[0x1f, 0x90, 0, 0]].concat()),
         comment: thing.comment.map(|number| format!("owner-{number}")),
         counter: (thing.counter && set == SetName::Ports).then_some(counter),
@@ -224,6 +274,19 @@ pub fn claims(number: u8, hosts: &BTreeSet<u8>, pod: u8) -> Vec<Claim> {
     hosts.iter().map(|host| claim(family(host), host)).collect()
 }
 
-pub fn links() -> [Link; 2] {
-    Family::ALL.map(|family| Link { family, index: IfIndex(3), bypasses: family == Family::Ip })
+/// What a publication or restoration says besides its claims.
+pub fn conditions(number: u8, hosts: &BTreeSet<u8>, pod: u8) -> Conditions {
+    let name = LinkName::new("br3".as_ref()).unwrap();
+    let link = |family| Link { family, name: name.clone(), bypasses: family == Family::Ip };
+    let restricted = hosts.iter().filter(|host| *host % 3 == number % 3);
+    let sources = restricted.map(|number| {
+        let nets = ["10.1.0.0/16", "10.2.0.0/16", "10.1.2.0/24", "2001:db8::/32"];
+        (host(Family::Ip, *number), nets.map(|net| net.parse().unwrap()).to_vec())
+    });
+    Conditions {
+        links: Family::ALL.map(link).to_vec(),
+        sources: sources.collect(),
+        kept: [host(Family::Ip, 5), host(Family::Ip6, 5)].into(),
+        masqueraded: (number == 1).then(|| address(Family::Ip, 100 + pod)).into_iter().collect(),
+    }
 }

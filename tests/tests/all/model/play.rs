@@ -313,7 +313,7 @@ impl Player<'_> {
                     0 => texts.next()?.to_owned(),
                     _ => format!("table ip6{}", texts.nth(1)?),
                 };
-                let old = text.replace("hostport schema 1", "hostport schema 0");
+                let old = text.replace("hostport schema 2", "hostport schema 0");
                 let old = match old.split_once("\n\tset excluded") {
                     Some((map, _)) if bare => format!("{map}}}"),
                     _ => old,

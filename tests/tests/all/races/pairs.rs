@@ -112,7 +112,7 @@ fn a_container_that_comes_back_while_it_goes_is_published_or_not_and_the_journal
     // Its elements are gone, and its entry is about to go.
     let file = format!("{}.json", bundle.id());
     let poststop = node.run(|| held(node, &bundle, "stopped", "unlinkat:delay_enter", &file));
-    thread::sleep(HELD / 2);
+    assert!(wait_until(|| node.nft_list() == empty), "the elements are gone");
     bundle.start(node);
     poststop.finish().expect_success();
     assert_eq!(kernel.agrees_with_the_journal(node), 2, "the later call counts");
