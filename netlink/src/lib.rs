@@ -1,14 +1,12 @@
 //! Netlink messages as bytes, and one socket for any netlink protocol (`linux/netlink.h`).
 //!
 //! ```no_run
-//! use std::time::Duration;
-//!
 //! use hostport_netlink::{NetlinkRequest, Socket, attribute};
 //!
 //! // RTM_GETLINK of link 1 over NETLINK_ROUTE: a struct ifinfomsg, and IFLA_IFNAME (3) in the answer.
 //! let mut ifinfomsg = [0; 16];
 //! ifinfomsg[4..8].copy_from_slice(&1u32.to_ne_bytes());
-//! let mut socket = Socket::open(0, Duration::from_secs(5))?;
+//! let mut socket = Socket::open(0)?;
 //! let name = socket.get(&NetlinkRequest::new(18, 0, &ifinfomsg), |object| {
 //!     let (_, attributes) = object.split::<16>()?;
 //!     Ok(attribute::find(attributes, 3)?.map(attribute::text))

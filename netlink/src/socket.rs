@@ -1,19 +1,15 @@
 //! One netlink socket, of any protocol: requests out, replies in.
 //!
 //! The kernel works on a request while it is being sent, so its answers are there when the send
-//! returns. The receive timeout is for the case that they are not: nothing here can wait for ever.
+//! returns. So nothing here waits for an answer; only notifications are waited for.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use netlink_sys::{Socket as NetlinkSocket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::net::sockopt::{
-    Timeout, set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force,
-    set_socket_timeout,
-};
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 
 use crate::error::Malformed;
 use crate::header::{NLM_F_ACK, NetlinkRequest};
@@ -36,7 +32,7 @@ pub enum Error {
     /// The socket could not be opened.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
-    /// Sending or receiving failed; EAGAIN if no answer came in time.
+    /// Sending or receiving failed; EAGAIN if no answer came.
     #[error("cannot talk to the kernel over netlink: {0}")]
     Io(#[source] io::Error),
     /// The kernel answered with an error.
@@ -70,15 +66,13 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens a socket of a protocol (NETLINK_*) in the network namespace of the calling thread. `timeout` is how
-    /// long an answer may take. The first request binds it.
+    /// Opens a socket of a protocol (NETLINK_*) in the network namespace of the calling thread. The first request
+    /// binds it.
     ///
     /// # Errors
     /// [`Error::Open`].
-    pub fn open(protocol: isize, timeout: Duration) -> Result<Self, Error> {
+    pub fn open(protocol: isize) -> Result<Self, Error> {
         let socket = NetlinkSocket::new(protocol).map_err(Error::Open)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(timeout))
-            .map_err(|error| Error::Open(error.into()))?;
         Ok(Socket { socket, buffer: Vec::with_capacity(DATAGRAM), sequence: 1 })
     }
 
@@ -109,7 +103,7 @@ impl Socket {
         &mut self,
         mut read: impl FnMut(Object<'_>) -> Result<(), Malformed>,
     ) -> Result<bool, Error> {
-        match self.receive() {
+        match self.receive(RecvFlags::empty()) {
             Err(Error::Io(error)) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {
                 return Ok(false);
             }
@@ -192,7 +186,7 @@ impl Socket {
         let mut restart = false;
         // Each datagram but the last holds at least one object, so the kernel bounds this loop.
         loop {
-            self.receive()?;
+            self.receive_answer()?;
             for answer in Replies::new(&self.buffer) {
                 match answer? {
                     (sequence, _) if sequence != own => {}
@@ -248,7 +242,7 @@ impl Socket {
         let mut refusals = Vec::new();
         // One answer a message at most, and the last message is answered in any case.
         loop {
-            self.receive()?;
+            self.receive_answer()?;
             for answer in Replies::new(&self.buffer) {
                 let (sequence, reply) = answer?;
                 let place = sequence.wrapping_sub(first);
@@ -284,7 +278,7 @@ impl Socket {
         read: impl FnOnce(Option<Object<'_>>) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
         for _ in 0..STRAY_DATAGRAMS {
-            self.receive()?;
+            self.receive_answer()?;
             for answer in Replies::new(&self.buffer) {
                 let (sequence, reply) = answer?;
                 if sequence != own {
@@ -306,10 +300,15 @@ impl Socket {
         uninterrupted(|| self.socket.send_to(bytes, &kernel, 0)).map(drop)
     }
 
+    /// Receives an answer of the kernel's into the buffer; EAGAIN if there is none.
+    fn receive_answer(&mut self) -> Result<(), Error> {
+        self.receive(RecvFlags::DONTWAIT)
+    }
+
     /// Receives a datagram of the kernel's into the buffer.
-    fn receive(&mut self) -> Result<(), Error> {
+    fn receive(&mut self, flags: RecvFlags) -> Result<(), Error> {
         // With MSG_TRUNC, recv(2) returns the whole length even if it did not fit.
-        let flags = RecvFlags::TRUNC.bits() as i32;
+        let flags = (RecvFlags::TRUNC | flags).bits() as i32;
         for _ in 0..STRAY_DATAGRAMS {
             let (length, sender) = uninterrupted(|| {
                 self.buffer.clear();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hostport_nft::{Claim, Conditions, Restored, Settings};
+use tracing::warn;
 
 use crate::cli::RulesetArguments;
 use crate::commands::{CommandError, print};
@@ -11,6 +12,7 @@ use crate::context::Context;
 use crate::journal::Entry;
 use crate::metrics::counters::{Counters, add};
 use crate::network::links::Links;
+use crate::network::listener::on_one_address;
 use crate::network::own::Place;
 use crate::output::count;
 use crate::output::progress::Progress;
@@ -55,7 +57,13 @@ pub fn restore(
         let links = Links::towards(&endpoints, |at| progress.step(at))?;
         localhost = settings.localhost;
         let links = found.insert(links).for_ruleset();
-        Ok::<_, CommandError>(Conditions { links, ..Conditions::default() })
+        let kept = on_one_address(claims.iter().map(|claim| claim.mapping.host()));
+        let kept = kept.unwrap_or_else(|problem| {
+            warn!("{problem}: a program of the node that listens on one address only may lose its port");
+            Vec::new()
+        });
+        let kept = kept.into_iter().map(|(host, _)| host).collect();
+        Ok::<_, CommandError>(Conditions { links, kept, ..Conditions::default() })
     };
     let How { anew, dry_run, force } = how;
     let plan = Plan { table, settings, anew, force, dry_run };

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostport_nft::{Error, Event, Events};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,11 +19,14 @@ use crate::commands::restore::{How, counts, restore};
 use crate::context::Context;
 use crate::journal::Ends;
 use crate::metrics::http;
+use crate::network::listener::{Listener, listeners};
 use crate::reconcile::withdraw::withdraw_ended;
 use crate::reconcile::{self, Node};
 
 /// The kernel's name for the hooks' processes: nothing that they do needs a restore.
 const HOOK: &str = "hostport";
+/// How often the sockets that listen are looked at: the kernel does not tell when one begins to.
+const LOOK: Duration = Duration::from_secs(10);
 /// After a restore that failed: another program may be in the middle of a reload.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -50,9 +53,12 @@ pub fn run(
     info!("watching the tables {}", context.table);
 
     let mut ends = begin_ends(context);
+    let mut looked = Instant::now();
     loop {
         let retry = (!restored || ends.is_none()).then_some(RETRY);
-        let at_most = [retry, ends.as_ref().and_then(Ends::until_due)].into_iter().flatten().min();
+        let look = Some(LOOK.saturating_sub(looked.elapsed()));
+        let at_most =
+            [retry, look, ends.as_ref().and_then(Ends::until_due)].into_iter().flatten().min();
         let ready = wait(&stop, &events, ends.as_ref(), at_most).map_err(CommandError::Wait)?;
         let [stops, changes, ended] = ready;
         if stops {
@@ -71,6 +77,10 @@ pub fn run(
             let due = ends.due();
             logged(withdraw_ended(context, &due, ruleset.settings(context.table.clone())));
         }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            logged(keep(ruleset, context));
+        }
         if changes {
             match events.hear()? {
                 Event::Nothing => continue,
@@ -82,6 +92,16 @@ pub fn run(
         }
         restored = logged(restore_and_log(ruleset, context));
     }
+}
+
+/// Leaves the addresses alone on which programs of the node listen by now.
+fn keep(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
+    let listening = listeners()?.iter().filter_map(Listener::on_one_address).collect();
+    let settings = ruleset.settings(context.table.clone());
+    if context.host_ports(settings).map_err(reconcile::Error::from)?.keep(&listening)? {
+        info!("programs that listen on one address alone keep it, or no longer do");
+    }
+    Ok(())
 }
 
 /// Waits for owners to end; none, until another try, if the journal cannot be watched.

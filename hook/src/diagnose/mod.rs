@@ -16,7 +16,6 @@ mod installation;
 mod inventory;
 pub mod kind;
 pub mod path;
-mod process;
 pub mod question;
 mod scope;
 

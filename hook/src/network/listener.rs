@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostport_netlink::{Malformed, NLM_F_DUMP, NetlinkRequest, attribute};
-use hostport_nft::{Family, Protocol};
+use hostport_nft::{Family, HostPort, Port, Protocol};
 
 use crate::network::object::{AF_INET, AF_INET6, split};
 use crate::network::rtnetlink::{Error, Socket};
@@ -16,6 +16,10 @@ const NETLINK_SOCK_DIAG: isize = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `linux/inet_diag.h`: 1 if the socket has IPV6_V6ONLY, which the kernel sends for each IPv6 socket.
 const INET_DIAG_SKV6ONLY: u16 = 11;
+const INET_DIAG_REQ_BYTECODE: u16 = 1;
+/// Codes of `struct inet_diag_bc_op`: a jump, and whether the source port is the one in the next operation.
+const INET_DIAG_BC_JMP: u8 = 1;
+const INET_DIAG_BC_S_EQ: u8 = 11;
 /// The length of `struct inet_diag_req_v2`: family, protocol, extensions, padding (1 each), states (4),
 /// `struct inet_diag_sockid` (48).
 const REQUEST: usize = 56;
@@ -40,6 +44,13 @@ impl Listener {
     /// Whether it takes what is sent to any address of a family.
     pub fn is_wide(&self, family: Family) -> bool {
         self.ip.is_unspecified() && (self.dual || Family::of(self.ip) == family)
+    }
+
+    /// The address and port that it alone listens on, as a host port; none if it takes what is sent to any address.
+    pub fn on_one_address(&self) -> Option<HostPort> {
+        let (host_ip, port) = (self.ip, Port::new(self.port)?);
+        let host = HostPort { host_ip, port, protocol: self.protocol };
+        (!host_ip.is_unspecified()).then_some(host)
     }
 
     fn parse(payload: &[u8], protocol: Protocol) -> Result<Self, Malformed> {
@@ -67,20 +78,81 @@ impl Listener {
 /// # Errors
 /// [`Error::Refused`] where the kernel lacks tcp_diag or udp_diag.
 pub fn listeners() -> Result<BTreeSet<Listener>, Error> {
+    ask(WAITING.map(|(protocol, states)| (protocol, states, Vec::new())).into())
+}
+
+/// The listeners on exactly one address, with that address as a host port, among those at the ports of wildcards.
+/// Nothing is asked for host ports of one address.
+///
+/// # Errors
+/// As [`listeners`].
+pub fn on_one_address(
+    hosts: impl Iterator<Item = HostPort>,
+) -> Result<Vec<(HostPort, Listener)>, Error> {
+    let wide = hosts.filter(|host| host.host_ip.is_unspecified());
+    let wide: BTreeSet<HostPort> = wide.collect();
+    let requests = WAITING.into_iter().map(|(protocol, states)| {
+        let ports = wide.iter().filter(|host| host.protocol == protocol);
+        let ports: BTreeSet<u16> = ports.map(|host| host.port.get()).collect();
+        (protocol, states, ports.into_iter().collect::<Vec<_>>())
+    });
+    let requests: Vec<_> = requests.filter(|(.., ports)| !ports.is_empty()).collect();
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let on_one = |listener: Listener| {
+        let host = listener.on_one_address()?;
+        let is_asked = wide.contains(&HostPort { host_ip: host.family().wildcard(), ..host });
+        is_asked.then_some((host, listener))
+    };
+    Ok(ask(requests)?.into_iter().filter_map(on_one).collect())
+}
+
+/// Each request is a protocol, the states of its sockets, and their ports: none for all.
+fn ask(requests: Vec<(Protocol, u32, Vec<u16>)>) -> Result<BTreeSet<Listener>, Error> {
     let mut socket = Socket::open_for(NETLINK_SOCK_DIAG, "NETLINK_SOCK_DIAG")?;
     let mut listeners = BTreeSet::new();
-    for family in [AF_INET, AF_INET6] {
-        for (protocol, states) in WAITING {
+    for (protocol, states, ports) in requests {
+        // A socket of AF_INET6 can have an address of IPv4.
+        for family in [AF_INET, AF_INET6] {
             let mut fixed =
                 [&[family, protocol.number(), 0, 0][..], &states.to_ne_bytes()].concat();
             fixed.resize(REQUEST, 0);
-            let request = NetlinkRequest::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &fixed);
+            let mut request = NetlinkRequest::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &fixed);
+            // A longer program does not fit; the answer is looked through in any case.
+            if (1..MOST_PORTS).contains(&ports.len()) {
+                request = request.bytes(INET_DIAG_REQ_BYTECODE, &program(&ports));
+            }
             let parse = |payload: &[u8]| Listener::parse(payload, protocol).map(Some);
             let name = "SOCK_DIAG_BY_FAMILY";
             listeners.extend(socket.dump(name, &request, SOCK_DIAG_BY_FAMILY, parse)?);
         }
     }
     Ok(listeners)
+}
+
+/// The jump over all of them must fit into 16 bits.
+const MOST_PORTS: usize = 1000;
+
+/// A filter for `inet_diag_bc_run`: whether the socket's port is one of these. Each takes a comparison of two
+/// operations and a jump to the end, and is followed by the next; the last one's "no" leads beyond the end.
+fn program(ports: &[u16]) -> Vec<u8> {
+    const COMPARISON: u16 = 8;
+    const BLOCK: u16 = COMPARISON + 4;
+    let operation = |code: u8, yes: u16, no: u16| {
+        let [low, high] = no.to_ne_bytes();
+        [code, yes as u8, low, high]
+    };
+    let mut program = Vec::with_capacity(ports.len() * usize::from(BLOCK));
+    for (place, port) in ports.iter().enumerate() {
+        let behind = (ports.len() - 1 - place) as u16 * BLOCK;
+        program.extend(operation(INET_DIAG_BC_S_EQ, COMPARISON, BLOCK));
+        program.extend(operation(0, 0, *port));
+        if behind > 0 {
+            program.extend(operation(INET_DIAG_BC_JMP, 4, 4 + behind));
+        }
+    }
+    program
 }
 
 #[cfg(test)]
@@ -113,6 +185,22 @@ mod tests {
             Ipv4Addr::new(10, 85, 0, 2)
         );
         assert!(Listener::parse(&message[..MESSAGE - 1], Protocol::Tcp).is_err());
+    }
+
+    #[test]
+    fn a_filter_is_what_ss_makes_of_ports_joined_by_or() {
+        let equal = |port: u16, no: u8| {
+            let [low, high] = port.to_ne_bytes();
+            vec![INET_DIAG_BC_S_EQ, 8, no, 0, 0, 0, low, high]
+        };
+        let jump = |far: u8| vec![INET_DIAG_BC_JMP, 4, far, 0];
+        if cfg!(target_endian = "little") {
+            assert_eq!(program(&[53]), equal(53, 12));
+            assert_eq!(
+                program(&[53, 80, 9000]),
+                [equal(53, 12), jump(28), equal(80, 12), jump(16), equal(9000, 12)].concat()
+            );
+        }
     }
 
     proptest! {

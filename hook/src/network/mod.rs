@@ -6,6 +6,7 @@
 //! object      links, addresses and routes out of the bytes of a reply         (no I/O)
 //! rtnetlink   one socket: requests, replies, dumps
 //! listener    the sockets that listen in a namespace
+//! process     the process that has a socket
 //! endpoint    in the container: its address in each family, and its link's other end
 //! link        on the host: the link towards that address, and what to set on it
 //! own         is that link the container's own?
@@ -27,6 +28,7 @@ pub mod listener;
 pub mod namespace;
 pub mod object;
 pub mod own;
+pub mod process;
 pub mod rtnetlink;
 
 use std::net::IpAddr;

@@ -4,7 +4,6 @@ use std::io;
 use std::iter;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
 use hostport_netlink::{
     End, Error as NetlinkError, Malformed, NLM_F_DUMP, NetlinkRequest, attribute,
@@ -17,9 +16,6 @@ use super::object::{
 
 /// `linux/netlink.h`.
 const NETLINK_ROUTE: isize = 0;
-
-/// The kernel queues its reply while it handles the request, so this is never waited for.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a dump is repeated because something changed while it ran.
 const DUMPS: usize = 10;
@@ -45,11 +41,8 @@ impl Socket {
 
     /// One of another protocol that speaks in the same way.
     pub(super) fn open_for(protocol: isize, name: &'static str) -> Result<Self, Error> {
-        let socket = hostport_netlink::Socket::open(protocol, TIMEOUT);
-        let mut socket = socket.map_err(|error| Error::of(name, error))?;
-        // So that dumps of routes are filtered by the kernel. The replies are checked in any case.
-        socket.check_strictly();
-        Ok(Self(socket))
+        let socket = hostport_netlink::Socket::open(protocol);
+        Ok(Self(socket.map_err(|error| Error::of(name, error))?))
     }
 
     /// A link by its index, without its counters. None if there is none.
@@ -87,6 +80,8 @@ impl Socket {
 
     /// The default routes in the main table, the best first.
     pub fn default_routes(&mut self, ipv6: bool) -> Result<Vec<Route>, Error> {
+        // So that the kernel filters the dump. The replies are checked in any case.
+        self.0.check_strictly();
         let family = if ipv6 { AF_INET6 } else { AF_INET };
         let fixed = [family, 0, 0, 0, libc::RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0];
         let request = NetlinkRequest::new(libc::RTM_GETROUTE, NLM_F_DUMP, &fixed);
@@ -267,7 +262,7 @@ impl Error {
             NetlinkError::Refused(error) => return Self::Refused { request, error },
             // The kernel answers at once, so this is a fault of the kernel.
             NetlinkError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                format!("no answer within {} seconds", TIMEOUT.as_secs())
+                "the kernel does not answer".to_owned()
             }
             NetlinkError::Io(error) => error.to_string(),
             NetlinkError::Malformed(malformed) => malformed.to_string(),

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostport_nft::{Conditions, HostPort, OwnerId, Settings};
+use hostport_nft::{Claim, Conditions, HostPort, OwnerId, Settings};
 use thiserror::Error;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::bundle::{Config, ConfigError, ConfigNamespace};
 use super::podman::PodmanNames;
 use super::state::{State, StateError};
 use crate::journal::{PortRange, Refusal};
 use crate::network::container::{Pod, PodError};
+use crate::network::listener::on_one_address;
 use crate::network::namespace::NetworkNamespace;
-use crate::output::timestamp;
+use crate::network::process;
+use crate::output::{escape, timestamp};
 use crate::request::Names;
 use crate::request::annotations::ResolveError;
 use crate::request::policy::{self, Group, PolicyError, Wanted};
@@ -85,6 +87,8 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         return Ok(Start::Nothing);
     }
     pod.check_host_ips(&claims)?;
+    let conditions =
+        Conditions { links: pod.links()?, kept: kept(&claims), ..Conditions::default() };
     let namespace = pod.namespace();
     let request = Request {
         claims,
@@ -96,9 +100,27 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         namespace: (namespace.path().to_owned(), namespace.file()),
         names: Names::of(&config.annotations),
         bundle: state.bundle.clone(),
-        conditions: Conditions { links: pod.links()?, ..Conditions::default() },
+        conditions,
     };
     Ok(Start::InPod(Box::new(request), pod))
+}
+
+/// What wildcards leave to processes of the node: as among sockets, the one on exactly an address wins.
+fn kept(claims: &[Claim]) -> BTreeSet<HostPort> {
+    let found = on_one_address(claims.iter().map(|claim| claim.mapping.host()));
+    let found = found.unwrap_or_else(|error| {
+        warn!("{error}: a program of the node that listens on one address only may lose its port");
+        Vec::new()
+    });
+    let mut kept = BTreeSet::new();
+    for (host, listener) in found {
+        if kept.insert(host) {
+            let process = process::of_socket(listener.inode);
+            let process = escape::line(&process);
+            info!("host port {host} stays with {process}, which listens on exactly that address");
+        }
+    }
+    kept
 }
 
 /// The network namespace that a container runs in; none for the host's.

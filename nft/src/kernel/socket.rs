@@ -24,8 +24,6 @@ use crate::wire::{conntrack, element, table};
 
 /// `linux/netlink.h`.
 const NETLINK_NETFILTER: isize = 12;
-/// How long the kernel may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel builds no larger datagram for a dump (netlink_recvmsg).
 const DUMP: usize = 32 * 1024;
 
@@ -35,7 +33,7 @@ pub struct Socket(hostport_netlink::Socket);
 
 /// Opens a netfilter socket in the network namespace of the calling thread.
 pub(super) fn open() -> Result<hostport_netlink::Socket, Error> {
-    let socket = hostport_netlink::Socket::open(NETLINK_NETFILTER, TIMEOUT);
+    let socket = hostport_netlink::Socket::open(NETLINK_NETFILTER);
     socket.map_err(|error| Error::of("to open", error))
 }
 

@@ -72,6 +72,10 @@ impl Transaction {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// The changes, in the order in which they are made.
     #[cfg(feature = "fake")]
     pub fn changes(&self) -> &[Change] {

@@ -9,8 +9,9 @@ use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Kernel, SetName};
-use crate::model::{Family, LinkName, Published, Settings};
+use crate::model::{Family, HostPort, LinkName, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
+use crate::ruleset::host::Kept;
 use crate::ruleset::table::{Chain, Elements, Table};
 use crate::wire::message::Message;
 use crate::wire::object::{
@@ -40,6 +41,8 @@ pub struct Audit {
     pub ports: Vec<Published>,
     /// How many elements of the map are no mappings.
     pub strangers: usize,
+    /// What the wildcard leaves to processes of the host.
+    pub kept: BTreeSet<HostPort>,
     /// The pods that can reach themselves.
     pub hairpins: BTreeSet<IpAddr>,
     /// The links on which pods can reach each other although replies would bypass the host.
@@ -139,6 +142,9 @@ impl<K: Kernel> HostPorts<K> {
             differences,
             strangers: elements(SetName::Ports).count() - ports.len(),
             ports,
+            kept: elements(SetName::Kept)
+                .filter_map(|element| Some(Kept::from_element(family, element)?.0))
+                .collect(),
             hairpins: elements(SetName::Hairpin).filter_map(pod).collect(),
             links: links.map(|SameLink(name)| name).collect(),
         })

@@ -237,7 +237,7 @@ impl<K: Kernel> HostPorts<K> {
         Ok(Elements {
             same_link: links.iter().filter_map(link).collect(),
             ports: self.ports(family, PATIENCE)?,
-            kept: self.kept(family)?,
+            kept: self.kept_of(family)?,
             restricted: self.of_set(family, SetName::Restricted, Restricted::from_element)?,
             sources: self.sources(family)?,
             hairpin: self.of_set(family, SetName::Hairpin, Hairpin::from_element)?,
@@ -245,7 +245,7 @@ impl<K: Kernel> HostPorts<K> {
         })
     }
 
-    pub(super) fn kept(&mut self, family: Family) -> Result<Vec<Kept>, Error> {
+    pub(super) fn kept_of(&mut self, family: Family) -> Result<Vec<Kept>, Error> {
         self.of_set(family, SetName::Kept, Kept::from_element)
     }
 

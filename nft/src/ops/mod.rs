@@ -7,6 +7,7 @@ mod audit;
 mod check;
 mod flows;
 mod host_ports;
+mod kept;
 mod publish;
 mod restore;
 mod withdraw;

@@ -182,7 +182,7 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         for family in wide.iter().map(|(family, ..)| *family).collect::<BTreeSet<_>>() {
-            let kept = self.kept(family)?.into_iter();
+            let kept = self.kept_of(family)?.into_iter();
             let ends = |kept: &Kept| wide.contains(&(family, kept.0.port, kept.0.protocol));
             for kept in kept.filter(ends) {
                 transaction.push(Change::DeleteElement(family, SetName::Kept, port_key(kept.0)));

@@ -38,6 +38,7 @@ mod ownership;
 mod packages;
 mod podman;
 mod policy;
+mod precedence;
 mod prometheus;
 mod races;
 mod reachable;

@@ -8,10 +8,10 @@ use hostport_tests::lab::{Client, ClientError, Lab, NODE4, tcp};
 use hostport_tests::runtime::{copy_program, wait_until};
 
 /// A watcher, ended when dropped.
-struct Watcher(Child);
+pub struct Watcher(Child);
 
 impl Watcher {
-    fn start(lab: &Lab) -> Watcher {
+    pub fn start(lab: &Lab) -> Watcher {
         let state_dir = state_dir(lab.node());
         let child = lab.node().run(|| {
             Command::new(program())

@@ -2,8 +2,9 @@
 
 use hostport_nft::{Family, HostPort, Mapping, Protocol, TableOwner};
 
-use crate::diagnose::{Finding, Inventory, Kind, Scope, process};
+use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::network::listener::{Listener, listeners};
+use crate::network::process;
 use crate::network::rtnetlink::Error;
 
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
@@ -29,13 +30,18 @@ pub fn shadowed(
             continue;
         };
         let port = listener.port;
+        // One on exactly that address would keep it, had it been there at the publication.
+        let keeps = !listener.ip.is_unspecified() && host.host_ip.is_unspecified();
         let option = if listener.protocol == Protocol::Tcp { 't' } else { 'u' };
         findings.push(Finding::new(Kind::PortShadowed,
             format!("{}, which is published for a container", listens(&listener)),
             [format!("connections to host port {host} go to the container, and not to the process")],
-            format!(
-                "stop the process, or publish another port; see it with: ss -ln{option}p 'sport = :{port}'"
-            ),
+            match keeps {
+                true => inventory.call("restore"),
+                false => format!(
+                    "stop the process, or publish another port; see it with: ss -ln{option}p 'sport = :{port}'"
+                ),
+            },
         ));
     }
     Ok(findings)
@@ -64,8 +70,13 @@ fn shadows(host: HostPort, listener: &Listener, inventory: &Inventory) -> bool {
         return false;
     }
     let same = host.host_ip == listener.ip;
+    let keeps = |port| {
+        let own = HostPort { host_ip: listener.ip, port, ..host };
+        inventory.audits.get(&host.family()).is_some_and(|audit| audit.kept.contains(&own))
+    };
     let within = host.host_ip.is_unspecified()
         && host.family() == Family::of(listener.ip)
-        && !inventory.settings.is_excluded(listener.ip);
+        && !inventory.settings.is_excluded(listener.ip)
+        && !keeps(host.port);
     listener.is_wide(host.family()) || same || within
 }

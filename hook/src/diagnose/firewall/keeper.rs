@@ -2,7 +2,7 @@
 
 use hostport_trace::{Cause, Hook, Trace, Verdict};
 
-use crate::diagnose::process;
+use crate::network::process;
 
 /// Who keeps the rules that a packet meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
