@@ -70,7 +70,7 @@ fn field_3_restore_and_watch_see_programs_that_begin_and_end_to_listen() {
     bundle.start(lab.node());
     let servers_of = || {
         BOTH.map(|of| {
-            let answer = Client::new(lab.node()).ask(of, (BRIDGE4, 9000).into());
+            let answer = Client::new(lab.node()).ask(of, (BRIDGE4, 9000));
             answer.map_or("nobody".to_owned(), |answer| answer.server)
         })
     };
