@@ -21,7 +21,8 @@ pub fn hook_call(words: &[OsString]) -> Option<Arguments> {
     if command != "hook" {
         return None;
     }
-    let (mut stage, mut exclude, mut no_localhost) = (None, Vec::new(), None);
+    let (mut stage, mut exclude, mut listen, mut no_localhost) =
+        (None, Vec::new(), Vec::new(), None);
     let (mut no_hairpin_mode, mut allow_pod_annotation) = (None, None);
     let (mut table, mut state_dir, mut log_level, mut log_format) = (None, None, None, None);
     let mut words = words.iter().map(|word| word.to_str());
@@ -29,6 +30,7 @@ pub fn hook_call(words: &[OsString]) -> Option<Arguments> {
         let mut value = || words.next()?.filter(|word| !word.is_empty() && !word.starts_with('-'));
         match word? {
             "--exclude" => exclude.push(value()?.parse().ok()?),
+            "--listen" => listen.push(value()?.parse().ok()?),
             "--no-localhost" => once(&mut no_localhost, ())?,
             "--no-hairpin-mode" => once(&mut no_hairpin_mode, ())?,
             "--allow-pod-annotation" => once(&mut allow_pod_annotation, ())?,
@@ -39,7 +41,7 @@ pub fn hook_call(words: &[OsString]) -> Option<Arguments> {
             word => once(&mut stage, Stage::from_str(word, false).ok()?)?,
         }
     }
-    let ruleset = RulesetArguments { exclude, no_localhost: no_localhost.is_some() };
+    let ruleset = RulesetArguments { exclude, no_localhost: no_localhost.is_some(), listen };
     Some(Arguments {
         command: Command::Hook(HookArguments {
             stage,
@@ -72,7 +74,14 @@ mod tests {
         let calls: [&[&str]; 5] = [
             &[],
             &["poststop"],
-            &["--exclude", "10.96.0.0/12", "--no-localhost", "prestart"],
+            &[
+                "--exclude",
+                "10.96.0.0/12",
+                "--no-localhost",
+                "--listen",
+                "192.0.2.1/32",
+                "prestart",
+            ],
             &["--table", "edge", "--state-dir", "/x", "--log-level", "off"],
             &["--no-hairpin-mode", "--allow-pod-annotation", "--log-format", "json"],
         ];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Claim, Conditions, Restored, Settings};
+use hostport_nft::{Claim, Conditions, OwnerId, Restored, Settings};
 use tracing::warn;
 
 use crate::cli::RulesetArguments;
@@ -17,6 +17,7 @@ use crate::network::own::Place;
 use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
+use crate::request::sources;
 
 /// What the caller asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,9 +43,8 @@ pub fn restore(
     context: &Context,
 ) -> Result<Restored, CommandError> {
     let progress = Progress::begin("restoring");
-    let given = !ruleset.exclude.is_empty() || ruleset.no_localhost;
     let table = context.table.clone();
-    let settings = given.then(|| ruleset.settings(table.clone()));
+    let settings = ruleset.is_given().then(|| ruleset.settings(table.clone()));
     let (mut found, mut localhost) = (None, false);
     let conditions = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
         let mut endpoints: BTreeMap<IpAddr, BTreeSet<Place>> =
@@ -63,7 +63,13 @@ pub fn restore(
             Vec::new()
         });
         let kept = kept.into_iter().map(|(host, _)| host).collect();
-        Ok::<_, CommandError>(Conditions { links, kept, ..Conditions::default() })
+        let by_owner: BTreeMap<&OwnerId, &Entry> =
+            entries.iter().map(|entry| (&entry.owner, entry)).collect();
+        let allow_from =
+            |owner: &OwnerId| by_owner.get(owner).map_or(&[][..], |entry| &entry.allow_from);
+        let sources = sources(claims, allow_from);
+        let masqueraded = entries.iter().flat_map(|entry| &entry.masqueraded).copied().collect();
+        Ok::<_, CommandError>(Conditions { links, kept, sources, masqueraded })
     };
     let How { anew, dry_run, force } = how;
     let plan = Plan { table, settings, anew, force, dry_run };

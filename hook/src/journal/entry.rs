@@ -32,6 +32,10 @@ pub struct Entry {
     /// Mappings that it had before: others took them over while it was alive, or it was published again
     /// with other ones. Its flows may still use them.
     pub lost: Vec<Mapping>,
+    /// The sources that may reach its host ports; empty for all.
+    pub allow_from: Vec<IpNet>,
+    /// Its endpoints whose clients are masqueraded.
+    pub masqueraded: Vec<IpAddr>,
     /// The container's init process; none for what belongs to a pod.
     pub process: Option<Process>,
     /// The network namespace.
@@ -77,10 +81,16 @@ struct Form<'a> {
     #[serde(default)]
     exclude: Vec<IpNet>,
     localhost: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    listen: Vec<IpNet>,
     #[serde(borrow)]
     mappings: Vec<FormMapping<'a>>,
     #[serde(default, borrow)]
     lost: Vec<FormMapping<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allow_from: Vec<IpNet>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    masqueraded: Vec<IpAddr>,
     process: Option<Process>,
     namespace: Option<Namespace>,
     #[serde(default, deserialize_with = "PodName::read", skip_serializing_if = "Option::is_none")]
@@ -127,6 +137,7 @@ impl Entry {
         let mut entry = Entry { lost: Vec::new(), ..present.clone() };
         entry.mappings = self.mappings.iter().chain(others).copied().collect();
         (entry.settings, entry.since_ms) = (self.settings.clone(), self.since_ms);
+        (entry.allow_from, entry.masqueraded) = (self.allow_from.clone(), self.masqueraded.clone());
         entry.instead_of(present)
     }
 
@@ -162,8 +173,11 @@ impl Entry {
             table: self.settings.table.to_string(),
             exclude: self.settings.exclude.clone(),
             localhost: self.settings.localhost,
+            listen: self.settings.listen.clone(),
             mappings: self.mappings.iter().map(FormMapping::from).collect(),
             lost: self.lost.iter().map(FormMapping::from).collect(),
+            allow_from: self.allow_from.clone(),
+            masqueraded: self.masqueraded.clone(),
             process: self.process,
             namespace: self.namespace.clone(),
             pod: self.names.pod.clone(),
@@ -196,9 +210,12 @@ impl Entry {
                 table: form.table.parse::<TableName>().map_err(|error| error.to_string())?,
                 exclude: form.exclude,
                 localhost: form.localhost,
+                listen: form.listen,
             },
             mappings: mappings(&form.mappings)?,
             lost: mappings(&form.lost)?,
+            allow_from: form.allow_from,
+            masqueraded: form.masqueraded,
             process: form.process,
             namespace: form.namespace,
             names: Names { pod: form.pod, container: form.container },

@@ -8,6 +8,7 @@ use hostport_nft::{Claim, Family, HostPort, Link};
 use thiserror::Error;
 use tracing::{debug, warn};
 
+use crate::network::endpoint::Found;
 use crate::network::link::{self, OutLink, Way};
 use crate::network::namespace::{self, NetworkNamespace};
 use crate::network::own::PeerNamespaces;
@@ -28,6 +29,8 @@ struct Address {
     ip: IpAddr,
     /// The link inside the namespace that has the address, if one does.
     link: Option<u32>,
+    /// Its replies to others than the node leave by another link.
+    bypassed: bool,
     /// The link of the node towards it, once looked for.
     way: Option<OutLink>,
 }
@@ -75,13 +78,17 @@ impl Pod {
                 Some(ip) => link_of(*ip)?.map(|link| (*ip, Some(link))),
                 None => None,
             };
-            let discovered = found.iter().find(|address| Family::of(address.ip) == family);
+            let discovered = found.iter().find(|found| Family::of(found.address.ip) == family);
             let (ip, link) = match (named.iter().find(of_family), discovered) {
                 (Some(ip), _) => (*ip, link_of(*ip)?),
-                (None, Some(found)) => reported.unwrap_or((found.ip, Some(found.link))),
+                (None, Some(Found { address, .. })) => {
+                    reported.unwrap_or((address.ip, Some(address.link)))
+                }
                 (None, None) => continue,
             };
-            addresses.push(Address { ip, link, way: None });
+            let replies_by = discovered.map(|found| found.replies_by);
+            let bypassed = link.is_some() && replies_by.is_some_and(|by| by != link);
+            addresses.push(Address { ip, link, bypassed, way: None });
         }
         Ok(Some(Pod { own, namespace, inside, host, addresses }))
     }
@@ -94,6 +101,12 @@ impl Pod {
     /// The addresses: at most one a family.
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(|address| address.ip).collect()
+    }
+
+    /// Those whose replies would miss the node.
+    pub fn bypassed(&self) -> BTreeSet<IpAddr> {
+        let bypassed = self.addresses.iter().filter(|address| address.bypassed);
+        bypassed.map(|address| address.ip).collect()
     }
 
     /// Refuses host IPs that are the broadcast address of a network of the node: nothing answers from them.

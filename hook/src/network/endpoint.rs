@@ -14,9 +14,16 @@ use crate::network::namespace::NetworkNamespace;
 use crate::network::object::{Address, LinkKind};
 use crate::network::rtnetlink::{Error, Socket};
 
+/// An address at which a container is reached.
+pub struct Found {
+    pub address: Address,
+    /// The link that its replies to others than the node leave by; none if they have no way.
+    pub replies_by: Option<u32>,
+}
+
 /// Finds the addresses at which a container is reached: at most one a family, IPv4 first. One socket is inside the
 /// container's namespace, the other in the node's.
-pub fn find(inside: &mut Socket, node: &mut Socket) -> Result<Vec<Address>, Error> {
+pub fn find(inside: &mut Socket, node: &mut Socket) -> Result<Vec<Found>, Error> {
     let candidates = candidates(inside.addresses()?);
     let mut found = Vec::new();
     for family in Family::ALL {
@@ -85,10 +92,11 @@ fn choose(
     inside: &mut Socket,
     node: &mut Socket,
     candidates: &[Address],
-) -> Result<Option<Address>, Error> {
+) -> Result<Option<Found>, Error> {
     let Some(first) = candidates.first() else { return Ok(None) };
+    // Nearly every container has one link, and its default route there; to look for it takes a request.
     if candidates.iter().all(|candidate| candidate.link == first.link) {
-        return Ok(Some(*first));
+        return Ok(Some(Found { address: *first, replies_by: Some(first.link) }));
     }
     let default_routes = inside.default_links(first.ip.is_ipv6())?;
     let mut best: Option<(Rank, Address)> = None;
@@ -107,7 +115,8 @@ fn choose(
             best = Some((rank, *candidate));
         }
     }
-    Ok(best.map(|(_, address)| address))
+    let replies_by = default_routes.first().map(|(link, _)| *link);
+    Ok(best.map(|(_, address)| Found { address, replies_by }))
 }
 
 /// The lowest is best: not reached by the node without a gateway, not the pod's usual link, the default route's metric,

@@ -18,7 +18,7 @@ use crate::output::{escape, timestamp};
 use crate::request::Names;
 use crate::request::annotations::ResolveError;
 use crate::request::policy::{self, Group, PolicyError, Wanted};
-use crate::request::{Request, claims};
+use crate::request::{Request, claims, sources};
 
 /// How the operator lets the hook work.
 #[derive(Debug, Clone)]
@@ -87,8 +87,15 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         return Ok(Start::Nothing);
     }
     pod.check_host_ips(&claims)?;
-    let conditions =
-        Conditions { links: pod.links()?, kept: kept(&claims), ..Conditions::default() };
+    let conditions = Conditions {
+        links: pod.links()?,
+        kept: kept(&claims),
+        sources: sources(&claims, |_| &wanted.allow_from),
+        masqueraded: match wanted.masquerade {
+            true => pod.addresses().into_iter().collect(),
+            false => pod.bypassed(),
+        },
+    };
     let namespace = pod.namespace();
     let request = Request {
         claims,
@@ -101,6 +108,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         names: Names::of(&config.annotations),
         bundle: state.bundle.clone(),
         conditions,
+        allow_from: wanted.allow_from,
     };
     Ok(Start::InPod(Box::new(request), pod))
 }

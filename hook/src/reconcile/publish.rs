@@ -82,6 +82,8 @@ fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Ve
             owner: owner.clone(),
             settings: request.settings.clone(),
             lost: Vec::new(),
+            allow_from: request.allow_from.clone(),
+            masqueraded: publication.conditions.masqueraded.iter().copied().collect(),
             mappings: own.map(|claim| claim.mapping).collect(),
             process,
             namespace: Some(node.liveness().namespace(path, *file, process)),

@@ -37,6 +37,7 @@ fn container(number: u8, ports: &[u16]) -> Request {
         claims: ports.iter().map(claim).collect(),
         container: container.clone(),
         conditions: Conditions::default(),
+        allow_from: Vec::new(),
         replace: false,
         settings: Settings::default(),
         hairpin_mode: true,

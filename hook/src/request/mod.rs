@@ -5,11 +5,12 @@ pub mod annotations;
 pub mod names;
 pub mod policy;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hostport_nft::{Claim, Conditions, Family, HostPort, OwnerId, Settings};
+use ipnet::IpNet;
 use tracing::warn;
 
 use annotations::ResolveError;
@@ -26,6 +27,8 @@ pub struct Request {
     pub claims: Vec<Claim>,
     /// What else the ruleset has to know for the claims.
     pub conditions: Conditions,
+    /// The sources that may reach the host ports; empty for all.
+    pub allow_from: Vec<IpNet>,
     /// Take host ports over from other containers, also from living ones.
     pub replace: bool,
     /// How the tables are to be.
@@ -40,6 +43,18 @@ pub struct Request {
     pub names: Names,
     /// The bundle's folder.
     pub bundle: PathBuf,
+}
+
+/// The sources that may reach the host ports of claims, for those that not all may reach.
+pub fn sources<'a>(
+    claims: &[Claim],
+    allow_from: impl Fn(&OwnerId) -> &'a [IpNet],
+) -> BTreeMap<HostPort, Vec<IpNet>> {
+    let of = |claim: &Claim| {
+        let nets = allow_from(&claim.owner);
+        (!nets.is_empty()).then(|| (claim.mapping.host(), nets.to_vec()))
+    };
+    claims.iter().filter_map(of).collect()
 }
 
 /// The mappings that ports ask for, to a pod with these addresses.

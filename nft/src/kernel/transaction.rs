@@ -97,6 +97,7 @@ impl Transaction {
                 SetName::Hairpin => "a hairpin element",
                 SetName::SameLink => "a link element",
                 SetName::Masqueraded => "a masqueraded endpoint",
+                SetName::Listen => "a prefix to listen on",
             },
             Some(Change::DeleteElement(..) | Change::DeleteRange(..)) => "to delete an element",
         }

@@ -96,11 +96,18 @@ pub struct Settings {
     pub exclude: Vec<IpNet>,
     /// Whether 127.0.0.0/8 on the node leads to host ports too.
     pub localhost: bool,
+    /// The node's addresses that wildcards cover; empty for all of them.
+    pub listen: Vec<IpNet>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { table: TableName::default(), exclude: Vec::new(), localhost: true }
+        Settings {
+            table: TableName::default(),
+            exclude: Vec::new(),
+            localhost: true,
+            listen: Vec::new(),
+        }
     }
 }
 
@@ -129,11 +136,12 @@ impl Settings {
             Family::Ip if self.localhost => None,
             Family::Ip => Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4),
         };
-        let own = self.exclude.iter().copied().chain(unreachable);
-        let of_family = own.filter(|net| Family::of(net.addr()) == family);
-        let prefixes: Vec<IpNet> = of_family.map(|net| net.trunc()).collect();
-        // Usually there is at most one.
-        if prefixes.len() < 2 { prefixes } else { IpNet::aggregate(&prefixes) }
+        fewest(self.exclude.iter().copied().chain(unreachable), family)
+    }
+
+    /// The prefixes of the set `listen`; none if wildcards cover all addresses.
+    pub(crate) fn listened(&self, family: Family) -> Option<Vec<IpNet>> {
+        (!self.listen.is_empty()).then(|| fewest(self.listen.iter().copied(), family))
     }
 
     /// The comment that marks a table as ours, of this schema, of a boot and with these settings.
@@ -143,7 +151,9 @@ impl Settings {
         let boot = boot.map(|boot| format!(" boot {boot}")).unwrap_or_default();
         let excluded = self.excluded(family);
         let localhost = self.localhost || family == Family::Ip6;
-        if localhost && excluded == Settings::default().excluded(family) {
+        let listened = self.listened(family);
+        let usual = localhost && listened.is_none();
+        if usual && excluded == Settings::default().excluded(family) {
             return format!("hostport schema {SCHEMA}{boot}");
         }
         // Unlike the standard library's hashers, it is the same in every build.
@@ -153,8 +163,21 @@ impl Settings {
             hash.write(b",");
         }
         hash.write(&[u8::from(localhost)]);
+        for prefix in listened.iter().flatten() {
+            hash.write(prefix.to_string().as_bytes());
+            hash.write(b",");
+        }
+        hash.write(if listened.is_some() { b"listen" } else { b"" });
         format!("hostport schema {SCHEMA}{boot} settings {:016x}", hash.finish())
     }
+}
+
+/// The fewest prefixes that cover those of a family, sorted.
+fn fewest(prefixes: impl Iterator<Item = IpNet>, family: Family) -> Vec<IpNet> {
+    let of_family = prefixes.filter(|net| Family::of(net.addr()) == family);
+    let prefixes: Vec<IpNet> = of_family.map(|net| net.trunc()).collect();
+    // Usually there is at most one.
+    if prefixes.len() < 2 { prefixes } else { IpNet::aggregate(&prefixes) }
 }
 
 /// The version of the ruleset's form. A table of another version is replaced.

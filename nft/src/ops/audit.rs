@@ -72,21 +72,21 @@ pub enum TableOwner {
     Ours,
 }
 
-/// What a set `excluded` holds.
+/// What a set of prefixes holds.
 #[derive(Debug, PartialEq, Eq)]
-enum Excluded {
+enum Prefixes {
     /// These, the fewest that there can be.
-    Prefixes(Vec<IpNet>),
+    Fewest(Vec<IpNet>),
     /// Elements that hostport did not add.
     Foreign,
 }
 
-impl Excluded {
+impl Prefixes {
     fn text(&self) -> String {
         match self {
-            Excluded::Foreign => "elements that expire, or stand for all other keys".to_owned(),
-            Excluded::Prefixes(prefixes) if prefixes.is_empty() => "nothing".to_owned(),
-            Excluded::Prefixes(prefixes) => {
+            Prefixes::Foreign => "elements that expire, or stand for all other keys".to_owned(),
+            Prefixes::Fewest(prefixes) if prefixes.is_empty() => "nothing".to_owned(),
+            Prefixes::Fewest(prefixes) => {
                 prefixes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ")
             }
         }
@@ -160,16 +160,23 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<Vec<String>, Error> {
         let expected = self.table(family, Elements::default());
         let mut differences = compare(&expected, found, snapshot);
-        let should = Excluded::Prefixes(self.settings.excluded(family));
-        if let Some(is) = self.excluded(family)?.filter(|is| *is != should) {
-            let (is, should) = (is.text(), should.text());
-            differences.push(format!("the set excluded holds {is}, not {should}"));
+        let listened = self.settings.listened(family);
+        let sets = [
+            (SetName::Excluded, Some(self.settings.excluded(family))),
+            (SetName::Listen, listened),
+        ];
+        for (set, should) in sets {
+            let Some(should) = should.map(Prefixes::Fewest) else { continue };
+            if let Some(is) = self.prefixes(family, set)?.filter(|is| *is != should) {
+                let (is, should) = (is.text(), should.text());
+                differences.push(format!("the set {set} holds {is}, not {should}"));
+            }
         }
         Ok(differences)
     }
 
-    /// The settings that the tables in the kernel were made with, by their sets `excluded` and their
-    /// comments; this object's own settings if there is no table. Changes nothing.
+    /// The settings that the tables in the kernel were made with, by their sets `excluded` and
+    /// `listen` and their comments; this object's own settings if there is no table. Changes nothing.
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings, Snapshot};
@@ -186,15 +193,22 @@ impl<K: Kernel> HostPorts<K> {
         if Family::ALL.iter().all(|family| snapshot.table(*family, &table).is_none()) {
             return Ok(self.settings.clone());
         }
-        let mut exclude = Vec::new();
-        for family in Family::ALL {
-            if let Some(Excluded::Prefixes(prefixes)) = self.excluded(family)? {
-                exclude.extend(prefixes);
+        let [mut exclude, mut listen] = [Vec::new(), Vec::new()];
+        let sets = [(SetName::Excluded, &mut exclude), (SetName::Listen, &mut listen)];
+        for (set, found) in sets {
+            for family in Family::ALL {
+                if let Some(Prefixes::Fewest(prefixes)) = self.prefixes(family, set)? {
+                    found.extend(prefixes);
+                }
             }
         }
         let found = snapshot.table(Family::Ip, &table);
-        let with =
-            |localhost| Settings { table: table.clone(), exclude: exclude.clone(), localhost };
+        let with = |localhost| Settings {
+            table: table.clone(),
+            exclude: exclude.clone(),
+            localhost,
+            listen: listen.clone(),
+        };
         let silent = with(false);
         // Of whatever boot, and of whatever schema.
         let settings = |comment: &str| {
@@ -207,21 +221,20 @@ impl<K: Kernel> HostPorts<K> {
         Ok(if is_silent { silent } else { with(true) })
     }
 
-    /// What the set `excluded` holds; none if there is no such set.
-    fn excluded(&mut self, family: Family) -> Result<Option<Excluded>, Error> {
+    /// What a set of prefixes holds; none if there is no such set.
+    fn prefixes(&mut self, family: Family, set: SetName) -> Result<Option<Prefixes>, Error> {
         let mut edges = Vec::new();
-        let found =
-            self.elements_of(family, SetName::Excluded, PATIENCE).or_else(none_if_refused)?;
+        let found = self.elements_of(family, set, PATIENCE).or_else(none_if_refused)?;
         let Some(elements) = found else { return Ok(None) };
         if elements.iter().any(|element| element.foreign) {
-            return Ok(Some(Excluded::Foreign));
+            return Ok(Some(Prefixes::Foreign));
         }
         for element in &elements {
             let address = take_address(&mut element.key.as_slice(), family);
             edges.extend(address.map(|address| (address, !element.interval_end)));
         }
         edges.sort_unstable();
-        Ok(Some(Excluded::Prefixes(prefixes(&edges))))
+        Ok(Some(Prefixes::Fewest(prefixes(&edges))))
     }
 }
 

@@ -83,7 +83,7 @@ impl Contents {
     fn json(&self) -> Vec<Value> {
         match self {
             Contents::Ports(ports) => ports.iter().map(Published::json).collect(),
-            Contents::Excluded(prefixes) => prefixes.iter().map(prefix).collect(),
+            Contents::Prefixes(prefixes) => prefixes.iter().map(prefix).collect(),
             Contents::Kept(kept) => kept.iter().map(|Kept(host)| key(*host)).collect(),
             Contents::Restricted(hosts) => hosts.iter().map(Restricted::json).collect(),
             Contents::Sources(sources) => sources.iter().map(Source::json).collect(),

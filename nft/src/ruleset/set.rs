@@ -90,10 +90,12 @@ pub enum SetName {
     SameLink,
     /// Endpoints whose replies to others would bypass the host.
     Masqueraded,
+    /// The node's addresses that wildcards cover.
+    Listen,
 }
 
 impl SetName {
-    /// The sets whose elements come and go; those of `excluded` follow from the settings.
+    /// The sets whose elements come and go; those of `excluded` and `listen` follow from the settings.
     pub(crate) const CHANGING: [SetName; 7] = [
         SetName::Ports,
         SetName::Kept,
@@ -115,6 +117,7 @@ impl SetName {
             SetName::Hairpin => "hairpin",
             SetName::SameLink => "same_link",
             SetName::Masqueraded => "masqueraded",
+            SetName::Listen => "listen",
         }
     }
 }
@@ -153,7 +156,7 @@ impl Set {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Contents {
     Ports(Vec<Published>),
-    Excluded(Vec<IpNet>),
+    Prefixes(Vec<IpNet>),
     Kept(Vec<Kept>),
     Restricted(Vec<Restricted>),
     Sources(Vec<Source>),
@@ -167,7 +170,7 @@ impl Contents {
     pub(crate) fn elements(&self) -> Vec<Element> {
         match self {
             Contents::Ports(ports) => ports.iter().map(Published::element).collect(),
-            Contents::Excluded(prefixes) => {
+            Contents::Prefixes(prefixes) => {
                 prefixes.iter().flat_map(|net| interval(*net)).collect()
             }
             Contents::Kept(kept) => kept.iter().map(Kept::element).collect(),

@@ -85,7 +85,7 @@ impl Table {
             name: settings.table.clone(),
             comment: settings.comment(family, boot),
             sets: sets(family, settings, elements),
-            chains: chains(family, settings.localhost),
+            chains: chains(family, settings),
         }
     }
 
@@ -118,7 +118,7 @@ fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
         contents,
     };
     let host = || vec![address, DataType::InetService, DataType::InetProto];
-    vec![
+    let mut sets = vec![
         // <hostIP, hostPort, protocol> -> the pod's endpoint.
         Set {
             data: vec![address, DataType::InetService],
@@ -128,7 +128,7 @@ fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
         // Local to the kernel, but not this host's own, or beyond what translation can do.
         Set {
             interval: true,
-            ..set(SetName::Excluded, vec![address], Contents::Excluded(settings.excluded(family)))
+            ..set(SetName::Excluded, vec![address], Contents::Prefixes(settings.excluded(family)))
         },
         // A process of this host listens on exactly this address: the wildcard leaves it alone.
         set(SetName::Kept, host(), Contents::Kept(elements.kept)),
@@ -152,10 +152,15 @@ fn sets(family: Family, settings: &Settings, elements: Elements) -> Vec<Set> {
         ),
         // Endpoints whose replies to others would bypass the host, or for which masquerading was asked.
         set(SetName::Masqueraded, vec![address], Contents::Masqueraded(elements.masqueraded)),
-    ]
+    ];
+    if let Some(prefixes) = settings.listened(family) {
+        let contents = Contents::Prefixes(prefixes);
+        sets.push(Set { interval: true, ..set(SetName::Listen, vec![address], contents) });
+    }
+    sets
 }
 
-fn chains(family: Family, localhost: bool) -> Vec<Chain> {
+fn chains(family: Family, settings: &Settings) -> Vec<Chain> {
     use Statement::*;
 
     let key = |address: Field| vec![address, Field::Dport, Field::L4proto];
@@ -187,32 +192,26 @@ fn chains(family: Family, localhost: bool) -> Vec<Chain> {
         }]),
         masquerade(vec![Lookup { fields: vec![Field::Daddr(family)], set: SetName::Masqueraded }]),
     ];
-    if family == Family::Ip && localhost {
+    if family == Family::Ip && settings.localhost {
         postrouting.push(masquerade(vec![
             NotLoopbackLink(Field::Oif),
             LoopbackAddress(Field::Saddr(family)),
         ]));
     }
 
+    let mut publish = vec![
+        Rule(vec![Lookup { fields: vec![Field::Daddr(family)], set: SetName::Excluded }, Return]),
+        restricted(Field::Daddr(family)),
+        dnat(Field::Daddr(family)),
+        Rule(vec![Lookup { fields: key(Field::Daddr(family)), set: SetName::Kept }, Return]),
+    ];
+    if !settings.listen.is_empty() {
+        let not_covered = NoLookup { fields: vec![Field::Daddr(family)], set: SetName::Listen };
+        publish.push(Rule(vec![not_covered, Return]));
+    }
+    publish.extend([restricted(Field::Wildcard(family)), dnat(Field::Wildcard(family))]);
     let mut chains = vec![
-        Chain {
-            name: PUBLISH,
-            base: None,
-            rules: vec![
-                Rule(vec![
-                    Lookup { fields: vec![Field::Daddr(family)], set: SetName::Excluded },
-                    Return,
-                ]),
-                restricted(Field::Daddr(family)),
-                dnat(Field::Daddr(family)),
-                Rule(vec![
-                    Lookup { fields: key(Field::Daddr(family)), set: SetName::Kept },
-                    Return,
-                ]),
-                restricted(Field::Wildcard(family)),
-                dnat(Field::Wildcard(family)),
-            ],
-        },
+        Chain { name: PUBLISH, base: None, rules: publish },
         Chain {
             name: PREROUTING,
             // Behind the chains of others at dstnat, in whichever order they were made: services stay theirs.

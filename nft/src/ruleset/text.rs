@@ -80,7 +80,7 @@ impl Contents {
     fn texts(&self) -> Vec<String> {
         match self {
             Contents::Ports(ports) => ports.iter().map(Published::to_string).collect(),
-            Contents::Excluded(prefixes) => prefixes.iter().map(prefix_text).collect(),
+            Contents::Prefixes(prefixes) => prefixes.iter().map(prefix_text).collect(),
             Contents::Kept(kept) => kept.iter().map(|Kept(host)| key(*host)).collect(),
             Contents::Restricted(hosts) => hosts.iter().map(Restricted::to_string).collect(),
             Contents::Sources(sources) => sources.iter().map(Source::to_string).collect(),

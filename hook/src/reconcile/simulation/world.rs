@@ -68,6 +68,7 @@ impl Container {
         Request {
             container: self.owner(),
             conditions: Conditions::default(),
+            allow_from: Vec::new(),
             claims,
             replace: self.replaces,
             settings: Settings::default(),

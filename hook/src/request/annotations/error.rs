@@ -88,4 +88,6 @@ pub enum Problem {
     MissingField(&'static str),
     #[error("not the address of a pod: use one unicast address of each IP family")]
     EndpointIp,
+    #[error("not a source: use addresses or prefixes, as in 192.0.2.0/24,2001:db8::/32")]
+    Source,
 }

@@ -34,11 +34,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hostport_nft::{Family, HostPort, InvalidOwner, OwnerId};
+use ipnet::IpNet;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::output::escape::quote;
-use crate::request::annotations::{self, AnnotationError, Asked, MAX_PORTS, PortRequest, Problem};
+use crate::request::annotations::{
+    self, AnnotationError, Asked, MAX_PORTS, MAX_TEXT, PortRequest, Problem,
+};
 
 /// The user's ports.
 pub const PORTS: &str = "io.hostport.ports";
@@ -50,6 +53,13 @@ const PREFIX: &str = "io.hostport.";
 pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
 /// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
 pub const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
+
+/// The sources that may reach the container's host ports.
+pub const ALLOW_FROM: &str = "io.hostport.allow-from";
+/// Whether clients are masqueraded: only where replies would miss the node (the default), or `always`.
+pub const MASQUERADE: &str = "io.hostport.masquerade";
+/// All annotations of a user.
+const OF_USERS: [&str; 5] = [PORTS, ENDPOINT_IP, ON_CONFLICT, ALLOW_FROM, MASQUERADE];
 
 const CRIO_RECORD: &str = "io.kubernetes.cri-o.Annotations";
 const CRIO_SANDBOX_ID: &str = "io.kubernetes.cri-o.SandboxID";
@@ -73,6 +83,10 @@ pub struct Wanted {
     pub reported_ips: Vec<IpAddr>,
     /// Take host ports over from other containers, also from living ones.
     pub replace: bool,
+    /// The sources that may reach the host ports; empty for all.
+    pub allow_from: Vec<IpNet>,
+    /// Masquerade all clients.
+    pub masquerade: bool,
     /// The host ports whose host IP a user wrote. Of a list of Kubernetes, those of a family that the pod lacks
     /// are left out.
     pub by_hand: BTreeSet<HostPort>,
@@ -114,12 +128,23 @@ pub enum PolicyError {
     TooManyPorts,
     /// A name that begins like ours.
     #[error(
-        "annotation {0} is not known: write {PORTS}, {ENDPOINT_IP} or {ON_CONFLICT}, or remove it"
+        "annotation {0} is not known: write one of {known}, or remove it",
+        known = OF_USERS.join(", ")
     )]
     Unknown(String),
     /// Neither of the two words.
     #[error("annotation {ON_CONFLICT}: {0} is not known: write refuse or replace")]
     OnConflict(String),
+    /// Another word than the only one.
+    #[error("annotation {MASQUERADE}: {0} is not known: write always, or remove it")]
+    Masquerade(String),
+    /// Each host port needs an element for each source.
+    #[error(
+        "annotation {ALLOW_FROM} has {sources} prefixes for {ports} host ports: together they are more than \
+         {MOST_PAIRS}; use fewer"
+    )]
+    #[allow(missing_docs)] // The message says it.
+    TooManySources { sources: usize, ports: usize },
     /// The sandbox that is to own the ports has no usable ID.
     #[error("annotation {0}: {1}")]
     Sandbox(&'static str, InvalidOwner),
@@ -184,18 +209,42 @@ impl Wanted {
         }
         wanted.find_unknown(annotations, trusted);
         wanted.find_addresses(annotations, trusted)?;
-        wanted.replace = match annotations.get(ON_CONFLICT).map(String::as_str) {
-            None | Some("refuse") => false,
-            Some(_) if !trusted => {
-                wanted.warnings.push(not_trusted(ON_CONFLICT));
-                false
-            }
-            Some("replace") => true,
-            Some(other) => {
-                return Err(PolicyError::OnConflict(quote(other)));
-            }
-        };
+        wanted.find_options(annotations, trusted)?;
         Ok(wanted)
+    }
+
+    fn find_options(
+        &mut self,
+        annotations: &BTreeMap<String, String>,
+        trusted: bool,
+    ) -> Result<(), PolicyError> {
+        let mut said = |key| match annotations.get(key).map(String::as_str) {
+            Some(text) if !trusted && (key, text) != (ON_CONFLICT, "refuse") => {
+                self.warnings.push(not_trusted(key));
+                None
+            }
+            text => text,
+        };
+        let [on_conflict, allow_from, masquerade] =
+            [ON_CONFLICT, ALLOW_FROM, MASQUERADE].map(&mut said);
+        self.replace = match on_conflict {
+            None | Some("refuse") => false,
+            Some("replace") => true,
+            Some(other) => return Err(PolicyError::OnConflict(quote(other))),
+        };
+        self.masquerade = match masquerade {
+            None => false,
+            Some("always") => true,
+            Some(other) => return Err(PolicyError::Masquerade(quote(other))),
+        };
+        self.allow_from = allow_from.map(prefixes).transpose()?.unwrap_or_default();
+        let ports = self.groups.iter().flat_map(|group| &group.requests);
+        let ports = ports.flat_map(PortRequest::host_ports).count();
+        let sources = self.allow_from.len();
+        if sources * ports > MOST_PAIRS {
+            return Err(PolicyError::TooManySources { sources, ports });
+        }
+        Ok(())
     }
 
     fn parse(&mut self, key: &'static str, text: &str) -> Result<Vec<PortRequest>, PolicyError> {
@@ -206,9 +255,8 @@ impl Wanted {
 
     /// A typing error must not go unseen.
     fn find_unknown(&mut self, annotations: &BTreeMap<String, String>, trusted: bool) {
-        let is_unknown = |key: &&String| {
-            key.starts_with(PREFIX) && ![PORTS, ENDPOINT_IP, ON_CONFLICT].contains(&key.as_str())
-        };
+        let is_unknown =
+            |key: &&String| key.starts_with(PREFIX) && !OF_USERS.contains(&key.as_str());
         let unknown = annotations.keys().find(is_unknown).map(|key| quote(key));
         match unknown {
             Some(key) if !trusted => self.warnings.push(not_trusted(&key)),
@@ -336,6 +384,27 @@ fn endpoint_ips(text: &str) -> Result<Vec<IpAddr>, AnnotationError> {
         }
     }
     Ok(ips)
+}
+
+/// The most elements that sources may need.
+const MOST_PAIRS: usize = 10_000;
+
+/// The user's sources: at least one.
+fn prefixes(text: &str) -> Result<Vec<IpNet>, AnnotationError> {
+    let source = |item: &str| {
+        let alone = item.parse::<IpAddr>().map(IpNet::from);
+        let net = item.parse::<IpNet>().or(alone);
+        net.map_err(|_| AnnotationError::text(ALLOW_FROM, item, Problem::Source))
+    };
+    if text.len() > MAX_TEXT {
+        return Err(AnnotationError::text(ALLOW_FROM, text, Problem::TooLong(text.len())));
+    }
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let nets = items.map(source).collect::<Result<Vec<IpNet>, _>>()?;
+    match nets.is_empty() {
+        true => Err(AnnotationError::text(ALLOW_FROM, text, Problem::Source)),
+        false => Ok(IpNet::aggregate(&nets)),
+    }
 }
 
 /// The address, if a packet to it can reach a pod.
