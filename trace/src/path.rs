@@ -12,10 +12,12 @@ use crate::packet::{Origin, Packet, PacketView};
 use crate::sets::Sets;
 use crate::verdict::{Cause, Effect, Verdict};
 
-/// `enum nf_ip_hook_priorities`: where connection tracking begins, and where hostport's own nat chains on
-/// prerouting and output are.
+/// `enum nf_ip_hook_priorities`: where connection tracking begins, and where the kernel calls all nat chains of
+/// prerouting and output, in the order of their own priorities (nf_nat_register_fn).
 const CONNTRACK: i32 = -200;
 const DSTNAT: i32 = -100;
+/// The priority of hostport's own.
+const OWN: i32 = -90;
 /// Where sources are rewritten, and those of answers translated back, in postrouting and input.
 const SRCNAT: i32 = 100;
 
@@ -240,7 +242,7 @@ impl Trace {
                     false => outcomes.accepted = true,
                 }
             }
-            // A chain with the translation's priority may see the packet before or after it: the younger of two
+            // A filter chain with the translation's priority may see the packet before or after it: the younger of two
             // chains is called first. An answer's destination is not translated there.
             let asked = match hook {
                 Hook::Postrouting => base.kind != "nat" || base.priority < rewritten,
@@ -302,11 +304,11 @@ impl Trace {
         let ours = handle(NfFamily::from(family), self.own.to_string());
         let chains = self.base_chains(family, hook, &["nat"]).into_iter();
         chains
-            .filter(|(id, base)| (alone || base.priority <= DSTNAT) && !self.is_own(id))
+            .filter(|(id, base)| (alone || base.priority <= OWN) && !self.is_own(id))
             .map(|(id, base)| {
                 let theirs = handle(id.family, id.table.clone()).unwrap_or_default();
                 let first =
-                    alone || base.priority < DSTNAT || ours.is_none_or(|ours| ours < theirs);
+                    alone || base.priority < OWN || ours.is_none_or(|ours| ours < theirs);
                 (id, base, first)
             })
             .collect()

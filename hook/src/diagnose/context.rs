@@ -33,6 +33,8 @@ pub struct PacketContext {
     pub in_link_is_down: bool,
     /// No route leads back to the client.
     pub no_way_back: bool,
+    /// A wildcard would take it: no program of the host keeps the address, and no option leaves it out.
+    pub by_wildcard: bool,
     /// The element of the kernel's map that it matches.
     pub element: Option<Published>,
     /// The host port that it is for as published: of that element, or else of the journal.
@@ -82,6 +84,7 @@ impl PacketContext {
             in_link_is_guessed: false,
             in_link_is_down: false,
             no_way_back: false,
+            by_wildcard: true,
             element: None,
             mapping: None,
             same_number,
@@ -124,11 +127,14 @@ impl PacketContext {
     }
 
     fn find_mapping(&mut self, inventory: &Inventory) {
-        let keys = [self.to, self.family.wildcard()].map(|ip| self.host_on(ip));
-        let published = inventory.audits.get(&self.family).map_or(&[][..], |audit| &audit.ports);
+        let audit = inventory.audits.get(&self.family);
+        let kept = audit.is_some_and(|audit| audit.conditions.kept.contains(&self.host()));
+        self.by_wildcard = !kept && inventory.settings.covers(self.to);
+        let keys = self.asked();
+        let published = audit.map_or(&[][..], |audit| &audit.ports);
         let element =
             |key| published.iter().find(|published| published.mapping.host() == key).cloned();
-        self.element = keys.into_iter().find_map(element);
+        self.element = keys.iter().copied().find_map(element);
         let by_journal = |key| inventory.mappings.iter().find(|m| m.host() == key).copied();
         let present = self.element.as_ref().map(|element| element.mapping);
         self.mapping = present.or_else(|| keys.into_iter().find_map(by_journal));
@@ -139,8 +145,13 @@ impl PacketContext {
     pub fn keys(&self) -> Vec<HostPort> {
         match &self.element {
             Some(element) => vec![element.mapping.host()],
-            None => [self.to, self.family.wildcard()].map(|ip| self.host_on(ip)).into(),
+            None => self.asked(),
         }
+    }
+
+    fn asked(&self) -> Vec<HostPort> {
+        let wildcard = Some(self.family.wildcard()).filter(|_| self.by_wildcard);
+        [Some(self.to), wildcard].into_iter().flatten().map(|ip| self.host_on(ip)).collect()
     }
 
     /// The mapping as this packet asks for it: on its own destination.

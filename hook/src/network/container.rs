@@ -86,8 +86,8 @@ impl Pod {
                 }
                 (None, None) => continue,
             };
-            let replies_by = discovered.map(|found| found.replies_by);
-            let bypassed = link.is_some() && replies_by.is_some_and(|by| by != link);
+            let astray = discovered.and_then(|found| found.astray);
+            let bypassed = link.is_some() && astray.is_some_and(|by| by != link);
             addresses.push(Address { ip, link, bypassed, way: None });
         }
         Ok(Some(Pod { own, namespace, inside, host, addresses }))

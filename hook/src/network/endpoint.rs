@@ -17,8 +17,8 @@ use crate::network::rtnetlink::{Error, Socket};
 /// An address at which a container is reached.
 pub struct Found {
     pub address: Address,
-    /// The link that its replies to others than the node leave by; none if they have no way.
-    pub replies_by: Option<u32>,
+    /// The link that its replies to others leave by, where they miss the node; none if they have no way.
+    pub astray: Option<Option<u32>>,
 }
 
 /// Finds the addresses at which a container is reached: at most one a family, IPv4 first. One socket is inside the
@@ -96,9 +96,9 @@ fn choose(
     let Some(first) = candidates.first() else { return Ok(None) };
     // Nearly every container has one link, and its default route there; to look for it takes a request.
     if candidates.iter().all(|candidate| candidate.link == first.link) {
-        return Ok(Some(Found { address: *first, replies_by: Some(first.link) }));
+        return Ok(Some(Found { address: *first, astray: None }));
     }
-    let default_routes = inside.default_links(first.ip.is_ipv6())?;
+    let default_routes = inside.default_routes(first.ip.is_ipv6())?;
     let mut best: Option<(Rank, Address)> = None;
     for candidate in candidates {
         let Some(link) = inside.link(candidate.link)?.filter(|link| link.up && !link.loopback)
@@ -107,16 +107,22 @@ fn choose(
         };
         let route = node.route_to(candidate.ip)?;
         let reached = route.is_some_and(|to| to.kind == libc::RTN_UNICAST && !to.gateway);
-        let default = default_routes.iter().find(|(index, _)| *index == link.index);
-        let metric = default.map_or(u64::MAX, |(_, metric)| u64::from(*metric));
+        let default = default_routes.iter().find(|route| route.links.contains(&link.index));
+        let metric = default.map_or(u64::MAX, |route| u64::from(route.metric));
         let rank = (!reached, link.name != POD_LINK, metric, link.index);
         // Of one link's, the first.
         if best.as_ref().is_none_or(|(other, _)| rank < *other) {
             best = Some((rank, *candidate));
         }
     }
-    let replies_by = default_routes.first().map(|(link, _)| *link);
-    Ok(best.map(|(_, address)| Found { address, replies_by }))
+    let reply = default_routes.first();
+    // By whichever link it comes, the node translates a reply that reaches it.
+    let back = match reply.and_then(|route| route.via) {
+        Some(gateway) => node.route_to(gateway)?.is_some_and(|to| to.kind == libc::RTN_LOCAL),
+        None => false,
+    };
+    let by = reply.and_then(|route| route.links.first().copied());
+    Ok(best.map(|(_, address)| Found { address, astray: (!back).then_some(by) }))
 }
 
 /// The lowest is best: not reached by the node without a gateway, not the pod's usual link, the default route's metric,

@@ -145,11 +145,12 @@ fn program(ports: &[u16]) -> Vec<u8> {
     };
     let mut program = Vec::with_capacity(ports.len() * usize::from(BLOCK));
     for (place, port) in ports.iter().enumerate() {
+        // From the jump to the end: the last one has no jump.
         let behind = (ports.len() - 1 - place) as u16 * BLOCK;
         program.extend(operation(INET_DIAG_BC_S_EQ, COMPARISON, BLOCK));
         program.extend(operation(0, 0, *port));
         if behind > 0 {
-            program.extend(operation(INET_DIAG_BC_JMP, 4, 4 + behind));
+            program.extend(operation(INET_DIAG_BC_JMP, 4, behind));
         }
     }
     program
@@ -198,7 +199,7 @@ mod tests {
             assert_eq!(program(&[53]), equal(53, 12));
             assert_eq!(
                 program(&[53, 80, 9000]),
-                [equal(53, 12), jump(28), equal(80, 12), jump(16), equal(9000, 12)].concat()
+                [equal(53, 12), jump(24), equal(80, 12), jump(12), equal(9000, 12)].concat()
             );
         }
     }

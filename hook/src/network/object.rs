@@ -191,6 +191,8 @@ pub struct Route {
     pub metric: u32,
     /// RTA_GATEWAY or RTA_VIA: another router is next
     pub gateway: bool,
+    /// RTA_GATEWAY: its address, of the route's own family
+    pub via: Option<IpAddr>,
     /// RTA_OIF, or that of each hop in RTA_MULTIPATH, without the dead ones.
     pub links: Vec<u32>,
 }
@@ -209,6 +211,7 @@ impl Route {
             table: u32::from(*table),
             metric: 0,
             gateway: false,
+            via: None,
             links: Vec::new(),
         };
         for attribute in attribute::all(rest) {
@@ -216,7 +219,10 @@ impl Route {
                 (libc::RTA_OIF, value) => route.links.push(u32_of(value)?),
                 (libc::RTA_PRIORITY, value) => route.metric = u32_of(value)?,
                 (libc::RTA_TABLE, value) => route.table = u32_of(value)?,
-                (libc::RTA_GATEWAY | libc::RTA_VIA, _) => route.gateway = true,
+                (libc::RTA_GATEWAY, address) => {
+                    (route.gateway, route.via) = (true, ip_of(*family, address)?);
+                }
+                (libc::RTA_VIA, _) => route.gateway = true,
                 (libc::RTA_MULTIPATH, value) => route.parse_hops(value)?,
                 _ => {}
             }

@@ -72,12 +72,6 @@ impl Socket {
         self.dump("RTM_GETADDR", &request, libc::RTM_NEWADDR, Address::parse)
     }
 
-    /// The links of the default routes in the main table with the routes' metrics, those of the best route first.
-    pub fn default_links(&mut self, ipv6: bool) -> Result<Vec<(u32, u32)>, Error> {
-        let links = |route: Route| route.links.into_iter().map(move |link| (link, route.metric));
-        Ok(self.default_routes(ipv6)?.into_iter().flat_map(links).collect())
-    }
-
     /// The default routes in the main table, the best first.
     pub fn default_routes(&mut self, ipv6: bool) -> Result<Vec<Route>, Error> {
         // So that the kernel filters the dump. The replies are checked in any case.

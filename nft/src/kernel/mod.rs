@@ -10,7 +10,8 @@ mod snapshot;
 mod socket;
 mod transaction;
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -117,7 +118,10 @@ pub trait Kernel {
 
 /// The machine's boot (`Documentation/admin-guide/sysctl/kernel.rst`, random).
 fn boot() -> Option<Boot> {
-    Boot::parse(&fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
+    // As much of it as is needed, in one read.
+    let mut id = [0; 8];
+    File::open("/proc/sys/kernel/random/boot_id").ok()?.read_exact(&mut id).ok()?;
+    Boot::parse(str::from_utf8(&id).ok()?)
 }
 
 /// The end of one walk over a list.

@@ -125,6 +125,20 @@ impl Settings {
         self.excluded(Family::of(host_ip)).iter().any(|net| net.contains(&host_ip))
     }
 
+    /// Whether wildcards cover this address.
+    ///
+    /// ```
+    /// # use hostport_nft::Settings;
+    /// let listen = vec!["192.0.2.1/32".parse()?];
+    /// let settings = Settings { listen, ..Settings::default() };
+    /// assert!(settings.covers("192.0.2.1".parse()?) && !settings.covers("192.0.2.2".parse()?));
+    /// assert!(Settings::default().covers("192.0.2.2".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn covers(&self, host_ip: IpAddr) -> bool {
+        self.listen.is_empty() || self.listen.iter().any(|net| net.contains(&host_ip))
+    }
+
     /// The prefixes of the set `excluded`, sorted, none inside another.
     ///
     /// Besides the operator's these are the destinations that translation cannot serve: ::1 always,

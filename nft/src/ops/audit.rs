@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
+use super::conditions::conditions_of;
 use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Kernel, SetName};
-use crate::model::{Family, HostPort, LinkName, Published, Settings};
+use crate::model::{Conditions, Family, LinkName, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
-use crate::ruleset::host::Kept;
 use crate::ruleset::table::{Chain, Elements, Table};
 use crate::wire::message::Message;
 use crate::wire::object::{
@@ -41,8 +41,8 @@ pub struct Audit {
     pub ports: Vec<Published>,
     /// How many elements of the map are no mappings.
     pub strangers: usize,
-    /// What the wildcard leaves to processes of the host.
-    pub kept: BTreeSet<HostPort>,
+    /// What holds of the host ports besides, without the links.
+    pub conditions: Conditions,
     /// The pods that can reach themselves.
     pub hairpins: BTreeSet<IpAddr>,
     /// The links on which pods can reach each other although replies would bypass the host.
@@ -124,7 +124,7 @@ impl<K: Kernel> HostPorts<K> {
             return Ok(Audit { state: TableOwner::Ours, ..Audit::default() });
         }
         let mut differences = self.differences(family, found, snapshot)?;
-        let present = self.present(family, PATIENCE)?;
+        let present = self.present(family, &SetName::CHANGING, PATIENCE)?;
         let elements = |set| present.get(&set).into_iter().flatten();
         let mapping = |element| Published::from_element(family, element);
         let ports: Vec<Published> = elements(SetName::Ports).filter_map(mapping).collect();
@@ -142,9 +142,7 @@ impl<K: Kernel> HostPorts<K> {
             differences,
             strangers: elements(SetName::Ports).count() - ports.len(),
             ports,
-            kept: elements(SetName::Kept)
-                .filter_map(|element| Some(Kept::from_element(family, element)?.0))
-                .collect(),
+            conditions: conditions_of(family, &present),
             hairpins: elements(SetName::Hairpin).filter_map(pod).collect(),
             links: links.map(|SameLink(name)| name).collect(),
         })

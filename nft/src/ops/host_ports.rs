@@ -273,15 +273,16 @@ impl<K: Kernel> HostPorts<K> {
         Ok(elements.unwrap_or_default().iter().filter_map(value).collect())
     }
 
-    /// What the sets hold whose elements come and go. A missing set, or an object of another kind in its place,
+    /// What some sets hold whose elements come and go. A missing set, or an object of another kind in its place,
     /// counts as empty.
     pub(super) fn present(
         &mut self,
         family: Family,
+        sets: &[SetName],
         patience: Duration,
     ) -> Result<BTreeMap<SetName, Vec<Element>>, Error> {
         let mut present = BTreeMap::new();
-        for set in SetName::CHANGING {
+        for set in sets.iter().copied() {
             let found = self.elements_of(family, set, patience).or_else(none_if_refused)?;
             present.insert(set, found.unwrap_or_default());
         }
@@ -320,6 +321,16 @@ fn is_of_another_boot(comment: &str, boot: Option<&Boot>) -> bool {
     words.next().zip(boot).is_some_and(|(named, boot)| named != boot.to_string())
 }
 
+fn without_boot(comment: &str) -> String {
+    match comment.split_once(" boot ") {
+        Some((schema, rest)) => {
+            let settings = rest.split_once(' ').map(|(_, settings)| format!(" {settings}"));
+            format!("{schema}{}", settings.unwrap_or_default())
+        }
+        None => comment.to_owned(),
+    }
+}
+
 /// The state of a table that is there.
 fn state_of(whole: &Table, boot: Option<&Boot>, found: &TableFacts) -> Result<TableState, Error> {
     if !found.comment.starts_with("hostport schema ") {
@@ -328,8 +339,13 @@ fn state_of(whole: &Table, boot: Option<&Boot>, found: &TableFacts) -> Result<Ta
     if is_of_another_boot(&found.comment, boot) {
         return Ok(TableState::Stale);
     }
+    // A boot that cannot be read is no reason to replace a table.
+    let comment = match boot {
+        Some(_) => found.comment.clone(),
+        None => without_boot(&found.comment),
+    };
     let uses = whole.chain_uses().map(|(_, uses)| Some(uses));
-    let current = found.comment == whole.comment
+    let current = comment == whole.comment
         && found.uses == whole.uses()
         && uses.eq(found.chains.iter().copied());
     Ok(if current { TableState::Current } else { TableState::Outdated })

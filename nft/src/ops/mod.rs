@@ -5,9 +5,9 @@
 mod attempt;
 mod audit;
 mod check;
+mod conditions;
 mod flows;
 mod host_ports;
-mod kept;
 mod publish;
 mod restore;
 mod withdraw;

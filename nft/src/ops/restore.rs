@@ -212,7 +212,7 @@ impl<K: Kernel> HostPorts<K> {
             let present = match state {
                 TableState::Missing | TableState::Stale => BTreeMap::new(),
                 _ if how == How::Blind => BTreeMap::new(),
-                _ => self.present(family, LISTING)?,
+                _ => self.present(family, &SetName::CHANGING, LISTING)?,
             };
             let mappings = present.get(&SetName::Ports).into_iter().flatten();
             let mappings = mappings.filter_map(|element| Published::from_element(family, element));

@@ -36,6 +36,9 @@ pub struct Budget(Duration);
 /// How long a withdrawal that changes nothing without the lists is tried.
 const LISTING: Duration = Duration::from_secs(2);
 
+/// How many host ports are looked up one by one.
+const MOST_READS: usize = 16;
+
 impl Default for Budget {
     /// Two seconds.
     fn default() -> Self {
@@ -159,10 +162,18 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<(), Error> {
         let table = self.settings.table.clone();
         let (mut restricted, mut wide) = (BTreeSet::new(), BTreeSet::new());
+        // Usually nothing is restricted, and one short list answers for many host ports.
+        let listed = match hosts.len() > MOST_READS {
+            true => Some(self.conditions()?.sources),
+            false => None,
+        };
         for host in hosts {
             let (family, key) = (host.family(), port_key(*host));
             let set = SetRef { family, table: &table, name: SetName::Restricted };
-            if self.kernel.element(set, &key)?.is_some() {
+            if match &listed {
+                Some(listed) => listed.contains_key(host),
+                None => self.kernel.element(set, &key)?.is_some(),
+            } {
                 transaction.push(Change::DeleteElement(family, SetName::Restricted, key));
                 restricted.insert(*host);
             }

@@ -34,6 +34,7 @@ mod metrics;
 mod model;
 mod modules;
 mod neighbours;
+mod options;
 mod ownership;
 mod packages;
 mod podman;

@@ -221,10 +221,12 @@ fn an_excluded_address_keeps_its_own_service_although_it_is_local() {
         .ip("route add 10.96.0.0/12 via 192.0.2.1\nroute add fd00:96::/108 via 2001:db8:1::1");
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080/tcp,9000:8080/udp");
 
-    // Without the option the wildcard gets it, as with every peer: so the option is what helps.
-    bundle.start(lab.node());
-    assert_eq!(ask(lab.client(), Protocol::Tcp, services[0], 9000), says("web"));
-    bundle.stop(lab.node());
+    // Without the option, the wildcard leaves alone only the number that a program listens on there.
+    let other = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080/tcp,9001:8080/tcp");
+    other.start(lab.node());
+    assert_eq!(ask(lab.client(), Protocol::Tcp, services[0], 9000), says("service"));
+    assert_eq!(ask(lab.client(), Protocol::Tcp, services[0], 9001), says("web"));
+    other.stop(lab.node());
 
     let exclude = ["--exclude", "10.96.0.0/12", "--exclude", "fd00:96::/108"];
     bundle.prestart(lab.node(), &exclude).expect_success();

@@ -216,7 +216,9 @@ fn field_5_a_second_network_with_the_default_route_is_not_the_pods() {
              route del default via 10.85.0.1\nroute add default via 10.99.0.1 dev net1\n\
              route add 192.0.2.0/24 via 10.85.0.1");
         Bundle::of(&web).annotation("io.hostport.ports", PORTS).start(lab.node());
-        assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+        // To a client that no route of its own leads to, it would answer past the node.
+        let seen = if reached { CLIENT4 } else { BRIDGE4 };
+        assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), seen);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 
 use hostport_tests::hook::{
     Bundle, feed, hostport, journal_files, list, program, published, state_dir,
@@ -284,7 +285,7 @@ fn a_host_port_hides_a_server_of_the_node_until_it_is_withdrawn() {
     let lab = Lab::new();
     let web = lab.pod("web");
     let _servers = web.serve(8080);
-    let _own = Server::start(lab.node(), Protocol::Tcp, "node", (NODE4, 9000));
+    let _own = Server::start(lab.node(), Protocol::Tcp, "node", (Ipv4Addr::UNSPECIFIED, 9000));
     let bundle = Bundle::of(&web).annotation("io.hostport.ports", "9000:8080");
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "node");
     bundle.start(lab.node());

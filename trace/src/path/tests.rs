@@ -126,7 +126,7 @@ fn of_two_translations_with_one_priority_the_younger_comes_first() {
                 ],
             ),
         ];
-        let nat = base("nat", Hook::Prerouting, DSTNAT, false);
+        let nat = base("nat", Hook::Prerouting, OWN, false);
         let chains = vec![("nat", chain(nat, vec![to.to_vec()]))];
         let own = TableName::default();
         assert_eq!(own.as_str(), "hostport");

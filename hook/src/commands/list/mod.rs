@@ -100,9 +100,10 @@ fn rows(
     entries.iter_mut().for_each(|entry| podman.complete(entry));
     let by_owner: BTreeMap<&OwnerId, &Entry> =
         entries.iter().map(|entry| (&entry.owner, entry)).collect();
+    let conditions = host_ports.conditions()?;
     let row = |published: Published| {
         let entry = published.owner.as_ref().and_then(|owner| by_owner.get(owner)).copied();
-        Row::new(published, entry)
+        Row::new(published, &conditions, entry)
     };
     Ok(published.into_iter().map(row).filter(|row| is_asked(arguments, row)).collect())
 }

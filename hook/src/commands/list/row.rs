@@ -1,13 +1,15 @@
 //! A published host port, with what the journal knows of its owner.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use hostport_nft::{Endpoint, HostPort, OwnerId, Published};
+use hostport_nft::{Conditions, Endpoint, HostPort, OwnerId, Published};
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::journal::Entry;
-use crate::output::{self, escape, timestamp};
+use crate::output::{self, escape, several, timestamp};
 use crate::request::Names;
 
 /// One line of the table.
@@ -22,15 +24,29 @@ pub struct Row {
     pub rate: Option<f64>,
     /// What the runtime calls the owner.
     pub names: Names,
+    /// The sources that may reach it; none if all may.
+    pub allow_from: Option<Vec<IpNet>>,
+    /// Its clients are masqueraded.
+    pub masqueraded: bool,
+    /// Addresses on which programs of the host keep the port.
+    pub kept: Vec<IpAddr>,
     since_ms: Option<u64>,
 }
 
 impl Row {
-    /// What is published, and the entry of its owner if there is one.
-    pub fn new(published: Published, entry: Option<&Entry>) -> Row {
+    /// What is published, what else the kernel has of it, and the entry of its owner if there is one.
+    pub fn new(published: Published, conditions: &Conditions, entry: Option<&Entry>) -> Row {
+        let (host, endpoint) = (published.mapping.host(), published.mapping.endpoint());
+        let kept = conditions.kept.iter().filter(|kept| {
+            let wildcard = HostPort { host_ip: kept.family().wildcard(), ..**kept };
+            wildcard == host
+        });
         Row {
-            host: published.mapping.host(),
-            endpoint: published.mapping.endpoint(),
+            host,
+            endpoint,
+            allow_from: conditions.sources.get(&host).cloned(),
+            masqueraded: conditions.masqueraded.contains(&endpoint.ip),
+            kept: kept.map(|kept| kept.host_ip).collect(),
             owner: published.owner,
             connections: published.counter.packets,
             rate: None,
@@ -44,6 +60,17 @@ impl Row {
         let now = self.connections;
         let came = before.get(&self.host).map(|before| now.checked_sub(*before).unwrap_or(now));
         self.rate = came.map(|came| came as f64 / passed.as_secs_f64().max(0.001));
+    }
+
+    /// What is unusual about it.
+    pub fn notes(&self) -> Vec<String> {
+        let from = self.allow_from.as_ref().map(|nets| match nets.is_empty() {
+            true => "from nowhere".to_owned(),
+            false => format!("from {}", several(nets)),
+        });
+        let masqueraded = self.masqueraded.then(|| "masqueraded".to_owned());
+        let kept = (!self.kept.is_empty()).then(|| format!("not on {}", several(&self.kept)));
+        [from, masqueraded, kept].into_iter().flatten().collect()
     }
 
     /// How long ago it was published.
@@ -72,6 +99,12 @@ pub struct Object {
     container_name: Option<String>,
     /// Connections that came for this host port since it was published.
     connections: u64,
+    /// The sources that may reach it; null if all may.
+    allow_from: Option<Vec<String>>,
+    /// Whether the container sees the node's address instead of the client's.
+    masqueraded: bool,
+    /// Addresses of the node on which a program of the node keeps the port.
+    kept: Vec<String>,
     #[serde(flatten)]
     wide: Option<Wide>,
 }
@@ -101,9 +134,16 @@ impl Object {
             pod_name: pod.map(|pod| escape::line(&pod.name)),
             container_name: row.names.container.as_deref().map(escape::line),
             connections: row.connections,
+            allow_from: row.allow_from.as_ref().map(|nets| texts(nets)),
+            masqueraded: row.masqueraded,
+            kept: texts(&row.kept),
             wide: wide.then(|| Wide { pod: pod.map(ToString::to_string), since_ms: row.since_ms }),
         }
     }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(T::to_string).collect()
 }
 
 /// The rows as JSON.
@@ -126,6 +166,7 @@ mod tests {
                 "container_ip": "10.85.0.11", "container_port": 8080,
                 "owner": "5e0f", "connections": 12,
                 "pod_namespace": "shop", "pod_name": "web-0", "container_name": "app",
+                "allow_from": ["192.0.2.0/24"], "masqueraded": true, "kept": ["127.0.0.53"],
             })
         );
         assert_eq!(objects[1]["owner"], serde_json::Value::Null);

@@ -98,6 +98,11 @@ const WIDE: [Column; 2] = [
     ("RATE/S", Align::Right, |row| row.rate.map_or_else(none, |rate| format!("{rate:.1}"))),
     ("AGE", Align::Right, |row| row.age().map_or_else(none, age)),
 ];
+/// Shown with the wide ones where a row has any.
+const NOTES: Column = ("NOTES", Align::Left, |row| match row.notes().join("; ") {
+    notes if notes.is_empty() => none(),
+    notes => cell(&notes, LONGEST),
+});
 /// Shown where a name is known, and with the wide ones.
 const NAME: Column = ("NAME", Align::Left, |row| match row.names.is_none() {
     true => none(),
@@ -125,7 +130,8 @@ fn age(age: Duration) -> String {
 /// The rows under a heading.
 pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
     let named = wide || rows.iter().any(|row| !row.names.is_none());
-    let wide = wide.then_some(&WIDE).into_iter().flatten();
+    let noted = wide && rows.iter().any(|row| !row.notes().is_empty());
+    let wide = wide.then_some(&WIDE).into_iter().flatten().chain(noted.then_some(&NOTES));
     let columns = || NARROW.iter().chain(wide.clone()).chain(named.then_some(&NAME));
     let aligns: Vec<Align> = columns().map(|(_, align, _)| *align).collect();
     let heading = columns().map(|(title, ..)| (*title).to_owned()).collect();
@@ -152,8 +158,7 @@ pub fn columns(rows: &[Row], wide: bool, shape: Shape) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::request::names::PodName;
-    use hostport_nft::Endpoint;
-    use hostport_nft::{Counter, HostPort, Mapping, Published};
+    use hostport_nft::{Conditions, Counter, Endpoint, HostPort, Mapping, Published};
 
     pub fn rows() -> Vec<Row> {
         let host = |ip: &str, port: &str, protocol: &str| HostPort {
@@ -185,7 +190,14 @@ pub(super) mod tests {
         let mut entry = crate::journal::Entry::from_json(json.as_bytes()).unwrap();
         entry.names.pod = Some(PodName { name: "web-0".to_owned(), namespace: "shop".to_owned() });
         entry.names.container = Some("app".to_owned());
-        vec![Row::new(web, Some(&entry)), Row::new(foreign, None)]
+        let stub = HostPort { host_ip: "127.0.0.53".parse().unwrap(), ..web.mapping.host() };
+        let conditions = Conditions {
+            sources: [(web.mapping.host(), vec!["192.0.2.0/24".parse().unwrap()])].into(),
+            masqueraded: [web.mapping.endpoint().ip].into(),
+            kept: [stub].into(),
+            ..Conditions::default()
+        };
+        vec![Row::new(web, &conditions, Some(&entry)), Row::new(foreign, &conditions, None)]
     }
 
     #[test]
@@ -203,6 +215,8 @@ pub(super) mod tests {
         );
         let wide = columns(&rows(), true, Shape::default());
         assert!(wide.lines().nth(1).unwrap().contains("  shop/web-0 (app)  5e0f"), "{wide}");
+        let notes = "  from 192.0.2.0/24; masqueraded; not on 127.0.0.53  ";
+        assert!(wide.lines().nth(1).unwrap().contains(notes), "{wide}");
         assert!(wide.lines().nth(2).unwrap().ends_with("  -                 -"), "{wide}");
     }
 

@@ -72,11 +72,15 @@ fn shadows(host: HostPort, listener: &Listener, inventory: &Inventory) -> bool {
     let same = host.host_ip == listener.ip;
     let keeps = |port| {
         let own = HostPort { host_ip: listener.ip, port, ..host };
-        inventory.audits.get(&host.family()).is_some_and(|audit| audit.kept.contains(&own))
+        inventory
+            .audits
+            .get(&host.family())
+            .is_some_and(|audit| audit.conditions.kept.contains(&own))
     };
     let within = host.host_ip.is_unspecified()
         && host.family() == Family::of(listener.ip)
         && !inventory.settings.is_excluded(listener.ip)
+        && inventory.settings.covers(listener.ip)
         && !keeps(host.port);
     listener.is_wide(host.family()) || same || within
 }

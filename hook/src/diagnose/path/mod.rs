@@ -122,6 +122,7 @@ fn of_this_packet(
     let mut obstacles: Vec<Obstacle> = findings.iter().filter_map(Obstacle::of).collect();
     obstacles.extend(packet.from.filter(|_| packet.no_way_back).map(obstacle::no_way_back));
     obstacles.extend(obstacle::stays_put(packet));
+    obstacles.extend(obstacle::not_allowed(packet, inventory));
     let astray = if packet.to.is_loopback() && packet.origin == Origin::Outside {
         Some(obstacle::loopback_from_outside(packet))
     } else if !packet.to_is_local && !packet.is_specific() {

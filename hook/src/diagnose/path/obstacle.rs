@@ -14,6 +14,7 @@ use crate::diagnose::inventory::Inventory;
 use crate::diagnose::kind::{Kind, Severity, Step};
 use crate::diagnose::question::Target;
 use crate::output::{escape, several};
+use crate::request::policy::ALLOW_FROM;
 
 /// One thing that is in the way, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,6 +88,22 @@ pub fn no_way_back(from: IpAddr) -> Obstacle {
         format!("this host has no route to {from}"),
         format!("add a route: ip route add {from} via GATEWAY; to see the routes: ip route"),
     )
+}
+
+/// The host port is open to some sources, and this is none of them.
+pub fn not_allowed(packet: &PacketContext, inventory: &Inventory) -> Option<Obstacle> {
+    let host = packet.element.as_ref()?.mapping.host();
+    let nets = inventory.audits.get(&packet.family)?.conditions.sources.get(&host)?;
+    let from = packet.source().filter(|from| !nets.iter().any(|net| net.contains(from)))?;
+    let allowed =
+        if nets.is_empty() { "no address of this family".to_owned() } else { several(nets) };
+    Some(Obstacle::new(
+        Step::Element,
+        "source-not-allowed",
+        "the container's port is open to some clients only, and not to this one",
+        format!("host port {host} is open to {allowed}, and not to {from}"),
+        format!("add the client to {ALLOW_FROM}, and create the container again"),
+    ))
 }
 
 /// An address of one link, or of IPv6's own loopback, which leads no further.

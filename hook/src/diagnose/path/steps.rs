@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use hostport_nft::{OwnerId, TableOwner};
 use hostport_trace::{Origin, Verdict};
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::kind::Step;
 use crate::diagnose::{Inventory, Scope};
-use crate::output::timestamp;
+use crate::output::{several, timestamp};
+use crate::request::policy::MASQUERADE;
 
 /// What happens at one step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,10 +65,16 @@ impl Steps<'_> {
                 return Some((Status::Skipped, what));
             }
             Step::Table => format!("{table} is as hostport creates it"),
-            Step::Excluded => match inventory.settings.is_excluded(packet.to) {
-                true => format!("{} is excluded: hostport does not translate it", packet.to),
-                false => format!("{} is not excluded", packet.to),
-            },
+            Step::Excluded if inventory.settings.is_excluded(packet.to) => {
+                format!("{} is excluded: hostport does not translate it", packet.to)
+            }
+            Step::Excluded if !inventory.settings.covers(packet.to) => {
+                format!("only ports on exactly {} answer there (--listen)", packet.to)
+            }
+            Step::Excluded if !packet.by_wildcard => {
+                format!("a program on this host keeps {}", packet.host())
+            }
+            Step::Excluded => format!("{} is not excluded", packet.to),
             Step::Element => self.element()?,
             Step::Owner => self.owner_since(),
             Step::Listeners => "no program on this host listens on the port too".to_owned(),
@@ -94,9 +102,20 @@ impl Steps<'_> {
             false => format!("{host}, on that address only"),
         };
         Some(match &self.packet.element {
-            Some(element) => format!("{which}; connections so far: {}", element.counter.packets),
+            Some(element) => {
+                let allowed = self.allowed().map(|nets| format!("; only from {}", several(nets)));
+                let count = element.counter.packets;
+                format!("{which}{}; connections so far: {count}", allowed.unwrap_or_default())
+            }
             None => format!("none for {which}"),
         })
+    }
+
+    /// The sources that may reach the host port, if not all may.
+    fn allowed(&self) -> Option<&[IpNet]> {
+        let audit = self.inventory.audits.get(&self.packet.family)?;
+        let host = self.packet.element.as_ref()?.mapping.host();
+        audit.conditions.sources.get(&host).map(Vec::as_slice)
     }
 
     /// The owner in the kernel, or else by the journal.
@@ -162,6 +181,12 @@ impl Steps<'_> {
             return format!(
                 "rewritten to this host's address: client and container are both on {out}, and the \
                  answer would bypass this host"
+            );
+        }
+        if audit.is_some_and(|audit| audit.conditions.masqueraded.contains(&endpoint)) {
+            return format!(
+                "rewritten to this host's address on {out}: the container's answers would not come back \
+                 this way, or {MASQUERADE} asks for it"
             );
         }
         let client =

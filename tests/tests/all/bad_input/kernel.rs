@@ -58,11 +58,11 @@ fn order(call: Call<'_>) -> Order {
     let batch = |line: &str| line.contains("NFNL_MSG_BATCH_BEGIN");
     let begin = lines.lines().find(|line| batch(line)).unwrap();
     let sequence = begin.split("nlmsg_seq=").nth(1).and_then(|rest| rest.split(',').next());
-    let netfilter = lines.lines().find(|line| line.contains("NETLINK_NETFILTER")).unwrap();
-    let fd = netfilter.rsplit(' ').next().unwrap();
+    // The first message behind the socket.
+    let before = lines.lines().take_while(|line| !line.contains("NETLINK_NETFILTER"));
     Order {
         socket: nth("socket(", &|line| line.contains("NETLINK_NETFILTER")),
-        request: nth("sendto(", &|line| line.starts_with(&format!("sendto({fd},"))),
+        request: before.filter(|line| line.starts_with("sendto(")).count() + 1,
         batch: nth("sendto(", &batch),
         sequence: sequence.unwrap().parse().unwrap(),
     }

@@ -215,7 +215,7 @@ pub fn key_of(family: Family, set: SetName, key: Key) -> Vec<u8> {
         SetName::Ports => host_port,
         SetName::Hairpin => [address.as_slice(), &address].concat(),
         SetName::SameLink => [name(number); 2].concat(),
-        SetName::Excluded | SetName::Masqueraded => address,
+        SetName::Excluded | SetName::Listen | SetName::Masqueraded => address,
         SetName::Kept | SetName::Restricted => host_port,
         SetName::Sources => [host_port.as_slice(), &address_bytes(family, 16 * number)].concat(),
     };

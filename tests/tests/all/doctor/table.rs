@@ -30,8 +30,8 @@ fn another_programs_table_with_our_name() {
 /// What somebody may do to the table by hand, and what the doctor reports of it.
 const ALTERATIONS: [(&str, &str); 14] = [
     ("flush chain ip hostport guard", "the chain guard has 0 rules, not 1"),
-    ("flush table ip6 hostport", "the chain publish has 0 rules, not 3"),
-    ("add rule ip hostport publish counter", "the chain publish has 4 rules, not 3"),
+    ("flush table ip6 hostport", "the chain publish has 0 rules, not 6"),
+    ("add rule ip hostport publish counter", "the chain publish has 7 rules, not 6"),
     (
         "flush chain ip hostport prerouting; add rule ip hostport prerouting goto publish",
         "`fib daddr type local goto publish`",
@@ -49,7 +49,12 @@ const ALTERATIONS: [(&str, &str); 14] = [
     (
         "flush chain ip hostport publish
          add rule ip hostport publish ip daddr != @excluded return
+         add rule ip hostport publish ip daddr . th dport . meta l4proto @restricted \
+            ip daddr . th dport . meta l4proto . ip saddr != @sources drop
          add rule ip hostport publish dnat ip to ip daddr . th dport . meta l4proto map @ports
+         add rule ip hostport publish ip daddr . th dport . meta l4proto @kept return
+         add rule ip hostport publish ip daddr & 0.0.0.0 . th dport . meta l4proto @restricted \
+            ip daddr & 0.0.0.0 . th dport . meta l4proto . ip saddr != @sources drop
          add rule ip hostport publish dnat ip to ip daddr & 0.0.0.0 . th dport . meta l4proto map @ports",
         "`ip daddr @excluded return`",
     ),
@@ -60,10 +65,10 @@ const ALTERATIONS: [(&str, &str); 14] = [
     ),
     (
         "delete rule ip hostport publish handle PUBLISH; add element ip hostport excluded { 192.0.2.0/24 }",
-        "the chain publish has 2 rules, not 3",
+        "the chain publish has 5 rules, not 6",
     ),
     ("add element ip hostport excluded { 192.0.2.1 }", "its comment is"),
-    ("flush chain ip6 hostport postrouting", "the chain postrouting has 0 rules, not 2"),
+    ("flush chain ip6 hostport postrouting", "the chain postrouting has 0 rules, not 3"),
     ("add table ip hostport { flags dormant; }", "it is dormant"),
     ("add chain ip hostport guard { policy drop; }", "the chain guard is called from elsewhere"),
 ];

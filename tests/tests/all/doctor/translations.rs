@@ -51,7 +51,7 @@ fn a_younger_chain_of_the_same_priority_comes_first_and_an_older_one_does_not() 
     let ground = Ground::new();
     let (other, _servers) = other(&ground);
     ground.node().nft(&format!(
-        "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat;
+        "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat + 10;
             fib daddr type local tcp dport {{ 9000, 9001 }} dnat to {}:8080; }}; }}",
         other.ipv4()
     ));

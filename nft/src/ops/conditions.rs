@@ -1,22 +1,54 @@
-//! Addresses that the wildcard leaves alone, because a process of the host listens there.
+//! What holds of host ports besides their mappings.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::attempt::{Attempt, attempt};
 use super::host_ports::{HostPorts, TableState};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
-use crate::kernel::{Change, Kernel, SetName};
-use crate::model::{Family, HostPort};
-use crate::ruleset::element::port_key;
-use crate::ruleset::host::Kept;
+use crate::kernel::{Change, Element, Kernel, SetName};
+use crate::model::{Conditions, Family, HostPort};
+use crate::ruleset::element::{Masqueraded, port_key};
+use crate::ruleset::host::{Kept, Restricted, Source};
+
+/// The sets with the conditions.
+const SETS: [SetName; 4] =
+    [SetName::Kept, SetName::Restricted, SetName::Sources, SetName::Masqueraded];
+
+/// What the elements of these sets say, without the links.
+pub(super) fn conditions_of(
+    family: Family,
+    present: &BTreeMap<SetName, Vec<Element>>,
+) -> Conditions {
+    let elements = |set| present.get(&set).into_iter().flatten();
+    let restricted = elements(SetName::Restricted);
+    let restricted = restricted.filter_map(|element| Restricted::from_element(family, element));
+    let mut conditions = Conditions {
+        links: Vec::new(),
+        kept: elements(SetName::Kept)
+            .filter_map(|element| Some(Kept::from_element(family, element)?.0))
+            .collect(),
+        sources: restricted.map(|restricted| (restricted.host, Vec::new())).collect(),
+        masqueraded: elements(SetName::Masqueraded)
+            .filter_map(|element| Some(Masqueraded::from_element(family, element)?.pod))
+            .collect(),
+    };
+    let sources = elements(SetName::Sources);
+    for source in sources.filter_map(|element| Source::from_element(family, element)) {
+        // Without the other element they restrict nothing.
+        if let Some(nets) = conditions.sources.get_mut(&source.host) {
+            nets.push(source.net);
+        }
+    }
+    conditions
+}
 
 impl<K: Kernel> HostPorts<K> {
-    /// What the wildcard leaves alone now, in both families.
+    /// What holds of the published host ports besides their mappings, without the links.
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings};
-    /// for host in HostPorts::open(Settings::default())?.kept()? {
+    /// for host in HostPorts::open(Settings::default())?.conditions()?.kept {
     ///     println!("{host} stays with a process of the host");
     /// }
     /// # Ok::<(), hostport_nft::Error>(())
@@ -24,18 +56,21 @@ impl<K: Kernel> HostPorts<K> {
     ///
     /// # Errors
     /// As [`HostPorts::list`].
-    pub fn kept(&mut self) -> Result<BTreeSet<HostPort>, Error> {
-        let mut kept = BTreeSet::new();
+    pub fn conditions(&mut self) -> Result<Conditions, Error> {
+        let mut all = Conditions::default();
         for family in Family::ALL {
-            kept.extend(self.kept_of(family)?.into_iter().map(|Kept(host)| host));
+            let of_family = conditions_of(family, &self.present(family, &SETS, PATIENCE)?);
+            all.kept.extend(of_family.kept);
+            all.sources.extend(of_family.sources);
+            all.masqueraded.extend(of_family.masqueraded);
         }
-        Ok(kept)
+        Ok(all)
     }
 
     /// Leaves alone exactly those of these that a published wildcard would take. False if that was so already.
     ///
     /// ```no_run
-    /// # use std::collections::BTreeSet;
+    /// # use std::collections::{BTreeMap, BTreeSet};
     /// # use hostport_nft::{HostPorts, Settings};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
     /// // No process of the host listens on one address alone.
