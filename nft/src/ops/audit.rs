@@ -390,7 +390,7 @@ mod tests {
 
     /// The edges as the kernel lists them.
     fn edges(settings: &Settings, family: Family) -> Vec<(IpAddr, bool)> {
-        let excluded = Contents::Excluded(settings.excluded(family));
+        let excluded = Contents::Prefixes(settings.excluded(family));
         let mut edges: Vec<_> = excluded
             .elements()
             .into_iter()
