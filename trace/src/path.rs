@@ -307,8 +307,7 @@ impl Trace {
             .filter(|(id, base)| (alone || base.priority <= OWN) && !self.is_own(id))
             .map(|(id, base)| {
                 let theirs = handle(id.family, id.table.clone()).unwrap_or_default();
-                let first =
-                    alone || base.priority < OWN || ours.is_none_or(|ours| ours < theirs);
+                let first = alone || base.priority < OWN || ours.is_none_or(|ours| ours < theirs);
                 (id, base, first)
             })
             .collect()
