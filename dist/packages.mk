@@ -49,8 +49,8 @@ $(PACKAGE_ROOT)/.complete:
 		|| { tail -5 target/package-test/debootstrap.txt; exit 1; }
 	touch $@
 
-# The previous build: of the last tag or, without one, of the commit before this one, packaged like this one.
-PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --short HEAD^)
+# The previous build: of the last tag or, without one, of the last commit with schema 1, packaged like this one.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo b151262)
 PREVIOUS_TREE := target/package-test/previous-$(PREVIOUS)
 
 package-test: ## Install, upgrade under load, remove and purge the package in a separate Debian root (as root)

@@ -52,4 +52,5 @@ mod scrapes;
 mod sctp;
 mod takeover;
 mod textfile;
+mod upgrade;
 mod watch;

@@ -34,7 +34,7 @@ fn only_allowed_sources_reach_a_port_and_a_restore_keeps_it_so() {
     let lab = Lab::new();
     let (_web, _servers, bundle) = web(&lab);
     let other = lab.pod("other");
-    let bundle = bundle.annotation("io.hostport.allow-from", "192.0.2.2, 2001:db8:1::/64");
+    let bundle = bundle.annotation("io.hostport.allow-from", "192.0.2.2; 2001:db8:1::/64");
     bundle.start(lab.node());
     let check = |when: &str| {
         for protocol in BOTH {
@@ -110,7 +110,6 @@ fn a_source_that_is_none_is_refused_and_changes_nothing() {
         ("io.hostport.allow-from", "", "not a source"),
         ("io.hostport.allow-from", "192.0.2.0/33", "192.0.2.0/33"),
         ("io.hostport.allow-from", "example.org", "example.org"),
-        ("io.hostport.allow-from", "192.0.2.1;192.0.2.2", "not a source"),
         ("io.hostport.allow-from", &prefixes.join(","), "more than 10000"),
         ("io.hostport.masquerade", "yes", "write always"),
         ("io.hostport.allowfrom", "192.0.2.0/24", "io.hostport.allow-from"),

@@ -399,7 +399,8 @@ fn prefixes(text: &str) -> Result<Vec<IpNet>, AnnotationError> {
     if text.len() > MAX_TEXT {
         return Err(AnnotationError::text(ALLOW_FROM, text, Problem::TooLong(text.len())));
     }
-    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    // The separators of a list of ports.
+    let items = text.split([',', ';', ' ', '\t', '\n', '\r']).filter(|item| !item.is_empty());
     let nets = items.map(source).collect::<Result<Vec<IpNet>, _>>()?;
     match nets.is_empty() {
         true => Err(AnnotationError::text(ALLOW_FROM, text, Problem::Source)),
