@@ -128,7 +128,9 @@ impl PacketContext {
 
     fn find_mapping(&mut self, inventory: &Inventory) {
         let audit = inventory.audits.get(&self.family);
-        let kept = audit.is_some_and(|audit| audit.conditions.kept.contains(&self.host()));
+        let excluded = inventory.settings.is_excluded(self.to);
+        let kept =
+            !excluded && audit.is_some_and(|audit| audit.conditions.kept.contains(&self.host()));
         self.by_wildcard = !kept && inventory.settings.covers(self.to);
         let keys = self.asked();
         let published = audit.map_or(&[][..], |audit| &audit.ports);

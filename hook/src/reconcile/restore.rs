@@ -84,12 +84,12 @@ pub fn restore<N: Node, E: From<Error>>(
 /// Without an entry there is nothing to restore. What owners have in the kernel nevertheless is of containers that may
 /// run: somebody has removed the journal.
 fn refuse_if_any(host_ports: &mut HostPorts<impl Kernel>) -> Result<(), Error> {
-    let there = match host_ports.list() {
+    let there = match host_ports.preview(&[], &Conditions::default()) {
         // A table that is not as it should be is re-created.
         Err(hostport_nft::Error::ForeignTable { .. } | hostport_nft::Error::Refused { .. }) => {
             return Ok(());
         }
-        there => there?,
+        there => there?.removed,
     };
     match there.iter().filter(|there| there.owner.is_some()).count() {
         0 => Ok(()),
