@@ -1,15 +1,19 @@
 //! What holds of host ports besides their mappings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::attempt::{Attempt, attempt};
 use super::host_ports::{HostPorts, TableState};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
-use crate::kernel::{Change, Element, Kernel, SetName};
-use crate::model::{Conditions, Family, HostPort};
-use crate::ruleset::element::{Masqueraded, port_key};
+use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
+use crate::model::{Claim, Conditions, Family, HostPort};
+use crate::ruleset::element::{Hairpin, HairpinOwner, Masqueraded, SameLink, port_key};
 use crate::ruleset::host::{Kept, Restricted, Source};
+use crate::ruleset::table::Elements;
 
 /// The sets with the conditions.
 const SETS: [SetName; 4] =
@@ -41,6 +45,97 @@ pub(super) fn conditions_of(
         }
     }
     conditions
+}
+
+/// Each endpoint's address, with the owner of its hairpin element.
+pub(super) fn hairpins<'a>(
+    claims: impl Iterator<Item = &'a Claim>,
+) -> BTreeMap<IpAddr, HairpinOwner> {
+    let mut pods = BTreeMap::new();
+    for claim in claims {
+        pods.entry(claim.mapping.endpoint().ip)
+            .and_modify(|owner| {
+                if matches!(owner, HairpinOwner::One(one) if *one != claim.owner) {
+                    *owner = HairpinOwner::Several;
+                }
+            })
+            .or_insert_with(|| HairpinOwner::One(claim.owner.clone()));
+    }
+    pods
+}
+
+impl Elements {
+    /// What the claims of a family need besides their ports.
+    pub(super) fn around(family: Family, claims: &[&Claim], conditions: &Conditions) -> Self {
+        let hosts = || claims.iter().map(|claim| claim.mapping.host());
+        let wide: BTreeSet<_> = hosts()
+            .filter(|host| host.host_ip.is_unspecified())
+            .map(|host| (host.port, host.protocol))
+            .collect();
+        let hairpin: Vec<Hairpin> = hairpins(claims.iter().copied())
+            .into_iter()
+            .map(|(pod, owner)| Hairpin { pod, owner })
+            .collect();
+        let masqueraded = hairpin.iter().filter(|h| conditions.masqueraded.contains(&h.pod));
+        let links = conditions.links.iter().filter(|link| link.family == family && link.bypasses);
+        let kept = conditions.kept.iter().filter(|host| host.family() == family);
+        let restricted = claims.iter().filter_map(|claim| {
+            let (host, owner) = (claim.mapping.host(), Some(claim.owner.clone()));
+            Some((Restricted { host, owner }, conditions.sources.get(&host)?))
+        });
+        let restricted: Vec<_> = restricted.collect();
+        let sources = restricted.iter().flat_map(|(of, nets)| {
+            let nets: Vec<IpNet> =
+                nets.iter().copied().filter(|net| Family::of(net.addr()) == family).collect();
+            // The kernel refuses ranges that overlap.
+            let nets = IpNet::aggregate(&nets).into_iter();
+            nets.map(|net| Source { host: of.host, net, owner: of.owner.clone() })
+        });
+        Elements {
+            ports: Vec::new(),
+            kept: kept
+                .filter(|host| wide.contains(&(host.port, host.protocol)))
+                .map(|host| Kept(*host))
+                .collect(),
+            sources: sources.collect(),
+            same_link: links
+                .map(|link| SameLink(link.name.clone()))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            masqueraded: masqueraded
+                .map(|Hairpin { pod, owner }| Masqueraded { pod: *pod, owner: owner.clone() })
+                .collect(),
+            restricted: restricted.into_iter().map(|(restricted, _)| restricted).collect(),
+            hairpin,
+        }
+    }
+}
+
+/// Adds what new claims need besides their ports and hairpin elements. Links stay when the last pod goes: an element
+/// does nothing where no reply could bypass the host, as on a bridge that netfilter has come to see.
+pub(super) fn push_conditions(
+    transaction: &mut Transaction,
+    claims: &[Claim],
+    new: &[Claim],
+    conditions: &Conditions,
+) {
+    for family in claims.iter().map(|claim| claim.mapping.family()).collect::<BTreeSet<_>>() {
+        let of_family = |claim: &&Claim| claim.mapping.family() == family;
+        let all: Vec<&Claim> = claims.iter().filter(of_family).collect();
+        let shared = Elements::around(family, &all, conditions);
+        let own =
+            Elements::around(family, &new.iter().filter(of_family).collect::<Vec<_>>(), conditions);
+        // Not exclusive: other pods on the link, and other containers of the pod, have the same ones.
+        let mut push = |set, elements| transaction.push(Change::NewElements(family, set, elements));
+        push(SetName::SameLink, shared.same_link.iter().map(SameLink::element).collect());
+        push(SetName::Masqueraded, shared.masqueraded.iter().map(Masqueraded::element).collect());
+        push(SetName::Kept, own.kept.iter().map(Kept::element).collect());
+        // Exclusive: what another owner has left there would let others in.
+        let mut push = |set, element| transaction.push(Change::NewElement(family, set, element));
+        own.restricted.iter().for_each(|host| push(SetName::Restricted, host.element()));
+        own.sources.iter().for_each(|source| push(SetName::Sources, source.element()));
+    }
 }
 
 impl<K: Kernel> HostPorts<K> {

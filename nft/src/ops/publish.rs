@@ -3,19 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::attempt::{Attempt, attempt};
+use super::conditions::{hairpins, push_conditions};
 use super::host_ports::{HostPorts, TableState};
 use crate::error::{Error, Taken};
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Change, Kernel, Outcome, SetName, Transaction};
 use crate::model::{Claim, Conditions, Family, HostPort, Mapping, OwnerId, Published};
-use crate::ruleset::element::{
-    Hairpin, HairpinOwner, Masqueraded, SameLink, hairpin_key, port_key,
-};
-use crate::ruleset::host::{Kept, Restricted, Source};
+use crate::ruleset::element::{Hairpin, HairpinOwner, hairpin_key, port_key};
 use crate::ruleset::table::Elements;
 
 /// The host ports that one container asks for.
@@ -68,23 +65,6 @@ pub(crate) fn each_once(claims: &[Claim]) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     let twice = claims.iter().map(|claim| claim.mapping.host()).find(|host| !seen.insert(*host));
     twice.map_or(Ok(()), |host| Err(Error::Twice { host }))
-}
-
-/// Each endpoint's address, with the owner of its hairpin element.
-pub(crate) fn hairpins<'a>(
-    claims: impl Iterator<Item = &'a Claim>,
-) -> BTreeMap<IpAddr, HairpinOwner> {
-    let mut pods = BTreeMap::new();
-    for claim in claims {
-        pods.entry(claim.mapping.endpoint().ip)
-            .and_modify(|owner| {
-                if matches!(owner, HairpinOwner::One(one) if *one != claim.owner) {
-                    *owner = HairpinOwner::Several;
-                }
-            })
-            .or_insert_with(|| HairpinOwner::One(claim.owner.clone()));
-    }
-    pods
 }
 
 /// What [`HostPorts::publish`] did.
@@ -173,7 +153,8 @@ impl<K: Kernel> HostPorts<K> {
         for (pod, owner) in publication.pods() {
             push_hairpin(&mut transaction, Hairpin { pod, owner });
         }
-        push_conditions(&mut transaction, publication, &publication.claims);
+        let Publication { claims, conditions, .. } = publication;
+        push_conditions(&mut transaction, claims, claims, conditions);
         for claim in &publication.claims {
             transaction.push(new_port(&claim.published()));
         }
@@ -270,7 +251,7 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         self.push_clear(&mut transaction, &cleared, &publication.conditions.sources)?;
-        push_conditions(&mut transaction, publication, &added);
+        push_conditions(&mut transaction, &publication.claims, &added, &publication.conditions);
         // An owner that came back with another address needs nothing at its old one.
         let pods = publication.pods();
         let former = left.iter().filter_map(|p| Some((p.mapping.endpoint().ip, p.owner.as_ref()?)));
@@ -326,81 +307,11 @@ fn push_hairpin(transaction: &mut Transaction, hairpin: Hairpin) {
     transaction.push(Change::NewElement(family, SetName::Hairpin, hairpin.element()));
 }
 
-/// Adds what new claims need besides their ports and hairpin elements. Links stay when the last pod goes: an element
-/// does nothing where no reply could bypass the host, as on a bridge that netfilter has come to see.
-fn push_conditions(transaction: &mut Transaction, publication: &Publication, new: &[Claim]) {
-    for family in publication.families() {
-        let of_family = |claim: &&Claim| claim.mapping.family() == family;
-        let all: Vec<&Claim> = publication.claims.iter().filter(of_family).collect();
-        let shared = Elements::around(family, &all, &publication.conditions);
-        let own = Elements::around(
-            family,
-            &new.iter().filter(of_family).collect::<Vec<_>>(),
-            &publication.conditions,
-        );
-        // Not exclusive: other pods on the link, and other containers of the pod, have the same ones.
-        let mut push = |set, elements| transaction.push(Change::NewElements(family, set, elements));
-        push(SetName::SameLink, shared.same_link.iter().map(SameLink::element).collect());
-        push(SetName::Masqueraded, shared.masqueraded.iter().map(Masqueraded::element).collect());
-        push(SetName::Kept, own.kept.iter().map(Kept::element).collect());
-        // Exclusive: what another owner has left there would let others in.
-        let mut push = |set, element| transaction.push(Change::NewElement(family, set, element));
-        own.restricted.iter().for_each(|host| push(SetName::Restricted, host.element()));
-        own.sources.iter().for_each(|source| push(SetName::Sources, source.element()));
-    }
-}
-
 pub(super) fn delete_port(host: HostPort) -> Change {
     Change::DeleteElement(host.family(), SetName::Ports, port_key(host))
 }
 
 impl Elements {
-    /// What the claims of a family need besides their ports.
-    pub(super) fn around(family: Family, claims: &[&Claim], conditions: &Conditions) -> Self {
-        let hosts = || claims.iter().map(|claim| claim.mapping.host());
-        let wide: BTreeSet<_> = hosts()
-            .filter(|host| host.host_ip.is_unspecified())
-            .map(|host| (host.port, host.protocol))
-            .collect();
-        let hairpin: Vec<Hairpin> = hairpins(claims.iter().copied())
-            .into_iter()
-            .map(|(pod, owner)| Hairpin { pod, owner })
-            .collect();
-        let masqueraded = hairpin.iter().filter(|h| conditions.masqueraded.contains(&h.pod));
-        let links = conditions.links.iter().filter(|link| link.family == family && link.bypasses);
-        let kept = conditions.kept.iter().filter(|host| host.family() == family);
-        let restricted = claims.iter().filter_map(|claim| {
-            let (host, owner) = (claim.mapping.host(), Some(claim.owner.clone()));
-            Some((Restricted { host, owner }, conditions.sources.get(&host)?))
-        });
-        let restricted: Vec<_> = restricted.collect();
-        let sources = restricted.iter().flat_map(|(of, nets)| {
-            let nets: Vec<IpNet> =
-                nets.iter().copied().filter(|net| Family::of(net.addr()) == family).collect();
-            // The kernel refuses ranges that overlap.
-            let nets = IpNet::aggregate(&nets).into_iter();
-            nets.map(|net| Source { host: of.host, net, owner: of.owner.clone() })
-        });
-        Elements {
-            ports: Vec::new(),
-            kept: kept
-                .filter(|host| wide.contains(&(host.port, host.protocol)))
-                .map(|host| Kept(*host))
-                .collect(),
-            sources: sources.collect(),
-            same_link: links
-                .map(|link| SameLink(link.name.clone()))
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
-            masqueraded: masqueraded
-                .map(|Hairpin { pod, owner }| Masqueraded { pod: *pod, owner: owner.clone() })
-                .collect(),
-            restricted: restricted.into_iter().map(|(restricted, _)| restricted).collect(),
-            hairpin,
-        }
-    }
-
     /// Adds the hairpin elements that an older version, or another program, has left out. Marks those as shared
     /// that several owners need: where one was removed by hand, it came back with one owner only.
     fn complete(&mut self) {

@@ -52,7 +52,7 @@ mod tests {
         let settings = Settings {
             table: "t".repeat(64).parse().unwrap(),
             exclude: exclude.collect(),
-            localhost: true,
+            ..Settings::default()
         };
         for family in Family::ALL {
             for message in Table::new(family, &settings).messages() {
