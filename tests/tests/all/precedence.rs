@@ -37,7 +37,7 @@ fn field_3_a_process_on_exactly_one_address_keeps_its_port_there() {
     for kept in ["10.85.0.1:53/tcp", "127.0.0.53:53/udp", "[2001:db8:85::1]:53/udp"] {
         let line = said.lines().find(|line| line.contains(kept));
         let line = line.unwrap_or_else(|| panic!("{kept} is not named:\n{said}"));
-        assert!(line.contains(&format!("({})", std::process::id())), "its process: {line}");
+        assert!(line.contains(&format!("process {} (", std::process::id())), "its process: {line}");
     }
     for protocol in BOTH {
         for from in [&*other, &*web, lab.node()] {
