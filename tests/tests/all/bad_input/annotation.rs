@@ -133,8 +133,7 @@ fn field_30_an_annotation_with_a_typing_error_in_its_name_is_refused() {
     let ground = Ground::new();
     for bundle in [ground.bundle(), ground.asking("9000:8080")] {
         let typo = bundle.annotation("io.hostport.port", "9000:8080");
-        let known =
-            "is not known: write io.hostport.ports, io.hostport.ip or io.hostport.on-conflict";
+        let known = "is not known: write one of io.hostport.ports, io.hostport.ip, ";
         ground.prestart(&typo).refused(&["annotation \"io.hostport.port\"", known]);
     }
 }
