@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use hostport_nft::kernel::Kernel;
-use hostport_nft::{Budget, HostPort, HostPorts, Mapping, OwnerId, Published, Settings, TableName};
+use hostport_nft::{
+    Budget, HostPort, HostPorts, Mapping, OwnerId, Published, Settings, TableName, TcpFlows,
+};
 use tracing::{debug, info, warn};
 
 use super::Error;
@@ -39,7 +41,7 @@ pub fn withdraw<N: Node>(
     // A successor may have taken the ports over, and left this container its flows.
     let gone: Vec<Mapping> =
         entry.iter().flat_map(Entry::flows).chain(withdrawn.iter().copied()).collect();
-    drop_flows(&mut host_ports, &gone);
+    drop_flows(&mut host_ports, &gone, TcpFlows::Unanswered);
     if let Some(journal) = &journal {
         journal.remove(owner)?;
     }
@@ -132,12 +134,12 @@ pub fn withdraw_dead(
 ) -> Result<Vec<Published>, Error> {
     let (owner, hosts, pods) = (&entry.owner, entry.host_ports(), entry.pods());
     let withdrawn = host_ports.withdraw_within(owner, &hosts, &pods, budget)?;
-    drop_flows(host_ports, &entry.flows().collect::<Vec<_>>());
+    drop_flows(host_ports, &entry.flows().collect::<Vec<_>>(), TcpFlows::All);
     Ok(withdrawn)
 }
 
-fn drop_flows(host_ports: &mut HostPorts<impl Kernel>, gone: &[Mapping]) {
-    if let Err(error) = host_ports.drop_flows(gone) {
+fn drop_flows(host_ports: &mut HostPorts<impl Kernel>, gone: &[Mapping], tcp: TcpFlows) {
+    if let Err(error) = host_ports.drop_flows(gone, tcp) {
         warn!("clients that keep sending may not reach a successor: {error}");
     }
 }

@@ -10,6 +10,8 @@ pub struct Flow {
     pub host: HostPort,
     /// The destination after it.
     pub answers: Endpoint,
+    /// The other side has answered (IPS_SEEN_REPLY in `linux/netfilter/nf_conntrack_common.h`).
+    pub replied: bool,
     /// What names the entry to the kernel.
     pub name: Vec<u8>,
 }

@@ -3,8 +3,9 @@
 //! A UDP sender that keeps its source port, or an SCTP association, stays with the translation that
 //! its first packet got (or did not get), however the map changes. So after a mapping is published,
 //! the flows towards it that lead elsewhere are forgotten, and after one is withdrawn, those that lead
-//! to the endpoint that is gone. The next packet of such a flow is translated by the present map. TCP needs
-//! none of this: a connection ends with its endpoint.
+//! to the endpoint that is gone. The next packet of such a flow is translated by the present map. A TCP connection
+//! ends with its endpoint; but a client that the endpoint never answered repeats its SYN with the same source port, and
+//! an endpoint that is dead ends nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,6 +15,19 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::retry::{PATIENCE, complete};
 use crate::model::{Family, Flow, HostPort, Mapping, Port, Protocol};
+
+/// Which TCP connections are forgotten with the flows of other protocols.
+///
+/// ```
+/// assert_ne!(hostport_nft::TcpFlows::Unanswered, hostport_nft::TcpFlows::All);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpFlows {
+    /// Those that the endpoint has not answered.
+    Unanswered,
+    /// All, since the endpoint is dead.
+    All,
+}
 
 impl<K: Kernel> HostPorts<K> {
     /// Forgets the UDP and SCTP flows towards mappings just published that lead elsewhere, and returns
@@ -45,7 +59,8 @@ impl<K: Kernel> HostPorts<K> {
     ) -> Result<usize, Error> {
         let wanted: BTreeMap<_, _> = mappings.iter().map(|m| (m.host(), m.endpoint())).collect();
         let mut forgotten = 0;
-        for flow in self.flows_towards(wanted.keys())? {
+        let hosts = wanted.keys().filter(|host| host.protocol != Protocol::Tcp);
+        for flow in self.flows_towards(hosts)? {
             let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
             let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
                 (Some(endpoint), _) => endpoint,
@@ -63,24 +78,24 @@ impl<K: Kernel> HostPorts<K> {
         Ok(forgotten)
     }
 
-    /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and returns how many
-    /// there were. A mapping that is published again keeps its flows, whatever its owner.
+    /// Forgets the UDP and SCTP flows that lead to endpoints just withdrawn, and TCP connections there, and returns how
+    /// many there were. A mapping that is published again keeps its flows, whatever its owner.
     ///
     /// ```no_run
     /// # use std::collections::BTreeSet;
-    /// # use hostport_nft::{HostPorts, Mapping, Settings};
+    /// # use hostport_nft::{HostPorts, Mapping, Settings, TcpFlows};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
     /// let withdrawn = host_ports.withdraw(&"5e0f".parse()?, &BTreeSet::new(), &BTreeSet::new())?;
     /// let withdrawn: Vec<Mapping> = withdrawn.iter().map(|published| published.mapping).collect();
-    /// host_ports.drop_flows(&withdrawn)?;
+    /// host_ports.drop_flows(&withdrawn, TcpFlows::Unanswered)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::redirect_flows`].
-    pub fn drop_flows(&mut self, withdrawn: &[Mapping]) -> Result<usize, Error> {
+    pub fn drop_flows(&mut self, withdrawn: &[Mapping], tcp: TcpFlows) -> Result<usize, Error> {
         let (mut gone, mut hosts) = (BTreeSet::new(), Vec::new());
-        for mapping in withdrawn.iter().filter(|mapping| mapping.host().protocol != Protocol::Tcp) {
+        for mapping in withdrawn {
             let host = mapping.host();
             // Another owner may have the same mapping by now, as in a pod whose container was replaced.
             if self.get(host)?.is_none_or(|now| now.mapping != *mapping) {
@@ -89,20 +104,24 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         let mut forgotten = 0;
-        for flow in self.flows_towards(hosts.iter())? {
+        let stays = |flow: &Flow| {
+            flow.host.protocol == Protocol::Tcp && flow.replied && tcp == TcpFlows::Unanswered
+        };
+        for flow in self.flows_towards(hosts.iter())?.into_iter().filter(|flow| !stays(flow)) {
             if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {
                 forgotten += usize::from(self.kernel.forget(&flow)?);
             }
         }
         Ok(forgotten)
     }
-    /// The tracked flows towards the ports of some host ports, whatever their address. TCP has none that matter.
+
+    /// The tracked flows towards the ports of some host ports, whatever their address.
     fn flows_towards<'a>(
         &mut self,
         hosts: impl Iterator<Item = &'a HostPort>,
     ) -> Result<Vec<Flow>, Error> {
         let mut ports: BTreeMap<(Family, Protocol), BTreeSet<Port>> = BTreeMap::new();
-        for host in hosts.filter(|host| host.protocol != Protocol::Tcp) {
+        for host in hosts {
             ports.entry((host.family(), host.protocol)).or_default().insert(host.port);
         }
         let mut flows = Vec::new();

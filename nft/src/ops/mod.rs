@@ -13,6 +13,7 @@ mod restore;
 mod withdraw;
 
 pub use audit::{Audit, TableOwner};
+pub use flows::TcpFlows;
 pub use host_ports::HostPorts;
 pub use publish::{Changes, Publication};
 pub use restore::Restored;

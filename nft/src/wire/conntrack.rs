@@ -14,6 +14,7 @@ const IPCTNL_MSG_CT_DELETE: u16 = 2;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
@@ -27,6 +28,7 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT of the kernel's `nf_internals.h`, Linux 5.8 and later. An
 /// older kernel ignores the filter, so what it sends is looked at again here.
 const FILTER_PROTO_NUM: u32 = 1 << 3;
@@ -75,13 +77,15 @@ impl Flow {
         else {
             return Ok(None);
         };
+        let status = attribute::find(attributes, CTA_STATUS)?.and_then(<[u8]>::first_chunk);
+        let replied = status.is_none_or(|s| u32::from_be_bytes(*s) & IPS_SEEN_REPLY != 0);
         let mut name = Vec::new();
         for kind in [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID] {
             if let Some(value) = attribute::find(attributes, kind)? {
                 attribute::push(&mut name, kind, value);
             }
         }
-        Ok(Some(Flow { host: HostPort { host_ip: ip, port, protocol }, answers, name }))
+        Ok(Some(Flow { host: HostPort { host_ip: ip, port, protocol }, answers, replied, name }))
     }
 }
 

@@ -1,9 +1,14 @@
-//! UDP senders that keep one source port while pods come and go.
+//! Clients that keep one source port while pods come and go.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use hostport_tests::hook::Bundle;
-use hostport_tests::lab::{FOREIGN4, Lab, NODE4, NODE4_SECOND, NODE6, Protocol, Server, UdpFlow};
+use hostport_tests::lab::{
+    CLIENT4, Client, FOREIGN4, Lab, NODE4, NODE4_SECOND, NODE6, Protocol, Server, UdpFlow,
+    idle_listener,
+};
 
 const PORTS: &str = "9000:8080/udp";
 
@@ -134,4 +139,57 @@ fn tracked(lab: &Lab, destination: &str) -> Vec<String> {
         .filter(|word| word.starts_with("id="))
         .map(str::to_owned)
         .collect()
+}
+
+/// A client repeats its SYN, with the same source port, towards a pod that never answers.
+#[test]
+fn field_8_a_client_that_still_connects_reaches_the_successor_of_a_dead_pod() {
+    for withdrawn in [false, true] {
+        let lab = Lab::new();
+        let (old, new) = (lab.pod("old"), lab.pod("new"));
+        let _servers = new.serve(8080);
+        old.nft(
+            "table inet silent { chain in { type filter hook input priority 0; policy drop; }; }",
+        );
+        let init = old.sleeper();
+        let first = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:8080");
+        first.start(lab.node());
+        thread::scope(|scope| {
+            let source = SocketAddr::new(CLIENT4.into(), 40_000);
+            let client = Client::new(lab.client()).source(source).timeout(Duration::from_secs(20));
+            let asked = scope.spawn(move || client.tcp((NODE4, 9000)));
+            thread::sleep(Duration::from_millis(500));
+            drop(init);
+            if withdrawn {
+                first.stop(lab.node());
+            }
+            Bundle::of(&new).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+            let answer = asked.join().unwrap();
+            assert_eq!(answer.map(|answer| answer.server).as_deref(), Ok("new"), "{withdrawn}");
+        });
+    }
+}
+
+/// A takeover from a living pod, and a pod's orderly end, leave connections alone; a dead pod's are reset rather than left
+/// to wait.
+#[test]
+fn field_8_what_is_connected_to_a_dead_pod_ends_at_once() {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+
+    let lab = Lab::new();
+    let (old, new) = (lab.pod("old"), lab.pod("new"));
+    let _server = new.serve(8080);
+    // The kernel connects for it.
+    let _listener = idle_listener(&old, Protocol::Tcp, (old.ipv4(), 8080));
+    let init = old.sleeper();
+    let first = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:8080");
+    first.start(lab.node());
+    let mut stream = lab.client().run(|| TcpStream::connect((NODE4, 9000)).unwrap());
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    drop(init);
+    old.nft("table inet silent { chain in { type filter hook input priority 0; policy drop; }; }");
+    Bundle::of(&new).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    let ended = stream.write_all(b"?\n").and_then(|()| stream.read(&mut [0; 100]));
+    assert_eq!(ended.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
 }

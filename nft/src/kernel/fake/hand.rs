@@ -111,11 +111,11 @@ impl Hand {
     }
 
     /// A connection is tracked from now on.
-    pub fn track(&self, host: HostPort, answers: Endpoint) {
+    pub fn track(&self, host: HostPort, answers: Endpoint, replied: bool) {
         let mut ruleset = self.0.ruleset();
         ruleset.handle += 1;
         let name = ruleset.handle.to_be_bytes().to_vec();
-        ruleset.flows.push(Flow { host, answers, name });
+        ruleset.flows.push(Flow { host, answers, replied, name });
     }
 
     /// The tracked connections.

@@ -74,6 +74,6 @@ impl Foreign for Fake {
         let port = Port::new(port).unwrap();
         let ip = IpAddr::from([127, 0, 0, 1]);
         let host = HostPort { host_ip: ip, port, protocol: Protocol::Udp };
-        self.hand().track(host, Endpoint { ip, port });
+        self.hand().track(host, Endpoint { ip, port }, false);
     }
 }
