@@ -20,7 +20,7 @@ ARGS     ?=
 SECONDS  ?= 600
 
 # How many tests run at once. Most of them wait for a process, a packet or the kernel.
-TEST_THREADS ?= $(shell echo $$((5 * $$(nproc))))
+TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
@@ -56,12 +56,7 @@ test: ## Run all tests (as root: they make network namespaces)
 	@xtask/install-packages build
 	@xtask/install-packages test
 	trap wait EXIT; $(MAKE) --no-print-directory build & $(TESTS) --no-run; wait $$!
-	@# Beside the integration tests, what only computes gets the processors that they leave.
-	@trap wait EXIT; output=$$(mktemp); \
-	nice -n 19 $(TESTS) --no-fail-fast --lib --bins --test '[!a]*' >$$output 2>&1 & others=$$!; \
-	status=0; HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) $(TESTS) --no-fail-fast --test all || status=$$?; \
-	wait $$others || status=$$?; cat $$output; rm $$output; exit $$status
-	$(TESTS) --doc
+	HOSTPORT=$(abspath $(BINARY)) RUST_TEST_THREADS=$(TEST_THREADS) $(TESTS) --no-fail-fast
 
 endurance: build ## Run the long tests (as root): thousands of races and containers, every system call killed and failed
 	@xtask/install-packages test

@@ -39,8 +39,9 @@ pub fn withdraw<N: Node>(
     let withdrawn = host_ports.withdraw(owner, &hosts, &pods)?;
     let withdrawn: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
     // A successor may have taken the ports over, and left this container its flows.
-    let gone: Vec<Mapping> =
+    let gone: BTreeSet<Mapping> =
         entry.iter().flat_map(Entry::flows).chain(withdrawn.iter().copied()).collect();
+    let gone: Vec<Mapping> = gone.into_iter().collect();
     drop_flows(&mut host_ports, &gone, TcpFlows::Unanswered);
     if let Some(journal) = &journal {
         journal.remove(owner)?;
