@@ -136,25 +136,26 @@ fn a_port_that_a_listener_shadows() {
 #[test]
 fn a_listener_on_ipv6_alone_is_not_in_the_way_on_ipv4() {
     let ground = Ground::new();
+    // Another process has the socket alone: of this one, children of other tests have it too for a moment.
     let listen = |only: bool| {
-        ground.node().run(|| {
+        let socket = ground.node().run(|| {
             use rustix::net::*;
             let socket =
                 socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None);
             let socket = socket.unwrap();
             sockopt::set_ipv6_v6only(&socket, only).unwrap();
             let all = "[::]:9000".parse::<std::net::SocketAddr>().unwrap();
-            // A child that another test starts has the socket before it open for a moment, until its exec.
             assert!(wait_until(|| bind(&socket, &all).is_ok()), "port 9000 is in use");
             rustix::net::listen(&socket, 1).unwrap();
             socket
-        })
+        });
+        ground.node().holder(socket)
     };
-    let _only = listen(true);
+    let only = listen(true);
     explain(ground.node(), &["9000"]).expect_open();
     let six = explain(ground.node(), &["9000", "--to", "2001:db8:1::1"]);
     assert_eq!(six.causes(), ["port-shadowed"], "{six:#?}");
-    drop(_only);
+    drop(only);
     let _both = listen(false);
     assert_eq!(explain(ground.node(), &["9000"]).causes(), ["port-shadowed"]);
 }
