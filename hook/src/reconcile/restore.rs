@@ -63,9 +63,11 @@ pub fn restore<N: Node, E: From<Error>>(
     for entry in &entries {
         unreadable.remove(&entry.owner);
     }
-    keep(&unreadable, &mut decision.claims, &mut host_ports)?;
+    let kept = keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
-    let conditions = conditions(claims, &entries, &settings)?;
+    let mut conditions = conditions(claims, &entries, &settings)?;
+    conditions.sources.extend(kept.sources);
+    conditions.masqueraded.extend(kept.masqueraded);
     if plan.dry_run {
         return Ok(host_ports.preview(claims, &conditions).map_err(Error::from)?);
     }
@@ -114,23 +116,26 @@ fn published(
 }
 
 /// Keeps the ports of owners whose entries cannot be read, as after going back to an older version: they may
-/// be alive, and nothing else says what they had.
+/// be alive, and nothing else says what they had. Returns what else the kernel has for these ports.
 fn keep(
     unreadable: &BTreeSet<OwnerId>,
     claims: &mut Vec<Claim>,
     host_ports: &mut HostPorts<impl Kernel>,
-) -> Result<(), Error> {
+) -> Result<Conditions, Error> {
     if unreadable.is_empty() {
-        return Ok(());
+        return Ok(Conditions::default());
     }
     let claimed: BTreeSet<HostPort> = claims.iter().map(|claim| claim.mapping.host()).collect();
     let mut kept: BTreeMap<OwnerId, usize> = BTreeMap::new();
+    let (mut hosts, mut pods) = (BTreeSet::new(), BTreeSet::new());
     for published in host_ports.list()? {
         let Some(owner) = published.owner.filter(|owner| unreadable.contains(owner)) else {
             continue;
         };
         if !claimed.contains(&published.mapping.host()) {
             *kept.entry(owner.clone()).or_default() += 1;
+            hosts.insert(published.mapping.host());
+            pods.insert(published.mapping.endpoint().ip);
             claims.push(Claim { owner, mapping: published.mapping });
         }
     }
@@ -142,5 +147,11 @@ fn keep(
              clear them as hostport gc says, and delete that file"
         );
     }
-    Ok(())
+    if hosts.is_empty() {
+        return Ok(Conditions::default());
+    }
+    let mut conditions = host_ports.conditions()?;
+    conditions.sources.retain(|host, _| hosts.contains(host));
+    conditions.masqueraded.retain(|pod| pods.contains(pod));
+    Ok(conditions)
 }

@@ -101,6 +101,23 @@ fn a_takeover_leaves_no_source_of_the_former_owner() {
 }
 
 #[test]
+fn a_restore_opens_no_port_whose_journal_file_cannot_be_read() {
+    let lab = Lab::new();
+    let (_web, _servers, bundle) = web(&lab);
+    let bundle = bundle.annotation("io.hostport.allow-from", "192.0.2.2");
+    bundle.annotation("io.hostport.masquerade", "always").start(lab.node());
+    for entry in journal_files(lab.node()).values() {
+        std::fs::write(entry, "{").unwrap();
+    }
+    for restore in [&["restore"][..], &["restore", "--anew"]] {
+        hostport(lab.node(), restore).expect_success();
+        assert!(ask(lab.beyond(), Protocol::Tcp, NODE4).is_err(), "{restore:?}");
+        let seen = ask(lab.client(), Protocol::Tcp, NODE4);
+        assert_eq!(seen, Ok(BRIDGE4.into()), "{restore:?}");
+    }
+}
+
+#[test]
 fn a_source_that_is_none_is_refused_and_changes_nothing() {
     let lab = Lab::new();
     let web = lab.pod("web");
