@@ -17,7 +17,7 @@ use crate::cli::RulesetArguments;
 use crate::commands::CommandError;
 use crate::commands::restore::{How, counts, restore};
 use crate::context::Context;
-use crate::journal::Ends;
+use crate::journal::{Ends, JournalError};
 use crate::metrics::http;
 use crate::network::listener::{Listener, listeners};
 use crate::reconcile::withdraw::withdraw_ended;
@@ -41,9 +41,11 @@ pub fn run(
     let mut events =
         Events::listen(context.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
     // A restore that fails is tried again, but waiting does not help a user without the rights.
+    let [mut restoring, mut waiting, mut withdrawing, mut keeping] =
+        [(); 4].map(|()| Log::default());
     let mut restored = match restore_and_log(ruleset, context) {
         Err(problem) if problem.may_need_root() => return Err(problem),
-        restored => logged(restored),
+        restored => restoring.take(restored).is_some(),
     };
     if let Some(address) = metrics_listen {
         http::serve(address, context.clone());
@@ -52,7 +54,7 @@ pub fn run(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("watching the tables {}", context.table);
 
-    let mut ends = begin_ends(context);
+    let mut ends = waiting.take(begin_ends(context));
     let mut looked = Instant::now();
     loop {
         let retry = (!restored || ends.is_none()).then_some(RETRY);
@@ -68,18 +70,22 @@ pub fn run(
             return Ok(());
         }
         if ended && ends.as_mut().is_some_and(|ends| ends.hear().is_err()) {
+            // The journal may be moved and replaced: its new folder is not made in between.
             ends = None;
+            continue;
         }
         if ends.is_none() {
-            ends = begin_ends(context);
+            ends = waiting.take(begin_ends(context));
         }
         if let Some(ends) = &mut ends {
             let due = ends.due();
-            logged(withdraw_ended(context, &due, ruleset.settings(context.table.clone())));
+            let settings = ruleset.settings(context.table.clone());
+            withdrawing.take(withdraw_ended(context, &due, settings));
         }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            logged(keep(ruleset, context));
+            keeping.take(keep(ruleset, context));
+            ends = ends.filter(Ends::is_current);
         }
         if changes {
             match events.hear()? {
@@ -90,7 +96,7 @@ pub fn run(
         } else if restored {
             continue;
         }
-        restored = logged(restore_and_log(ruleset, context));
+        restored = restoring.take(restore_and_log(ruleset, context)).is_some();
     }
 }
 
@@ -104,10 +110,10 @@ fn keep(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandErro
     Ok(())
 }
 
-/// Waits for owners to end; none, until another try, if the journal cannot be watched.
-fn begin_ends(context: &Context) -> Option<Ends> {
-    let folder = context.folder().and_then(|_| Ends::of(&context.state_dir, &context.table));
-    folder.inspect_err(|problem| error!("{problem}")).ok()
+/// Waits for owners to end.
+fn begin_ends(context: &Context) -> Result<Ends, JournalError> {
+    context.folder()?;
+    Ends::of(&context.state_dir, &context.table)
 }
 
 fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
@@ -126,9 +132,19 @@ fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), 
     Ok(())
 }
 
-/// Logs an error, and says whether there was none.
-fn logged(result: Result<(), impl Display>) -> bool {
-    result.inspect_err(|problem| error!("{problem}")).is_ok()
+/// The log of work that is tried again and again: an error that repeats is logged once.
+#[derive(Default)]
+struct Log(String);
+
+impl Log {
+    fn take<T>(&mut self, result: Result<T, impl Display>) -> Option<T> {
+        let problem = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if problem != self.0 && !problem.is_empty() {
+            error!("{problem}");
+        }
+        self.0 = problem;
+        result.ok()
+    }
 }
 
 /// A user who may not listen to changes may not make them either.

@@ -125,12 +125,55 @@ fn the_ports_of_containers_that_end_without_a_poststop_are_closed() {
     assert!(wait_until(|| published(node).len() == 2), "{:?}", published(node));
     assert_eq!([0, 1, 3].map(ask), [(); 3].map(|()| Err(ClientError::Refused)));
     assert_eq!(ask(2).unwrap().server, "web");
-    assert_eq!(journal_files(node).len(), 1);
-    // The journal is made anew: those that come then are waited for too.
+    assert!(wait_until(|| journal_files(node).len() == 1), "{:?}", journal_files(node));
+    // The journal is created again: containers that come then are waited for too.
     std::fs::remove_dir_all(state_dir(node)).unwrap();
     assert!(wait_until(|| state_dir(node).exists()));
     ends_at_once(5);
     assert!(wait_until(|| ask(5) == Err(ClientError::Refused)));
+}
+
+#[test]
+fn a_journal_that_is_replaced_is_followed_and_an_error_that_repeats_is_logged_once() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let init = web.sleeper();
+    let bundle = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:8080");
+    bundle.start(node);
+    let journal = state_dir(node);
+    let away = journal.with_file_name("away");
+    let log = std::fs::File::create(node.folder().join("log")).unwrap();
+    let mut watch = Command::new(program());
+    watch.args(["watch", "--state-dir"]).arg(&journal).stdin(Stdio::null()).stderr(log);
+    let _watcher = Watcher(node.run(|| watch.spawn().unwrap()));
+    let log = || std::fs::read_to_string(node.folder().join("log")).unwrap();
+    assert!(wait_until(|| log().contains("watching")));
+    std::fs::rename(&journal, &away).unwrap();
+    std::fs::write(&journal, "").unwrap();
+    let problem = "must be a folder";
+    assert!(wait_until(|| log().contains(problem)));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(log().matches(problem).count(), 1, "{}", log());
+    std::fs::remove_file(&journal).unwrap();
+    std::fs::rename(&away, &journal).unwrap();
+    drop(init);
+    assert!(wait_until(|| published(node).is_empty()), "{}", log());
+}
+
+#[test]
+fn it_waits_for_as_many_containers_as_it_can_be_allowed_to() {
+    let lab = Lab::new();
+    let mut watch = Command::new("prlimit");
+    watch.arg("--nofile=32:4000").arg(program()).args(["watch", "--log-level", "off"]);
+    watch.arg("--state-dir").arg(state_dir(lab.node())).stdin(Stdio::null());
+    let watcher = Watcher(lab.node().run(|| watch.spawn().unwrap()));
+    let limits = format!("/proc/{}/limits", watcher.0.id());
+    let is_raised = || {
+        let limits = std::fs::read_to_string(&limits).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        files.split_whitespace().filter(|word| *word == "4000").count() == 2
+    };
+    assert!(wait_until(is_raised));
 }
 
 #[test]
