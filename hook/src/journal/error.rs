@@ -14,7 +14,8 @@ pub enum JournalError {
     #[error("{0}, or name another with --state-dir")]
     NotPrivate(String),
     #[error(
-        "the journal {path:?} has been locked for {seconds} seconds: another hostport hangs (see fuser -v {path:?})",
+        "the journal {path:?} has been locked for {seconds} seconds: another hostport hangs, or too many are at work \
+         (see fuser -v {path:?})",
         seconds = (after.as_millis() + 500) / 1000
     )]
     Locked { path: PathBuf, after: Duration },

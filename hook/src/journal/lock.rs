@@ -34,7 +34,11 @@ const PATIENCE_ALONE: Duration = Duration::from_secs(24);
 /// How long the gate is closed at a time: less than a hook's patience, so that it still gets in.
 const CLOSED: Duration = Duration::from_secs(4);
 const OPEN: Duration = Duration::from_secs(1);
-const AGAIN: Duration = Duration::from_millis(1);
+/// How long a waiting process sleeps at a time: a part of what it has waited, so that a crowd of them leaves the
+/// processor to the one that they wait for.
+const PART: u32 = 8;
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(20);
 
 /// An open folder that is locked until this is dropped, or its process dies.
 #[derive(Debug)]
@@ -149,11 +153,11 @@ impl<F: Folder> LockedFolder<F> {
                 return Ok(());
             }
             let now = self.folder.now();
+            let after = now - wait.begin;
             if now >= wait.end {
-                let (path, after) = (self.folder.path(name), now - wait.begin);
-                return Err(JournalError::Locked { path, after });
+                return Err(JournalError::Locked { path: self.folder.path(name), after });
             }
-            self.folder.pause(AGAIN);
+            self.folder.pause((after / PART).clamp(SHORTEST, LONGEST));
         }
     }
 

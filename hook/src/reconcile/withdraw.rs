@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Budget, HostPort, HostPorts, Mapping, OwnerId, Published, Settings, TableName, TcpFlows,
+    Budget, HostPort, HostPorts, Mapping, OwnerId, Protocol, Published, Settings, TableName,
+    TcpFlows,
 };
 use tracing::{debug, info, warn};
 
@@ -37,12 +38,15 @@ pub fn withdraw<N: Node>(
     let mut host_ports = node.host_ports(settings)?;
     let pods = entry.as_ref().map(Entry::pods).unwrap_or_default();
     let withdrawn = host_ports.withdraw(owner, &hosts, &pods)?;
-    let withdrawn: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
+    // To look for flows costs a walk over all that the node has, and nobody may have come for the port.
+    let (unused, used): (Vec<_>, Vec<_>) = withdrawn.iter().partition(|gone| is_unused(gone));
+    let unused: BTreeSet<Mapping> = unused.iter().map(|gone| gone.mapping).collect();
     // A successor may have taken the ports over, and left this container its flows.
-    let gone: BTreeSet<Mapping> =
-        entry.iter().flat_map(Entry::flows).chain(withdrawn.iter().copied()).collect();
+    let gone = entry.iter().flat_map(Entry::flows).filter(|mapping| !unused.contains(mapping));
+    let gone: BTreeSet<Mapping> = gone.chain(used.iter().map(|gone| gone.mapping)).collect();
     let gone: Vec<Mapping> = gone.into_iter().collect();
     drop_flows(&mut host_ports, &gone, TcpFlows::Unanswered);
+    let withdrawn: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
     if let Some(journal) = &journal {
         journal.remove(owner)?;
     }
@@ -143,6 +147,12 @@ fn drop_flows(host_ports: &mut HostPorts<impl Kernel>, gone: &[Mapping], tcp: Tc
     if let Err(error) = host_ports.drop_flows(gone, tcp) {
         warn!("clients that keep sending may not reach a successor: {error}");
     }
+}
+
+/// Whether no connection that still waits can have come for a TCP port. Those of UDP and SCTP may be older than what the
+/// kernel has counted, which begins again where the tables were removed.
+fn is_unused(gone: &Published) -> bool {
+    gone.mapping.host().protocol == Protocol::Tcp && gone.counter.packets == 0
 }
 
 fn usable<T>(result: Result<T, JournalError>) -> Option<T> {

@@ -83,7 +83,8 @@ pub trait Kernel {
     /// See the trait.
     fn first_refused(&mut self, messages: &[Message]) -> Result<Option<(usize, Errno)>, Error>;
 
-    /// Walks once over the tracked connections of a protocol, only those towards the port if it is given.
+    /// Walks once over the tracked connections of a protocol: over all, or those towards a port; over all, or those
+    /// without an answer.
     ///
     /// # Errors
     /// See the trait.
@@ -92,6 +93,7 @@ pub trait Kernel {
         family: Family,
         protocol: Protocol,
         port: Option<Port>,
+        unanswered: bool,
     ) -> Result<Pass<Vec<Flow>>, Error>;
 
     /// Forgets a tracked connection; false if it was gone already.

@@ -227,11 +227,18 @@ impl Kernel for Socket {
         family: Family,
         protocol: Protocol,
         port: Option<Port>,
+        unanswered: bool,
     ) -> Result<Pass<Vec<Flow>>, Error> {
-        let request = conntrack::dump_request(family, protocol, port);
+        let request = conntrack::dump_request(family, protocol, port, unanswered);
         self.walk(&request, |attributes| {
             let flow = Flow::decode(family, attributes)?;
-            Ok(flow.filter(|flow| flow.host.protocol == protocol))
+            // An older kernel does not know each of the conditions.
+            let asked = |flow: &Flow| {
+                flow.host.protocol == protocol
+                    && port.is_none_or(|port| flow.host.port == port)
+                    && !(unanswered && flow.replied)
+            };
+            Ok(flow.filter(asked))
         })
     }
 

@@ -60,7 +60,7 @@ impl<K: Kernel> HostPorts<K> {
         let wanted: BTreeMap<_, _> = mappings.iter().map(|m| (m.host(), m.endpoint())).collect();
         let mut forgotten = 0;
         let hosts = wanted.keys().filter(|host| host.protocol != Protocol::Tcp);
-        for flow in self.flows_towards(hosts)? {
+        for flow in self.flows_towards(hosts, TcpFlows::All)? {
             let wildcard = HostPort { host_ip: flow.host.family().wildcard(), ..flow.host };
             let endpoint = match (wanted.get(&flow.host), wanted.get(&wildcard)) {
                 (Some(endpoint), _) => endpoint,
@@ -104,10 +104,7 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         let mut forgotten = 0;
-        let stays = |flow: &Flow| {
-            flow.host.protocol == Protocol::Tcp && flow.replied && tcp == TcpFlows::Unanswered
-        };
-        for flow in self.flows_towards(hosts.iter())?.into_iter().filter(|flow| !stays(flow)) {
+        for flow in self.flows_towards(hosts.iter(), tcp)? {
             if gone.contains(&(flow.host.protocol, flow.host.port, flow.answers)) {
                 forgotten += usize::from(self.kernel.forget(&flow)?);
             }
@@ -119,6 +116,7 @@ impl<K: Kernel> HostPorts<K> {
     fn flows_towards<'a>(
         &mut self,
         hosts: impl Iterator<Item = &'a HostPort>,
+        tcp: TcpFlows,
     ) -> Result<Vec<Flow>, Error> {
         let mut ports: BTreeMap<(Family, Protocol), BTreeSet<Port>> = BTreeMap::new();
         for host in hosts {
@@ -128,7 +126,8 @@ impl<K: Kernel> HostPorts<K> {
         for ((family, protocol), ports) in ports {
             // One walk of the kernel's table, however many the ports.
             let only = ports.first().filter(|_| ports.len() == 1).copied();
-            let walk = |kernel: &mut K| kernel.flows(family, protocol, only);
+            let unanswered = protocol == Protocol::Tcp && tcp == TcpFlows::Unanswered;
+            let walk = |kernel: &mut K| kernel.flows(family, protocol, only, unanswered);
             let some = complete(&mut self.kernel, PATIENCE, walk)?.unwrap_or_default();
             flows.extend(some.into_iter().filter(|flow| ports.contains(&flow.host.port)));
         }

@@ -18,6 +18,8 @@ const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
+/// Linux 6.0 and later; an older kernel ignores it.
+const CTA_STATUS_MASK: u16 = 26;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
@@ -34,8 +36,13 @@ const IPS_SEEN_REPLY: u32 = 1 << 1;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
-/// Asks for the connections of a protocol, only those towards the port if it is given.
-pub(crate) fn dump_request(family: Family, protocol: Protocol, port: Option<Port>) -> Message {
+/// Asks for the connections of a protocol: of all, or those towards a port; of all, or those without an answer.
+pub(crate) fn dump_request(
+    family: Family,
+    protocol: Protocol,
+    port: Option<Port>,
+    unanswered: bool,
+) -> Message {
     let mut flags = FILTER_PROTO_NUM;
     let request = message::conntrack(IPCTNL_MSG_CT_GET, family, NLM_F_DUMP);
     let request = request.nest(CTA_TUPLE_ORIG, |tuple| {
@@ -47,9 +54,16 @@ pub(crate) fn dump_request(family: Family, protocol: Protocol, port: Option<Port
             }
         });
     });
-    Message(request.nest(CTA_FILTER, |filter| {
+    let request = request.nest(CTA_FILTER, |filter| {
         attribute::push(filter, CTA_FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
-    }))
+    });
+    Message(match unanswered {
+        true => {
+            let request = request.bytes(CTA_STATUS, &0u32.to_be_bytes());
+            request.bytes(CTA_STATUS_MASK, &IPS_SEEN_REPLY.to_be_bytes())
+        }
+        false => request,
+    })
 }
 
 /// Deletes an entry, which its attributes name.

@@ -82,7 +82,7 @@ impl Netns {
     /// A folder for this host: network namespaces share one file system. It is removed with the namespace.
     pub fn folder(&self) -> PathBuf {
         let folder = folder(&self.name);
-        fs::create_dir_all(&folder).expect("a folder in /tmp");
+        fs::create_dir_all(&folder).expect("a folder in memory");
         folder
     }
 
@@ -276,8 +276,9 @@ fn remove(name: &str, inode: u64) {
     let _ = fs::remove_dir_all(folder(name));
 }
 
+/// In memory, as /run is.
 fn folder(name: &str) -> PathBuf {
-    PathBuf::from("/tmp").join(name)
+    PathBuf::from("/dev/shm").join(name)
 }
 
 /// Removes the namespaces that killed test processes left behind.

@@ -298,6 +298,7 @@ impl Kernel for Fake {
         family: Family,
         protocol: Protocol,
         port: Option<Port>,
+        unanswered: bool,
     ) -> Result<Pass<Vec<Flow>>, Error> {
         self.step(Call::Flows(family, protocol), |ruleset, fault| {
             if fault == Some(Fault::Interrupted) {
@@ -306,6 +307,7 @@ impl Kernel for Fake {
             let asked = |flow: &&Flow| {
                 (flow.host.family(), flow.host.protocol) == (family, protocol)
                     && port.is_none_or(|port| flow.host.port == port)
+                    && !(unanswered && flow.replied)
             };
             Ok(Pass::Complete(ruleset.flows.iter().filter(asked).cloned().collect()))
         })

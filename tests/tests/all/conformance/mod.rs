@@ -122,13 +122,13 @@ fn answer<K: Kernel + Foreign>(side: &mut Side<K>, operation: &Operation) -> Str
             kernel.track(*port);
             String::new()
         }
-        Operation::Flows(protocol, port) => {
+        Operation::Flows(protocol, port, unanswered) => {
             let port = port.and_then(Port::new);
-            let flows = flows(kernel, *protocol, port);
+            let flows = flows(kernel, *protocol, port, *unanswered);
             text(flows.iter().map(|flow| (flow.host, flow.answers)).collect::<Vec<_>>())
         }
         Operation::Forget(port) => {
-            let found = flows(kernel, Protocol::Udp, Port::new(*port));
+            let found = flows(kernel, Protocol::Udp, Port::new(*port), false);
             let Some(flow) = found.first() else { return String::new() };
             text((kernel.forget(flow), kernel.forget(flow)))
         }
@@ -180,19 +180,25 @@ fn objects(family: Family, pass: Pass<Snapshot>) -> Pass<Vec<String>> {
     Pass::Complete(lines)
 }
 
-fn flows(kernel: &mut impl Kernel, protocol: Protocol, port: Option<Port>) -> Vec<Flow> {
-    let Ok(Pass::Complete(mut flows)) = kernel.flows(Family::Ip, protocol, port) else {
-        return Vec::new();
-    };
-    flows.retain(|flow| port.is_none_or(|port| flow.host.port == port));
+fn flows(
+    kernel: &mut impl Kernel,
+    protocol: Protocol,
+    port: Option<Port>,
+    unanswered: bool,
+) -> Vec<Flow> {
+    let flows = kernel.flows(Family::Ip, protocol, port, unanswered);
+    let Ok(Pass::Complete(mut flows)) = flows else { return Vec::new() };
     flows.sort_by_key(|flow| (flow.host, flow.answers));
     flows
 }
 
 /// All of it, after the last operation.
 fn everything() -> Vec<Operation> {
-    let mut all =
-        vec![Operation::Generation, Operation::Tables, Operation::Flows(Protocol::Udp, None)];
+    let mut all = vec![
+        Operation::Generation,
+        Operation::Tables,
+        Operation::Flows(Protocol::Udp, None, false),
+    ];
     for family in Family::ALL {
         all.push(Operation::Objects(family));
         for set in SETS {
@@ -255,7 +261,7 @@ fn clear(real: &mut Side<Socket>) {
         // It fails where there is no table.
         real.kernel.commit(&deletion).unwrap();
     }
-    for flow in flows(&mut real.kernel, Protocol::Udp, None) {
+    for flow in flows(&mut real.kernel, Protocol::Udp, None, false) {
         real.kernel.forget(&flow).unwrap();
     }
     real.first = real.kernel.generation().unwrap();

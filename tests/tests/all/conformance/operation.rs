@@ -44,7 +44,7 @@ pub enum Operation {
     Nft(Nft),
     /// A datagram that the connection tracking sees, to a port of this host.
     Track(u16),
-    Flows(Protocol, Option<u16>),
+    Flows(Protocol, Option<u16>, bool),
     Forget(u16),
 }
 
@@ -174,7 +174,8 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => Just(Operation::Remove),
         2 => nft.prop_map(Operation::Nft),
         3 => ports().prop_map(Operation::Track),
-        3 => (protocol, prop::option::of(ports())).prop_map(|(protocol, port)| Operation::Flows(protocol, port)),
+        3 => (protocol, prop::option::of(ports()), any::<bool>())
+            .prop_map(|(protocol, port, unanswered)| Operation::Flows(protocol, port, unanswered)),
         2 => ports().prop_map(Operation::Forget),
     ];
     prop::collection::vec(operation, 1..STEPS)
