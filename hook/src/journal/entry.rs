@@ -71,6 +71,9 @@ pub struct Namespace {
     /// The number of the PID namespace in which a path below `/proc` counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_namespace: Option<u64>,
+    /// The device and the number of the folder that it is in, where its end tells that its owner is dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -466,6 +466,6 @@ impl Liveness for FakeLiveness {
 
     fn namespace(&self, path: &Path, file: (u64, u64), _: Option<Process>) -> Namespace {
         let (device, inode) = file;
-        Namespace { path: path.to_owned(), device, inode, pid_namespace: None }
+        Namespace { path: path.to_owned(), device, inode, pid_namespace: None, folder: None }
     }
 }

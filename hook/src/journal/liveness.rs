@@ -50,8 +50,11 @@ impl Liveness for Proc {
         process: Option<Process>,
     ) -> Namespace {
         let here = || process.map(|process| process.pid_namespace).or_else(own_pid_namespace);
-        let pid_namespace = path.starts_with("/proc").then(here).flatten();
-        Namespace { path: path.to_owned(), device, inode, pid_namespace }
+        let in_proc = path.starts_with("/proc");
+        let pid_namespace = in_proc.then(here).flatten();
+        // A process tells by itself that its owner is dead.
+        let folder = (!in_proc && process.is_none()).then(|| folder(path)).flatten();
+        Namespace { path: path.to_owned(), device, inode, pid_namespace, folder }
     }
 }
 
@@ -95,6 +98,11 @@ fn own_pid_namespace() -> Option<u64> {
     fs::metadata("/proc/thread-self/ns/pid").ok().map(|file| file.ino())
 }
 
+/// The device and the number of the folder that a path is in.
+fn folder(path: &Path) -> Option<(u64, u64)> {
+    path.parent().and_then(|folder| fs::metadata(folder).ok()).map(|it| (it.dev(), it.ino()))
+}
+
 /// Whether `/proc` shows the processes of a PID namespace, all of them, by the numbers that count there.
 fn sees(pid_namespace: u64) -> bool {
     own_pid_namespace() == Some(pid_namespace) && Path::new("/proc/1/stat").exists()
@@ -132,12 +140,15 @@ impl Entry {
 
 impl Namespace {
     /// What this process cannot see must not count as dead: in another mount namespace (such as a
-    /// container's) the folder may be missing, or be there without what is mounted in it; in another PID
-    /// namespace a path below `/proc` is another process's.
+    /// container's) the folder may be missing or another one, or be there without what is mounted in it; in another
+    /// PID namespace a path below `/proc` is another process's.
     fn is_alive(&self) -> bool {
         let visible = || match self.path.starts_with("/proc") {
             true => self.pid_namespace.is_some_and(sees),
-            false => self.path.parent().is_none_or(Path::exists),
+            false => {
+                let there = folder(&self.path);
+                there.is_some() && (self.folder.is_none() || self.folder == there)
+            }
         };
         match fs::metadata(&self.path) {
             // All namespaces are of one file system: a file of another is what one would be mounted on.

@@ -186,12 +186,19 @@ fn a_pod_does_not_count_as_dead_where_its_namespace_is_not_visible() {
     let pod = lab.pod("pod");
     let _server = pod.serve(8080);
     Bundle::of(&pod).annotation("io.hostport.ports", "9000:8080").start(lab.node());
-    // As in a container that mounts the journal: without the folder of namespaces, or with empty files in it.
-    let path = pod.path().display().to_string();
+    // As in a container that mounts the journal: without the folder of namespaces, with one of its own, or with empty
+    // files in it.
+    let path = pod.path();
+    let (folder, path) = (path.parent().unwrap().display(), path.display());
     // The program itself may be below /run.
     let copy = state_dir(lab.node()).with_file_name("hostport");
     copy_program(&program(), &copy);
-    for blind in ["mount -t tmpfs none /run".to_owned(), format!("umount {path}")] {
+    let blinds = [
+        "mount -t tmpfs none /run".to_owned(),
+        format!("mount -t tmpfs none {folder}"),
+        format!("umount {path}"),
+    ];
+    for blind in blinds {
         for command in ["gc", "restore"] {
             let line = format!("{blind} && exec \"$@\"");
             let apart = ["--mount", "/bin/sh", "-c", &line, "sh"];

@@ -167,8 +167,8 @@ fn dead(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
 /// Whether the pod of a container that has ended lives, and no other pod has its address.
 fn has_pod(inventory: &Inventory, entry: &Entry) -> bool {
     let pods = entry.pods();
-    let elsewhere =
-        |other: &Entry| other.namespace != entry.namespace && !other.pods().is_disjoint(&pods);
+    let file = |entry: &Entry| entry.namespace.as_ref().map(|ns| (ns.device, ns.inode));
+    let elsewhere = |other: &Entry| file(other) != file(entry) && !other.pods().is_disjoint(&pods);
     entry.pod_lives() && !inventory.living().any(elsewhere)
 }
 
