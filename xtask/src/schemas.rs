@@ -58,7 +58,7 @@ fn explain() -> Vec<Promise> {
             json!(
                 "A kind of hostport doctor, or one of no-way-back, loopback-from-outside, not-published, \
                  wrong-protocol, other-address, other-family, not-routed, entrance-down, link-local, \
-                 loopback-source, endpoint-unanswered, answered-elsewhere."
+                 loopback-source, endpoint-unanswered, answered-elsewhere, address-kept."
             ),
         ),
         ("/$defs/Obstacle/properties/plain/minLength", json!(1)),

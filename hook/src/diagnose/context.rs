@@ -33,6 +33,8 @@ pub struct PacketContext {
     pub in_link_is_down: bool,
     /// No route leads back to the client.
     pub no_way_back: bool,
+    /// The ruleset leaves the address and port to a program of this host.
+    pub is_kept: bool,
     /// A wildcard would take it: no program of the host keeps the address, and no option leaves it out.
     pub by_wildcard: bool,
     /// The element of the kernel's map that it matches.
@@ -84,6 +86,7 @@ impl PacketContext {
             in_link_is_guessed: false,
             in_link_is_down: false,
             no_way_back: false,
+            is_kept: false,
             by_wildcard: true,
             element: None,
             mapping: None,
@@ -129,9 +132,9 @@ impl PacketContext {
     fn find_mapping(&mut self, inventory: &Inventory) {
         let audit = inventory.audits.get(&self.family);
         let excluded = inventory.settings.is_excluded(self.to);
-        let kept =
+        self.is_kept =
             !excluded && audit.is_some_and(|audit| audit.conditions.kept.contains(&self.host()));
-        self.by_wildcard = !kept && inventory.settings.covers(self.to);
+        self.by_wildcard = !self.is_kept && inventory.settings.covers(self.to);
         let keys = self.asked();
         let published = audit.map_or(&[][..], |audit| &audit.ports);
         let element =

@@ -21,6 +21,9 @@ pub fn not_published(
     rule: Option<&Verdict>,
     process: Option<String>,
 ) -> Obstacle {
+    if packet.is_kept && rule.is_none() {
+        return kept(packet, process);
+    }
     if rule.is_some() || process.is_some() {
         return answered_elsewhere(packet.target, rule, process);
     }
@@ -82,6 +85,30 @@ pub fn not_published(
 
 fn list<T: ToString>(things: impl IntoIterator<Item = T>) -> String {
     things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The port is published on every address but those that programs listened on.
+fn kept(packet: &PacketContext, process: Option<String>) -> Obstacle {
+    let (host, target) = (packet.host(), packet.target);
+    match process {
+        Some(process) => Obstacle::new(
+            Step::Element,
+            ANSWERED_ELSEWHERE,
+            "hostport leaves this address to a program on this host that listens on it alone",
+            process,
+            format!(
+                "none is needed if that is meant; for the container, connect to another address, or stop that \
+                 process and run hostport restore; to see where {target} is published: hostport list --wide"
+            ),
+        ),
+        None => Obstacle::new(
+            Step::Element,
+            "address-kept",
+            "hostport leaves this address to a program on this host, which has ended",
+            format!("{host} was left to a program that listened on it, and none does now"),
+            "hostport restore",
+        ),
+    }
 }
 
 /// What answers in hostport's place: the rule of another program, which takes the packet before any process of this

@@ -1,7 +1,7 @@
 //! Ports that hostport does not publish, and that answer all the same.
 
 use hostport_tests::doctor::Ground;
-use hostport_tests::hook::Bundle;
+use hostport_tests::hook::{Bundle, hostport};
 use hostport_tests::lab::{Lab, NODE4, Protocol, Server, idle_listener, tcp};
 
 use super::ground::{Said, explain};
@@ -35,6 +35,27 @@ fn field_27_a_process_of_this_host_is_named() {
     // Not at an address that is not this host's.
     let said = explain(lab.node(), &["9000", "--to", "192.0.2.2"]);
     assert_eq!(said.causes(), ["host-ip-missing", "not-published"], "{said:#?}");
+}
+
+#[test]
+fn field_3_a_program_that_keeps_an_address_is_named_and_nothing_else_is_advised() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let resolver = idle_listener(lab.node(), Protocol::Udp, ([10, 85, 0, 1], 53));
+    let bundle = Bundle::of(&web).annotation("io.hostport.ports", "53:8080/udp,53:8080/tcp");
+    bundle.start(lab.node());
+    let asked = ["53/udp", "--to", "10.85.0.1"];
+    let said = explain(lab.node(), &asked);
+    let is = format!("the process {} (sleep) listens on 10.85.0.1:53/udp", resolver.pid());
+    answers_elsewhere(&said, "element", &is);
+    assert!(said.conclusion().contains("leaves this address to a program"), "{said:#?}");
+    assert!(!said.conclusion().contains("start the container"), "{said:#?}");
+    drop(resolver);
+    let said = explain(lab.node(), &asked);
+    assert_eq!(said.causes(), ["address-kept"], "{said:#?}");
+    assert!(said.conclusion().contains("hostport restore"), "{said:#?}");
+    hostport(lab.node(), &["restore"]).expect_success();
+    assert_ne!(explain(lab.node(), &asked).causes(), ["address-kept"]);
 }
 
 #[test]
