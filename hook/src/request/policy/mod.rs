@@ -26,22 +26,24 @@
 //!
 //! Kubernetes is recognized by keys that an author can add but not remove, and no other key overrides them.
 
+mod caller;
+mod options;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hostport_nft::{Family, HostPort, InvalidOwner, OwnerId};
 use ipnet::IpNet;
-use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::output::escape::quote;
-use crate::request::annotations::{
-    self, AnnotationError, Asked, MAX_PORTS, MAX_TEXT, PortRequest, Problem,
-};
+use crate::request::annotations::{self, AnnotationError, Asked, MAX_PORTS, PortRequest, Problem};
+use caller::{Caller, kubelet_ports};
+pub use caller::{KUBELET_PORTS, sandbox};
+use options::Options;
+pub use options::{ALLOW_FROM, MASQUERADE, ON_CONFLICT, OptionError};
 
 /// The user's ports.
 pub const PORTS: &str = "io.hostport.ports";
@@ -49,27 +51,11 @@ pub const PORTS: &str = "io.hostport.ports";
 pub const ENDPOINT_IP: &str = "io.hostport.ip";
 /// The names of all annotations that a user writes begin with this.
 const PREFIX: &str = "io.hostport.";
-/// What the user wants where another container has a host port: `refuse` (the default) or `replace`.
-pub const ON_CONFLICT: &str = "io.hostport.on-conflict";
-/// Kubelet's list of a container's ports (containerPortsLabel in pkg/kubelet/kuberuntime/labels.go).
-pub const KUBELET_PORTS: &str = "io.kubernetes.container.ports";
-
-/// The sources that may reach the container's host ports.
-pub const ALLOW_FROM: &str = "io.hostport.allow-from";
-/// Whether clients are masqueraded: only where replies would miss the node (the default), or `always`.
-pub const MASQUERADE: &str = "io.hostport.masquerade";
 /// All annotations of a user.
 const OF_USERS: [&str; 5] = [PORTS, ENDPOINT_IP, ON_CONFLICT, ALLOW_FROM, MASQUERADE];
 
-const CRIO_RECORD: &str = "io.kubernetes.cri-o.Annotations";
-const CRIO_SANDBOX_ID: &str = "io.kubernetes.cri-o.SandboxID";
-const CRIO_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
+/// The addresses that CRI-O says the pod has, numbered.
 const CRIO_IP: &str = "io.kubernetes.cri-o.IP";
-const CONTAINERD_SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
-const CONTAINERD_TYPE: &str = "io.kubernetes.cri.container-type";
-const MANAGER: &str = "io.container.manager";
-const POD_UID: &str = "io.kubernetes.pod.uid";
-const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
 /// What a container is to have, and who owns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,6 +97,9 @@ pub enum PolicyError {
     /// One of them cannot be read.
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
+    /// One of those beside the ports.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// Two of them ask for different things.
     #[error(
         "host port {host_port} is asked for twice, as {} by annotation {} and as {} by {}: \
@@ -132,19 +121,6 @@ pub enum PolicyError {
         known = OF_USERS.join(", ")
     )]
     Unknown(String),
-    /// Neither of the two words.
-    #[error("annotation {ON_CONFLICT}: {0} is not known: write refuse or replace")]
-    OnConflict(String),
-    /// Another word than the only one.
-    #[error("annotation {MASQUERADE}: {0} is not known: write always, or remove it")]
-    Masquerade(String),
-    /// Each host port needs an element for each source.
-    #[error(
-        "annotation {ALLOW_FROM} has {sources} prefixes for {ports} host ports: together they are more than \
-         {MOST_PAIRS}; use fewer"
-    )]
-    #[allow(missing_docs)] // The message says it.
-    TooManySources { sources: usize, ports: usize },
     /// The sandbox that is to own the ports has no usable ID.
     #[error("annotation {0}: {1}")]
     Sandbox(&'static str, InvalidOwner),
@@ -227,23 +203,11 @@ impl Wanted {
         };
         let [on_conflict, allow_from, masquerade] =
             [ON_CONFLICT, ALLOW_FROM, MASQUERADE].map(&mut said);
-        self.replace = match on_conflict {
-            None | Some("refuse") => false,
-            Some("replace") => true,
-            Some(other) => return Err(PolicyError::OnConflict(quote(other))),
-        };
-        self.masquerade = match masquerade {
-            None => false,
-            Some("always") => true,
-            Some(other) => return Err(PolicyError::Masquerade(quote(other))),
-        };
-        self.allow_from = allow_from.map(prefixes).transpose()?.unwrap_or_default();
         let ports = self.groups.iter().flat_map(|group| &group.requests);
         let ports = ports.flat_map(PortRequest::host_ports).count();
-        let sources = self.allow_from.len();
-        if sources * ports > MOST_PAIRS {
-            return Err(PolicyError::TooManySources { sources, ports });
-        }
+        let options = Options::read(on_conflict, allow_from, masquerade, ports)?;
+        (self.replace, self.allow_from) = (options.replace, options.allow_from);
+        self.masquerade = options.masquerade;
         Ok(())
     }
 
@@ -282,65 +246,6 @@ impl Wanted {
             }
         }
         Ok(())
-    }
-}
-
-/// Where a container comes from, by annotations that its pod's author cannot forge.
-struct Caller<'a> {
-    kubernetes: bool,
-    crio: bool,
-    sandbox: bool,
-    /// The sandbox of its pod, and the annotation that names it.
-    pod: Option<(&'static str, &'a str)>,
-}
-
-impl<'a> Caller<'a> {
-    fn of(id: &OwnerId, annotations: &'a BTreeMap<String, String>) -> Self {
-        let get = |key| annotations.get(key).map(String::as_str);
-        let crio = get(MANAGER) == Some("cri-o");
-        let found = [CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID, POD_UID].map(get);
-        let kubernetes = crio || found.iter().any(Option::is_some);
-        // Each runtime's own keys first: a pod may carry the other's. Podman writes CRI-O's.
-        let crio_keys = (CRIO_SANDBOX_ID, CRIO_TYPE);
-        let containerd_keys = (CONTAINERD_SANDBOX_ID, CONTAINERD_TYPE);
-        let has_containerd_keys = found.iter().take(2).any(Option::is_some);
-        let (sandbox_key, type_key) =
-            if has_containerd_keys && !crio { containerd_keys } else { crio_keys };
-        let sandbox = get(CONTAINER_NAME) == Some("POD")
-            || get(type_key) == Some("sandbox")
-            || get(sandbox_key) == Some(id.as_str());
-        let pod = get(sandbox_key).filter(|pod| !pod.is_empty()).map(|pod| (sandbox_key, pod));
-        Caller { kubernetes, crio, sandbox, pod }
-    }
-}
-
-/// The sandbox of a container's pod, if it is in one.
-pub fn sandbox(id: &OwnerId, annotations: &BTreeMap<String, String>) -> Option<OwnerId> {
-    Caller::of(id, annotations).pod.and_then(|(_, pod)| pod.parse().ok())
-}
-
-/// Kubelet's list of the container's ports, if kubelet wrote it.
-fn kubelet_ports<'a>(
-    origin: &Caller,
-    annotations: &'a BTreeMap<String, String>,
-    warnings: &mut Vec<String>,
-) -> Option<Cow<'a, str>> {
-    let text = annotations.get(KUBELET_PORTS)?;
-    // Every CRI-O writes the record, and no author can take it away from a container.
-    let Some(record) = annotations.get(CRIO_RECORD).filter(|_| origin.crio) else {
-        return Some(Cow::Borrowed(text));
-    };
-    let record: Map<String, Value> = serde_json::from_str(record).unwrap_or_default();
-    match record.get(KUBELET_PORTS) {
-        Some(Value::String(ports)) => Some(Cow::Owned(ports.clone())),
-        _ => {
-            warnings.push(format!(
-                "annotation {KUBELET_PORTS} is ignored: it is not among those that kubelet sent for \
-                 this container ({CRIO_RECORD}), so the pod's author wrote it; use hostPort in the \
-                 pod's spec"
-            ));
-            None
-        }
     }
 }
 
@@ -384,28 +289,6 @@ fn endpoint_ips(text: &str) -> Result<Vec<IpAddr>, AnnotationError> {
         }
     }
     Ok(ips)
-}
-
-/// The most elements that sources may need.
-const MOST_PAIRS: usize = 10_000;
-
-/// The user's sources: at least one.
-fn prefixes(text: &str) -> Result<Vec<IpNet>, AnnotationError> {
-    let source = |item: &str| {
-        let alone = item.parse::<IpAddr>().map(IpNet::from);
-        let net = item.parse::<IpNet>().or(alone);
-        net.map_err(|_| AnnotationError::text(ALLOW_FROM, item, Problem::Source))
-    };
-    if text.len() > MAX_TEXT {
-        return Err(AnnotationError::text(ALLOW_FROM, text, Problem::TooLong(text.len())));
-    }
-    // The separators of a list of ports.
-    let items = text.split([',', ';', ' ', '\t', '\n', '\r']).filter(|item| !item.is_empty());
-    let nets = items.map(source).collect::<Result<Vec<IpNet>, _>>()?;
-    match nets.is_empty() {
-        true => Err(AnnotationError::text(ALLOW_FROM, text, Problem::Source)),
-        false => Ok(IpNet::aggregate(&nets)),
-    }
 }
 
 /// The address, if a packet to it can reach a pod.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::caller::*;
 use super::*;
 
 const EVIL: &str = r#"[{"hostPort":22,"containerPort":22}]"#;
