@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Running {
     pub id: OwnerId,
     pub annotations: BTreeMap<String, String>,
-    /// The programs that its config.json has as hooks.
-    pub hooks: Vec<PathBuf>,
+    /// The hooks in its config.json.
+    pub hooks: Vec<Hook>,
     /// It is one of containerd's.
     pub by_containerd: bool,
 }
@@ -109,15 +109,17 @@ struct Hooked {
     hooks: BTreeMap<String, Vec<Hook>>,
 }
 
-#[derive(Deserialize)]
-struct Hook {
-    path: PathBuf,
+/// A program that the runtime calls.
+#[derive(Debug, Deserialize)]
+pub struct Hook {
+    pub path: PathBuf,
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
-fn hooks(config: &Path) -> Vec<PathBuf> {
+fn hooks(config: &Path) -> Vec<Hook> {
     let hooked: Option<Hooked> = read_json(config);
-    let hooks = hooked.into_iter().flat_map(|hooked| hooked.hooks.into_values().flatten());
-    hooks.map(|hook| hook.path).collect()
+    hooked.into_iter().flat_map(|hooked| hooked.hooks.into_values().flatten()).collect()
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {

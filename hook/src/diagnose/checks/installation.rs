@@ -1,12 +1,13 @@
 //! Whether the runtimes of this host call hostport, and running containers that ask for host ports and have none.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hostport_nft::OwnerId;
 
 use crate::diagnose::installation::{Runtime, is_ours};
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
-use crate::oci::running::{self, Running};
+use crate::journal::{DEFAULT_FOLDER, Journal};
+use crate::oci::running::{self, Hook, Running};
 use crate::output::{escape, several};
 use crate::request::Names;
 use crate::request::names::Called;
@@ -30,12 +31,14 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
 
 fn in_vain(inventory: &Inventory, scope: &Scope, root: &Path) -> Vec<Finding> {
     let has_some = |owner: &OwnerId| {
-        let file = inventory.journal_folder.join(format!("{owner}.json"));
-        file.exists() || scope.published.iter().any(|there| there.owner.as_ref() == Some(owner))
+        Journal::has(&inventory.journal_folder, owner)
+            || scope.published.iter().any(|there| there.owner.as_ref() == Some(owner))
     };
     let asking = running::list(has_some).into_iter().filter_map(|container| {
         let wanted = Wanted::read(&container.id, &container.annotations, false).ok()?;
-        let is_served = wanted.groups.iter().any(|group| has_some(&group.owner));
+        let noted = |owner| ours(&container).any(|hook| Journal::has(&journal_of(hook), owner));
+        let is_served =
+            wanted.groups.iter().any(|group| has_some(&group.owner) || noted(&group.owner));
         let requests = wanted.groups.iter().flat_map(|group| &group.requests);
         let is_meant = scope.packet.as_ref().is_none_or(|packet| {
             let keys = packet.keys();
@@ -52,11 +55,11 @@ fn unpublished(container: &Running, ports: &[String], root: &Path) -> Finding {
     let what =
         format!("{} runs and asks for host ports, but has none", Called(&container.id, &names));
     let mut evidence = vec![format!("asks for {}", several(ports))];
-    let ours = container.hooks.iter().find(|program| is_ours(program));
+    let ours = ours(container).next();
     let hindrance = runtime(container).and_then(|runtime| runtime.hindrance(root));
     let fix = match (ours, hindrance) {
-        (Some(program), _) => {
-            let called = format!("its config.json calls {}", escape::path(program));
+        (Some(hook), _) => {
+            let called = format!("its config.json calls {}", escape::path(&hook.path));
             evidence.push(format!("{called}, but neither journal nor kernel has its ports"));
             "restart the container".to_owned()
         }
@@ -77,6 +80,18 @@ fn unpublished(container: &Running, ports: &[String], root: &Path) -> Finding {
         }
     };
     Finding::new(Kind::PortsUnpublished, what, evidence, fix)
+}
+
+fn ours(container: &Running) -> impl Iterator<Item = &Hook> {
+    container.hooks.iter().filter(|hook| is_ours(&hook.path))
+}
+
+/// The journal of a hook, which may be another than the one that is looked at.
+fn journal_of(Hook { args, .. }: &Hook) -> PathBuf {
+    const OPTION: &str = "--state-dir";
+    let apart = args.iter().skip_while(|arg| *arg != OPTION).nth(1).map(String::as_str);
+    let joined = || args.iter().find_map(|arg| arg.strip_prefix(OPTION)?.strip_prefix('='));
+    PathBuf::from(apart.or_else(joined).unwrap_or(DEFAULT_FOLDER))
 }
 
 fn runtime(container: &Running) -> Option<Runtime> {

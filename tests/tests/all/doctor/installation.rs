@@ -57,6 +57,12 @@ fn field_24_a_podman_that_does_not_read_the_hooks_and_its_container_are_found() 
     assert_answers(&lab);
     let report = doctor(&lab, &podman);
     assert_eq!(report.kinds(), [""; 0], "{report:#?}");
+    // A doctor that looks at another journal than the hooks' knows that it is published.
+    lab.node().nft("flush ruleset");
+    let elsewhere = lab.node().folder().join("elsewhere");
+    let arguments = ["doctor", "--json", "--state-dir", elsewhere.to_str().unwrap()];
+    let report = Report::of(podman.call_program(&program(), &arguments));
+    assert!(!report.kinds().contains(&"ports-unpublished"), "{report:#?}");
 }
 
 /// FIELD 24: the configurations were moved away, or name a program that is not there.
