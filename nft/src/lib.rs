@@ -105,7 +105,9 @@ pub use model::{
     InvalidOwner, InvalidPort, InvalidProtocol, InvalidTableName, Link, LinkName, Mapping, OwnerId,
     Port, Protocol, Published, Settings, TableName,
 };
-pub use ops::{Audit, Budget, Changes, HostPorts, Publication, Restored, TableOwner, TcpFlows};
+pub use ops::{
+    Audit, Budget, Changes, HostPorts, Publication, Restored, Rival, TableOwner, TcpFlows, Verdict,
+};
 pub use ruleset::table::Table;
 pub use wire::message::Message;
 pub use wire::object;

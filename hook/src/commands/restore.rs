@@ -69,7 +69,13 @@ pub fn restore(
             |owner: &OwnerId| by_owner.get(owner).map_or(&[][..], |entry| &entry.allow_from);
         let sources = sources(claims, allow_from);
         let masqueraded = entries.iter().flat_map(|entry| &entry.masqueraded).copied().collect();
-        Ok::<_, CommandError>(Conditions { links, kept, sources, masqueraded })
+        Ok::<_, CommandError>(Conditions {
+            links,
+            kept,
+            sources,
+            masqueraded,
+            ..Conditions::default()
+        })
     };
     let How { anew, dry_run, force } = how;
     let plan = Plan { table, settings, anew, force, dry_run };

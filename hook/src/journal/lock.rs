@@ -28,7 +28,7 @@ pub(super) const GATE: &str = "gate.tmp";
 /// How long a hook waits: a runtime waits for it, and may have set a limit of 10 seconds.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 /// How long somebody else's owner is waited for: whoever holds its lock is about to change or to withdraw it.
-const BRIEFLY: Duration = Duration::from_millis(500);
+pub const BRIEFLY: Duration = Duration::from_millis(500);
 /// How long a command waits for the exclusive lock: all hooks under way must come to their end.
 const PATIENCE_ALONE: Duration = Duration::from_secs(24);
 /// How long the gate is closed at a time: less than a hook's patience, so that it still gets in.
@@ -93,15 +93,7 @@ impl<F: Folder> LockedFolder<F> {
         &self.folder
     }
 
-    pub fn lock_owner(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
-        self.lock_owner_within(owner, PATIENCE)
-    }
-
-    pub fn lock_owner_briefly(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
-        self.lock_owner_within(owner, BRIEFLY)
-    }
-
-    fn lock_owner_within(
+    pub fn lock_owner(
         &self,
         owner: &OwnerId,
         patience: Duration,

@@ -33,7 +33,7 @@ pub use folder::Unreadable;
 pub use folder::{DiskFolder, Folder, Lock, Stamp};
 pub use freezer::Freezers;
 pub use liveness::{Liveness, Proc};
-pub use lock::PATIENCE;
+pub use lock::{BRIEFLY, PATIENCE};
 pub use refusals::{PortRange, Refusal};
 pub use snapshot::JournalSnapshot;
 pub use store::Journal;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use hostport_nft::OwnerId;
 use rustix::io::Errno;
@@ -41,13 +42,12 @@ impl<F: Folder> Journal<F> {
     /// Waits until no other process changes the owner's entry, or what is published for it.
     ///
     /// A caller that locks several owners does so in the order of their names, and holds no other such lock.
-    pub fn lock_owner(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
-        self.0.lock_owner(owner)
-    }
-
-    /// The same for an owner that somebody else is about to change or to withdraw if the lock is taken.
-    pub fn lock_owner_briefly(&self, owner: &OwnerId) -> Result<OwnerLock<'_, F>, JournalError> {
-        self.0.lock_owner_briefly(owner)
+    pub fn lock_owner(
+        &self,
+        owner: &OwnerId,
+        patience: Duration,
+    ) -> Result<OwnerLock<'_, F>, JournalError> {
+        self.0.lock_owner(owner, patience)
     }
 
     /// What distinguishes an owner's entry from one that is written in its place; none if there is no entry.

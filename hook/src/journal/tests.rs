@@ -90,10 +90,10 @@ fn an_owner_is_changed_by_one_process_at_a_time() {
     let folder = FakeFolder::new();
     let (one, other) = (shared(&folder), shared(&folder.of_process(2, None)));
     let owner = entry("web", 1).owner;
-    let lock = one.lock_owner(&owner).unwrap();
-    assert!(locked_for(other.lock_owner(&owner).unwrap_err()) >= PATIENCE);
+    let lock = one.lock_owner(&owner, PATIENCE).unwrap();
+    assert!(locked_for(other.lock_owner(&owner, PATIENCE).unwrap_err()) >= PATIENCE);
     drop(lock);
-    drop(other.lock_owner(&owner).unwrap());
+    drop(other.lock_owner(&owner, PATIENCE).unwrap());
     assert_eq!(folder.files().len(), 0);
 }
 
@@ -102,7 +102,7 @@ fn a_lock_whose_file_was_removed_meanwhile_is_not_held() {
     let folder = FakeFolder::new();
     let one = shared(&folder);
     let owner = entry("web", 1).owner;
-    let mut held = Some(one.lock_owner(&owner).unwrap());
+    let mut held = Some(one.lock_owner(&owner, PATIENCE).unwrap());
     // The second process has opened the file when the first one removes it.
     let (disk, removed) = (folder.clone(), Arc::new(AtomicU32::new(0)));
     let count = removed.clone();
@@ -115,7 +115,7 @@ fn a_lock_whose_file_was_removed_meanwhile_is_not_held() {
         }
     });
     let other = shared(&folder.of_process(2, Some(hook)));
-    let lock = other.lock_owner(&owner).unwrap();
+    let lock = other.lock_owner(&owner, PATIENCE).unwrap();
     assert_eq!(removed.load(Ordering::Relaxed), 2, "it looked at two files");
     assert_eq!(folder.holders("web.lock.tmp"), [2]);
     drop(held.take());
@@ -148,10 +148,10 @@ fn hooks_that_come_later_wait_behind_a_command_that_wants_the_folder_alone() {
 fn a_killed_process_holds_no_lock() {
     let folder = FakeFolder::new();
     let (one, owner) = (shared(&folder), entry("web", 1).owner);
-    let _lock = one.lock_owner(&owner).unwrap();
+    let _lock = one.lock_owner(&owner, PATIENCE).unwrap();
     folder.kill(1);
     let other = Journal::over(folder.of_process(2, None), Lock::Exclusive).unwrap();
-    drop(other.lock_owner(&owner).unwrap());
+    drop(other.lock_owner(&owner, PATIENCE).unwrap());
 }
 
 #[test]

@@ -95,6 +95,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
             true => pod.addresses().into_iter().collect(),
             false => pod.bypassed(),
         },
+        ..Conditions::default()
     };
     let namespace = pod.namespace();
     let request = Request {

@@ -28,7 +28,7 @@ pub struct Decision {
 #[derive(Default)]
 struct Disputed {
     /// An owner that asks for it has it in the kernel: it stays so.
-    decided: BTreeMap<HostPort, Mapping>,
+    decided: BTreeMap<HostPort, (Mapping, OwnerId)>,
     void: BTreeSet<OwnerId>,
 }
 
@@ -75,15 +75,13 @@ fn judge<E>(
     let mut verdict = Disputed::default();
     let mut losers: BTreeMap<&OwnerId, &Entry> = BTreeMap::new();
     for claimants in claimants(asked) {
-        let [(first, _), others @ ..] = claimants else { continue };
-        // Those that share an endpoint are not in each other's way.
-        if others.iter().all(|(mapping, _)| mapping == first) {
-            continue;
-        }
+        let [(first, _), _, ..] = claimants else { continue };
         let Some(present) = published(first.host())? else { continue };
         let has = |(mapping, entry): &(Mapping, &Entry)| is_of(&present, entry, *mapping);
         let Some(place) = claimants.iter().position(has) else { continue };
-        verdict.decided.insert(first.host(), present.mapping);
+        let owner = claimants.get(place).map(|(_, entry)| entry.owner.clone());
+        verdict.decided.extend(owner.map(|owner| (first.host(), (present.mapping, owner))));
+        // Those that share an endpoint are not in each other's way.
         let later = claimants.iter().take(place);
         let lost = later.filter(|(mapping, _)| *mapping != present.mapping);
         losers.extend(lost.map(|(_, entry)| (&entry.owner, *entry)));
@@ -112,7 +110,8 @@ fn share_out(asked: &[(Mapping, &Entry)], verdict: Disputed) -> Decision {
     for claimants in claimants(asked) {
         let counts = |(_, entry): &&(Mapping, &Entry)| !decision.void.contains(&entry.owner);
         let Some((latest, _)) = claimants.iter().find(counts) else { continue };
-        let winner = decided.get(&latest.host()).unwrap_or(latest);
+        let decided = decided.get(&latest.host());
+        let winner = decided.map_or(latest, |(mapping, _)| mapping);
         let mut owner = None;
         for (mapping, entry) in claimants.iter().filter(counts) {
             if mapping == winner {
@@ -122,6 +121,7 @@ fn share_out(asked: &[(Mapping, &Entry)], verdict: Disputed) -> Decision {
                 lost.insert(mapping.host());
             }
         }
+        let owner = decided.map(|(_, owner)| owner).or(owner);
         let claim = |owner: &OwnerId| Claim { owner: owner.clone(), mapping: *winner };
         decision.claims.extend(owner.map(claim));
     }

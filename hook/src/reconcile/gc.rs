@@ -5,6 +5,7 @@ use hostport_nft::{Budget, HostPorts, Mapping, OwnerId, Published, Settings, Tab
 
 use super::Error;
 use super::drift::Drift;
+use super::heirs;
 use super::node::Node;
 use super::withdraw::withdraw_dead;
 use crate::journal::{Entry, Journal, JournalSnapshot, Liveness, Lock, PATIENCE};
@@ -77,7 +78,13 @@ fn withdraw_all_dead<N: Node>(
     let (dead, living): (Vec<Entry>, _) = journal.entries()?.into_iter().partition(is_dead);
     let mut budget = Budget::default();
     for entry in &dead {
-        for gone in withdraw_dead(host_ports, entry, &mut budget)? {
+        let of = (&entry.owner, &entry.settings.table);
+        let mut heirs = |shared: &[Published]| {
+            let mappings = shared.iter().map(|there| there.mapping);
+            Some(heirs::living(&living, node.liveness(), of, mappings))
+        };
+        let withdrawn = withdraw_dead(host_ports, entry, &mut budget, &mut heirs)?;
+        for gone in withdrawn.unwrap_or_default() {
             found(Garbage::Left(entry.owner.clone(), entry.names.clone(), gone.mapping));
         }
         journal.remove(&entry.owner)?;

@@ -4,7 +4,8 @@
 //! ```text
 //! publish    what a container asks for, and taking over what dead owners have left there
 //! withdraw   what an owner published, if it still has it
-//! owners     whether the owners of ports that another container asks for are dead
+//! heirs      who goes on with a port that several containers of a pod asked for
+//! owners     what becomes of ports that another container asks for
 //! restore    the kernel as the journal has it of living owners
 //! conflicts  which of several living owners gets a port at a restore
 //! gc         what dead owners left behind
@@ -16,6 +17,7 @@ pub mod drift;
 #[cfg(test)]
 pub mod fake;
 pub mod gc;
+mod heirs;
 mod node;
 mod owners;
 pub mod publish;

@@ -12,11 +12,12 @@ use hostport_nft::{
 };
 use tracing::{info, warn};
 
+use super::heirs;
 use super::node::Node;
 use super::owners::Owners;
-use super::withdraw::{withdraw_dead, withdraw_if_dead};
+use super::withdraw::{withdraw_each_dead, withdraw_if_dead};
 use super::{Error, nft_delete};
-use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
+use crate::journal::{Entry, Folder, Journal, Liveness, Lock, PATIENCE};
 use crate::network::Reach;
 use crate::output::several;
 use crate::request::Request;
@@ -40,13 +41,15 @@ pub fn publish<N: Node>(
     let mut host_ports = node.host_ports(request.settings.clone())?;
     let (journal, liveness) = (Journal::over(node.folder()?, Lock::Shared)?, node.liveness());
     let entries = entries(node, &request, &publication);
-    let mut owners = Owners::new(&journal, liveness);
+    let mut owners = Owners::new(&journal, liveness, &request.settings.table);
     let commit = |before: Before| {
         (publication.former, publication.comes_back) = (before.hosts, before.comes_back);
-        host_ports.publish(&publication, |present| request.replace || owners.is_dead(present))
+        host_ports.publish(&publication, |rival| owners.judge(rival, request.replace))
     };
     let changes = write_and_commit(&journal, liveness, &entries, &request.container, commit)
-        .map_err(|error| name_owner(error, &journal, &mut host_ports, &request.settings))?;
+        .map_err(|error| {
+            name_owner(error, &journal, liveness, &mut host_ports, &request.settings)
+        })?;
 
     // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
     // ruleset in place, and must not take the ports away again if it fails.
@@ -56,7 +59,7 @@ pub fn publish<N: Node>(
     if request.hairpin_mode {
         reach.open_hairpin();
     }
-    settle(&journal, liveness, &mut host_ports, reach, &changes);
+    settle(&journal, liveness, &mut host_ports, reach, (&changes, &request.settings.table));
     sweep(&journal, liveness, &mut host_ports, &changes, &request.settings.table);
     if !changes.added.is_empty() {
         let (owner, ports) = (&request.container, several(&changes.added));
@@ -116,7 +119,7 @@ fn write_and_commit(
     commit: impl FnOnce(Before) -> Result<Changes, hostport_nft::Error>,
 ) -> Result<Changes, Error> {
     // In the order of the owners, so that two containers of a pod do not wait for each other.
-    let locks = entries.iter().map(|entry| journal.lock_owner(&entry.owner));
+    let locks = entries.iter().map(|entry| journal.lock_owner(&entry.owner, PATIENCE));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     let mut before = Vec::with_capacity(entries.len());
     let mut write_all = || {
@@ -167,11 +170,25 @@ fn write_and_commit(
 fn name_owner(
     error: Error,
     journal: &Journal<impl Folder>,
+    liveness: &impl Liveness,
     host_ports: &mut HostPorts<impl Kernel>,
     settings: &Settings,
 ) -> Error {
     let Error::Ruleset(hostport_nft::Error::Taken(taken)) = error else { return error };
-    let known = taken.owner.as_ref().and_then(|owner| journal.read(owner).ok().flatten());
+    let read = |owner: &OwnerId| journal.read(owner).ok().flatten();
+    // Of an owner that has ended, another container of its pod may go on with the port.
+    let heir = |entry: &Entry| {
+        let of = (&entry.owner, &entry.settings.table);
+        let mapping = Mapping::new(taken.host, taken.endpoint).ok()?;
+        let entries = journal.entries().ok()?;
+        let heirs = heirs::living(&entries, liveness, of, [mapping].into_iter());
+        heirs.get(&taken.host).and_then(read)
+    };
+    let known = taken.owner.as_ref().and_then(read);
+    let known = known.map(|entry| match liveness.is_dead(&entry) {
+        true => heir(&entry).unwrap_or(entry),
+        false => entry,
+    });
     if let Some(owner) = known {
         return Error::Taken { taken, owner: Box::new(owner) };
     }
@@ -189,7 +206,7 @@ fn settle(
     liveness: &impl Liveness,
     host_ports: &mut HostPorts<impl Kernel>,
     reach: &mut impl Reach,
-    changes: &Changes,
+    (changes, table): (&Changes, &TableName),
 ) {
     let (mut living, mut budget) = (BTreeSet::new(), Budget::default());
     let losers: BTreeSet<&OwnerId> =
@@ -197,7 +214,7 @@ fn settle(
     for owner in losers {
         let taken = changes.taken_over.iter().filter(|taken| taken.owner.as_ref() == Some(owner));
         let taken: BTreeSet<HostPort> = taken.map(|taken| taken.mapping.host()).collect();
-        match settle_with(journal, liveness, host_ports, owner, &taken, &mut budget) {
+        match settle_with(journal, liveness, host_ports, (owner, table), &taken, &mut budget) {
             Ok(Loser::Dead) => {}
             Ok(Loser::Alive) => living.extend(taken),
             Err(error) => {
@@ -231,10 +248,7 @@ fn sweep(
                 there.filter_map(|there| there.owner).collect()
             }
         };
-        for owner in owners {
-            withdraw_if_dead(journal, liveness, host_ports, table, &owner, &mut budget)?;
-        }
-        Ok::<_, Error>(())
+        withdraw_each_dead(journal, liveness, host_ports, &owners, table, &mut budget)
     };
     for (ip, owner) in &changes.shared {
         if let Err(error) = withdraw_at(*ip, owner) {
@@ -257,33 +271,29 @@ fn settle_with(
     journal: &Journal<impl Folder>,
     liveness: &impl Liveness,
     host_ports: &mut HostPorts<impl Kernel>,
-    owner: &OwnerId,
+    of: (&OwnerId, &TableName),
     taken: &BTreeSet<HostPort>,
     budget: &mut Budget,
 ) -> Result<Loser, Error> {
-    let _lock = journal.lock_owner(owner)?;
-    match journal.read(owner)? {
-        Some(entry) if liveness.is_dead(&entry) => {
-            info!(from = %owner, "took over from {}, which has ended", entry.called());
-            withdraw_dead(host_ports, &entry, budget)?;
-            journal.remove(owner)?;
-            Ok(Loser::Dead)
-        }
-        Some(entry) => {
-            let called = entry.called();
-            info!(from = %owner, "took over from {called}, as the container's {ON_CONFLICT} asks");
-            // It may have taken them back by now, as two do that replace each other. What nobody has, because the
-            // ruleset was flushed, is whose a restore decides.
-            let mut lost = BTreeSet::new();
-            for host in taken {
-                let has = host_ports.get(*host)?;
-                if has.is_some_and(|published| published.owner.as_ref() != Some(owner)) {
-                    lost.insert(*host);
-                }
-            }
-            journal.write(&entry.without(&lost))?;
-            Ok(Loser::Alive)
-        }
-        None => Ok(Loser::Alive),
+    let (owner, _) = of;
+    if let Some(entry) = withdraw_if_dead(journal, liveness, host_ports, of, PATIENCE, budget)? {
+        info!(from = %owner, "took over from {}, which has ended", entry.called());
+        return Ok(Loser::Dead);
     }
+    let _lock = journal.lock_owner(owner, PATIENCE)?;
+    if let Some(entry) = journal.read(owner)? {
+        let called = entry.called();
+        info!(from = %owner, "took over from {called}, as the container's {ON_CONFLICT} asks");
+        // It may have taken them back by now, as two do that replace each other. What nobody has, because the
+        // ruleset was flushed, is whose a restore decides.
+        let mut lost = BTreeSet::new();
+        for host in taken {
+            let has = host_ports.get(*host)?;
+            if has.is_some_and(|published| published.owner.as_ref() != Some(owner)) {
+                lost.insert(*host);
+            }
+        }
+        journal.write(&entry.without(&lost))?;
+    }
+    Ok(Loser::Alive)
 }

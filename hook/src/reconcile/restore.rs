@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tracing::warn;
 
 use super::node::Node;
-use super::{Error, conflicts};
+use super::{Error, conflicts, heirs};
 use crate::journal::{Entry, Journal, Liveness, Lock};
 use crate::output::count;
 
@@ -66,6 +66,7 @@ pub fn restore<N: Node, E: From<Error>>(
     let kept = keep(&unreadable, &mut decision.claims, &mut host_ports)?;
     let claims = &decision.claims;
     let mut conditions = conditions(claims, &entries, &settings)?;
+    conditions.shared = heirs::shared_pods(&entries);
     conditions.sources.extend(kept.sources);
     conditions.masqueraded.extend(kept.masqueraded);
     if plan.dry_run {

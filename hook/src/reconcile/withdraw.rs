@@ -1,6 +1,7 @@
 //! Withdraw what an owner published, if it still has it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
@@ -10,8 +11,9 @@ use hostport_nft::{
 use tracing::{debug, info, warn};
 
 use super::Error;
+use super::heirs::{self, Find, Heirs};
 use super::node::Node;
-use crate::journal::{Entry, Folder, Journal, JournalError, Liveness, Lock};
+use crate::journal::{BRIEFLY, Entry, Folder, Journal, JournalError, Liveness, Lock, PATIENCE};
 use crate::output::several;
 use crate::request::Names;
 use crate::request::names::Called;
@@ -22,22 +24,61 @@ use crate::request::names::Called;
 pub fn withdraw<N: Node>(
     node: &N,
     owner: &OwnerId,
-    mut hosts: BTreeSet<HostPort>,
+    hosts: BTreeSet<HostPort>,
     settings: Settings,
 ) -> Result<bool, Error> {
     if hosts.is_empty() && !node.has_entry(owner) {
         debug!("container {owner} has no host port of its own");
         return Ok(false);
     }
+    let table = settings.table.clone();
+    let mut host_ports = node.host_ports(settings)?;
     // A journal that cannot be used must not keep ports published.
     let journal = usable(node.folder().and_then(|folder| Journal::over(folder, Lock::Shared)));
-    let lock = journal.as_ref().and_then(|journal| usable(journal.lock_owner(owner)));
-    let entry = journal.as_ref().and_then(|journal| usable(journal.read(owner))).flatten();
-    hosts.extend(entry.iter().flat_map(Entry::host_ports));
+    let mut is_locked = false;
+    let locked = journal.as_ref().map(|journal| {
+        heirs::locked(journal, node.liveness(), (owner, &table), PATIENCE, |heirs| {
+            is_locked = true;
+            withdraw_own(&mut host_ports, Some(journal), owner, &hosts, heirs)
+        })
+    });
+    let withdrawn = match locked {
+        Some(Err(Error::Journal(error))) if !is_locked => {
+            warn!("{error}");
+            withdraw_own(&mut host_ports, journal.as_ref(), owner, &hosts, &mut nobody)?
+        }
+        Some(done) => Some(done?),
+        None => {
+            withdraw_own(&mut host_ports, None::<&Journal<N::Folder>>, owner, &hosts, &mut nobody)?
+        }
+    };
+    // Other processes need not wait until the kernel has freed what was withdrawn.
+    drop(journal);
+    host_ports.leave();
+    if let Some((entry, withdrawn)) = withdrawn.filter(|(_, withdrawn)| !withdrawn.is_empty()) {
+        let ports = several(&withdrawn);
+        let called = Called(owner, entry.as_ref().map_or(Names::NONE, |entry| &entry.names));
+        info!(%owner, %ports, "withdrew from container {called}: {ports}");
+    }
+    Ok(true)
+}
 
-    let mut host_ports = node.host_ports(settings)?;
+/// Withdraws what an owner has, drops flows to it, and removes its entry, which is returned. The caller holds the
+/// owner's lock, if the journal can be used.
+fn withdraw_own(
+    host_ports: &mut HostPorts<impl Kernel>,
+    journal: Option<&Journal<impl Folder>>,
+    owner: &OwnerId,
+    hosts: &BTreeSet<HostPort>,
+    heirs: Find<'_>,
+) -> Result<Option<(Option<Entry>, Vec<Mapping>)>, Error> {
+    let entry = journal.and_then(|journal| usable(journal.read(owner))).flatten();
+    let in_journal = entry.iter().flat_map(Entry::host_ports);
+    let hosts = hosts.iter().copied().chain(in_journal).collect();
     let pods = entry.as_ref().map(Entry::pods).unwrap_or_default();
-    let withdrawn = host_ports.withdraw(owner, &hosts, &pods)?;
+    let mut budget = Budget::default();
+    let withdrawn = host_ports.withdraw_within(owner, &hosts, &pods, &mut budget, heirs)?;
+    let Some(withdrawn) = withdrawn else { return Ok(None) };
     // To look for flows costs a walk over all that the node has, and nobody may have come for the port.
     let (unused, used): (Vec<_>, Vec<_>) = withdrawn.iter().partition(|gone| is_unused(gone));
     let unused: BTreeSet<Mapping> = unused.iter().map(|gone| gone.mapping).collect();
@@ -45,21 +86,16 @@ pub fn withdraw<N: Node>(
     let gone = entry.iter().flat_map(Entry::flows).filter(|mapping| !unused.contains(mapping));
     let gone: BTreeSet<Mapping> = gone.chain(used.iter().map(|gone| gone.mapping)).collect();
     let gone: Vec<Mapping> = gone.into_iter().collect();
-    drop_flows(&mut host_ports, &gone, TcpFlows::Unanswered);
-    let withdrawn: Vec<Mapping> = withdrawn.iter().map(|gone| gone.mapping).collect();
-    if let Some(journal) = &journal {
+    drop_flows(host_ports, &gone, TcpFlows::Unanswered);
+    if let Some(journal) = journal {
         journal.remove(owner)?;
     }
-    // Other processes need not wait until the kernel has freed what was withdrawn.
-    drop(lock);
-    drop(journal);
-    host_ports.leave();
-    if !withdrawn.is_empty() {
-        let ports = several(&withdrawn);
-        let called = Called(owner, entry.as_ref().map_or(Names::NONE, |entry| &entry.names));
-        info!(%owner, %ports, "withdrew from container {called}: {ports}");
-    }
-    Ok(true)
+    Ok(Some((entry, withdrawn.iter().map(|gone| gone.mapping).collect())))
+}
+
+/// Of what nothing is known, nobody goes on with.
+fn nobody(_: &[Published]) -> Option<Heirs> {
+    Some(Heirs::new())
 }
 
 /// Withdraws all of dead owners that have one of these ports, at any address of the node. A container on the host's
@@ -94,52 +130,66 @@ pub fn withdraw_ended<N: Node>(
     let journal = Journal::over(node.folder()?, Lock::Shared)?;
     let (table, mut budget) = (settings.table.clone(), Budget::default());
     let mut host_ports = node.host_ports(settings)?;
+    withdraw_each_dead(&journal, node.liveness(), &mut host_ports, owners, &table, &mut budget)
+}
+
+/// Withdraws all of those owners that are dead. One that is locked keeps nobody else's ports.
+pub fn withdraw_each_dead(
+    journal: &Journal<impl Folder>,
+    liveness: &impl Liveness,
+    host_ports: &mut HostPorts<impl Kernel>,
+    owners: &BTreeSet<OwnerId>,
+    table: &TableName,
+    budget: &mut Budget,
+) -> Result<(), Error> {
     let mut done = Ok(());
     for owner in owners {
-        let liveness = node.liveness();
-        let this =
-            withdraw_if_dead(&journal, liveness, &mut host_ports, &table, owner, &mut budget);
-        // One that is locked keeps nobody else's ports.
-        done = done.and(this);
+        let of = (owner, table);
+        let this = withdraw_if_dead(journal, liveness, host_ports, of, BRIEFLY, budget);
+        done = done.and(this.map(drop));
     }
     done
 }
 
-/// Withdraws all of an owner in a table, if it is dead: it may have come back.
+/// Withdraws all of an owner in a table, if it is dead: it may have come back. Returns its entry then.
 pub fn withdraw_if_dead(
     journal: &Journal<impl Folder>,
     liveness: &impl Liveness,
     host_ports: &mut HostPorts<impl Kernel>,
-    table: &TableName,
-    owner: &OwnerId,
+    (owner, table): (&OwnerId, &TableName),
+    patience: Duration,
     budget: &mut Budget,
-) -> Result<(), Error> {
-    let _lock = journal.lock_owner_briefly(owner)?;
-    let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
-    if let Some(entry) = journal.read(owner)?.filter(is_dead) {
-        let withdrawn = withdraw_dead(host_ports, &entry, budget)?;
+) -> Result<Option<Entry>, Error> {
+    heirs::locked(journal, liveness, (owner, table), patience, |heirs| {
+        let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
+        let Some(entry) = journal.read(owner)?.filter(is_dead) else { return Ok(Some(None)) };
+        let withdrawn = withdraw_dead(host_ports, &entry, budget, heirs)?;
+        let Some(withdrawn) = withdrawn else { return Ok(None) };
         journal.remove(owner)?;
-        if withdrawn.is_empty() {
-            debug!("container {owner} has ended, and had no host port any more");
-            return Ok(());
-        }
-        let ports = several(withdrawn.iter().map(|gone| gone.mapping));
         let called = entry.called();
-        info!(from = %owner, %ports, "withdrew from container {called}, which has ended: {ports}");
-    }
-    Ok(())
+        if withdrawn.is_empty() {
+            debug!("container {called} has ended, and had no host port any more");
+        } else {
+            let ports = several(withdrawn.iter().map(|gone| gone.mapping));
+            info!(from = %owner, %ports, "withdrew from container {called}, which has ended: {ports}");
+        }
+        Ok(Some(Some(entry)))
+    })
 }
 
 /// Withdraws what a dead owner has, and returns it. The caller holds the lock of the owner, or of the journal, and
-/// removes the entry then.
+/// removes the entry then; unless none is returned, since heirs have to be locked first.
 pub fn withdraw_dead(
     host_ports: &mut HostPorts<impl Kernel>,
     entry: &Entry,
     budget: &mut Budget,
-) -> Result<Vec<Published>, Error> {
+    heirs: Find<'_>,
+) -> Result<Option<Vec<Published>>, Error> {
     let (owner, hosts, pods) = (&entry.owner, entry.host_ports(), entry.pods());
-    let withdrawn = host_ports.withdraw_within(owner, &hosts, &pods, budget)?;
-    drop_flows(host_ports, &entry.flows().collect::<Vec<_>>(), TcpFlows::All);
+    let withdrawn = host_ports.withdraw_within(owner, &hosts, &pods, budget, heirs)?;
+    if withdrawn.is_some() {
+        drop_flows(host_ports, &entry.flows().collect::<Vec<_>>(), TcpFlows::All);
+    }
     Ok(withdrawn)
 }
 

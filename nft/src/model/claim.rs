@@ -83,4 +83,6 @@ pub struct Conditions {
     pub sources: BTreeMap<HostPort, Vec<IpNet>>,
     /// Endpoints whose replies to others would bypass the host, or for which masquerading was asked.
     pub masqueraded: BTreeSet<IpAddr>,
+    /// Pods of which several owners have host ports, also if all that they have is the same.
+    pub shared: BTreeSet<IpAddr>,
 }

@@ -36,6 +36,7 @@ pub(super) fn conditions_of(
         masqueraded: elements(SetName::Masqueraded)
             .filter_map(|element| Some(Masqueraded::from_element(family, element)?.pod))
             .collect(),
+        shared: BTreeSet::new(),
     };
     let sources = elements(SetName::Sources);
     for source in sources.filter_map(|element| Source::from_element(family, element)) {
@@ -74,7 +75,10 @@ impl Elements {
             .collect();
         let hairpin: Vec<Hairpin> = hairpins(claims.iter().copied())
             .into_iter()
-            .map(|(pod, owner)| Hairpin { pod, owner })
+            .map(|(pod, owner)| match conditions.shared.contains(&pod) {
+                true => Hairpin { pod, owner: HairpinOwner::Several },
+                false => Hairpin { pod, owner },
+            })
             .collect();
         let masqueraded = hairpin.iter().filter(|h| conditions.masqueraded.contains(&h.pod));
         let links = conditions.links.iter().filter(|link| link.family == family && link.bypasses);
@@ -139,7 +143,7 @@ pub(super) fn push_conditions(
 }
 
 impl<K: Kernel> HostPorts<K> {
-    /// What holds of the published host ports besides their mappings, without the links.
+    /// What holds of the published host ports besides their mappings, without the links and the shared pods.
     ///
     /// ```no_run
     /// # use hostport_nft::{HostPorts, Settings};

@@ -15,6 +15,6 @@ mod withdraw;
 pub use audit::{Audit, TableOwner};
 pub use flows::TcpFlows;
 pub use host_ports::HostPorts;
-pub use publish::{Changes, Publication};
+pub use publish::{Changes, Publication, Rival, Verdict};
 pub use restore::Restored;
 pub use withdraw::Budget;

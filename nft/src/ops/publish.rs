@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::attempt::{Attempt, attempt};
@@ -60,6 +61,54 @@ impl Publication {
     }
 }
 
+/// What another owner has at a host port that a claim asks for.
+///
+/// ```no_run
+/// # use hostport_nft::{HostPorts, Publication, Settings, Verdict};
+/// # let publication = Publication::default();
+/// let mut host_ports = HostPorts::open(Settings::default())?;
+/// host_ports.publish(&publication, |rival| {
+///     println!("{:?} has {}", rival.published.owner, rival.published.mapping);
+///     if rival.same_endpoint { Verdict::Share } else { Verdict::Refuse }
+/// })?;
+/// # Ok::<(), hostport_nft::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Rival<'a> {
+    /// What is published.
+    pub published: &'a Published,
+    /// It leads where the claim leads: to the same pod.
+    pub same_endpoint: bool,
+    /// Several owners have host ports of its pod, or had, and one of them may share this one.
+    pub shared: bool,
+}
+
+/// What becomes of a host port that another owner has.
+///
+/// ```
+/// use hostport_nft::Verdict;
+///
+/// assert_eq!(Verdict::from(true), Verdict::TakeOver);
+/// assert_eq!(Verdict::from(false), Verdict::Refuse);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The other keeps it, and nothing is published.
+    Refuse,
+    /// It goes to the claim's owner.
+    TakeOver,
+    /// It stays the other's and serves both, if it leads to the same endpoint and is open for the same sources; if not,
+    /// nothing is published. [`HostPorts::withdraw_within`] hands it on.
+    Share,
+}
+
+impl From<bool> for Verdict {
+    /// Whether it may be taken over.
+    fn from(may_take: bool) -> Self {
+        if may_take { Verdict::TakeOver } else { Verdict::Refuse }
+    }
+}
+
 /// Checks that no host port is asked for twice.
 pub(crate) fn each_once(claims: &[Claim]) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
@@ -99,8 +148,8 @@ impl<K: Kernel> HostPorts<K> {
     /// The tables are made where they are missing, and replaced, with what they hold, where they
     /// are of another schema or of other settings; all in the one transaction. A mapping that its
     /// owner already has is left as it is, and one that leads elsewhere is replaced. Where another
-    /// owner has a host port, `may_take` decides: a port that is taken over changes hands in the
-    /// transaction, and only if it is still what `may_take` saw.
+    /// owner has a host port, `judge` decides: a port that is taken over changes hands in the
+    /// transaction, and only if it is still what `judge` saw.
     ///
     /// ```no_run
     /// # use hostport_nft::{Claim, Endpoint, Family, HostPort, HostPorts, Mapping, Protocol, Publication, Settings};
@@ -123,10 +172,10 @@ impl<K: Kernel> HostPorts<K> {
     /// [`Error::Transport`];
     /// [`Error::Contention`] if others kept changing the ruleset. The ruleset is then as it was. Only
     /// with [`Error::Unanswered`] all of the mappings may be published.
-    pub fn publish(
+    pub fn publish<V: Into<Verdict>>(
         &mut self,
         publication: &Publication,
-        mut may_take: impl FnMut(&Published) -> bool,
+        mut judge: impl FnMut(Rival<'_>) -> V,
     ) -> Result<Changes, Error> {
         if publication.claims.is_empty() {
             return Ok(Changes::default());
@@ -137,7 +186,7 @@ impl<K: Kernel> HostPorts<K> {
             if std::mem::take(&mut first) {
                 this.publish_new(publication)
             } else {
-                this.publish_carefully(publication, &mut may_take)
+                this.publish_carefully(publication, &mut |rival| judge(rival).into())
             }
         });
         let (changes, lost) = done.map_err(|error| self.explain(error))?;
@@ -175,7 +224,7 @@ impl<K: Kernel> HostPorts<K> {
     fn publish_carefully(
         &mut self,
         publication: &Publication,
-        may_take: &mut impl FnMut(&Published) -> bool,
+        judge: &mut impl FnMut(Rival<'_>) -> Verdict,
     ) -> Result<Attempt<Changes>, Error> {
         let mut transaction = self.transaction()?;
         let (mut carried, mut changes) = (BTreeMap::new(), Changes::default());
@@ -214,6 +263,7 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         let (mut left, mut cleared, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shared = BTreeMap::new();
         for claim in &publication.claims {
             let host = claim.mapping.host();
             if let Some(present) = self.get(host)? {
@@ -227,14 +277,27 @@ impl<K: Kernel> HostPorts<K> {
                 }
                 if own {
                     left.push(present);
-                } else if may_take(&present) {
-                    changes.taken_over.push(present);
                 } else {
-                    // Its owner may have ended since it was read, and be unknown by now.
-                    let still = self.get(host)?.is_some_and(|now| {
-                        (now.mapping, &now.owner) == (present.mapping, &present.owner)
-                    });
-                    return if still { Err(present.taken().into()) } else { Ok(Attempt::Void) };
+                    let same_endpoint = present.mapping == claim.mapping;
+                    let pod = present.mapping.endpoint().ip;
+                    let shared = match shared.get(&pod) {
+                        Some(shared) => *shared,
+                        None => *shared.entry(pod).or_insert(self.is_shared(pod)?),
+                    };
+                    let rival = Rival { published: &present, same_endpoint, shared };
+                    match judge(rival) {
+                        Verdict::TakeOver => changes.taken_over.push(present),
+                        Verdict::Share
+                            if same_endpoint
+                                && self.has_sources(host, &publication.conditions)? =>
+                        {
+                            // Another generation: a withdrawal that has not seen this claim looks again.
+                            transaction.push(delete_port(host));
+                            transaction.push(new_port(&present));
+                            continue;
+                        }
+                        Verdict::Share | Verdict::Refuse => return self.refuse(present),
+                    }
                 }
                 transaction.push(delete_port(host));
             }
@@ -256,11 +319,41 @@ impl<K: Kernel> HostPorts<K> {
         let pods = publication.pods();
         let former = left.iter().filter_map(|p| Some((p.mapping.endpoint().ip, p.owner.as_ref()?)));
         for (pod, owner) in former.collect::<BTreeMap<_, _>>() {
-            if !pods.contains_key(&pod) && self.hairpin_ends(pod, owner, &left, Some(PATIENCE))? {
+            if !pods.contains_key(&pod)
+                && let Some(Hairpin { owner: has, .. }) = self.hairpin(pod)?
+                && self.hairpin_ends(pod, &has, owner, &left, Some(PATIENCE))?
+            {
                 self.push_pod_end(&mut transaction, pod)?;
             }
         }
         self.commit(&transaction, changes)
+    }
+
+    /// Says who keeps a host port; void if its owner has ended since it was read, and may be unknown by now.
+    fn refuse(&mut self, present: Published) -> Result<Attempt<Changes>, Error> {
+        let now = self.get(present.mapping.host())?;
+        match now.is_some_and(|now| (now.mapping, &now.owner) == (present.mapping, &present.owner))
+        {
+            true => Err(present.taken().into()),
+            false => Ok(Attempt::Void),
+        }
+    }
+
+    /// Whether several owners have host ports of a pod, or had.
+    fn is_shared(&mut self, pod: IpAddr) -> Result<bool, Error> {
+        Ok(self.hairpin(pod)?.is_some_and(|hairpin| hairpin.owner == HairpinOwner::Several))
+    }
+
+    /// Whether a published host port is open for the sources that it has in these conditions.
+    fn has_sources(&mut self, host: HostPort, conditions: &Conditions) -> Result<bool, Error> {
+        let asked = conditions.sources.get(&host);
+        if asked.is_none() && !self.is_restricted(host)? {
+            return Ok(true);
+        }
+        let same = |nets: &Vec<IpNet>| IpNet::aggregate(nets);
+        let family = |net: &IpNet| Family::of(net.addr()) == host.family();
+        let asked = asked.map(|nets| nets.iter().copied().filter(family).collect());
+        Ok(asked.as_ref().map(same) == self.conditions()?.sources.get(&host).map(same))
     }
 
     /// Deletes a table of another boot; then it is missing.
@@ -298,7 +391,7 @@ impl<K: Kernel> HostPorts<K> {
     }
 }
 
-fn new_port(published: &Published) -> Change {
+pub(super) fn new_port(published: &Published) -> Change {
     Change::NewElement(published.mapping.family(), SetName::Ports, published.element())
 }
 

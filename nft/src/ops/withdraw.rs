@@ -7,11 +7,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::attempt::{Attempt, attempt};
+use super::conditions::push_conditions;
 use super::host_ports::{HostPorts, TableState};
-use super::publish::delete_port;
+use super::publish::{delete_port, new_port};
 use crate::error::Error;
 use crate::kernel::{Change, Kernel, SetName, SetRef, Transaction};
-use crate::model::{Family, HostPort, OwnerId, Published};
+use crate::model::{Claim, Family, HostPort, OwnerId, Published};
 use crate::ruleset::element::{HairpinOwner, hairpin_key, masqueraded_key, port_key};
 use crate::ruleset::host::Kept;
 
@@ -46,6 +47,10 @@ impl Default for Budget {
     }
 }
 
+fn pod_of(published: &Published) -> IpAddr {
+    published.mapping.endpoint().ip
+}
+
 impl<K: Kernel> HostPorts<K> {
     /// Withdraws what an owner has of some host ports, in one transaction, and returns it.
     ///
@@ -56,7 +61,7 @@ impl<K: Kernel> HostPorts<K> {
     ///
     /// If several owners had host ports of one pod, the map is listed to see whether its hairpin element is
     /// still needed. That may take two seconds; then the element stays until a restore.
-    /// [`HostPorts::withdraw_within`] sets the time.
+    /// [`HostPorts::withdraw_within`] sets the time, and hands on what another owner shares.
     ///
     /// ```no_run
     /// # use std::collections::BTreeSet;
@@ -80,10 +85,17 @@ impl<K: Kernel> HostPorts<K> {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<Vec<Published>, Error> {
-        self.withdraw_within(owner, hosts, pods, &mut Budget::default())
+        let nobody = |_: &[Published]| Some(BTreeMap::new());
+        Ok(self
+            .withdraw_within(owner, hosts, pods, &mut Budget::default(), nobody)?
+            .unwrap_or_default())
     }
 
-    /// As [`HostPorts::withdraw`], and lists only for as long as the budget lasts.
+    /// As [`HostPorts::withdraw`], lists only for as long as the budget lasts, and hands on what another owner shares.
+    ///
+    /// `heirs` is called with what several owners may share. It returns who is to have it: what it does not name is
+    /// withdrawn. If it returns none, nothing is changed, and none is returned. It may be called several times, and
+    /// only what it returned last counts: then nobody has published or withdrawn anything since it was called.
     ///
     /// # Errors
     /// As [`HostPorts::withdraw`].
@@ -93,17 +105,21 @@ impl<K: Kernel> HostPorts<K> {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
         budget: &mut Budget,
-    ) -> Result<Vec<Published>, Error> {
+        mut heirs: impl FnMut(&[Published]) -> Option<BTreeMap<HostPort, OwnerId>>,
+    ) -> Result<Option<Vec<Published>>, Error> {
         let mut done = attempt(self, Some(LISTING), |this| {
-            this.withdraw_once(owner, hosts, pods, Some(&mut *budget))
+            this.withdraw_once(owner, hosts, pods, Some(&mut *budget), &mut heirs)
         });
         // Others change the ruleset faster than it can be listed. The host ports matter more than a hairpin
         // element.
         if let Err(Error::Contention { .. }) = done {
-            done = attempt(self, None, |this| this.withdraw_once(owner, hosts, pods, None));
+            done = attempt(self, None, |this| {
+                this.withdraw_once(owner, hosts, pods, None, &mut heirs)
+            });
         }
         let (withdrawn, lost) = done?;
-        Ok(lost.filter(|_| withdrawn.is_empty()).unwrap_or(withdrawn))
+        let nothing = withdrawn.as_ref().is_some_and(Vec::is_empty);
+        Ok(lost.filter(|_| nothing).unwrap_or(withdrawn))
     }
 
     /// One compare-and-swap; void if the ruleset changed meanwhile.
@@ -113,7 +129,8 @@ impl<K: Kernel> HostPorts<K> {
         hosts: &BTreeSet<HostPort>,
         pods: &BTreeSet<IpAddr>,
         mut budget: Option<&mut Budget>,
-    ) -> Result<Attempt<Vec<Published>>, Error> {
+        heirs: &mut impl FnMut(&[Published]) -> Option<BTreeMap<HostPort, OwnerId>>,
+    ) -> Result<Attempt<Option<Vec<Published>>>, Error> {
         let mut transaction = self.transaction()?;
         let mut withdrawn = Vec::new();
         // A table of another program holds nothing of ours.
@@ -127,22 +144,29 @@ impl<K: Kernel> HostPorts<K> {
             }
         }
         for host in hosts.iter().filter(|host| !foreign.contains(&host.family())) {
-            match self.get(*host)? {
-                Some(published) if published.owner.as_ref() == Some(owner) => {
-                    transaction.push(delete_port(*host));
-                    withdrawn.push(published);
-                }
-                _ => {}
-            }
+            let there = self.get(*host)?;
+            withdrawn.extend(there.filter(|there| there.owner.as_ref() == Some(owner)));
+        }
+        let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
+        let mut hairpins = BTreeMap::new();
+        for pod in withdrawn.iter().map(pod_of).chain(known).collect::<BTreeSet<IpAddr>>() {
+            hairpins.extend(self.hairpin(pod)?.map(|hairpin| (pod, hairpin.owner)));
+        }
+        let is_shared =
+            |gone: &&Published| hairpins.get(&pod_of(gone)) == Some(&HairpinOwner::Several);
+        let shared: Vec<Published> = withdrawn.iter().filter(is_shared).cloned().collect();
+        if !shared.is_empty() {
+            let Some(heirs) = heirs(&shared) else { return Ok(Attempt::Made(None)) };
+            withdrawn.retain(|gone| !heirs.contains_key(&gone.mapping.host()));
+            self.push_heirs(&mut transaction, &shared, &heirs)?;
         }
         let gone: Vec<HostPort> = withdrawn.iter().map(|gone| gone.mapping.host()).collect();
+        gone.iter().for_each(|host| transaction.push(delete_port(*host)));
         self.push_clear(&mut transaction, &gone, &BTreeMap::new())?;
-        let left = withdrawn.iter().map(|published| published.mapping.endpoint().ip);
-        let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
-        for pod in left.chain(known).collect::<BTreeSet<IpAddr>>() {
+        for (pod, has) in hairpins {
             let begin = self.kernel.now();
             let patience = budget.as_ref().map(|budget| budget.0);
-            let ends = self.hairpin_ends(pod, owner, &withdrawn, patience);
+            let ends = self.hairpin_ends(pod, &has, owner, &withdrawn, patience);
             if let Some(budget) = &mut budget {
                 budget.0 = budget.0.saturating_sub(self.kernel.now().duration_since(begin));
             }
@@ -150,7 +174,35 @@ impl<K: Kernel> HostPorts<K> {
                 self.push_pod_end(&mut transaction, pod)?;
             }
         }
-        self.commit(&transaction, withdrawn)
+        self.commit(&transaction, Some(withdrawn))
+    }
+
+    /// Gives host ports to others, as they are.
+    fn push_heirs(
+        &mut self,
+        transaction: &mut Transaction,
+        shared: &[Published],
+        heirs: &BTreeMap<HostPort, OwnerId>,
+    ) -> Result<(), Error> {
+        let heir = |there: &Published| {
+            let owner = Some(heirs.get(&there.mapping.host())?.clone());
+            Some(Published { owner, ..there.clone() })
+        };
+        let handed: Vec<Published> = shared.iter().filter_map(heir).collect();
+        if handed.is_empty() {
+            return Ok(());
+        }
+        let conditions = self.conditions()?;
+        let hosts: Vec<HostPort> = handed.iter().map(|there| there.mapping.host()).collect();
+        self.push_clear(transaction, &hosts, &conditions.sources)?;
+        for there in &handed {
+            transaction.push(delete_port(there.mapping.host()));
+            transaction.push(new_port(there));
+        }
+        let claim = |there: Published| Some(Claim { owner: there.owner?, mapping: there.mapping });
+        let claims: Vec<Claim> = handed.into_iter().filter_map(claim).collect();
+        push_conditions(transaction, &claims, &claims, &conditions);
+        Ok(())
     }
 
     /// Deletes what the ruleset has of host ports besides their mappings, before they get new sources.
@@ -160,7 +212,6 @@ impl<K: Kernel> HostPorts<K> {
         hosts: &[HostPort],
         sources: &BTreeMap<HostPort, Vec<IpNet>>,
     ) -> Result<(), Error> {
-        let table = self.settings.table.clone();
         let (mut restricted, mut wide) = (BTreeSet::new(), BTreeSet::new());
         // Usually nothing is restricted, and one short list answers for many host ports.
         let listed = match hosts.len() > MOST_READS {
@@ -169,10 +220,9 @@ impl<K: Kernel> HostPorts<K> {
         };
         for host in hosts {
             let (family, key) = (host.family(), port_key(*host));
-            let set = SetRef { family, table: &table, name: SetName::Restricted };
             if match &listed {
                 Some(listed) => listed.contains_key(host),
-                None => self.kernel.element(set, &key)?.is_some(),
+                None => self.is_restricted(*host)?,
             } {
                 transaction.push(Change::DeleteElement(family, SetName::Restricted, key));
                 restricted.insert(*host);
@@ -202,6 +252,13 @@ impl<K: Kernel> HostPorts<K> {
         Ok(())
     }
 
+    /// Whether not all sources may reach a host port.
+    pub(super) fn is_restricted(&mut self, host: HostPort) -> Result<bool, Error> {
+        let (family, table) = (host.family(), &self.settings.table);
+        let set = SetRef { family, table, name: SetName::Restricted };
+        Ok(self.kernel.element(set, &port_key(host))?.is_some())
+    }
+
     /// Deletes what belongs to a pod's address.
     pub(super) fn push_pod_end(
         &mut self,
@@ -217,7 +274,7 @@ impl<K: Kernel> HostPorts<K> {
         Ok(())
     }
 
-    /// Whether no owner needs a pod's hairpin element once the mappings are withdrawn.
+    /// Whether no owner needs a pod's hairpin element, which this one has, once the mappings are withdrawn.
     ///
     /// The whole map is read only for a pod with several owners, even if nothing is withdrawn there: the last
     /// owner may have lost its host ports to others. Without any patience it is not read, and the element
@@ -225,20 +282,21 @@ impl<K: Kernel> HostPorts<K> {
     pub(crate) fn hairpin_ends(
         &mut self,
         pod: IpAddr,
+        has: &HairpinOwner,
         owner: &OwnerId,
         withdrawn: &[Published],
         patience: Option<Duration>,
     ) -> Result<bool, Error> {
-        Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
-            Some(HairpinOwner::One(only)) => only == *owner,
-            Some(HairpinOwner::Several) => {
+        Ok(match has {
+            HairpinOwner::One(only) => only == owner,
+            HairpinOwner::Several => {
                 let Some(patience) = patience else { return Ok(false) };
                 let left = self.ports(Family::of(pod), patience)?;
                 left.iter()
                     .filter(|published| published.mapping.endpoint().ip == pod)
                     .all(|published| withdrawn.iter().any(|gone| gone.mapping == published.mapping))
             }
-            _ => false,
+            HairpinOwner::Nobody => false,
         })
     }
 

@@ -127,12 +127,13 @@ impl Process {
                         self.life(container, |life| life.is_unanswered = life.pid == pid);
                     }
                     Error::Ruleset(NftError::Taken(taken)) | Error::Taken { taken, .. } => {
-                        // Dead all the time, if it did not come back meanwhile.
+                        // Dead all the time, if it did not come back meanwhile, and no other of its pod shares it.
                         let now = self.world.state().lives.clone();
                         let gone = |owner: &OwnerId| {
                             let (before, now) =
                                 (lives.get(owner.as_str()), now.get(owner.as_str()));
-                            before == now && now.is_some_and(|life| life.is_dead)
+                            let shared = self.world.state().is_shared_by_living(owner, &lives);
+                            before == now && now.is_some_and(|life| life.is_dead) && !shared
                         };
                         if taken.owner.as_ref().is_some_and(gone) {
                             self.world.wrong(&format!("{} was refused: {error}", container.name));

@@ -38,3 +38,26 @@ pub const Q: Container = Container {
     replaces: false,
     sandbox: Some(("pod", &[90, 91])),
 };
+/// Containers of one pod that ask for the same, or partly.
+pub const U: Container = Container {
+    name: "u",
+    address: 9,
+    ports: &[80, 86],
+    replaces: false,
+    sandbox: Some(("pod", &[])),
+};
+pub const V: Container = Container {
+    name: "v",
+    address: 9,
+    ports: &[80, 87],
+    replaces: false,
+    sandbox: Some(("pod", &[])),
+};
+/// As V, and takes over from the living, but not from its own pod.
+pub const W: Container = Container {
+    name: "w",
+    address: 9,
+    ports: &[80, 86],
+    replaces: true,
+    sandbox: Some(("pod", &[])),
+};

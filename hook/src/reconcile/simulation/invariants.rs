@@ -151,15 +151,26 @@ impl World {
         if !life.is_dead && !life.is_published || life.is_unanswered && state.was_restored {
             return;
         }
+        // Its poststop was killed, and another container of its pod has ended since.
+        let shares =
+            |other: &&Container| other.shares_with(container) && other.name != container.name;
+        if life.is_withdrawn && !life.is_dead && state.containers.values().any(|one| shares(&one)) {
+            return;
+        }
         let owner = container.owner();
         let lost = [state.lost.get(&owner), state.lost_early.get(&owner)];
         let kept = container.claims().into_iter().filter(|claim| {
             let host = claim.mapping.host();
             claim.owner == owner && !lost.iter().flatten().any(|lost| lost.contains(&host))
         });
+        // What a living container of its pod has serves it too.
         let has = kept.map(|claim| {
             let there = state.published.get(&claim.mapping.host());
-            there.is_some_and(|there| there.owner.as_ref() == Some(&claim.owner))
+            there.is_some_and(|there| {
+                let own = there.owner.as_ref() == Some(&claim.owner);
+                let lives = !life.is_dead && !life.is_withdrawn;
+                own || lives && there.mapping == claim.mapping && !state.is_dead(there)
+            })
         });
         let has: BTreeSet<bool> = has.collect();
         drop(state);
@@ -182,7 +193,9 @@ impl World {
         let has = |claim: &Claim| {
             published.get(&claim.mapping.host()).is_some_and(|there| {
                 there.mapping == claim.mapping
-                    && there.owner.as_ref().is_some_and(|owner| container.speaks_for(owner))
+                    && there.owner.as_ref().is_some_and(|owner| {
+                        container.speaks_for(owner) || self.state().shares(there)
+                    })
             })
         };
         let claims = container.claims();
@@ -204,12 +217,19 @@ impl World {
         }
     }
 
-    /// Each port that is published, with who has it.
+    /// Each port that is published, with who has it; of several that share it, the first by name.
     fn owners(&self) -> BTreeMap<HostPort, (Mapping, String)> {
+        let state = self.state();
+        let name = |there: &Published| {
+            let asks = |container: &&Container| {
+                !state.lives[container.name].is_dead
+                    && container.claims().iter().any(|claim| claim.mapping == there.mapping)
+            };
+            let first = state.containers.values().find(asks).filter(|_| state.shares(there));
+            first.map_or(owner(Some(there)), |container| container.name).to_owned()
+        };
         let published = self.published().into_iter();
-        published
-            .map(|(host, there)| (host, (there.mapping, owner(Some(&there)).to_owned())))
-            .collect()
+        published.map(|(host, there)| (host, (there.mapping, name(&there)))).collect()
     }
 
     /// After a restore, a port is in one entry: only then does a later restore give it to the same owner.
@@ -283,6 +303,9 @@ impl State {
                 let own = |there: &Published| {
                     there.owner.as_ref().is_some_and(|owner| container.speaks_for(owner))
                 };
+                if self.goes_on(before, now) {
+                    return Ok(());
+                }
                 if !now.is_none_or(own) {
                     return Err("publishes for somebody else");
                 }
@@ -293,12 +316,14 @@ impl State {
             }
             Some(Op::Withdraw(container)) => {
                 let own = before.is_some_and(|there| there.owner == Some(container.owner()));
-                if own && now.is_none() { Ok(()) } else { Err("withdraws what is another's") }
+                let gone = now.is_none() || self.shares_both(before, now);
+                if own && gone { Ok(()) } else { Err("withdraws what is another's") }
             }
-            Some(Op::Gc) if now.is_none() && free => Ok(()),
+            Some(Op::Gc) if (now.is_none() || self.goes_on(before, now)) && free => Ok(()),
             Some(Op::Gc) => Err("collects what is a living owner's"),
             Some(Op::Restore) => {
-                if !free && !now.is_some_and(|now| self.may_have(now)) {
+                let shared = self.shares_both(before, now);
+                if !free && !shared && !now.is_some_and(|now| self.may_have(now)) {
                     return Err("takes a port from a living owner");
                 }
                 Ok(())
@@ -320,6 +345,37 @@ impl State {
     fn is_told(&self, published: &Published) -> bool {
         let told = |life: Life| !life.is_dead && life.is_published && !life.is_withdrawn;
         self.life(published).is_some_and(told)
+    }
+
+    /// Whether the owner of what is published is a container that asks for that.
+    fn shares(&self, published: &Published) -> bool {
+        let owner = published.owner.as_ref();
+        let container = owner.and_then(|owner| self.containers.get(owner.as_str()));
+        container.is_some_and(|container| {
+            container.claims().iter().any(|claim| claim.mapping == published.mapping)
+        })
+    }
+
+    /// Whether a container that lived at some moment asks for something that an owner asks for.
+    pub fn is_shared_by_living(
+        &self,
+        owner: &OwnerId,
+        lives: &BTreeMap<&'static str, Life>,
+    ) -> bool {
+        let Some(container) = self.containers.get(owner.as_str()) else { return false };
+        let lives = |other: &&Container| lives.get(other.name).is_some_and(|life| !life.is_dead);
+        self.containers.values().filter(lives).any(|other| other.shares_with(container))
+    }
+
+    /// Whether a port goes from one container to another that asked for the same.
+    fn shares_both(&self, before: Option<&Published>, now: Option<&Published>) -> bool {
+        let both = before.zip(now);
+        both.is_some_and(|(before, now)| before.mapping == now.mapping && self.shares(now))
+    }
+
+    /// Whether a living container goes on with what a dead one had.
+    fn goes_on(&self, before: Option<&Published>, now: Option<&Published>) -> bool {
+        before.is_some_and(|before| self.is_dead(before)) && self.shares_both(before, now)
     }
 
     fn may_replace(&self, published: Option<&Published>) -> bool {

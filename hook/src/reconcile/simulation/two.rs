@@ -131,6 +131,60 @@ pub fn pairs() -> Vec<Pair> {
             vec![End(P), Withdraw(P), End(POD)],
             vec![Withdraw(POD)],
         ),
+        (
+            "two of a pod that ask for the same",
+            vec![Start(POD), Start(U), Start(V)],
+            vec![Publish(U)],
+            vec![Publish(V)],
+        ),
+        (
+            "one goes while another comes that asks for the same",
+            and(living(U), vec![Start(V)]),
+            vec![Publish(V)],
+            vec![End(U), Withdraw(U)],
+        ),
+        (
+            "two that share go",
+            and(living(U), living(V)),
+            vec![End(U), Withdraw(U)],
+            vec![End(V), Withdraw(V)],
+        ),
+        (
+            "two that share each other's go",
+            and(living(U), living(W)),
+            vec![Withdraw(U)],
+            vec![Withdraw(W)],
+        ),
+        (
+            "one of two that share goes, and gc",
+            and(living(U), living(V)),
+            vec![End(U), Gc],
+            vec![Withdraw(V)],
+        ),
+        (
+            "one of two that share goes, and restore",
+            and(living(U), living(V)),
+            vec![End(U), Withdraw(U)],
+            vec![Restore],
+        ),
+        (
+            "one of two that share is dead, and another asks",
+            and(and(living(U), living(V)), vec![End(U), Start(B)]),
+            vec![Publish(B)],
+            vec![End(V), Withdraw(V)],
+        ),
+        (
+            "one of two that share is dead, and a third of the pod comes",
+            and(and(living(U), living(V)), vec![End(U), Start(W)]),
+            vec![Publish(W)],
+            vec![Withdraw(U)],
+        ),
+        (
+            "one of two that share comes back",
+            and(and(living(U), living(V)), vec![End(U)]),
+            vec![Start(U), Publish(U)],
+            vec![End(V), Withdraw(V)],
+        ),
     ];
     let pair = |(name, before, one, other): (_, Vec<Op>, Vec<Op>, Vec<Op>)| Pair {
         name,

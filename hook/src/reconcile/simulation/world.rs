@@ -63,6 +63,12 @@ impl Container {
         owner.as_str() == self.name || Some(owner.as_str()) == sandbox
     }
 
+    /// Whether another asks for something that it asks for, or is it.
+    pub fn shares_with(&self, other: &Container) -> bool {
+        let others = other.claims();
+        self.claims().iter().any(|claim| others.iter().any(|one| one.mapping == claim.mapping))
+    }
+
     pub fn request(&self, pid: i32) -> Request {
         let claims = self.claims();
         Request {

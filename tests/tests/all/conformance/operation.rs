@@ -289,5 +289,6 @@ pub fn conditions(number: u8, hosts: &BTreeSet<u8>, pod: u8) -> Conditions {
         sources: sources.collect(),
         kept: [host(Family::Ip, 5), host(Family::Ip6, 5)].into(),
         masqueraded: (number == 1).then(|| address(Family::Ip, 100 + pod)).into_iter().collect(),
+        ..Conditions::default()
     }
 }

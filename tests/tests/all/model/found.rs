@@ -36,6 +36,8 @@ impl World {
                 }
             }
         }
+        let tables = found.tables.iter().flatten();
+        self.several = tables.flat_map(|table| &table.several).copied().collect();
         Ok(())
     }
 }

@@ -54,6 +54,8 @@ pub struct Found {
 pub struct FoundTable {
     pub ports: BTreeMap<Host, Port>,
     pub hairpin: BTreeSet<IpAddr>,
+    /// Those of its elements that say so.
+    pub several: BTreeSet<IpAddr>,
     pub same_link: bool,
     /// The rest of it, without handles.
     pub skeleton: Value,
@@ -267,9 +269,12 @@ fn table(ruleset: &Value, family: &str) -> Option<FoundTable> {
     }
     let mut of = |name| elements.remove(name).unwrap_or_default();
     let first = |element: &Value| key(element)[0].as_str().unwrap().parse().unwrap();
+    let hairpin = of("hairpin");
+    let several = |element: &&Value| element["elem"]["comment"] == "several containers";
     Some(FoundTable {
         ports: of("ports").iter().map(port).collect(),
-        hairpin: of("hairpin").iter().map(first).collect(),
+        several: hairpin.iter().filter(several).map(first).collect(),
+        hairpin: hairpin.iter().map(first).collect(),
         same_link: of("same_link").iter().any(|pair| key(pair) == json!(["br0", "br0"])),
         skeleton: objects.into(),
     })

@@ -27,6 +27,8 @@ pub struct World {
     /// The endpoints of owners whose entry was lost: not all of their former ports are known, so a hairpin element
     /// of theirs may go too early, also after the table was re-created.
     pub forgotten: BTreeSet<IpAddr>,
+    /// The endpoints whose hairpin element says, before a step, that several owners have ports there.
+    pub several: BTreeSet<IpAddr>,
     clock: u64,
 }
 
@@ -146,6 +148,7 @@ impl World {
             alive: BTreeSet::new(),
             claimed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            several: BTreeSet::new(),
             clock: 0,
         }
     }
@@ -231,16 +234,25 @@ impl World {
         }
         let mut conflicts = Vec::new();
         let mut taken: Vec<(Host, Port)> = Vec::new();
-        for (owner, host, _) in &claims {
+        let mut shared: BTreeSet<Host> = BTreeSet::new();
+        for (owner, host, endpoint) in &claims {
             let Some(present) = self.port(host) else { continue };
             if present.owner.as_ref() == Some(owner) {
                 continue;
             }
             let entry = present.owner.as_ref().and_then(|owner| self.journal.get(owner));
-            if container.replace || entry.is_some_and(|entry| self.is_dead(entry)) {
+            let dead = entry.is_some_and(|entry| self.is_dead(entry));
+            let same = present.endpoint == *endpoint;
+            let heir = self.heir(host, present).filter(|_| dead && !same);
+            if dead && heir.is_none() {
+                taken.push((*host, present.clone()));
+            } else if same && entry.is_some() {
+                shared.insert(*host);
+            } else if container.replace {
                 taken.push((*host, present.clone()));
             } else {
-                conflicts.push((*host, present.clone(), entry.is_some()));
+                let owner = heir.or(present.owner.clone());
+                conflicts.push((*host, Port { owner, ..*present }, entry.is_some()));
             }
         }
         if !conflicts.is_empty() {
@@ -258,7 +270,9 @@ impl World {
             (table.exclude, table.whole, table.same_link) = (exclude, true, true);
             self.claimed.insert(endpoint.0);
             let port = Port { endpoint: *endpoint, owner: Some(owner.clone()) };
-            table.ports.insert(*host, port);
+            if !shared.contains(host) {
+                table.ports.insert(*host, port);
+            }
         }
         self.note(&container, &claims, exclude);
         self.settle(&taken);
@@ -326,6 +340,8 @@ impl World {
     /// What a publication has withdrawn from dead owners at its endpoints, by the entries that are left. It finds them
     /// by the hairpin element of an address, and so not where somebody removed that.
     pub fn sweep(&mut self, is_left: impl Fn(&str) -> bool) -> Result<(), String> {
+        // Who publishes where another has ports makes it known that they are several.
+        self.several.extend(&self.claimed);
         let there = |entry: &Entry| entry.ips.iter().any(|ip| self.claimed.contains(ip));
         let dead = self.journal.iter().filter(|(_, entry)| self.is_dead(entry) && there(entry));
         for owner in dead.map(|(owner, _)| owner.clone()).collect::<Vec<_>>() {
@@ -350,11 +366,27 @@ impl World {
         Ok(())
     }
 
+    /// The living owner that goes on with a port: another container of its pod, which asked for the same.
+    fn heir(&self, host: &Host, port: &Port) -> Option<String> {
+        let shares = |(owner, entry): &(&String, &Entry)| {
+            Some(*owner) != port.owner.as_ref()
+                && !self.is_dead(entry)
+                && entry.mappings.get(host) == Some(&port.endpoint)
+        };
+        let sharers = self.journal.iter().filter(shares);
+        let earliest = sharers.min_by_key(|(_, entry)| entry.since);
+        earliest.filter(|_| self.several.contains(&port.endpoint.0)).map(|(owner, _)| owner.clone())
+    }
+
     fn take_away(&mut self, owner: &str, host: &Host) {
-        if let Some(table) = &mut self.kernel[family(host.0)]
-            && table.ports.get(host).is_some_and(|port| port.owner.as_deref() == Some(owner))
-        {
-            table.ports.remove(host);
+        let own = |port: &&Port| port.owner.as_deref() == Some(owner);
+        let Some(port) = self.port(host).filter(own).cloned() else { return };
+        let heir = self.heir(host, &port);
+        let ports = self.kernel[family(host.0)].as_mut().map(|table| &mut table.ports);
+        match (ports, heir) {
+            (Some(ports), None) => drop(ports.remove(host)),
+            (Some(ports), heir) => drop(ports.insert(*host, Port { owner: heir, ..port })),
+            (None, _) => {}
         }
     }
 
@@ -427,13 +459,16 @@ impl World {
                 {
                     continue;
                 }
-                let port = Port { endpoint: *endpoint, owner: Some((*owner).clone()) };
-                // The latest owner took it over; or they share an endpoint, and the earliest has it.
+                // The latest owner took it over; or they share an endpoint, and who has it keeps it, or the earliest
+                // gets it.
+                let has = present.filter(|port| self.is_claimed(port, *host));
+                let owner = has.map_or(Some((*owner).clone()), |port| port.owner.clone());
+                let port = Port { endpoint: *endpoint, owner: owner.clone() };
                 claims[family(host.0)]
                     .entry(*host)
                     .and_modify(|later: &mut Port| {
                         if later.endpoint == *endpoint {
-                            later.owner = Some((*owner).clone());
+                            later.owner = owner;
                         }
                     })
                     .or_insert(port);
