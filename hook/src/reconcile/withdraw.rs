@@ -63,7 +63,10 @@ pub fn withdraw<N: Node>(
     Ok(true)
 }
 
-/// Withdraws what an owner has, drops flows to it, and removes its entry, which is returned. The caller holds the
+/// What was withdrawn from an owner, with the entry that it had.
+type Gone = (Option<Entry>, Vec<Mapping>);
+
+/// Withdraws what an owner has, drops flows to it, and removes its entry. The caller holds the
 /// owner's lock, if the journal can be used.
 fn withdraw_own(
     host_ports: &mut HostPorts<impl Kernel>,
@@ -71,7 +74,7 @@ fn withdraw_own(
     owner: &OwnerId,
     hosts: &BTreeSet<HostPort>,
     heirs: Find<'_>,
-) -> Result<Option<(Option<Entry>, Vec<Mapping>)>, Error> {
+) -> Result<Option<Gone>, Error> {
     let entry = journal.and_then(|journal| usable(journal.read(owner))).flatten();
     let in_journal = entry.iter().flat_map(Entry::host_ports);
     let hosts = hosts.iter().copied().chain(in_journal).collect();
