@@ -129,6 +129,11 @@ impl Bundle {
         node.run(|| self.begin_prestart(node, arguments).finish())
     }
 
+    /// Calls the hook at poststart.
+    pub fn poststart(&self, node: &Netns, arguments: &[&str]) -> Finished {
+        feed(node, hook(node, arguments), self.state("running").to_string().as_bytes())
+    }
+
     /// Calls the hook at poststop.
     pub fn poststop(&self, node: &Netns, arguments: &[&str]) -> Finished {
         node.run(|| self.begin_poststop(node, arguments).finish())

@@ -5,11 +5,11 @@ use std::io;
 use std::time::Instant;
 
 use thiserror::Error;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
-use crate::journal::Liveness;
+use crate::journal::{JournalSnapshot, Liveness};
 use crate::metrics::counters::{Counters, add};
 use crate::oci::podman::PodmanNames;
 use crate::oci::request::{self, Options, RequestError, Start};
@@ -75,6 +75,10 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
 
 /// Returns how many host ports were taken over; none if there was nothing to do.
 fn start(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {
+    if state.status == "running" && is_published(state, context) {
+        debug!("container {} has its host ports since an earlier stage", state.id);
+        return Ok(None);
+    }
     let settings = options.settings.clone();
     match request::of_start(state, options)? {
         Start::Nothing => Ok(None),
@@ -89,6 +93,17 @@ fn start(state: &State, options: Options, context: &Context) -> Result<Option<us
         }
         Start::InPod(request, mut pod) => Ok(Some(publish(context, *request, &mut pod)?)),
     }
+}
+
+/// Whether the container has host ports of its own, by an earlier stage of the same start. Only at poststart may that be
+/// so, and only where prestart found no address is there anything left to do.
+fn is_published(state: &State, context: &Context) -> bool {
+    let process = state.pid.and_then(|pid| context.liveness().process(pid));
+    let entries = JournalSnapshot::of_owners(&context.state_dir, [&state.id]);
+    entries.iter().any(|entry| {
+        let is_this = process.is_some() && entry.process == process;
+        is_this && entry.settings.table == context.table && !entry.mappings.is_empty()
+    })
 }
 
 fn end(state: &State, options: Options, context: &Context) -> Result<Option<usize>, HookError> {

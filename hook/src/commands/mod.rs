@@ -11,6 +11,7 @@ mod metrics;
 mod print;
 mod restore;
 mod show;
+mod surroundings;
 mod watch;
 
 use std::process::ExitCode;

@@ -1,19 +1,19 @@
 //! `hostport restore`: the kernel as the journal has it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::fmt::Arguments;
 
 use hostport_nft::{Claim, Conditions, OwnerId, Restored, Settings};
 use tracing::warn;
 
 use crate::cli::RulesetArguments;
+use crate::commands::surroundings::{present, sites};
 use crate::commands::{CommandError, print};
 use crate::context::Context;
 use crate::journal::Entry;
 use crate::metrics::counters::{Counters, add};
 use crate::network::links::Links;
 use crate::network::listener::on_one_address;
-use crate::network::own::Place;
 use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
@@ -32,29 +32,24 @@ pub struct How {
 
 /// Restores, and prints what changed, or would change.
 pub fn run(ruleset: &RulesetArguments, how: How, context: &Context) -> Result<(), CommandError> {
-    let restored = restore(ruleset, how, context)?;
-    print(&summary(&restored, how.dry_run))
+    let (restored, mended) = restore(ruleset, how, context)?;
+    let mended: String = mended.iter().map(|line| format!("{line}\n")).collect();
+    print(&format!("{mended}{}", summary(&restored, how.dry_run)))
 }
 
-/// Restores, and counts it.
+/// Restores, and counts it. Returns also what it put in order beside the ruleset, one line each.
 pub fn restore(
     ruleset: &RulesetArguments,
     how: How,
     context: &Context,
-) -> Result<Restored, CommandError> {
+) -> Result<(Restored, Vec<String>), CommandError> {
     let progress = Progress::begin("restoring");
     let table = context.table.clone();
     let settings = ruleset.is_given().then(|| ruleset.settings(table.clone()));
     let (mut found, mut localhost) = (None, false);
     let conditions = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
-        let mut endpoints: BTreeMap<IpAddr, BTreeSet<Place>> =
-            claims.iter().map(|claim| (claim.mapping.endpoint().ip, BTreeSet::new())).collect();
-        for entry in entries {
-            for ip in entry.pods() {
-                endpoints.entry(ip).and_modify(|places| places.extend(entry.places()));
-            }
-        }
-        let links = Links::towards(&endpoints, |at| progress.step(at))?;
+        let endpoints = claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
+        let links = Links::towards(&sites(endpoints, entries), |at| progress.step(at))?;
         localhost = settings.localhost;
         let links = found.insert(links).for_ruleset();
         let kept = on_one_address(claims.iter().map(|claim| claim.mapping.host()));
@@ -79,20 +74,20 @@ pub fn restore(
     };
     let How { anew, dry_run, force } = how;
     let plan = Plan { table, settings, anew, force, dry_run };
-    let restored = restore::restore(context, plan, conditions, |at| progress.step(at))?;
+    let step = |at: Arguments<'_>| progress.step(at);
+    let restored = restore::restore(context, plan, present(), conditions, step)?;
     if dry_run {
-        return Ok(restored);
+        return Ok((restored, Vec::new()));
     }
-    if let Some(links) = found.filter(|_| localhost) {
-        links.open_localhost();
-    }
+    let mended = found.map(|links| links.mend(localhost)).unwrap_or_default();
+    mended.problems.iter().for_each(|problem| warn!("{problem}"));
     if !restored.is_nothing() {
         Counters::change(&context.state_dir, |counters| {
             add(&mut counters.restores, 1);
             add(&mut counters.restored_ports, restored.added.len() as u64);
         });
     }
-    Ok(restored)
+    Ok((restored, mended.done))
 }
 
 /// How many host ports were restored, removed, or right already.

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::cli::RulesetArguments;
 use crate::commands::CommandError;
 use crate::commands::restore::{How, counts, restore};
+use crate::commands::surroundings::Look;
 use crate::context::Context;
 use crate::journal::{Ends, JournalError};
 use crate::metrics::http;
@@ -25,7 +26,7 @@ use crate::reconcile::{self, Node};
 
 /// The kernel's name for the hooks' processes: nothing that they do needs a restore.
 const HOOK: &str = "hostport";
-/// How often the sockets that listen are looked at: the kernel does not tell when one begins to.
+/// How often sockets that listen, containers' addresses and their links are looked at: the kernel does not tell of them.
 const LOOK: Duration = Duration::from_secs(10);
 /// After a restore that failed: another program may be in the middle of a reload.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,8 +42,8 @@ pub fn run(
     let mut events =
         Events::listen(context.table.clone(), &[HOOK.to_owned(), own_name()]).map_err(plain)?;
     // A restore that fails is tried again, but waiting does not help a user without the rights.
-    let [mut restoring, mut waiting, mut withdrawing, mut keeping] =
-        [(); 4].map(|()| Log::default());
+    let [mut restoring, mut waiting, mut withdrawing, mut keeping, mut looking] =
+        [(); 5].map(|()| Log::default());
     let mut restored = match restore_and_log(ruleset, context) {
         Err(problem) if problem.may_need_root() => return Err(problem),
         restored => restoring.take(restored).is_some(),
@@ -55,12 +56,12 @@ pub fn run(
     info!("watching the tables {}", context.table);
 
     let mut ends = waiting.take(begin_ends(context));
-    let mut looked = Instant::now();
+    let (mut looked, mut addresses) = (Instant::now(), Look::default());
     loop {
         let retry = (!restored || ends.is_none()).then_some(RETRY);
         let look = Some(LOOK.saturating_sub(looked.elapsed()));
-        let at_most =
-            [retry, look, ends.as_ref().and_then(Ends::until_due)].into_iter().flatten().min();
+        let due = ends.as_ref().and_then(Ends::until_due);
+        let at_most = [retry, look, due, addresses.until_next()].into_iter().flatten().min();
         let ready = wait(&stop, &events, ends.as_ref(), at_most).map_err(CommandError::Wait)?;
         let [stops, changes, ended] = ready;
         if stops {
@@ -82,10 +83,15 @@ pub fn run(
             let settings = ruleset.settings(context.table.clone());
             withdrawing.take(withdraw_ended(context, &due, settings));
         }
+        let mut is_time = addresses.has_found(ends.as_ref().map(Ends::without_address), context);
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             keeping.take(keep(ruleset, context));
             ends = ends.filter(Ends::is_current);
+            is_time = true;
+        }
+        if is_time && restored {
+            restored = looking.take(addresses.is_right(ruleset, context)).unwrap_or(true);
         }
         if changes {
             match events.hear()? {
@@ -117,7 +123,7 @@ fn begin_ends(context: &Context) -> Result<Ends, JournalError> {
 }
 
 fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
-    let restored = match restore(ruleset, How::default(), context) {
+    let (restored, mended) = match restore(ruleset, How::default(), context) {
         // Trying again does not help.
         Err(CommandError::Operation(problem @ reconcile::Error::NoEntries(_))) => {
             error!("{problem}");
@@ -128,6 +134,7 @@ fn restore_and_log(ruleset: &RulesetArguments, context: &Context) -> Result<(), 
     for family in &restored.tables {
         info!("re-created table {family} {}", context.table);
     }
+    mended.iter().for_each(|line| info!("{line}"));
     info!("{}", counts(&restored));
     Ok(())
 }

@@ -64,7 +64,8 @@ fn resolves(requests: &[PortRequest]) {
     let v4 = IpAddr::from([10, 0, 0, 2]);
     let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2]);
     let asked: BTreeSet<HostPort> = requests.iter().flat_map(PortRequest::host_ports).collect();
-    let mappings = resolve(requests, &[v4, v6]).expect("it has both families");
+    let (mappings, waiting) = resolve(requests, &[v4, v6]).expect("it has both families");
+    assert!(waiting.is_empty());
     let hosts: BTreeSet<HostPort> = mappings.iter().map(|mapping| mapping.host()).collect();
     assert_eq!(hosts, asked);
     for addresses in [&[v4][..], &[v6], &[]] {

@@ -53,6 +53,8 @@ pub struct Ends {
     last: u64,
     /// The owners that have ended, and those that cannot be waited for.
     looks: BTreeMap<OwnerId, Look>,
+    /// Those that have no address yet.
+    without_address: BTreeSet<OwnerId>,
 }
 
 /// The event that shows an owner's end.
@@ -92,10 +94,21 @@ impl Ends {
         let (epoll, inotify, journal) =
             open().map_err(|error| failed("watch the journal's folder", path, error))?;
         let (path, table) = (path.to_owned(), table.clone());
-        let (waits, looks) = (BTreeMap::new(), BTreeMap::new());
+        let (waits, looks, without_address) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let most = most_files() / 2;
-        let mut ends =
-            Ends { epoll, inotify, journal, path, table, waits, most, last: INOTIFY, looks };
+        let last = INOTIFY;
+        let mut ends = Ends {
+            epoll,
+            inotify,
+            journal,
+            path,
+            table,
+            waits,
+            most,
+            last,
+            looks,
+            without_address,
+        };
         for entry in JournalSnapshot::read(&ends.path, super::PATIENCE)?.entries {
             ends.wait_for(&entry, GRACE);
         }
@@ -168,6 +181,7 @@ impl Ends {
             None => {
                 self.waits.remove(&owner);
                 self.looks.remove(&owner);
+                self.without_address.remove(&owner);
             }
         }
     }
@@ -191,6 +205,10 @@ impl Ends {
         if entry.settings.table != self.table {
             return;
         }
+        match entry.mappings.is_empty() && !entry.waiting.is_empty() {
+            true => self.without_address.insert(entry.owner.clone()),
+            false => self.without_address.remove(&entry.owner),
+        };
         match self.wait_on(entry) {
             Ok(wait) if !Proc.is_dead(entry) => drop(self.waits.insert(entry.owner.clone(), wait)),
             _ => drop(self.looks.insert(entry.owner.clone(), Look::after(pause))),
@@ -224,6 +242,11 @@ impl Ends {
         // The folder may be watched already, and be the journal's own.
         let flags = WatchFlags::DELETE | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
         Ok(Wait::File(inotify::add_watch(&self.inotify, folder, flags)?, name.to_owned()))
+    }
+
+    /// The owners that have no address yet.
+    pub fn without_address(&self) -> &BTreeSet<OwnerId> {
+        &self.without_address
     }
 
     /// How long until an owner is to be looked at.

@@ -5,16 +5,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Not;
 use std::path::PathBuf;
 
 use hostport_nft::{
-    Endpoint, HostPort, InvalidOwner, Mapping, OwnerId, Port, Protocol, Settings, TableName,
+    Endpoint, Family, HostPort, InvalidOwner, Mapping, OwnerId, Port, Protocol, Settings, TableName,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::output::escape::excerpt;
+use crate::output::escape::{excerpt, quote};
 use crate::request::Names;
+use crate::request::annotations::{self, PortRequest};
 use crate::request::names::{self, Called, PodName};
 
 /// The version of the form that is written, and the newest that is read.
@@ -36,6 +38,14 @@ pub struct Entry {
     pub allow_from: Vec<IpNet>,
     /// Its endpoints whose clients are masqueraded.
     pub masqueraded: Vec<IpAddr>,
+    /// Its clients are to be masqueraded at every endpoint.
+    pub masquerade: bool,
+    /// The families in which its endpoint is followed to an address that the container gets later.
+    pub followed: BTreeSet<Family>,
+    /// What it asks for in families in which it has no address, each with the host IP.
+    pub waiting: Vec<PortRequest>,
+    /// Whether hairpin mode is to be on for its bridge port.
+    pub hairpin_mode: bool,
     /// The container's init process; none for what belongs to a pod.
     pub process: Option<Process>,
     /// The network namespace.
@@ -94,6 +104,14 @@ struct Form<'a> {
     allow_from: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     masqueraded: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    masquerade: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    followed: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    hairpin_mode: bool,
     process: Option<Process>,
     namespace: Option<Namespace>,
     #[serde(default, deserialize_with = "PodName::read", skip_serializing_if = "Option::is_none")]
@@ -141,6 +159,9 @@ impl Entry {
         entry.mappings = self.mappings.iter().chain(others).copied().collect();
         (entry.settings, entry.since_ms) = (self.settings.clone(), self.since_ms);
         (entry.allow_from, entry.masqueraded) = (self.allow_from.clone(), self.masqueraded.clone());
+        (entry.followed, entry.hairpin_mode) = (self.followed.clone(), self.hairpin_mode);
+        (entry.masquerade, entry.waiting) = (self.masquerade, self.waiting.clone());
+        entry.waiting.extend(present.waiting.iter().filter(|of| !self.waiting.contains(of)));
         entry.instead_of(present)
     }
 
@@ -181,6 +202,10 @@ impl Entry {
             lost: self.lost.iter().map(FormMapping::from).collect(),
             allow_from: self.allow_from.clone(),
             masqueraded: self.masqueraded.clone(),
+            masquerade: self.masquerade,
+            followed: self.followed.iter().map(|family| family.to_string()).collect(),
+            waiting: self.waiting.iter().map(|request| request.to_string()).collect(),
+            hairpin_mode: self.hairpin_mode,
             process: self.process,
             namespace: self.namespace.clone(),
             pod: self.names.pod.clone(),
@@ -219,6 +244,10 @@ impl Entry {
             lost: mappings(&form.lost)?,
             allow_from: form.allow_from,
             masqueraded: form.masqueraded,
+            masquerade: form.masquerade,
+            followed: followed(&form.followed),
+            waiting: waiting(&form.waiting)?,
+            hairpin_mode: form.hairpin_mode,
             process: form.process,
             namespace: form.namespace,
             names: Names { pod: form.pod, container: form.container },
@@ -243,6 +272,25 @@ impl Entry {
             _ => Ok(()),
         }
     }
+}
+
+/// Families that a later version knows are not followed.
+fn followed(texts: &[String]) -> BTreeSet<Family> {
+    let is_named = |family: &Family| texts.contains(&family.to_string());
+    Family::ALL.into_iter().filter(is_named).collect()
+}
+
+fn waiting(texts: &[String]) -> Result<Vec<PortRequest>, String> {
+    let mut requests = Vec::with_capacity(texts.len());
+    for text in texts {
+        match annotations::parse("waiting", text).map(|parsed| parsed.requests) {
+            Ok(one) if one.len() == 1 && one.iter().all(|one| one.host_ip.is_some()) => {
+                requests.extend(one);
+            }
+            _ => return Err(format!("{} is not a port that waits", quote(text))),
+        }
+    }
+    Ok(requests)
 }
 
 /// The version in a text, whatever else is there.
@@ -320,6 +368,27 @@ mod tests {
         let entry = with(r#"{"name":"web","namespace":"shop"}"#, r#""app""#);
         assert_eq!(entry.called().to_string(), "shop/web (container app) [web]");
         assert_eq!(Entry::from_json(&entry.to_json().unwrap()).unwrap(), entry);
+    }
+
+    #[test]
+    fn what_waits_for_an_address_is_read_as_it_was_written() {
+        let with = |more: &str| {
+            let json = format!(
+                r#"{{"version":1,"owner":"web","table":"hostport","localhost":true,"mappings":[],
+                    {more},"bundle":"/b","since_ms":0}}"#
+            );
+            Entry::from_json(json.as_bytes())
+        };
+        let entry = with(
+            r#""followed":["ip","ip9"],"waiting":["[::]:9000:80/udp","127.0.0.1:1:2/tcp"],"hairpin_mode":true"#,
+        );
+        let entry = entry.unwrap();
+        assert_eq!((entry.followed.len(), entry.waiting.len(), entry.hairpin_mode), (1, 2, true));
+        assert_eq!(Entry::from_json(&entry.to_json().unwrap()).unwrap(), entry);
+        for none in ["9000:80/tcp", "x", "0.0.0.0:9000-9001:80-81", ""] {
+            let error = with(&format!(r#""waiting":["{none}"]"#)).unwrap_err();
+            assert!(error.contains("is not a port that waits"), "{error}");
+        }
     }
 
     #[test]

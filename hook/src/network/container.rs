@@ -152,9 +152,12 @@ impl Reach for Pod {
     fn open_localhost(&mut self) {
         let ipv4 = self.addresses.iter().filter(|address| address.ip.is_ipv4());
         for way in ipv4.filter_map(|address| address.way.as_ref()) {
-            link::open_localhost(&way.name, || {
+            let opened = link::open_localhost(&way.name, || {
                 PeerNamespaces::default().leads_into(&mut self.host, way, &self.namespace)
             });
+            if let Err(problem) = opened {
+                warn!("{problem}");
+            }
         }
     }
 

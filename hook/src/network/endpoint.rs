@@ -17,14 +17,23 @@ use crate::network::rtnetlink::{Error, Socket};
 /// An address at which a container is reached.
 pub struct Found {
     pub address: Address,
-    /// The link that its replies to others leave by, where they miss the node; none if they have no way.
+    /// The link that its replies to others leave by, where they are known to miss the node; none if they have no way.
     pub astray: Option<Option<u32>>,
 }
 
 /// Finds the addresses at which a container is reached: at most one a family, IPv4 first. One socket is inside the
-/// container's namespace, the other in the node's.
+/// container's namespace, or looks into it, the other is in the node's.
 pub fn find(inside: &mut Socket, node: &mut Socket) -> Result<Vec<Found>, Error> {
-    let candidates = candidates(inside.addresses()?);
+    among(inside.addresses()?, inside, node)
+}
+
+/// The same among all addresses of the container.
+pub fn among(
+    addresses: Vec<Address>,
+    inside: &mut Socket,
+    node: &mut Socket,
+) -> Result<Vec<Found>, Error> {
+    let candidates = candidates(addresses);
     let mut found = Vec::new();
     for family in Family::ALL {
         let of_family = candidates.iter().filter(|address| Family::of(address.ip) == family);
@@ -98,7 +107,11 @@ fn choose(
     if candidates.iter().all(|candidate| candidate.link == first.link) {
         return Ok(Some(Found { address: *first, astray: None }));
     }
-    let default_routes = inside.default_routes(first.ip.is_ipv6())?;
+    let knows_routes = inside.knows_routes();
+    let default_routes = match knows_routes {
+        true => inside.default_routes(first.ip.is_ipv6())?,
+        false => Vec::new(),
+    };
     let mut best: Option<(Rank, Address)> = None;
     for candidate in candidates {
         let Some(link) = inside.link(candidate.link)?.filter(|link| link.up && !link.loopback)
@@ -122,7 +135,8 @@ fn choose(
         None => false,
     };
     let by = reply.and_then(|route| route.links.first().copied());
-    Ok(best.map(|(_, address)| Found { address, astray: (!back).then_some(by) }))
+    let astray = (knows_routes && !back).then_some(by);
+    Ok(best.map(|(_, address)| Found { address, astray }))
 }
 
 /// The lowest is best: not reached by the node without a gateway, not the pod's usual link, the default route's metric,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use hostport_nft::{Family, LinkName};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::network::object::{Device, LinkKind};
 use crate::network::rtnetlink::{self, Socket};
@@ -135,13 +135,19 @@ pub fn enable_hairpin_mode(socket: &mut Socket, port: u32) -> Result<bool, rtnet
 }
 
 /// Lets packets with a source in 127.0.0.0/8 leave by a link if it is a container's own: `route_localnet` in
-/// Documentation/networking/ip-sysctl.rst. A failure is only logged, as a warning.
+/// Documentation/networking/ip-sysctl.rst. Returns whether it was off.
 ///
 /// This opens 127.0.0.0/8 to that link's neighbours unless something drops what they send there.
-pub fn open_localhost(link: &OsStr, is_own: impl FnOnce() -> Result<bool, rtnetlink::Error>) {
+///
+/// # Errors
+/// Why host ports do not answer on 127.0.0.1.
+pub fn open_localhost(
+    link: &OsStr,
+    is_own: impl FnOnce() -> Result<bool, rtnetlink::Error>,
+) -> Result<bool, String> {
     let open = || {
         if ipv4_setting(link, "route_localnet").map_err(|error| cannot_open(link, &error))? {
-            return Ok(());
+            return Ok(false);
         }
         let name = escape::path(Path::new(link));
         if !is_own().map_err(|error| error.to_string())? {
@@ -152,11 +158,9 @@ pub fn open_localhost(link: &OsStr, is_own: impl FnOnce() -> Result<bool, rtnetl
         }
         enable_route_localnet(link).map_err(|error| cannot_open(link, &error))?;
         debug!("route_localnet is on for {name}");
-        Ok(())
+        Ok(true)
     };
-    if let Err(error) = open() {
-        warn!("host ports do not answer on 127.0.0.1: {error}");
-    }
+    open().map_err(|error: String| format!("host ports do not answer on 127.0.0.1: {error}"))
 }
 
 fn enable_route_localnet(link: &OsStr) -> io::Result<()> {

@@ -3,42 +3,64 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 use std::net::IpAddr;
+use std::path::Path;
 
 use hostport_nft::{Family, Link};
 
 use crate::network::link::{self, OutLink, Way};
-use crate::network::own::{PeerNamespaces, Place};
+use crate::network::object::LinkKind;
+use crate::network::own::{PeerNamespaces, Place, numbers};
 use crate::network::rtnetlink::{Error, Socket};
+use crate::output::escape;
+
+/// The containers behind an endpoint.
+#[derive(Debug, Default)]
+pub struct Site {
+    /// Where their network namespace may be found.
+    pub places: BTreeSet<Place>,
+    /// Whether hairpin mode is to be on for their bridge port.
+    pub hairpin_mode: bool,
+}
 
 /// The links towards endpoints as they are now.
 pub struct Links {
     socket: Socket,
-    links: BTreeMap<(Family, u32), Link>,
-    /// Those towards IPv4 endpoints, and where the containers there are.
-    ipv4: BTreeMap<u32, (OutLink, BTreeSet<Place>)>,
+    towards: BTreeMap<(Family, u32), Towards>,
+}
+
+/// A link, and the places of containers behind it: of all, and of those whose port is to be in hairpin mode.
+struct Towards {
+    way: OutLink,
+    places: BTreeSet<Place>,
+    hairpin: BTreeSet<Place>,
+}
+
+/// What was put in order beside the ruleset, and what cannot be: one line each.
+#[derive(Debug, Default)]
+pub struct Mended {
+    pub done: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 impl Links {
-    /// Finds them. Each endpoint comes with the places of its containers.
+    /// Finds them.
     pub fn towards(
-        endpoints: &BTreeMap<IpAddr, BTreeSet<Place>>,
+        endpoints: &BTreeMap<IpAddr, Site>,
         step: impl Fn(Arguments<'_>),
     ) -> Result<Self, Error> {
         let (socket, mut known) = (Socket::open()?, None);
-        let mut found = Links { socket, links: BTreeMap::new(), ipv4: BTreeMap::new() };
-        for (index, (ip, places)) in endpoints.iter().enumerate() {
+        let mut found = Links { socket, towards: BTreeMap::new() };
+        for (index, (ip, site)) in endpoints.iter().enumerate() {
             step(format_args!("looking for link {} of {}", index + 1, endpoints.len()));
             let Way::Link(way) = link::towards(&mut found.socket, *ip, &mut known)? else {
                 continue;
             };
-            let family = Family::of(*ip);
-            if let Some(link) = way.for_ruleset(family) {
-                found.links.insert((family, way.index), link);
-            }
-            if family == Family::Ip {
-                let (_, all) =
-                    found.ipv4.entry(way.index).or_insert_with(|| (way, BTreeSet::new()));
-                all.extend(places.iter().cloned());
+            let towards = found.towards.entry((Family::of(*ip), way.index)).or_insert_with(|| {
+                Towards { way, places: BTreeSet::new(), hairpin: BTreeSet::new() }
+            });
+            towards.places.extend(site.places.iter().cloned());
+            if site.hairpin_mode {
+                towards.hairpin.extend(site.places.iter().cloned());
             }
         }
         Ok(found)
@@ -46,16 +68,62 @@ impl Links {
 
     /// As the ruleset has them.
     pub fn for_ruleset(&self) -> Vec<Link> {
-        self.links.values().cloned().collect()
+        let links = self.towards.iter();
+        links.filter_map(|((family, _), towards)| towards.way.for_ruleset(*family)).collect()
     }
 
-    /// Opens localhost again on those that are a container's own. The ruleset's guard must be in place.
-    pub fn open_localhost(mut self) {
-        let mut peers = PeerNamespaces::default();
-        for (way, places) in self.ipv4.values() {
-            link::open_localhost(&way.name, || {
-                Ok(peers.is_own(&mut self.socket, way, places)? == Some(true))
-            });
+    /// Opens localhost, if so wanted, on those that are a container's own, and turns hairpin mode on for containers'
+    /// ports where packets between ports pass netfilter. The ruleset's guard must be in place.
+    pub fn mend(mut self, localhost: bool) -> Mended {
+        let (mut peers, mut mended) = (PeerNamespaces::default(), Mended::default());
+        for ((family, _), Towards { way, places, hairpin }) in &self.towards {
+            if localhost && *family == Family::Ip {
+                let opened = link::open_localhost(&way.name, || {
+                    Ok(peers.is_own(&mut self.socket, way, places)? == Some(true))
+                });
+                match opened {
+                    Ok(true) => mended.done.push(format!(
+                        "opened 127.0.0.1 towards {}",
+                        escape::path(Path::new(&way.name))
+                    )),
+                    Ok(false) => {}
+                    Err(problem) => mended.problems.push(problem),
+                }
+            }
+            if way.bridge_nf
+                && let Err(error) =
+                    turn_hairpin_on(&mut self.socket, way.index, hairpin, &mut mended)
+            {
+                mended.problems.push(format!("a container cannot reach itself: {error}"));
+            }
+        }
+        mended
+    }
+}
+
+/// Turns hairpin mode on for the ports of a bridge that lead to containers at these places.
+fn turn_hairpin_on(
+    socket: &mut Socket,
+    bridge: u32,
+    places: &BTreeSet<Place>,
+    mended: &mut Mended,
+) -> Result<(), Error> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let ports = socket.ports(bridge)?;
+    let off = ports.into_iter().filter(|port| port.hairpin_mode == Some(false));
+    let off: Vec<_> = off.filter(|port| port.kind == LinkKind::Pair).collect();
+    if off.is_empty() {
+        return Ok(());
+    }
+    let numbers = numbers(socket, places)?;
+    for port in off {
+        if port.other_namespace.is_some_and(|number| numbers.contains(&number)) {
+            socket.set_hairpin_mode(port.index)?;
+            let name = escape::path(Path::new(&port.name));
+            mended.done.push(format!("turned hairpin mode on for {name}"));
         }
     }
+    Ok(())
 }

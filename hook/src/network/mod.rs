@@ -11,6 +11,7 @@
 //! link        on the host: the link towards that address, and what to set on it
 //! own         is that link the container's own?
 //! links       the same for many addresses
+//! present     what containers have now, without entering them
 //! container   all of this for one container
 //! conntrack   how full the table of connections is
 //! ```
@@ -28,6 +29,7 @@ pub mod listener;
 pub mod namespace;
 pub mod object;
 pub mod own;
+pub mod present;
 pub mod process;
 pub mod rtnetlink;
 

@@ -42,6 +42,17 @@ impl Place {
     }
 }
 
+/// The numbers that the namespaces of places have here: that of a container is at one or at several of them.
+pub fn numbers(socket: &mut Socket, places: &BTreeSet<Place>) -> Result<BTreeSet<u32>, Error> {
+    let mut numbers = BTreeSet::new();
+    for place in places {
+        if let Number::Is(number) = place.number(socket)? {
+            numbers.insert(number);
+        }
+    }
+    Ok(numbers)
+}
+
 /// Whether a link is a bridge whose ports, if it has any, all lead into other namespaces.
 pub fn is_of_containers(socket: &mut Socket, link: &Device) -> Result<bool, Error> {
     let leads_there = |port: &Device| port.kind == LinkKind::Pair && port.other_namespace.is_some();

@@ -29,9 +29,13 @@ const NETNSA_NSID: u16 = 1;
 const NETNSA_PID: u16 = 2;
 const NETNSA_FD: u16 = 3;
 
+// Of `linux/if_link.h` and `linux/if_addr.h`.
+const IFLA_TARGET_NETNSID: u16 = 46;
+const IFA_TARGET_NETNSID: u16 = 10;
+
 /// A socket in the network namespace that the thread was in when it was opened.
 #[derive(Debug)]
-pub struct Socket(hostport_netlink::Socket);
+pub struct Socket(hostport_netlink::Socket, Option<u32>);
 
 impl Socket {
     /// Opens a socket. It is bound by the first request.
@@ -42,13 +46,27 @@ impl Socket {
     /// One of another protocol that speaks in the same way.
     pub(super) fn open_for(protocol: isize, name: &'static str) -> Result<Self, Error> {
         let socket = hostport_netlink::Socket::open(protocol);
-        Ok(Self(socket.map_err(|error| Error::of(name, error))?))
+        Ok(Self(socket.map_err(|error| Error::of(name, error))?, None))
+    }
+
+    /// From now on, its links and addresses are those of another namespace, by its number in this one. That needs
+    /// CAP_NET_ADMIN in the user namespace which owns the other, and does not enter it.
+    pub fn look_into(&mut self, namespace: u32) {
+        // Only then does the kernel read which namespace a dump is about.
+        self.0.check_strictly();
+        self.1 = Some(namespace);
+    }
+
+    /// Whether it knows the namespace's routes: they cannot be asked for from outside.
+    pub fn knows_routes(&self) -> bool {
+        self.1.is_none()
     }
 
     /// A link by its index, without its counters. None if there is none.
     pub fn link(&mut self, index: u32) -> Result<Option<Device>, Error> {
         let request = NetlinkRequest::new(libc::RTM_GETLINK, 0, &ifinfomsg(0, index))
             .bytes(libc::IFLA_EXT_MASK, &libc::RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        let request = self.of_namespace(request, IFLA_TARGET_NETNSID);
         match self.get("RTM_GETLINK", &request, libc::RTM_NEWLINK, Device::parse) {
             Err(error) if error.is(&[Errno::NODEV]) => Ok(None),
             link => link.map(Some),
@@ -69,6 +87,7 @@ impl Socket {
     /// All addresses of all links, both families, in the kernel's order.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
         let request = NetlinkRequest::new(libc::RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
+        let request = self.of_namespace(request, IFA_TARGET_NETNSID);
         self.dump("RTM_GETADDR", &request, libc::RTM_NEWADDR, Address::parse)
     }
 
@@ -166,6 +185,14 @@ impl Socket {
                 attribute::push(protinfo, IFLA_BRPORT_MODE, &[1])
             });
         self.0.order(&request).map_err(|error| Error::of("RTM_SETLINK", error))
+    }
+
+    /// A request about the namespace that is looked into, if it is another.
+    fn of_namespace(&self, request: NetlinkRequest, attribute: u16) -> NetlinkRequest {
+        match self.1 {
+            Some(namespace) => request.bytes(attribute, &namespace.to_ne_bytes()),
+            None => request,
+        }
     }
 
     /// One object, of this type. `name` is what the request asks, for error messages.

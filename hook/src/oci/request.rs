@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostport_nft::{Claim, Conditions, HostPort, OwnerId, Settings};
+use hostport_nft::{Claim, Conditions, Family, HostPort, OwnerId, Settings};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
@@ -82,9 +82,15 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         debug!("container {} is on the host's network: nothing to publish", state.id);
         return Ok(Start::OnHost(host_ports(wanted.groups.iter())));
     };
-    let claims = claims(&wanted, &pod.addresses(), &options.settings)?;
-    if claims.is_empty() {
-        return Ok(Start::Nothing);
+    let (claims, waiting) = claims(&wanted, &pod.addresses(), &options.settings)?;
+    match (claims.is_empty(), waiting.is_empty()) {
+        (true, true) => return Ok(Start::Nothing),
+        (true, false) => warn!(
+            "container {} has no global address yet: its host ports are published once it has one, by the hook's \
+             poststart stage, hostport watch or hostport restore",
+            state.id
+        ),
+        (false, _) => {}
     }
     pod.check_host_ips(&claims)?;
     let conditions = Conditions {
@@ -98,8 +104,13 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         ..Conditions::default()
     };
     let namespace = pod.namespace();
+    let is_named =
+        |family: &Family| wanted.endpoint_ips.iter().any(|ip| Family::of(*ip) == *family);
     let request = Request {
         claims,
+        waiting,
+        masquerade: wanted.masquerade,
+        followed: Family::ALL.into_iter().filter(|family| !is_named(family)).collect(),
         container: state.id.clone(),
         replace: wanted.replace,
         settings: options.settings,

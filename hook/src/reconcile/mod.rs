@@ -6,6 +6,7 @@
 //! withdraw   what an owner published, if it still has it
 //! heirs      who goes on with a port that several containers of a pod asked for
 //! owners     what becomes of ports that another container asks for
+//! follow     the addresses that containers have now                                   (no I/O)
 //! restore    the kernel as the journal has it of living owners
 //! conflicts  which of several living owners gets a port at a restore
 //! gc         what dead owners left behind
@@ -16,6 +17,7 @@ pub mod conflicts;
 pub mod drift;
 #[cfg(test)]
 pub mod fake;
+pub mod follow;
 pub mod gc;
 mod heirs;
 mod node;

@@ -43,6 +43,11 @@ pub fn publish<N: Node>(
     let entries = entries(node, &request, &publication);
     let mut owners = Owners::new(&journal, liveness, &request.settings.table);
     let commit = |before: Before| {
+        if publication.claims.is_empty() {
+            // It has no address any more.
+            host_ports.withdraw(&request.container, &before.hosts, &BTreeSet::new())?;
+            return Ok(Changes::default());
+        }
         (publication.former, publication.comes_back) = (before.hosts, before.comes_back);
         host_ports.publish(&publication, |rival| owners.judge(rival, request.replace))
     };
@@ -73,7 +78,9 @@ pub fn publish<N: Node>(
 /// What the journal is to say, an entry an owner.
 fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Vec<Entry> {
     let claims = &publication.claims;
-    let owners: BTreeSet<&OwnerId> = claims.iter().map(|claim| &claim.owner).collect();
+    let waiting = request.waiting.iter();
+    let owners = claims.iter().map(|claim| &claim.owner).chain(waiting.map(|(owner, _)| owner));
+    let owners: BTreeSet<&OwnerId> = owners.collect();
     let since = node.now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (path, file) = &request.namespace;
     let entry = |owner: &OwnerId| {
@@ -81,12 +88,17 @@ fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Ve
         let pid = request.pid.filter(|_| *owner == request.container);
         let process = pid.and_then(|pid| node.liveness().process(pid));
         let own = claims.iter().filter(|claim| claim.owner == *owner);
+        let waiting = request.waiting.iter().filter(|(of, _)| of == owner);
         Entry {
             owner: owner.clone(),
             settings: request.settings.clone(),
             lost: Vec::new(),
             allow_from: request.allow_from.clone(),
             masqueraded: publication.conditions.masqueraded.iter().copied().collect(),
+            masquerade: request.masquerade,
+            followed: request.followed.clone(),
+            waiting: waiting.map(|(_, port)| *port).collect(),
+            hairpin_mode: request.hairpin_mode,
             mappings: own.map(|claim| claim.mapping).collect(),
             process,
             namespace: Some(node.liveness().namespace(path, *file, process)),

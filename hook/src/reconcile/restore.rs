@@ -5,15 +5,18 @@ use std::fmt::Arguments;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Claim, Conditions, HostPort, HostPorts, OwnerId, Published, Restored, Settings, TableName,
+    Claim, Conditions, HostPort, HostPorts, Mapping, OwnerId, Published, Restored, Settings,
+    TableName, TcpFlows,
 };
 use rustix::io::Errno;
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::follow::{Change, follow};
 use super::node::Node;
 use super::{Error, conflicts, heirs};
-use crate::journal::{Entry, Journal, Liveness, Lock};
-use crate::output::count;
+use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
+use crate::network::present::Present;
+use crate::output::{count, several};
 
 /// How to restore.
 #[derive(Debug, Clone)]
@@ -32,11 +35,12 @@ pub struct Plan {
 
 /// Makes the kernel hold what the journal says of living owners, in one transaction.
 ///
-/// `conditions` finds what else the ruleset has to know for the claims, which these entries have; `step` is called with
-/// the progress of the work.
+/// `present` finds what addresses a container has now, `conditions` what else the ruleset has to know for the claims,
+/// which these entries have; `step` is called with the progress of the work.
 pub fn restore<N: Node, E: From<Error>>(
     node: &N,
     plan: Plan,
+    present: impl FnMut(&Entry) -> Option<Present>,
     conditions: impl FnOnce(&[Claim], &[Entry], &Settings) -> Result<Conditions, E>,
     step: impl Fn(Arguments<'_>),
 ) -> Result<Restored, E> {
@@ -48,6 +52,17 @@ pub fn restore<N: Node, E: From<Error>>(
     entries.retain(|entry| !node.liveness().is_dead(entry));
     step(format_args!("{} containers", entries.len()));
     entries.sort_by(conflicts::latest_first);
+    let following = follow(&entries, present);
+    following.conflicts(&entries).iter().for_each(|conflict| warn!("{conflict}"));
+    for change in &following.changed {
+        // Before the kernel's transaction, so that whatever it comes to has a known owner.
+        if !plan.dry_run {
+            journal.write(&change.to).map_err(Error::from)?;
+        }
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.owner == change.to.owner) {
+            *entry = change.to.clone();
+        }
+    }
     let latest = || entries.first().map(|latest| latest.settings.clone());
     let usual = || Settings { table: plan.table, ..Settings::default() };
     // A firewall's reload script need not know the options of the hook.
@@ -78,10 +93,39 @@ pub fn restore<N: Node, E: From<Error>>(
         false => host_ports.restore(claims, &conditions),
     };
     let restored = restored.map_err(Error::from)?;
+    for change in &following.changed {
+        let entry = entries.iter_mut().find(|entry| entry.owner == change.to.owner);
+        if let Some(entry) = entry
+            && let Err(error) = settle(change, &journal, &mut host_ports, entry)
+        {
+            warn!("{error}; the host ports are restored");
+        }
+    }
     if let Err(error) = decision.settle(&journal, entries) {
         warn!("{error}; the host ports are restored");
     }
     Ok(restored)
+}
+
+/// Leads clients to the address that a container has now.
+fn settle(
+    change: &Change,
+    journal: &Journal<impl Folder>,
+    host_ports: &mut HostPorts<impl Kernel>,
+    entry: &mut Entry,
+) -> Result<(), Error> {
+    let (added, gone): (Vec<Mapping>, Vec<Mapping>) =
+        (change.added().collect(), change.gone().collect());
+    let called = change.to.called();
+    match added.is_empty() {
+        true => info!("withdrew from {called}, whose address another has: {}", several(&gone)),
+        false => info!("published at the address that {called} has now: {}", several(&added)),
+    }
+    // Every address counts as the node's own: at worst a flow that it only forwards begins anew.
+    host_ports.drop_flows(&gone, TcpFlows::All)?;
+    host_ports.redirect_flows(&added, |_| true)?;
+    *entry = change.settled();
+    Ok(journal.write(entry)?)
 }
 
 /// Without an entry there is nothing to restore. What owners have in the kernel nevertheless is of containers that may

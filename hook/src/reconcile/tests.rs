@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hostport_nft::kernel::fake::{Call as Asked, Fault, Moment as When, Step as Asking};
-use hostport_nft::{Conditions, Endpoint, Error as Ruleset, Restored, Settings};
+use hostport_nft::{Conditions, Endpoint, Error as Ruleset, Family, Restored, Settings};
 use rustix::io::Errno;
 
 use super::drift::Drift;
@@ -36,6 +36,9 @@ fn container(number: u8, ports: &[u16]) -> Request {
     Request {
         claims: ports.iter().map(claim).collect(),
         container: container.clone(),
+        waiting: Vec::new(),
+        followed: Family::ALL.into(),
+        masquerade: false,
         conditions: Conditions::default(),
         allow_from: Vec::new(),
         replace: false,
@@ -68,7 +71,7 @@ fn restored(node: &FakeNode) -> Result<Restored, Error> {
         force: false,
         dry_run: false,
     };
-    restore(node, plan, |_, _, _| Ok(Conditions::default()), |_| {})
+    restore(node, plan, |_| None, |_, _, _| Ok(Conditions::default()), |_| {})
 }
 
 fn garbage(node: &FakeNode, dry_run: bool) -> Vec<Garbage> {

@@ -13,7 +13,7 @@ use hostport_nft::{Claim, Conditions, Family, HostPort, OwnerId, Settings};
 use ipnet::IpNet;
 use tracing::warn;
 
-use annotations::ResolveError;
+use annotations::{PortRequest, ResolveError};
 use policy::Wanted;
 
 pub use names::Names;
@@ -25,6 +25,12 @@ pub struct Request {
     pub container: OwnerId,
     /// The mappings, with their owners: the container, or its pod's sandbox.
     pub claims: Vec<Claim>,
+    /// What has no address in its family yet, with its owner.
+    pub waiting: Waiting,
+    /// The families in which the endpoint is followed, since nobody has named it.
+    pub followed: BTreeSet<Family>,
+    /// Masquerade clients at every endpoint, also at those that come later.
+    pub masquerade: bool,
     /// What else the ruleset has to know for the claims.
     pub conditions: Conditions,
     /// The sources that may reach the host ports; empty for all.
@@ -57,7 +63,10 @@ pub fn sources<'a>(
     claims.iter().filter_map(of).collect()
 }
 
-/// The mappings that ports ask for, to a pod with these addresses.
+/// Ports that have no address in their family yet, with their owners.
+pub type Waiting = Vec<(OwnerId, PortRequest)>;
+
+/// The mappings that ports ask for, to a pod with these addresses, and what has no address in its family yet.
 ///
 /// # Errors
 /// [`ResolveError`] for a port that the addresses cannot serve.
@@ -65,8 +74,8 @@ pub fn claims(
     wanted: &Wanted,
     addresses: &[IpAddr],
     settings: &Settings,
-) -> Result<Vec<Claim>, ResolveError> {
-    let (mut claims, mut hosts) = (Vec::new(), BTreeSet::new());
+) -> Result<(Vec<Claim>, Waiting), ResolveError> {
+    let (mut claims, mut waiting, mut hosts) = (Vec::new(), Vec::new(), BTreeSet::new());
     let lacks = |host: &HostPort| !addresses.iter().any(|ip| Family::of(*ip) == host.family());
     for group in &wanted.groups {
         let mut requests = group.requests.clone();
@@ -82,7 +91,8 @@ pub fn claims(
             }
             true
         });
-        for mapping in annotations::resolve(&requests, addresses)? {
+        let (mappings, lacking) = annotations::resolve(&requests, addresses)?;
+        for mapping in mappings {
             let host = mapping.host();
             if !hosts.insert(host) {
                 continue;
@@ -92,6 +102,9 @@ pub fn claims(
             }
             claims.push(Claim { owner: group.owner.clone(), mapping });
         }
+        let lacking = lacking.into_iter();
+        let new = lacking.filter(|request| request.host_ports().all(|host| hosts.insert(host)));
+        waiting.extend(new.map(|request| (group.owner.clone(), request)));
     }
-    Ok(claims)
+    Ok((claims, waiting))
 }

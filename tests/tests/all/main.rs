@@ -4,6 +4,7 @@
 //! One subject, after `make build`: `cargo test --package hostport-tests --test all reachable::`. What several
 //! subjects use is in the library (`tests/src`).
 
+mod addresses;
 mod bad_input;
 mod command_line;
 mod conformance;

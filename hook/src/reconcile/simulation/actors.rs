@@ -103,7 +103,7 @@ impl Process {
                 let plan =
                     Plan { table, settings: None, anew: false, force: false, dry_run: false };
                 let conditions = |_: &_, _: &_, _: &_| Ok::<_, Error>(Conditions::default());
-                restore(self, plan, conditions, |_| {}).map(drop)
+                restore(self, plan, |_| None, conditions, |_| {}).map(drop)
             }
             Op::Gc => gc::collect(self, &table, false, |_| {}).map(drop),
         };

@@ -75,44 +75,37 @@ pub fn host_ip(text: &str) -> Result<Option<IpAddr>, Problem> {
     }
 }
 
-/// Turns requests into mappings to a pod's addresses, of which there is at most one a family.
+/// Turns requests into mappings to a pod's addresses, of which there is at most one a family; and what has no address
+/// in its family yet, each with its host IP.
 ///
 /// # Errors
-/// [`ResolveError`] for a request that the pod's addresses cannot serve. No request needs no
-/// address.
+/// [`ResolveError`] for a host IP of a family that the pod lacks, if it has an address of the other.
 pub fn resolve(
     requests: &[PortRequest],
     addresses: &[IpAddr],
-) -> Result<Vec<Mapping>, ResolveError> {
-    let mut mappings = Vec::with_capacity(requests.len());
+) -> Result<(Vec<Mapping>, Vec<PortRequest>), ResolveError> {
+    let (mut mappings, mut waiting) = (Vec::with_capacity(requests.len()), Vec::new());
     for request in requests {
-        if addresses.is_empty() {
-            return Err(ResolveError::NoAddress(*request));
-        }
         for host in request.host_ports() {
             match addresses.iter().find(|ip| Family::of(**ip) == host.family()) {
                 Some(ip) => {
                     let endpoint = Endpoint { ip: *ip, port: request.container_port };
                     mappings.push(Mapping::new(host, endpoint)?);
                 }
-                // The wildcard of a family that the pod lacks: it was not asked for by name.
-                None if request.host_ip.is_none() => {}
+                // The wildcard of a family that the pod lacks was not asked for by name.
+                None if request.host_ip.is_none() || addresses.is_empty() => {
+                    waiting.push(PortRequest { host_ip: Some(host.host_ip), ..*request });
+                }
                 None => return Err(ResolveError::FamilyMissing(host)),
             }
         }
     }
-    Ok(mappings)
+    Ok((mappings, waiting))
 }
 
 /// A request that the pod's addresses cannot serve.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ResolveError {
-    /// The pod has no address at all.
-    #[error(
-        "port {0} cannot be published: the container has no global address; \
-         give its network namespace one before it starts, or take the port out"
-    )]
-    NoAddress(PortRequest),
     /// A host IP of a family that the pod has no address of.
     #[error(
         "host port {0} cannot be published: the container has no {name} address; \

@@ -239,11 +239,16 @@ fn a_request_without_a_host_ip_is_for_each_family_that_the_pod_has() {
     let requests = parse(KEY, "9000:8080").unwrap().requests;
     let [v4, v6]: [IpAddr; 2] = ["10.85.0.11", "2001:db8::11"].map(|ip| ip.parse().unwrap());
     let resolved = |addresses: &[IpAddr]| -> Vec<String> {
-        resolve(&requests, addresses).unwrap().iter().map(ToString::to_string).collect()
+        let (mappings, waiting) = resolve(&requests, addresses).unwrap();
+        let mappings = mappings.iter().map(ToString::to_string);
+        mappings.chain(waiting.iter().map(|request| format!("waiting: {request}"))).collect()
     };
-    assert_eq!(resolved(&[v4]), ["0.0.0.0:9000/tcp -> 10.85.0.11:8080"]);
-    assert_eq!(resolved(&[v6]), ["[::]:9000/tcp -> [2001:db8::11]:8080"]);
-    assert_eq!(resolved(&[v4, v6]).len(), 2);
+    let mappings = ["0.0.0.0:9000/tcp -> 10.85.0.11:8080", "[::]:9000/tcp -> [2001:db8::11]:8080"];
+    let waiting = ["waiting: 0.0.0.0:9000:8080/tcp", "waiting: [::]:9000:8080/tcp"];
+    assert_eq!(resolved(&[v4]), [mappings[0], waiting[1]]);
+    assert_eq!(resolved(&[v6]), [mappings[1], waiting[0]]);
+    assert_eq!(resolved(&[v4, v6]), mappings);
+    assert_eq!(resolved(&[]), waiting);
 }
 
 #[test]
@@ -255,11 +260,10 @@ fn a_host_ip_of_a_family_that_the_pod_lacks_is_an_error() {
 }
 
 #[test]
-fn a_pod_without_addresses_is_an_error_only_if_it_wants_ports() {
-    let requests = parse(KEY, "9000:8080").unwrap().requests;
-    let error = resolve(&requests, &[]).unwrap_err().to_string();
-    assert!(error.contains("port 9000:8080/tcp") && error.contains("no global address"), "{error}");
-    assert_eq!(resolve(&[], &[]), Ok(vec![]));
+fn a_pod_without_addresses_waits_for_them() {
+    let requests = parse(KEY, "[2001:db8::1]:9000:8080").unwrap().requests;
+    assert_eq!(resolve(&requests, &[]), Ok((vec![], requests)));
+    assert_eq!(resolve(&[], &[]), Ok((vec![], vec![])));
 }
 
 /// Requests that do not repeat each other, nor lead one host port to two container ports.
