@@ -2,7 +2,7 @@
 //! lab's node, and the lab's client sends the packets.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 
@@ -45,6 +45,8 @@ with_runc_and_crun! {
     the_containers_of_a_pod_have_their_ports
     a_host_network_container_starts_and_publishes_nothing
     field_25_one_of_two_containers_gets_a_port_and_the_other_is_shown
+    field_21_a_container_in_a_user_namespace_starts_and_is_published
+    field_28_a_reload_of_podmans_network_is_mended
     field_35_podmans_names_stand_beside_ids
 }
 
@@ -257,6 +259,52 @@ fn field_25_one_of_two_containers_gets_a_port_and_the_other_is_shown(runtime: Oc
     podman.remove("first").expect_success();
     podman.run("third", &web_in(&second).annotation(PORTS, "9000:8080")).expect_success();
     assert_eq!(published(lab.node()), as_published(&second));
+}
+
+/// podman sets such a container's network up only after prestart.
+fn field_21_a_container_in_a_user_namespace_starts_and_is_published(runtime: OciRuntime) {
+    let lab = Lab::new();
+    let podman = podman_of(&lab, runtime);
+    let web = Container::http_server(8080).annotation(PORTS, "9000:8080");
+    let rootfs = podman.folder().join("rootfs");
+    run(Command::new("chown").args(["-R", "100000:100000"]).arg(rootfs)).expect_success();
+    for _ in 0..2 {
+        let mapped = ["--uidmap=0:100000:65536", "--gidmap=0:100000:65536"];
+        podman.run_with("web", &web, &mapped).expect_success();
+        // runc calls poststart hooks too early, at creation, until version 1.3.
+        if runtime == OciRuntime::Runc {
+            hostport(lab.node(), &["restore"]).expect_success();
+        }
+        assert_eq!(published(lab.node()).len(), 2);
+        assert_answers(&lab);
+        podman.remove("web").expect_success();
+        assert_nothing_left(&lab);
+    }
+}
+
+/// podman connects the container with a new link.
+fn field_28_a_reload_of_podmans_network_is_mended(runtime: OciRuntime) {
+    let lab = Lab::new();
+    lab.bridge_nf(true);
+    let podman = podman_of(&lab, runtime);
+    let web = Container::http_server(8080).annotation(PORTS, "9000:8080");
+    podman.run("web", &web).expect_success();
+    let assert_works = || {
+        let url = format!("http://{NODE4}:9000/");
+        let itself = podman.call(&["exec", "web", "wget", "-q", "-O", "-", &url]);
+        assert_eq!(itself.expect_success().output(), "hello");
+        seen(lab.node(), Ipv4Addr::LOCALHOST, 9000).unwrap();
+    };
+    assert_works();
+    lab.node().nft("flush ruleset");
+    podman.call(&["network", "reload", "web"]).expect_success();
+    let said = hostport(lab.node(), &["restore"]).expect_success().stdout;
+    assert!(
+        said.starts_with("opened 127.0.0.1 towards podman0\nturned hairpin mode on for "),
+        "{said}"
+    );
+    assert_answers(&lab);
+    assert_works();
 }
 
 /// podman tells its hooks no name: it is in its storage alone.
