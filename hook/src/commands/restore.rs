@@ -7,10 +7,10 @@ use hostport_nft::{Claim, Conditions, OwnerId, Restored, Settings};
 use tracing::warn;
 
 use crate::cli::RulesetArguments;
-use crate::commands::surroundings::{present, sites};
+use crate::commands::surroundings::sites;
 use crate::commands::{CommandError, print};
 use crate::context::Context;
-use crate::journal::Entry;
+use crate::journal::{Entry, present};
 use crate::metrics::counters::{Counters, add};
 use crate::network::links::Links;
 use crate::network::listener::on_one_address;

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hostport_nft::OwnerId;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::cli::RulesetArguments;
 use crate::commands::CommandError;
 use crate::context::Context;
-use crate::journal::{Entry, JournalSnapshot, Liveness, PATIENCE};
+use crate::journal::{Entry, JournalSnapshot, Liveness, PATIENCE, present};
 use crate::network::links::{Links, Site};
-use crate::network::present::{Onlooker, Present};
 use crate::reconcile::conflicts::latest_first;
 use crate::reconcile::follow::follow;
 use crate::reconcile::{self, Node};
@@ -20,24 +19,6 @@ use crate::reconcile::{self, Node};
 /// How soon an owner is looked at that has no address yet, and how late at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Finds the addresses that containers have now. What cannot be found does not change.
-pub fn present() -> impl FnMut(&Entry) -> Option<Present> {
-    let begin = || {
-        let onlooker = Onlooker::new();
-        onlooker.inspect_err(|error| warn!("{error}: containers' addresses are not followed")).ok()
-    };
-    let mut onlooker = None;
-    move |entry| {
-        let places = entry.places().collect();
-        let known = entry.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
-        let present = onlooker.get_or_insert_with(begin).as_mut()?.look(&places, &known);
-        let called = entry.called();
-        present
-            .inspect_err(|error| debug!("cannot look at the addresses of {called}: {error}"))
-            .ok()?
-    }
-}
 
 /// The containers behind endpoints.
 pub fn sites(endpoints: BTreeSet<IpAddr>, entries: &[Entry]) -> BTreeMap<IpAddr, Site> {

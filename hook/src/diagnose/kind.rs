@@ -63,6 +63,8 @@ pub enum Kind {
     EndpointUnreachable,
     /// The container does not have the address that its host ports lead to.
     EndpointMoved,
+    /// The container has no address yet that its host ports could lead to, or another container has one of these.
+    EndpointAwaited,
     /// The container has no route back to the client.
     EndpointWithoutRoute,
     /// Nothing in the container listens on the port that a host port leads to.
@@ -277,6 +279,10 @@ impl Kind {
                 passing(broken(Route, "this host has no route to the container"))
             }
             EndpointMoved => passing(stopping(Endpoint, "the container's address has changed")),
+            EndpointAwaited => passing(stopping(
+                Element,
+                "the container that asks for this port had no address when it started",
+            )),
             EndpointWithoutRoute => {
                 passing(warning(Route, "the container cannot answer the client"))
             }

@@ -11,9 +11,10 @@ use hostport_trace::{Interface, Origin};
 use crate::diagnose::container::Containers;
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::inventory::Inventory;
-use crate::journal::Entry;
+use crate::journal::{Entry, present};
 use crate::network::link::{self, OutLink};
 use crate::network::rtnetlink::{Error, Socket};
+use crate::reconcile::follow::{Following, follow};
 use crate::request::Names;
 use crate::request::names::Called;
 
@@ -31,6 +32,8 @@ pub struct Scope {
     pub missing_host_ips: BTreeSet<IpAddr>,
     /// The containers that it leads to.
     pub containers: Containers,
+    /// What a restore would change because of the addresses that they have now.
+    pub following: Following,
 }
 
 impl Scope {
@@ -50,6 +53,7 @@ impl Scope {
             packet: None,
             missing_host_ips: BTreeSet::new(),
             containers: Containers::default(),
+            following: Following::default(),
         };
         if let Some(packet) = packet {
             scope.restrict(packet, inventory);
@@ -62,6 +66,8 @@ impl Scope {
         let (endpoints, client) = (scope.endpoints(), scope.source());
         let containers = Containers::look_into(scope.living(inventory), &endpoints, client, socket);
         scope.containers = containers;
+        let living: Vec<Entry> = scope.living(inventory).cloned().collect();
+        scope.following = follow(&living, present());
         Ok(scope)
     }
 
@@ -73,9 +79,11 @@ impl Scope {
         for entry in &mut self.entries {
             entry.mappings.retain(|mapping| keys.contains(&mapping.host()));
             entry.lost.retain(|mapping| keys.contains(&mapping.host()));
+            entry.waiting.retain(|port| port.host_ports().any(|host| keys.contains(&host)));
         }
         self.entries.retain(|entry| {
-            let asks = !inventory.dead.contains(&entry.owner) && entry.flows().next().is_some();
+            let asks = entry.flows().next().is_some() || !entry.waiting.is_empty();
+            let asks = asks && !inventory.dead.contains(&entry.owner);
             owner == Some(&entry.owner) || asks
         });
         self.packet = Some(packet);

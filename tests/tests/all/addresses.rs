@@ -5,7 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Command, Stdio};
 
-use hostport_tests::hook::{Bundle, feed, journal_files, program, published, state_dir};
+use hostport_tests::doctor::{Ground, doctor, text};
+use hostport_tests::hook::{Bundle, feed, hostport, journal_files, program, published, state_dir};
 use hostport_tests::lab::{
     BRIDGE4, BRIDGE6, Client, ClientError, Families, Lab, NODE4, NODE6, Network, Pod, PodSpec,
     Protocol, UdpFlow, tcp,
@@ -195,6 +196,23 @@ fn field_7_the_port_of_a_container_that_lost_its_address_to_another_is_closed() 
     assert!(now.contains(&"0.0.0.0 9000/tcp -> 10.85.0.77 8080".to_owned()), "{now:?}");
 }
 
+/// FIELD 7
+#[test]
+fn field_7_the_doctor_calls_a_container_at_another_address_broken() {
+    let ground = Ground::new();
+    let finding = ground.breaks_and_mends("endpoint-moved", |ground| {
+        move_to(&ground.web, "10.85.0.99", "2001:db8:85::99");
+    });
+    assert_eq!(finding["severity"], "broken");
+    let said = text(&finding);
+    assert!(said.contains("should be there: 0.0.0.0:9000/tcp -> 10.85.0.99:8080"), "{said}");
+    assert!(said.contains("should not be there: 0.0.0.0:9000/tcp -> 10.85.0.11:8080"), "{said}");
+    assert!(ground.reaches());
+    // Without another address it may be a virtual machine's.
+    ground.web.ip("addr del 10.85.0.99/24 dev eth0");
+    assert_eq!(ground.doctor().only("endpoint-moved")["severity"], "warning");
+}
+
 /// A process in a network namespace that its own user namespace owns, as podman's --userns has it.
 struct Apart(Child);
 
@@ -254,6 +272,10 @@ fn field_21_a_container_without_an_address_starts_and_is_published_once_it_has_o
         assert!(said.stderr.contains("has no global address yet"), "{said:?}");
         assert_eq!(published(lab.node()), [""; 0]);
         assert_eq!(journal_files(lab.node()).len(), 1);
+        let found = text(&doctor(lab.node()).only("endpoint-awaited"));
+        assert!(found.contains("has no address yet"), "{found}");
+        let explained = hostport(lab.node(), &["explain", "9000"]);
+        assert!(explained.stdout.contains("has no address yet"), "{explained:?}");
         apart.connect(&lab);
         let expected = ["0.0.0.0 9000/tcp -> 10.85.0.50 8080".to_owned()];
         match by {
@@ -305,6 +327,9 @@ fn field_21_a_port_that_another_got_meanwhile_stays_with_it() {
     let line = format!("of {}, which has an address now, is taken by {}", waiting.id(), first.id());
     assert!(said.contains(&line), "{said}");
     assert_eq!(published(lab.node()).len(), 2, "all of its ports or none");
+    let found = text(&doctor(lab.node()).only("endpoint-awaited"));
+    let taken = format!("0.0.0.0:9000/tcp is taken by {}", first.id());
+    assert!(found.contains(&taken), "{found}");
     assert!(wait_until(|| watcher.log().contains(&line)), "{}", watcher.log());
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(watcher.log().matches(&line).count(), 1, "{}", watcher.log());

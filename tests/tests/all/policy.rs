@@ -94,7 +94,7 @@ fn an_endpoint_that_cannot_be_found_can_be_named() {
         hostport_tests::lab::PodSpec::new("empty").families(hostport_tests::lab::Families::None),
     );
     let bundle = Bundle::of(&empty).annotation("io.hostport.ports", "9000:8080");
-    bundle.prestart(lab.node(), &[]).expect_failure();
+    assert!(bundle.start(lab.node()).stderr.contains("has no global address yet"));
     bundle.annotation("io.hostport.ip", &web.ipv4().to_string()).start(lab.node());
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
 }

@@ -9,6 +9,7 @@ use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
 use crate::diagnose::container::Container;
 use crate::diagnose::kind::{Kind, Severity};
 use crate::diagnose::{Finding, Inventory, Scope};
+use crate::journal::Entry;
 use crate::network::link::Way;
 use crate::network::listener::Listener;
 use crate::output::{escape, several};
@@ -17,7 +18,8 @@ use crate::request::names::Called;
 pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let (down, mut findings) = links_down(inventory, scope);
     findings.extend(unreachable(inventory, scope, &down));
-    findings.extend(moved(scope));
+    findings.extend(moved(inventory, scope));
+    findings.extend(awaited(inventory, scope));
     findings.extend(unanswering(scope, &down));
     findings.extend(silent(inventory, scope));
     findings
@@ -137,10 +139,31 @@ fn unreachable(inventory: &Inventory, scope: &Scope, down: &BTreeSet<IpAddr>) ->
     scope.endpoints().difference(down).copied().filter_map(finding).collect()
 }
 
-/// Addresses that their container does not have. Something in it may answer for them all the same, such as a
-/// virtual machine.
-fn moved(scope: &Scope) -> Vec<Finding> {
-    let finding = |(ip, owner): (&IpAddr, &OwnerId)| {
+/// Addresses that their container does not have. Where it has no other, something in it may answer for them all the
+/// same, such as a virtual machine.
+fn moved(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let changed = &scope.following.changed;
+    let mut findings: Vec<Finding> = changed.iter().map(|change| {
+        let owner = change.to.called();
+        let ips: BTreeSet<IpAddr> = change.added().map(|mapping| mapping.endpoint().ip).collect();
+        let what = match ips.is_empty() {
+            true => format!("the container {owner} no longer has its address, which another has now"),
+            false => format!("the container {owner} has an address now that its host ports do not lead to: {}", several(&ips)),
+        };
+        let evidence = [
+            ("should be there", several::<Mapping>(change.added())),
+            ("should not be there", several(change.gone())),
+        ];
+        let evidence = evidence.into_iter().filter(|(_, mappings)| !mappings.is_empty());
+        let evidence = evidence.map(|(what, mappings)| format!("{what}: {mappings}"));
+        let finding = Finding::new(Kind::EndpointMoved, what, evidence, inventory.call("restore"));
+        Finding { severity: Severity::Broken, ..finding }
+    }).collect();
+    let is_followed = |ip: &IpAddr| {
+        changed.iter().any(|change| change.gone().any(|mapping| mapping.endpoint().ip == *ip))
+    };
+    let left = scope.containers.moved.iter().filter(|(ip, _)| !is_followed(ip));
+    findings.extend(left.map(|(ip, owner)| {
         let owner = scope.called(owner);
         Finding::new(
             Kind::EndpointMoved,
@@ -148,8 +171,51 @@ fn moved(scope: &Scope) -> Vec<Finding> {
             [format!("none of its links has {ip}"), leading_to(scope, *ip)],
             format!("restart the container {owner}, so that its host ports lead to its address"),
         )
+    }));
+    findings
+}
+
+/// Containers that have had no address since their start, or one whose port another got meanwhile.
+fn awaited(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
+    let following = &scope.following;
+    let finding = |entry: &Entry| {
+        let owner = entry.called();
+        let taken = following.taken.iter().filter(|(of, ..)| *of == entry.owner);
+        let taken: Vec<String> =
+            taken.map(|(_, host, by)| format!("{host} is taken by {}", scope.called(by))).collect();
+        let waiting = format!("it asks for {}", several(&entry.waiting));
+        let (what, evidence, fix) = match taken.is_empty() {
+            true => (
+                format!(
+                    "the container {owner} has no address yet, so none of its host ports is published"
+                ),
+                vec![waiting],
+                format!(
+                    "give it one, and run {}; hostport watch does so by itself",
+                    inventory.call("restore")
+                ),
+            ),
+            false => (
+                format!(
+                    "the container {owner} got its address late, and another container has its host port"
+                ),
+                taken,
+                "stop that one, or choose another host port".to_owned(),
+            ),
+        };
+        Finding::new(Kind::EndpointAwaited, what, evidence, fix)
     };
-    scope.containers.moved.iter().map(finding).collect()
+    let changes =
+        |entry: &Entry| following.changed.iter().any(|change| change.from.owner == entry.owner);
+    let is_taken = |entry: &Entry| following.taken.iter().any(|(owner, ..)| *owner == entry.owner);
+    // Of one packet, the scope has only what concerns it.
+    let has_none = |of: &Entry| {
+        inventory.entries().any(|entry| entry.owner == of.owner && entry.mappings.is_empty())
+    };
+    let waits = |entry: &&Entry| {
+        !entry.waiting.is_empty() && !changes(entry) && (has_none(entry) || is_taken(entry))
+    };
+    scope.living(inventory).filter(waits).map(finding).collect()
 }
 
 /// Containers that get what is sent to them, and cannot answer.

@@ -41,6 +41,13 @@ fn a_container_whose_address_has_changed() {
     let ground = Ground::new();
     ground.web.ip("addr del 10.85.0.11/24 dev eth0\naddr add 10.85.0.99/24 dev eth0");
     let said = stopped(&ground, "endpoint-moved");
+    let leads_there = "has an address now that its host ports do not lead to: 10.85.0.99";
+    assert!(said.conclusion().contains(leads_there), "{said:#?}");
+    assert_eq!(ground.doctor().only("endpoint-moved")["severity"], "broken");
+    // Without another address.
+    let ground = Ground::new();
+    ground.web.ip("addr del 10.85.0.11/24 dev eth0");
+    let said = stopped(&ground, "endpoint-moved");
     assert!(said.conclusion().contains("web no longer has the address 10.85.0.11"), "{said:#?}");
     assert_eq!(ground.doctor().only("endpoint-moved")["severity"], "warning");
     // Whatever answers there, such as a virtual machine, decides.
