@@ -79,11 +79,11 @@ fn judge<E>(
         let Some(present) = published(first.host())? else { continue };
         let has = |(mapping, entry): &(Mapping, &Entry)| is_of(&present, entry, *mapping);
         let Some(place) = claimants.iter().position(has) else { continue };
-        let owner = claimants.get(place).map(|(_, entry)| entry.owner.clone());
-        verdict.decided.extend(owner.map(|owner| (first.host(), (present.mapping, owner))));
+        let Some((winner, entry)) = claimants.get(place) else { continue };
+        verdict.decided.insert(first.host(), (*winner, entry.owner.clone()));
         // Those that share an endpoint are not in each other's way.
         let later = claimants.iter().take(place);
-        let lost = later.filter(|(mapping, _)| *mapping != present.mapping);
+        let lost = later.filter(|(mapping, _)| mapping != winner);
         losers.extend(lost.map(|(_, entry)| (&entry.owner, *entry)));
     }
     'losers: for (owner, entry) in losers {
@@ -97,8 +97,10 @@ fn judge<E>(
     Ok(verdict)
 }
 
+/// Whether an owner has a mapping in the kernel, or has the host port there at an address that it had before.
 fn is_of(present: &Published, entry: &Entry, mapping: Mapping) -> bool {
-    (present.owner.as_ref(), present.mapping) == (Some(&entry.owner), mapping)
+    let is_own = present.mapping == mapping || entry.lost.contains(&present.mapping);
+    present.owner.as_ref() == Some(&entry.owner) && is_own
 }
 
 /// Of several that ask for one host port, the one that has it in the kernel gets it; or else the latest,

@@ -24,6 +24,8 @@ pub enum Op {
     End(Container),
     /// The hook at its end.
     Withdraw(Container),
+    /// The container gets another address.
+    Move(Container),
     Restore,
     Gc,
     /// `nft flush ruleset`
@@ -38,6 +40,7 @@ impl fmt::Display for Op {
             Op::Publish(container) => write!(f, "publish {}", container.name),
             Op::End(container) => write!(f, "end {}", container.name),
             Op::Withdraw(container) => write!(f, "withdraw {}", container.name),
+            Op::Move(container) => write!(f, "move {}", container.name),
             Op::Restore => f.write_str("restore"),
             Op::Gc => f.write_str("gc"),
             Op::Flush => f.write_str("flush"),
@@ -82,6 +85,12 @@ impl Process {
                 self.elsewhere("ends", &container, World::end);
                 Ok(())
             }
+            Op::Move(container) => {
+                self.elsewhere("moves", &container, |world, container| {
+                    world.state().moved.insert(container.name);
+                });
+                Ok(())
+            }
             Op::Flush => {
                 self.step("flushes the ruleset", |world| {
                     world.hand().flush();
@@ -103,7 +112,7 @@ impl Process {
                 let plan =
                     Plan { table, settings: None, anew: false, force: false, dry_run: false };
                 let conditions = |_: &_, _: &_, _: &_| Ok::<_, Error>(Conditions::default());
-                restore(self, plan, |_| None, conditions, |_| {}).map(drop)
+                restore(self, plan, |entry| self.world.present(entry), conditions, |_| {}).map(drop)
             }
             Op::Gc => gc::collect(self, &table, false, |_| {}).map(drop),
         };
@@ -117,7 +126,8 @@ impl Process {
     fn publish(&self, container: &Container) {
         let lives = self.world.state().lives.clone();
         let pid = self.life(container, |life| life.pid);
-        match publish(self, container.request(pid), &mut NoReach) {
+        let request = container.request(pid, self.world.address(container));
+        match publish(self, request, &mut NoReach) {
             Ok(_) => self.life(container, |life| life.is_published = life.pid == pid),
             Err(error) => {
                 match &error {

@@ -26,7 +26,7 @@ impl Ends {
         world.hand().hairpins(&TableName::default()).hash(&mut hasher);
         world.disk.files().hash(&mut hasher);
         let state = world.state();
-        (&state.lives, &state.lost, state.was_flushed).hash(&mut hasher);
+        (&state.lives, &state.lost, &state.moved, state.was_flushed).hash(&mut hasher);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(hasher.finish())
     }
 }
@@ -78,7 +78,10 @@ impl World {
             }
             let _ = write!(changes, "{} {} -> {}, ", host.port, owner(before), owner(now));
             wrong = wrong.or(state.judge(op, before, now).err());
-            if let Some(owner) = now.and_then(|now| now.owner.clone()) {
+            let had = before.and_then(|before| before.owner.as_ref());
+            if let Some(owner) =
+                now.and_then(|now| now.owner.clone()).filter(|now| Some(now) != had)
+            {
                 let may =
                     before.is_none_or(|before| state.is_dead(before)) || state.may_replace(now);
                 if let Some(before) = before.and_then(|before| before.owner.clone()) {
@@ -104,7 +107,7 @@ impl World {
         for (host, there) in published {
             let owner = owner(Some(&there));
             let file = self.disk.file(&format!("{owner}.json"));
-            if !file.is_some_and(|text| state.hosts_in(text).contains(&host)) {
+            if !file.is_some_and(|text| state.mappings_in(text).contains(&there.mapping)) {
                 drop(state);
                 self.wrong(&format!(
                     "{host} of {owner} is published, and the journal does not know"
@@ -123,10 +126,13 @@ impl World {
         let containers: Vec<Container> = self.state().containers.values().copied().collect();
         if !self.state().was_flushed {
             containers.iter().for_each(|container| self.check_all_or_none(container));
-            containers.iter().for_each(|container| self.check_living(container));
+            containers.iter().for_each(|container| self.check_living(container, &[false, true]));
         }
         process.run(&[Op::Restore]);
-        containers.iter().for_each(|container| self.check_living(container));
+        containers.iter().for_each(|container| {
+            let has_moved = self.state().moved.contains(container.name);
+            self.check_living(container, &[has_moved]);
+        });
         process.run(&[Op::Gc]);
         self.check_gone();
         self.check_disputes();
@@ -180,7 +186,8 @@ impl World {
     }
 
     /// A living container that was told so has its ports, but for those that others took as they may.
-    fn check_living(&self, container: &Container) {
+    /// They lead to one of its addresses: that before it moved, or that after.
+    fn check_living(&self, container: &Container, has_moved: &[bool]) {
         let (life, lost) = {
             let state = self.state();
             let lost = state.lost.get(&container.owner()).cloned().unwrap_or_default();
@@ -190,9 +197,12 @@ impl World {
             return;
         }
         let published = self.published();
+        let addresses = has_moved.iter().map(|has_moved| container.endpoint(*has_moved));
+        let addresses: BTreeSet<IpAddr> = addresses.collect();
         let has = |claim: &Claim| {
             published.get(&claim.mapping.host()).is_some_and(|there| {
-                there.mapping == claim.mapping
+                addresses.contains(&there.mapping.endpoint().ip)
+                    && there.mapping.endpoint().port == claim.mapping.endpoint().port
                     && there.owner.as_ref().is_some_and(|owner| {
                         container.speaks_for(owner) || self.state().shares(there)
                     })
@@ -268,7 +278,9 @@ impl World {
         let living: Vec<IpAddr> = {
             let state = self.state();
             let lives = |container: &&Container| !dead.contains(container.name);
-            state.containers.values().filter(lives).map(Container::endpoint).collect()
+            let address =
+                |container: &Container| container.endpoint(state.moved.contains(container.name));
+            state.containers.values().filter(lives).map(address).collect()
         };
         for pod in self.hand().hairpins(&TableName::default()) {
             if !living.contains(&pod)
@@ -281,10 +293,10 @@ impl World {
 }
 
 impl State {
-    /// The host ports in the text of an entry. The same texts come again and again.
-    fn hosts_in(&mut self, text: Vec<u8>) -> &BTreeSet<HostPort> {
+    /// The mappings in the text of an entry. The same texts come again and again.
+    fn mappings_in(&mut self, text: Vec<u8>) -> &BTreeSet<Mapping> {
         self.entries.entry(text).or_insert_with_key(|text| {
-            Entry::from_json(text).map(|entry| entry.host_ports()).unwrap_or_default()
+            Entry::from_json(text).map(|entry| entry.flows().collect()).unwrap_or_default()
         })
     }
 
@@ -323,7 +335,9 @@ impl State {
             Some(Op::Gc) => Err("collects what is a living owner's"),
             Some(Op::Restore) => {
                 let shared = self.shares_both(before, now);
-                if !free && !shared && !now.is_some_and(|now| self.may_have(now)) {
+                let follows = now.is_some_and(|now| before.is_some_and(|b| b.owner == now.owner));
+                let may = shared || follows || now.is_some_and(|now| self.may_have(now));
+                if !free && !may {
                     return Err("takes a port from a living owner");
                 }
                 Ok(())

@@ -23,6 +23,7 @@ fn parts() -> Vec<(Vec<Op>, Vec<Op>)> {
         (living(D), vec![End(D), Withdraw(D)]),
         (living(D), vec![End(D), Start(D), Publish(D)]),
         (living(R), vec![Publish(R)]),
+        (living(E), vec![Move(E), Restore]),
         (vec![Start(POD), Start(P)], vec![Publish(P), End(P), Withdraw(P)]),
         (vec![Start(POD), Start(Q)], vec![Publish(Q)]),
         (vec![Start(POD), Start(U)], vec![Publish(U), End(U), Withdraw(U)]),

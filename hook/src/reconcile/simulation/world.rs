@@ -19,7 +19,8 @@ use super::actors::Op;
 use super::mutations::{Late, MutantFolder, Mutation};
 use super::stage::{Actor, Stage};
 use crate::journal::fake::{Call, FakeFolder, FakeLiveness, Hook, Moment, Step};
-use crate::journal::{Folder, JournalError};
+use crate::journal::{Entry, Folder, JournalError};
+use crate::network::present::Present;
 use crate::reconcile::Node;
 use crate::request::{Names, Request};
 
@@ -41,14 +42,20 @@ impl Container {
         self.name.parse().unwrap()
     }
 
-    pub fn endpoint(&self) -> IpAddr {
-        IpAddr::from([10, 0, 0, self.address])
+    /// Where it is, if it has moved or not.
+    pub fn endpoint(&self, has_moved: bool) -> IpAddr {
+        IpAddr::from([10, 0, u8::from(has_moved), self.address])
     }
 
-    /// Everything that it asks for, with the owners.
+    /// Everything that it asks for, with the owners, at its first address.
     pub fn claims(&self) -> Vec<Claim> {
+        self.claims_at(self.endpoint(false))
+    }
+
+    /// The same at an address.
+    pub fn claims_at(&self, ip: IpAddr) -> Vec<Claim> {
         let claim = |owner: &str, port: u16| {
-            let endpoint = Endpoint { ip: self.endpoint(), port: Port::new(port + 8000).unwrap() };
+            let endpoint = Endpoint { ip, port: Port::new(port + 8000).unwrap() };
             let mapping = Mapping::new(host(port), endpoint).unwrap();
             Claim { owner: owner.parse().unwrap(), mapping }
         };
@@ -69,8 +76,8 @@ impl Container {
         self.claims().iter().any(|claim| others.iter().any(|one| one.mapping == claim.mapping))
     }
 
-    pub fn request(&self, pid: i32) -> Request {
-        let claims = self.claims();
+    pub fn request(&self, pid: i32, ip: IpAddr) -> Request {
+        let claims = self.claims_at(ip);
         Request {
             container: self.owner(),
             conditions: Conditions::default(),
@@ -138,6 +145,8 @@ pub struct World {
 pub struct State {
     pub lives: BTreeMap<&'static str, Life>,
     pub containers: BTreeMap<&'static str, Container>,
+    /// The containers that have another address than at first.
+    pub moved: BTreeSet<&'static str>,
     /// What each actor does now.
     pub doing: BTreeMap<Option<Actor>, Op>,
     /// What was published after the latest step.
@@ -147,7 +156,7 @@ pub struct State {
     /// Those that others took from an owner that was alive and not told "published": it must not be told so then.
     pub lost_early: BTreeMap<OwnerId, BTreeSet<HostPort>>,
     /// What is in the entries with these texts.
-    pub entries: BTreeMap<Vec<u8>, BTreeSet<HostPort>>,
+    pub entries: BTreeMap<Vec<u8>, BTreeSet<Mapping>>,
     /// Somebody removed ports with another program.
     pub was_flushed: bool,
     /// A restore has begun.
@@ -173,6 +182,18 @@ impl World {
 
     pub fn hand(&self) -> Hand {
         self.kernel.hand()
+    }
+
+    /// The address of a container.
+    pub fn address(&self, container: &Container) -> IpAddr {
+        container.endpoint(self.state().moved.contains(container.name))
+    }
+
+    /// What the container of an entry has on the network.
+    pub fn present(&self, entry: &Entry) -> Option<Present> {
+        let container = self.state().containers.get(entry.owner.as_str()).copied()?;
+        let ip = self.address(&container);
+        Some(Present { all: BTreeSet::from([ip]), endpoints: vec![ip] })
     }
 
     /// What is published now.
