@@ -24,7 +24,9 @@ pub enum Op {
     End(Container),
     /// The hook at its end.
     Withdraw(Container),
-    /// The container gets another address.
+    /// The container has no address yet.
+    Hide(Container),
+    /// The container gets an address, or another one.
     Move(Container),
     Restore,
     Gc,
@@ -40,6 +42,7 @@ impl fmt::Display for Op {
             Op::Publish(container) => write!(f, "publish {}", container.name),
             Op::End(container) => write!(f, "end {}", container.name),
             Op::Withdraw(container) => write!(f, "withdraw {}", container.name),
+            Op::Hide(container) => write!(f, "hide {}", container.name),
             Op::Move(container) => write!(f, "move {}", container.name),
             Op::Restore => f.write_str("restore"),
             Op::Gc => f.write_str("gc"),
@@ -85,9 +88,15 @@ impl Process {
                 self.elsewhere("ends", &container, World::end);
                 Ok(())
             }
+            Op::Hide(container) => {
+                self.world.state().late.insert(container.name, false);
+                Ok(())
+            }
             Op::Move(container) => {
                 self.elsewhere("moves", &container, |world, container| {
-                    world.state().moved.insert(container.name);
+                    let mut state = world.state();
+                    state.moved.insert(container.name);
+                    state.late.entry(container.name).and_modify(|has_one| *has_one = true);
                 });
                 Ok(())
             }

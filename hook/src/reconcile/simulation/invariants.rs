@@ -26,7 +26,8 @@ impl Ends {
         world.hand().hairpins(&TableName::default()).hash(&mut hasher);
         world.disk.files().hash(&mut hasher);
         let state = world.state();
-        (&state.lives, &state.lost, &state.moved, state.was_flushed).hash(&mut hasher);
+        (&state.lives, &state.lost, &state.moved, &state.late).hash(&mut hasher);
+        state.was_flushed.hash(&mut hasher);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(hasher.finish())
     }
 }
@@ -193,7 +194,14 @@ impl World {
             let lost = state.lost.get(&container.owner()).cloned().unwrap_or_default();
             (state.lives[container.name], lost)
         };
-        if life.is_dead || life.is_withdrawn || !life.is_published {
+        let late = self.state().late.get(container.name).copied();
+        // One without an address has nothing until a restore finds one.
+        if life.is_dead
+            || life.is_withdrawn
+            || !life.is_published
+            || late == Some(false)
+            || late.is_some() && has_moved.contains(&false)
+        {
             return;
         }
         let published = self.published();
@@ -218,7 +226,10 @@ impl World {
         // looks like that of a hook that was killed before its transaction, and counts for nothing.
         let other =
             |host: &HostPort| published.get(host).is_some_and(|there| self.state().may_have(there));
-        if let Some(host) = missing.first().filter(|_| !missing.iter().any(other)) {
+        // And another may have got one of its ports before it had an address.
+        let others = |host: &HostPort| late.is_some() && published.contains_key(host);
+        let is_excused = missing.iter().any(|host| other(host) || others(host));
+        if let Some(host) = missing.first().filter(|_| !is_excused) {
             let there = owner(published.get(host)).to_owned();
             self.wrong(&format!(
                 "{} lives without its port {host}, which is {there}'s",

@@ -22,6 +22,7 @@ use crate::journal::fake::{Call, FakeFolder, FakeLiveness, Hook, Moment, Step};
 use crate::journal::{Entry, Folder, JournalError};
 use crate::network::present::Present;
 use crate::reconcile::Node;
+use crate::request::annotations::PortRequest;
 use crate::request::{Names, Request};
 
 /// A container, or the sandbox of a pod.
@@ -76,14 +77,25 @@ impl Container {
         self.claims().iter().any(|claim| others.iter().any(|one| one.mapping == claim.mapping))
     }
 
-    pub fn request(&self, pid: i32, ip: IpAddr) -> Request {
-        let claims = self.claims_at(ip);
+    pub fn request(&self, pid: i32, ip: Option<IpAddr>) -> Request {
+        let claims = ip.map(|ip| self.claims_at(ip)).unwrap_or_default();
+        let waits = |claim: Claim| {
+            let (host, endpoint) = (claim.mapping.host(), claim.mapping.endpoint());
+            let request = PortRequest {
+                host_ip: Some(host.host_ip),
+                host_port: host.port,
+                container_port: endpoint.port,
+                protocol: host.protocol,
+            };
+            (claim.owner, request)
+        };
+        let asked = self.claims().into_iter();
         Request {
             container: self.owner(),
             conditions: Conditions::default(),
             allow_from: Vec::new(),
             claims,
-            waiting: Vec::new(),
+            waiting: asked.filter(|_| ip.is_none()).map(waits).collect(),
             followed: BTreeSet::from([Family::Ip]),
             masquerade: false,
             replace: self.replaces,
@@ -147,6 +159,8 @@ pub struct State {
     pub containers: BTreeMap<&'static str, Container>,
     /// The containers that have another address than at first.
     pub moved: BTreeSet<&'static str>,
+    /// Those that had no address at first, and whether they have one now.
+    pub late: BTreeMap<&'static str, bool>,
     /// What each actor does now.
     pub doing: BTreeMap<Option<Actor>, Op>,
     /// What was published after the latest step.
@@ -184,16 +198,18 @@ impl World {
         self.kernel.hand()
     }
 
-    /// The address of a container.
-    pub fn address(&self, container: &Container) -> IpAddr {
-        container.endpoint(self.state().moved.contains(container.name))
+    /// The address of a container, if it has one.
+    pub fn address(&self, container: &Container) -> Option<IpAddr> {
+        let state = self.state();
+        let has_one = state.late.get(container.name).is_none_or(|has_one| *has_one);
+        has_one.then(|| container.endpoint(state.moved.contains(container.name)))
     }
 
     /// What the container of an entry has on the network.
     pub fn present(&self, entry: &Entry) -> Option<Present> {
         let container = self.state().containers.get(entry.owner.as_str()).copied()?;
         let ip = self.address(&container);
-        Some(Present { all: BTreeSet::from([ip]), endpoints: vec![ip] })
+        Some(Present { all: ip.into_iter().collect(), endpoints: ip.into_iter().collect() })
     }
 
     /// What is published now.
