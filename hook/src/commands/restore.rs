@@ -12,8 +12,10 @@ use crate::commands::{CommandError, print};
 use crate::context::Context;
 use crate::journal::{Entry, present};
 use crate::metrics::counters::{Counters, add};
+use crate::network::link;
 use crate::network::links::Links;
 use crate::network::listener::on_one_address;
+use crate::network::rtnetlink::Socket;
 use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
@@ -75,7 +77,9 @@ pub fn restore(
     let How { anew, dry_run, force } = how;
     let plan = Plan { table, settings, anew, force, dry_run };
     let step = |at: Arguments<'_>| progress.step(at);
-    let restored = restore::restore(context, plan, present(), conditions, step)?;
+    let is_local =
+        |ip| Socket::open().and_then(|mut node| link::is_local(&mut node, ip)).unwrap_or(false);
+    let restored = restore::restore(context, plan, present(), is_local, conditions, step)?;
     if dry_run {
         return Ok((restored, Vec::new()));
     }

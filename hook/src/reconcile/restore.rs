@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
+use std::net::IpAddr;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
@@ -35,12 +36,13 @@ pub struct Plan {
 
 /// Makes the kernel hold what the journal says of living owners, in one transaction.
 ///
-/// `present` finds what addresses a container has now, `conditions` what else the ruleset has to know for the claims,
+/// `present` finds what addresses a container has now, `is_local` whether one is the node's own, `conditions` what else the ruleset has to know for the claims,
 /// which these entries have; `step` is called with the progress of the work.
 pub fn restore<N: Node, E: From<Error>>(
     node: &N,
     plan: Plan,
     present: impl FnMut(&Entry) -> Option<Present>,
+    mut is_local: impl FnMut(IpAddr) -> bool,
     conditions: impl FnOnce(&[Claim], &[Entry], &Settings) -> Result<Conditions, E>,
     step: impl Fn(Arguments<'_>),
 ) -> Result<Restored, E> {
@@ -96,7 +98,7 @@ pub fn restore<N: Node, E: From<Error>>(
     for change in &following.changed {
         let entry = entries.iter_mut().find(|entry| entry.owner == change.to.owner);
         if let Some(entry) = entry
-            && let Err(error) = settle(change, &journal, &mut host_ports, entry)
+            && let Err(error) = settle(change, &journal, &mut host_ports, &mut is_local, entry)
         {
             warn!("{error}; the host ports are restored");
         }
@@ -112,6 +114,7 @@ fn settle(
     change: &Change,
     journal: &Journal<impl Folder>,
     host_ports: &mut HostPorts<impl Kernel>,
+    is_local: impl FnMut(IpAddr) -> bool,
     entry: &mut Entry,
 ) -> Result<(), Error> {
     let (added, gone): (Vec<Mapping>, Vec<Mapping>) =
@@ -121,9 +124,8 @@ fn settle(
         true => info!("withdrew from {called}, whose address another has: {}", several(&gone)),
         false => info!("published at the address that {called} has now: {}", several(&added)),
     }
-    // Every address counts as the node's own: at worst a flow that it only forwards begins anew.
     host_ports.drop_flows(&gone, TcpFlows::All)?;
-    host_ports.redirect_flows(&added, |_| true)?;
+    host_ports.redirect_flows(&added, is_local)?;
     *entry = change.settled();
     Ok(journal.write(entry)?)
 }

@@ -71,7 +71,7 @@ fn restored(node: &FakeNode) -> Result<Restored, Error> {
         force: false,
         dry_run: false,
     };
-    restore(node, plan, |_| None, |_, _, _| Ok(Conditions::default()), |_| {})
+    restore(node, plan, |_| None, |_| true, |_, _, _| Ok(Conditions::default()), |_| {})
 }
 
 fn garbage(node: &FakeNode, dry_run: bool) -> Vec<Garbage> {

@@ -78,7 +78,7 @@ pub fn claims(
     let (mut claims, mut waiting, mut hosts) = (Vec::new(), Vec::new(), BTreeSet::new());
     let lacks = |host: &HostPort| !addresses.iter().any(|ip| Family::of(*ip) == host.family());
     for group in &wanted.groups {
-        let mut requests = group.requests.clone();
+        let (mut requests, mut later) = (group.requests.clone(), Vec::new());
         requests.retain(|request| {
             // As CNI's portmap does: Kubernetes has promised nothing for such a port.
             let host = request.host_ports().next().filter(|_| request.host_ip.is_some());
@@ -87,6 +87,7 @@ pub fn claims(
                 warn!(
                     "host port {host} is not published: the container has no address of its family"
                 );
+                later.push(*request);
                 return false;
             }
             true
@@ -102,7 +103,7 @@ pub fn claims(
             }
             claims.push(Claim { owner: group.owner.clone(), mapping });
         }
-        let lacking = lacking.into_iter();
+        let lacking = lacking.into_iter().chain(later);
         let new = lacking.filter(|request| request.host_ports().all(|host| hosts.insert(host)));
         waiting.extend(new.map(|request| (group.owner.clone(), request)));
     }

@@ -137,14 +137,40 @@ fn field_7_a_family_whose_first_address_comes_later_is_published() {
     assert_eq!(published(lab.node()).len(), 2);
     restore(&lab);
     assert_eq!(published(lab.node()).len(), 2);
+    // It sends all the time, so the kernel tracks it as one of the node's own.
+    let flow = UdpFlow::open(lab.client(), (NODE6, 9000));
+    assert_eq!(flow.ask(), None);
     web.ip(&format!(
         "addr add 2001:db8:85::11/64 dev eth0 nodad\nroute add default via {BRIDGE6} dev eth0"
     ));
     restore(&lab);
+    assert_eq!(flow.ask().unwrap().server, "web");
     assert_eq!(answers(&lab), all_of("web"));
     bundle.stop(lab.node());
     assert_eq!(published(lab.node()), [""; 0]);
     assert_eq!(journal_files(lab.node()).len(), 0);
+}
+
+/// FIELD 7: Kubernetes names an address of the node in the family that the pod lacks at first.
+#[test]
+fn field_7_what_kubernetes_asks_for_in_a_missing_family_is_published_later() {
+    let lab = Lab::new();
+    let web = lab.add_pod(PodSpec::new("web").families(Families::Ipv4));
+    let _servers = web.serve(8080);
+    let ports = format!(r#"[{{"hostIP":"{NODE6}","hostPort":9000,"containerPort":8080}}]"#);
+    let bundle = Bundle::of(&web).annotation("io.kubernetes.container.ports", &ports);
+    let said = bundle.start(lab.node()).stderr;
+    assert!(
+        said.contains("is not published: the container has no address of its family"),
+        "{said}"
+    );
+    web.ip(&format!(
+        "addr add 2001:db8:85::11/64 dev eth0 nodad\nroute add default via {BRIDGE6} dev eth0"
+    ));
+    restore(&lab);
+    assert_eq!(tcp(lab.client(), (NODE6, 9000)).unwrap().server, "web");
+    bundle.stop(lab.node());
+    assert_eq!(published(lab.node()), [""; 0]);
 }
 
 /// FIELD 7: what the user has named stays, and so does what no link of the container's own leads to.

@@ -121,7 +121,8 @@ impl Process {
                 let plan =
                     Plan { table, settings: None, anew: false, force: false, dry_run: false };
                 let conditions = |_: &_, _: &_, _: &_| Ok::<_, Error>(Conditions::default());
-                restore(self, plan, |entry| self.world.present(entry), conditions, |_| {}).map(drop)
+                let present = |entry: &_| self.world.present(entry);
+                restore(self, plan, present, |_| false, conditions, |_| {}).map(drop)
             }
             Op::Gc => gc::collect(self, &table, false, |_| {}).map(drop),
         };
