@@ -54,8 +54,23 @@ pub fn restore<N: Node, E: From<Error>>(
     entries.retain(|entry| !node.liveness().is_dead(entry));
     step(format_args!("{} containers", entries.len()));
     entries.sort_by(conflicts::latest_first);
-    let following = follow(&entries, present);
+    let latest = || entries.first().map(|latest| latest.settings.clone());
+    let usual = || Settings { table: plan.table, ..Settings::default() };
+    // A firewall's reload script need not know the options of the hook.
+    let settings = plan.settings.or_else(latest).unwrap_or_else(usual);
+    let mut host_ports = node.host_ports(settings.clone()).map_err(Error::from)?;
+    let mut following = follow(&entries, present);
     following.conflicts(&entries).iter().for_each(|conflict| warn!("{conflict}"));
+    let mut unreadable = journal.owners_set_aside().map_err(Error::from)?;
+    if !unreadable.is_empty() {
+        let there = host_ports.list().map_err(Error::from)?.into_iter();
+        let is_kept = |there: &Published| {
+            there.owner.as_ref().is_some_and(|owner| unreadable.contains(owner))
+        };
+        let kept: BTreeSet<HostPort> =
+            there.filter(is_kept).map(|there| there.mapping.host()).collect();
+        following.changed.retain(|change| change.added().all(|new| !kept.contains(&new.host())));
+    }
     for change in &following.changed {
         // Before the kernel's transaction, so that whatever it comes to has a known owner.
         if !plan.dry_run {
@@ -65,15 +80,9 @@ pub fn restore<N: Node, E: From<Error>>(
             *entry = change.to.clone();
         }
     }
-    let latest = || entries.first().map(|latest| latest.settings.clone());
-    let usual = || Settings { table: plan.table, ..Settings::default() };
-    // A firewall's reload script need not know the options of the hook.
-    let settings = plan.settings.or_else(latest).unwrap_or_else(usual);
-    let mut host_ports = node.host_ports(settings.clone()).map_err(Error::from)?;
     let by_age: Vec<&Entry> = entries.iter().collect();
     let mut decision =
         conflicts::decide(&by_age, |host| published(&mut host_ports, host)).map_err(Error::from)?;
-    let mut unreadable = journal.owners_set_aside().map_err(Error::from)?;
     if is_empty && unreadable.is_empty() && !plan.force {
         refuse_if_any(&mut host_ports)?;
     }
@@ -124,8 +133,10 @@ fn settle(
         true => info!("withdrew from {called}, whose address another has: {}", several(&gone)),
         false => info!("published at the address that {called} has now: {}", several(&added)),
     }
-    host_ports.drop_flows(&gone, TcpFlows::All)?;
-    host_ports.redirect_flows(&added, is_local)?;
+    let dropped = host_ports.drop_flows(&gone, TcpFlows::All);
+    if let Err(error) = dropped.and_then(|_| host_ports.redirect_flows(&added, is_local)) {
+        warn!("clients that were sending before may not reach the container: {error}");
+    }
     *entry = change.settled();
     Ok(journal.write(entry)?)
 }

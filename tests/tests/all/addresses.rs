@@ -173,6 +173,47 @@ fn field_7_what_kubernetes_asks_for_in_a_missing_family_is_published_later() {
     assert_eq!(published(lab.node()), [""; 0]);
 }
 
+/// FIELD 7: of two networks, the second has the default route, as with Multus.
+#[test]
+fn field_7_a_pod_of_two_networks_is_followed_on_its_own_link() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let _servers = web.serve(8080);
+    lab.node().ip(&format!(
+        "link add net1 type veth peer name net1 netns {}
+         link set net1 up
+         address add 10.99.0.1/24 dev net1",
+        web.path().file_name().unwrap().to_str().unwrap()
+    ));
+    web.ip(
+        "link set net1 up\naddress add 10.99.0.2/24 dev net1\nroute del default via 10.85.0.1\n\
+         route add default via 10.99.0.1 dev net1\nroute add 192.0.2.0/24 via 10.85.0.1",
+    );
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    web.ip("addr del 10.85.0.11/24 dev eth0\naddr add 10.85.0.99/24 dev eth0\n\
+         route add 192.0.2.0/24 via 10.85.0.1");
+    restore(&lab);
+    let now = published(lab.node());
+    assert!(now.contains(&"0.0.0.0 9000/tcp -> 10.85.0.99 8080".to_owned()), "{now:?}");
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+}
+
+/// FIELD 7: the port of an owner whose journal file cannot be read stays its.
+#[test]
+fn field_7_an_address_that_comes_takes_no_port_from_an_owner_that_cannot_be_read() {
+    let lab = Lab::new();
+    let late = lab.add_pod(PodSpec::new("late").families(Families::None));
+    let early = lab.pod("early");
+    Bundle::of(&late).annotation("io.hostport.ports", "9000:8080").start(lab.node());
+    let first = Bundle::of(&early).annotation("io.hostport.ports", "9000:8080");
+    first.start(lab.node());
+    let before = published(lab.node());
+    fs::write(state_dir(lab.node()).join(format!("{}.json", first.id())), "{").unwrap();
+    late.ip("addr add 10.85.0.50/24 dev eth0");
+    restore(&lab);
+    assert_eq!(published(lab.node()), before);
+}
+
 /// FIELD 7: what the user has named stays, and so does what no link of the container's own leads to.
 #[test]
 fn field_7_only_an_address_on_the_containers_own_link_is_followed() {
