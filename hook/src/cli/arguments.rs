@@ -114,7 +114,7 @@ pub enum Command {
         #[arg(long, conflicts_with_all = ["anew", "force"])]
         dry_run: bool,
 
-        /// Remove host ports also if the journal is empty, so that nobody knows whose they are
+        /// Remove also the host ports of owners that are not in the journal: their containers may run
         #[arg(long)]
         force: bool,
     },

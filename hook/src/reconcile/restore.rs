@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
@@ -18,6 +19,7 @@ use super::{Error, conflicts, heirs};
 use crate::journal::{Entry, Folder, Journal, Liveness, Lock};
 use crate::network::present::Present;
 use crate::output::{count, several};
+use crate::request::Names;
 
 /// How to restore.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ pub struct Plan {
     pub settings: Option<Settings>,
     /// Re-create also tables that are right.
     pub anew: bool,
-    /// Remove also the ports of owners that nothing is known of, since the journal is empty.
+    /// Remove also the ports of owners that are not in the journal.
     pub force: bool,
     /// Only look what would change.
     pub dry_run: bool,
@@ -49,6 +51,7 @@ pub fn restore<N: Node, E: From<Error>>(
     let journal = node.folder().and_then(|folder| Journal::over(folder, Lock::Exclusive));
     let journal = journal.map_err(Error::from)?;
     let mut entries = journal.entries().map_err(Error::from)?;
+    let known: BTreeSet<OwnerId> = entries.iter().map(|entry| entry.owner.clone()).collect();
     entries.retain(|entry| entry.settings.table == plan.table);
     let is_empty = entries.is_empty();
     entries.retain(|entry| !node.liveness().is_dead(entry));
@@ -59,18 +62,21 @@ pub fn restore<N: Node, E: From<Error>>(
     // A firewall's reload script need not know the options of the hook.
     let settings = plan.settings.or_else(latest).unwrap_or_else(usual);
     let mut host_ports = node.host_ports(settings.clone()).map_err(Error::from)?;
+    let set_aside = journal.owners_set_aside().map_err(Error::from)?;
+    let there = owned(&mut host_ports)?;
+    if is_empty && set_aside.is_empty() && !plan.force && !there.is_empty() {
+        return Err(Error::NoEntries(count(there.len(), "host port")).into());
+    }
+    let living: BTreeSet<&OwnerId> = entries.iter().map(|entry| &entry.owner).collect();
+    let may_live = |owner: &OwnerId| match set_aside.contains(owner) {
+        true => !living.contains(owner),
+        false => !plan.force && !known.contains(owner),
+    };
+    let unknown = unknown(&there, may_live, &entries, &settings);
     let mut following = follow(&entries, present);
     following.conflicts(&entries).iter().for_each(|conflict| warn!("{conflict}"));
-    let mut unreadable = journal.owners_set_aside().map_err(Error::from)?;
-    if !unreadable.is_empty() {
-        let there = host_ports.list().map_err(Error::from)?.into_iter();
-        let is_kept = |there: &Published| {
-            there.owner.as_ref().is_some_and(|owner| unreadable.contains(owner))
-        };
-        let kept: BTreeSet<HostPort> =
-            there.filter(is_kept).map(|there| there.mapping.host()).collect();
-        following.changed.retain(|change| change.added().all(|new| !kept.contains(&new.host())));
-    }
+    let kept: BTreeSet<HostPort> = unknown.iter().flat_map(Entry::host_ports).collect();
+    following.changed.retain(|change| change.added().all(|new| !kept.contains(&new.host())));
     for change in &following.changed {
         // Before the kernel's transaction, so that whatever it comes to has a known owner.
         if !plan.dry_run {
@@ -80,16 +86,10 @@ pub fn restore<N: Node, E: From<Error>>(
             *entry = change.to.clone();
         }
     }
-    let by_age: Vec<&Entry> = entries.iter().collect();
-    let mut decision =
+    let by_age: Vec<&Entry> = unknown.iter().chain(&entries).collect();
+    let decision =
         conflicts::decide(&by_age, |host| published(&mut host_ports, host)).map_err(Error::from)?;
-    if is_empty && unreadable.is_empty() && !plan.force {
-        refuse_if_any(&mut host_ports)?;
-    }
-    for entry in &entries {
-        unreadable.remove(&entry.owner);
-    }
-    let kept = keep(&unreadable, &mut decision.claims, &mut host_ports)?;
+    let kept = keep(&unknown, &set_aside, &mut host_ports)?;
     let claims = &decision.claims;
     let mut conditions = conditions(claims, &entries, &settings)?;
     conditions.shared = heirs::shared_pods(&entries);
@@ -141,20 +141,15 @@ fn settle(
     Ok(journal.write(entry)?)
 }
 
-/// Without an entry there is nothing to restore. What owners have in the kernel nevertheless is of containers that may
-/// run: somebody has removed the journal.
-fn refuse_if_any(host_ports: &mut HostPorts<impl Kernel>) -> Result<(), Error> {
+/// What owners have in the kernel; nothing where the table will be re-created without reading it.
+fn owned(host_ports: &mut HostPorts<impl Kernel>) -> Result<Vec<(OwnerId, Mapping)>, Error> {
+    use hostport_nft::Error::{Contention, ForeignTable, Malformed, Refused};
     let there = match host_ports.preview(&[], &Conditions::default()) {
-        // A table that is not as it should be is re-created.
-        Err(hostport_nft::Error::ForeignTable { .. } | hostport_nft::Error::Refused { .. }) => {
-            return Ok(());
-        }
+        Err(ForeignTable { .. } | Refused { .. } | Contention { .. } | Malformed(_)) => Vec::new(),
         there => there?.removed,
     };
-    match there.iter().filter(|there| there.owner.is_some()).count() {
-        0 => Ok(()),
-        number => Err(Error::NoEntries(count(number, "host port"))),
-    }
+    let owned = |there: Published| Some((there.owner?, there.mapping));
+    Ok(there.into_iter().filter_map(owned).collect())
 }
 
 fn published(
@@ -173,41 +168,82 @@ fn published(
     }
 }
 
-/// Keeps the ports of owners whose entries cannot be read, as after going back to an older version: they may
-/// be alive, and nothing else says what they had. Returns what else the kernel has for these ports.
+/// Entries for owners that have none, because somebody has removed it, or that cannot be read, as after going back to an
+/// older version. They may be alive, and nothing else says what they had: what they have in the kernel stays theirs,
+/// unless a published container asks for it. An entry of which nothing is published may be that of a killed hook.
+fn unknown(
+    there: &[(OwnerId, Mapping)],
+    may_live: impl Fn(&OwnerId) -> bool,
+    living: &[Entry],
+    settings: &Settings,
+) -> Vec<Entry> {
+    let mut unknown: BTreeMap<OwnerId, Vec<Mapping>> = BTreeMap::new();
+    for (owner, mapping) in there.iter().filter(|(owner, _)| may_live(owner)) {
+        unknown.entry(owner.clone()).or_default().push(*mapping);
+    }
+    if !unknown.is_empty() {
+        let there: BTreeSet<(&OwnerId, HostPort)> =
+            there.iter().map(|(owner, mapping)| (owner, mapping.host())).collect();
+        let is_published = |entry: &&Entry| {
+            entry.mappings.iter().any(|mapping| there.contains(&(&entry.owner, mapping.host())))
+        };
+        let published = living.iter().filter(is_published);
+        let asked: BTreeSet<HostPort> =
+            published.flat_map(|entry| &entry.mappings).map(Mapping::host).collect();
+        unknown.retain(|_, mappings| {
+            mappings.retain(|mapping| !asked.contains(&mapping.host()));
+            !mappings.is_empty()
+        });
+    }
+    let entry = |(owner, mappings)| Entry {
+        owner,
+        settings: settings.clone(),
+        mappings,
+        lost: Vec::new(),
+        allow_from: Vec::new(),
+        masqueraded: Vec::new(),
+        masquerade: false,
+        followed: BTreeSet::new(),
+        waiting: Vec::new(),
+        hairpin_mode: false,
+        process: None,
+        namespace: None,
+        names: Names::default(),
+        bundle: PathBuf::new(),
+        // Those that ask for the same port lose it alone: they may have published after a flush.
+        since_ms: u64::MAX,
+    };
+    unknown.into_iter().map(entry).collect()
+}
+
+/// Says which ports are kept for unknown owners, and returns what else the kernel has for these.
 fn keep(
-    unreadable: &BTreeSet<OwnerId>,
-    claims: &mut Vec<Claim>,
+    unknown: &[Entry],
+    set_aside: &BTreeSet<OwnerId>,
     host_ports: &mut HostPorts<impl Kernel>,
 ) -> Result<Conditions, Error> {
-    if unreadable.is_empty() {
+    if unknown.is_empty() {
         return Ok(Conditions::default());
     }
-    let claimed: BTreeSet<HostPort> = claims.iter().map(|claim| claim.mapping.host()).collect();
-    let mut kept: BTreeMap<OwnerId, usize> = BTreeMap::new();
-    let (mut hosts, mut pods) = (BTreeSet::new(), BTreeSet::new());
-    for published in host_ports.list()? {
-        let Some(owner) = published.owner.filter(|owner| unreadable.contains(owner)) else {
-            continue;
-        };
-        if !claimed.contains(&published.mapping.host()) {
-            *kept.entry(owner.clone()).or_default() += 1;
-            hosts.insert(published.mapping.host());
-            pods.insert(published.mapping.endpoint().ip);
-            claims.push(Claim { owner, mapping: published.mapping });
-        }
-    }
-    claims.sort_by_key(|claim| claim.mapping);
-    for (owner, number) in kept {
-        let ports = count(number, "host port");
+    let (aside, lost): (Vec<&Entry>, Vec<&Entry>) =
+        unknown.iter().partition(|entry| set_aside.contains(&entry.owner));
+    for entry in aside {
+        let (ports, owner) = (count(entry.mappings.len(), "host port"), &entry.owner);
         warn!(
             "kept {ports} of {owner}, whose journal file was set aside: once it has ended, \
              clear them as hostport gc says, and delete that file"
         );
     }
-    if hosts.is_empty() {
-        return Ok(Conditions::default());
+    if !lost.is_empty() {
+        let ports = count(lost.iter().map(|entry| entry.mappings.len()).sum(), "host port");
+        let owners = count(lost.len(), "owner");
+        warn!(
+            "kept {ports} of {owners} without a journal entry, whose containers may run: \
+             hostport gc says how to remove each, and hostport restore --force removes all"
+        );
     }
+    let hosts: BTreeSet<HostPort> = unknown.iter().flat_map(Entry::host_ports).collect();
+    let pods: BTreeSet<IpAddr> = unknown.iter().flat_map(Entry::pods).collect();
     let mut conditions = host_ports.conditions()?;
     conditions.sources.retain(|host, _| hosts.contains(host));
     conditions.masqueraded.retain(|pod| pods.contains(pod));

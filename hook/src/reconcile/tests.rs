@@ -64,13 +64,12 @@ fn owner(number: u8) -> OwnerId {
 }
 
 fn restored(node: &FakeNode) -> Result<Restored, Error> {
-    let plan = Plan {
-        table: TableName::default(),
-        settings: None,
-        anew: false,
-        force: false,
-        dry_run: false,
-    };
+    restored_with(node, false)
+}
+
+fn restored_with(node: &FakeNode, force: bool) -> Result<Restored, Error> {
+    let table = TableName::default();
+    let plan = Plan { table, settings: None, anew: false, force, dry_run: false };
     restore(node, plan, |_| None, |_| true, |_, _, _| Ok(Conditions::default()), |_| {})
 }
 
@@ -393,4 +392,27 @@ fn every_kind_of_drift_is_found() {
     entries[0].mappings = container(1, &[84]).claims.iter().map(|claim| claim.mapping).collect();
     let drift = Drift::between(&there, &entries, |_| false);
     assert_eq!(drift.outdone, entries[0].mappings, "the later one gets it");
+}
+
+#[test]
+fn field_29_restore_keeps_the_ports_of_owners_that_a_damaged_journal_lacks() {
+    let node = FakeNode::default();
+    for (number, ports) in [(1, &[80, 81][..]), (2, &[82]), (3, &[83])] {
+        start(&node, container(number, ports)).unwrap();
+    }
+    let remove = |number| {
+        Journal::over(node.folder.clone(), Lock::Shared).unwrap().remove(&owner(number)).unwrap()
+    };
+    remove(1);
+    node.liveness.end_process(3);
+    let done = restored(&node).unwrap();
+    assert_eq!((done.removed.len(), done.kept), (1, 3), "the dead one's port alone goes");
+    assert_eq!(published(&node), [of(1, &[80, 81]), of(2, &[82])].concat());
+    remove(2);
+    assert_eq!(restored(&node).unwrap().kept, 3);
+    remove(3);
+    assert!(matches!(restored(&node), Err(Error::NoEntries(_))));
+    assert_eq!(published(&node), [of(1, &[80, 81]), of(2, &[82])].concat());
+    assert_eq!(restored_with(&node, true).unwrap().removed.len(), 3);
+    assert_eq!(published(&node), []);
 }

@@ -86,6 +86,32 @@ fn field_29_restore_removes_no_port_for_want_of_a_journal() {
 
 /// FIELD 29.
 #[test]
+fn field_29_restore_removes_no_port_for_want_of_one_entry() {
+    let lab = Lab::new();
+    let (node, web, other) = (lab.node(), lab.pod("web"), lab.pod("other"));
+    let _servers = web.serve(8080);
+    let bundle = Bundle::of(&web)
+        .annotation("io.hostport.ports", "9000:8080")
+        .annotation("io.hostport.allow-from", "192.0.2.0/24,2001:db8::/32");
+    bundle.start(node);
+    Bundle::of(&other).annotation("io.hostport.ports", "9001:8080").start(node);
+    fs::remove_file(state_dir(node).join(format!("{}.json", bundle.id()))).unwrap();
+    let before = published(node);
+    for arguments in [&["restore"][..], &["restore", "--anew"], &["restore", "--dry-run"]] {
+        let said = hostport(node, arguments).expect_success();
+        let why = "kept 2 host ports of 1 owner without a journal entry";
+        assert!(said.stderr.contains(why), "{said:?}");
+        assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    }
+    assert_eq!(published(node), before);
+    assert!(node.nft_list().contains("9000 . tcp . 192.0.2.0/24"), "{}", node.nft_list());
+    let said = hostport(node, &["restore", "--force"]).expect_success();
+    assert!(said.stdout.ends_with("0 restored, 2 removed, 2 were right\n"), "{said:?}");
+    assert_eq!(published(node).len(), 2);
+}
+
+/// FIELD 29.
+#[test]
 fn field_29_a_dry_run_of_restore_says_what_would_change_and_changes_nothing() {
     let lab = Lab::new();
     let (node, web) = (lab.node(), lab.pod("web"));

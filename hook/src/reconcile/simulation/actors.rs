@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use hostport_nft::{Conditions, Error as NftError, OwnerId, TableName};
 
 use super::world::{Container, Process, World};
+use crate::journal::{Journal, Lock};
 use crate::network::Reach;
 use crate::reconcile::publish::publish;
 use crate::reconcile::restore::{Plan, restore};
 use crate::reconcile::withdraw::withdraw;
-use crate::reconcile::{Error, gc};
+use crate::reconcile::{Error, Node, gc};
 use hostport_nft::Settings;
 
 /// One thing that an actor does.
@@ -32,6 +33,8 @@ pub enum Op {
     Gc,
     /// `nft flush ruleset`
     Flush,
+    /// Somebody removes the container's journal entry.
+    Lose(Container),
 }
 
 /// For the lines of a schedule.
@@ -47,6 +50,7 @@ impl fmt::Display for Op {
             Op::Restore => f.write_str("restore"),
             Op::Gc => f.write_str("gc"),
             Op::Flush => f.write_str("flush"),
+            Op::Lose(container) => write!(f, "lose the entry of {}", container.name),
         }
     }
 }
@@ -109,6 +113,11 @@ impl Process {
                 });
                 Ok(())
             }
+            Op::Lose(container) => {
+                self.world.state().forgotten.insert(container.owner());
+                let journal = self.folder().and_then(|folder| Journal::over(folder, Lock::Shared));
+                journal.and_then(|journal| journal.remove(&container.owner())).map_err(Error::from)
+            }
             Op::Publish(container) => return self.publish(&container),
             Op::Withdraw(container) => {
                 self.life(&container, |life| life.is_withdrawn = true);
@@ -146,7 +155,9 @@ impl Process {
                     {
                         self.life(container, |life| life.is_unanswered = life.pid == pid);
                     }
-                    Error::Ruleset(NftError::Taken(taken)) | Error::Taken { taken, .. } => {
+                    Error::Ruleset(NftError::Taken(taken))
+                    | Error::Taken { taken, .. }
+                    | Error::TakenByUnknown { taken, .. } => {
                         // Dead all the time, if it did not come back meanwhile, and no other of its pod shares it.
                         let now = self.world.state().lives.clone();
                         let gone = |owner: &OwnerId| {

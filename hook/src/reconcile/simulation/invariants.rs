@@ -106,6 +106,9 @@ impl World {
     pub fn check_journal(&self) {
         let (published, mut state) = (self.published(), self.state());
         for (host, there) in published {
+            if state.is_forgotten(&there) {
+                continue;
+            }
             let owner = owner(Some(&there));
             let file = self.disk.file(&format!("{owner}.json"));
             if !file.is_some_and(|text| state.mappings_in(text).contains(&there.mapping)) {
@@ -238,7 +241,7 @@ impl World {
         }
     }
 
-    /// Each port that is published, with who has it; of several that share it, the first by name.
+    /// Each port that is published, with the owner that the journal knows; of several that share it, the first by name.
     fn owners(&self) -> BTreeMap<HostPort, (Mapping, String)> {
         let state = self.state();
         let name = |there: &Published| {
@@ -250,7 +253,10 @@ impl World {
             first.map_or(owner(Some(there)), |container| container.name).to_owned()
         };
         let published = self.published().into_iter();
-        published.map(|(host, there)| (host, (there.mapping, name(&there)))).collect()
+        published
+            .filter(|(_, there)| !state.is_forgotten(there))
+            .map(|(host, there)| (host, (there.mapping, name(&there))))
+            .collect()
     }
 
     /// After a restore, a port is in one entry: only then does a later restore give it to the same owner.
@@ -270,12 +276,12 @@ impl World {
         }
     }
 
-    /// Nothing is left of the dead.
+    /// Nothing is left of the dead that the journal knew.
     fn check_gone(&self) {
         let dead = self.dead();
         let published = self.published();
         for (host, there) in &published {
-            if dead.contains(owner(Some(there))) {
+            if dead.contains(owner(Some(there))) && !self.state().is_forgotten(there) {
                 self.wrong(&format!("{host} is still {}'s, which is dead", owner(Some(there))));
             }
         }
@@ -360,6 +366,10 @@ impl State {
     fn life(&self, published: &Published) -> Option<Life> {
         let owner = published.owner.as_ref()?;
         self.lives.get(owner.as_str()).copied()
+    }
+
+    fn is_forgotten(&self, published: &Published) -> bool {
+        published.owner.as_ref().is_some_and(|owner| self.forgotten.contains(owner))
     }
 
     fn is_dead(&self, published: &Published) -> bool {

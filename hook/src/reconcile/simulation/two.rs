@@ -170,6 +170,18 @@ pub fn pairs() -> Vec<Pair> {
             vec![Restore],
         ),
         ("restore and gc", and(living(A), dead(C)), vec![Restore], vec![Gc]),
+        (
+            "restore without the entry of a container, and its end",
+            and(living(E), and(living(A), vec![Lose(A)])),
+            vec![Restore],
+            vec![End(A), Withdraw(A)],
+        ),
+        (
+            "restore without the entry of a container, and another",
+            and(living(E), and(living(A), vec![Lose(A), Start(B)])),
+            vec![Restore],
+            vec![Publish(B)],
+        ),
         ("restore and a flush", living(A), vec![Restore], vec![Flush]),
         ("restore twice", and(living(A), vec![Flush]), vec![Restore], vec![Restore]),
         ("gc and a flush", dead(A), vec![Gc], vec![Flush]),

@@ -171,6 +171,8 @@ pub struct State {
     pub lost_early: BTreeMap<OwnerId, BTreeSet<HostPort>>,
     /// What is in the entries with these texts.
     pub entries: BTreeMap<Vec<u8>, BTreeSet<Mapping>>,
+    /// The owners whose entries somebody removed.
+    pub forgotten: BTreeSet<OwnerId>,
     /// Somebody removed ports with another program.
     pub was_flushed: bool,
     /// A restore has begun.

@@ -474,6 +474,27 @@ impl World {
                     .or_insert(port);
             }
         }
+        // Owners without an entry may be alive. Of a container of the same endpoint, either may have the port.
+        let known = |owner: &String| self.journal.contains_key(owner);
+        let is_published = |(owner, entry): &&(&String, &Entry)| {
+            let has =
+                |host| self.port(host).is_some_and(|port| port.owner.as_ref() == Some(*owner));
+            entry.mappings.keys().any(has)
+        };
+        let published = living.iter().filter(is_published);
+        let asked: BTreeSet<Host> =
+            published.flat_map(|(_, entry)| entry.mappings.keys().copied()).collect();
+        for (table, claims) in self.kernel.iter().zip(&mut claims) {
+            for (host, port) in table.iter().flat_map(|table| &table.ports) {
+                let shares = claims.get(host).is_some_and(|claim| claim.endpoint == port.endpoint);
+                if !shares
+                    && !asked.contains(host)
+                    && port.owner.as_ref().is_some_and(|owner| !known(owner))
+                {
+                    claims.insert(*host, port.clone());
+                }
+            }
+        }
         self.journal.retain(|owner, _| !void.contains(owner));
         // What went to another owner no longer belongs to the earlier one.
         let dead: BTreeSet<String> = self
