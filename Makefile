@@ -60,7 +60,7 @@ test: ## Run all tests (as root: they make network namespaces)
 
 endurance: build ## Run the long tests (as root): thousands of races and containers, every system call killed and failed
 	@xtask/install-packages test
-	HOSTPORT_SCHEDULES=200 $(CARGO) test --profile harness --locked --package hostport-hook --lib simulation:: -- --nocapture
+	HOSTPORT_SCHEDULES=1000 $(CARGO) test --profile harness --locked --package hostport-hook --lib simulation:: -- --nocapture
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
 		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
 		-- races:: endurance:: model:: --nocapture --test-threads 1

@@ -92,12 +92,12 @@ fn report(name: &str, tried: Result<usize, Violation>) {
 
 #[test]
 fn three_actors_at_random() {
-    report("random", explore(random(schedules(25_000)), play));
+    report("random", explore(random(schedules(5_000)), play));
 }
 
 #[test]
 fn three_actors_by_priorities() {
-    report("PCT", explore(pct(3, schedules(25_000)), play));
+    report("PCT", explore(pct(3, schedules(5_000)), play));
 }
 
 /// The restore comes after the takeover, and before the runtime ends the container whose hook got no answer.
