@@ -6,15 +6,15 @@ use std::path::Path;
 
 use hostport_tests::hook::{feed, program, state_dir};
 use hostport_tests::lab::Netns;
-use hostport_tests::runtime::{Finished, Scratch};
+use hostport_tests::runtime::Finished;
 
 use hostport_tests::doctor::{Ground, text};
 
 #[test]
 fn a_journal_that_was_moved_behind_a_link() {
     let ground = Ground::new();
-    let elsewhere = Scratch::new("it's elsewhere");
-    let (folder, target) = (state_dir(ground.node()), elsewhere.path().join("the journal"));
+    let folder = state_dir(ground.node());
+    let target = folder.with_file_name("it's elsewhere");
     let finding = ground.breaks_and_mends("journal-unreadable", |_| {
         fs::rename(&folder, &target).unwrap();
         symlink(&target, &folder).unwrap();

@@ -58,9 +58,12 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
     let lab = Lab::new();
     let node = lab.node();
     let pods = ["a", "b", "c", "d"].map(|name| lab.pod(name));
-    let _servers = pods.each_ref().map(|pod| pod.serve(8080));
+    // Each has an endpoint of its own: those of one pod would share the port.
     let bundles: Vec<Bundle> = (0..HOOKS)
-        .map(|n| Bundle::of(&pods[n % 4]).annotation("io.hostport.ports", "9000:8080"))
+        .map(|n| {
+            let ports = format!("9000:{}", 8080 + n / 4);
+            Bundle::of(&pods[n % 4]).annotation("io.hostport.ports", &ports)
+        })
         .collect();
     let mut kernel = Kernel::of(node);
     for round in 0..rounds(2, 30) {
@@ -75,8 +78,6 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
         }
         assert_eq!(kernel.agrees_with_the_journal(node), 2);
         assert_eq!(journal_names(node).len(), 1);
-        let server = tcp(lab.client(), (NODE4, 9000)).unwrap().server;
-        assert_eq!(server, pods[winner % 4].name());
         // The runtime also calls poststop for those that did not start.
         let (won, lost): (Vec<_>, Vec<_>) =
             bundles.iter().partition(|one| one.id() == bundles[winner].id());
@@ -85,6 +86,38 @@ fn of_two_hundred_hooks_that_ask_for_one_port_exactly_one_wins() {
         at_once(node, won, Bundle::begin_poststop).into_iter().for_each(succeeded);
         assert_eq!(kernel.agrees_with_the_journal(node), 0);
         assert!(!kernel.text().contains("comment \"0"), "{}", kernel.text());
+    }
+}
+
+#[test]
+fn a_port_that_fifty_containers_of_a_pod_share_is_open_until_the_last_of_them_ends() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let _servers = web.serve(8080);
+    let bundles: Vec<Bundle> =
+        (0..50).map(|_| Bundle::of(&web).annotation("io.hostport.ports", "9000:8080")).collect();
+    let mut kernel = Kernel::of(node);
+    for _ in 0..rounds(1, 20) {
+        at_once(node, &bundles, Bundle::begin_prestart).into_iter().for_each(succeeded);
+        assert_eq!(kernel.published().len(), 2);
+        let (last, others) = bundles.split_last().unwrap();
+        thread::scope(|scope| {
+            let leave = scope.spawn(|| {
+                at_once(node, others, Bundle::begin_poststop).into_iter().for_each(succeeded);
+            });
+            let client = Client::new(lab.client()).timeout(Duration::from_secs(60));
+            while !leave.is_finished() {
+                assert_eq!(
+                    client.tcp((NODE4, 9000)).map(|answer| answer.server),
+                    Ok("web".to_owned())
+                );
+            }
+            leave.join().unwrap();
+        });
+        assert_eq!(kernel.agrees_with_the_journal(node), 2);
+        last.stop(node);
+        assert_eq!(kernel.agrees_with_the_journal(node), 0);
     }
 }
 

@@ -166,8 +166,8 @@ fn two_that_replace_each_other_leave_the_port_with_one_of_them() {
 #[test]
 fn a_container_that_fails_to_start_takes_no_port_from_the_rest_of_its_pod() {
     let lab = Lab::new();
-    let (node, pod) = (lab.node(), lab.pod("web"));
-    let taken = Bundle::of(&pod).annotation("io.hostport.ports", "9001:8080");
+    let (node, pod, other) = (lab.node(), lab.pod("web"), lab.pod("other"));
+    let taken = Bundle::of(&other).annotation("io.hostport.ports", "9001:8080");
     taken.start(node);
     // Two containers ask for the pod's ports; one also asks for a port of its own, which is taken.
     let container = |own: &str| {
