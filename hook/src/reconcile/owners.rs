@@ -1,6 +1,6 @@
 //! What becomes of host ports that another container asks for: whether their owners are dead, or share them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hostport_nft::{OwnerId, Published, Rival, TableName, Verdict};
 use tracing::warn;
@@ -14,17 +14,27 @@ pub struct Owners<'a, F: Folder, L> {
     journal: &'a Journal<F>,
     liveness: &'a L,
     table: &'a TableName,
+    /// Those for whom the call is.
+    own: BTreeSet<OwnerId>,
     read: BTreeMap<OwnerId, (Stamp, Option<Entry>)>,
 }
 
 impl<'a, F: Folder, L: Liveness> Owners<'a, F, L> {
-    pub fn new(journal: &'a Journal<F>, liveness: &'a L, table: &'a TableName) -> Self {
-        Owners { journal, liveness, table, read: BTreeMap::new() }
+    pub fn new(
+        journal: &'a Journal<F>,
+        liveness: &'a L,
+        table: &'a TableName,
+        own: BTreeSet<OwnerId>,
+    ) -> Self {
+        Owners { journal, liveness, table, own, read: BTreeMap::new() }
     }
 
     /// What becomes of a port that another owner has. One that the journal does not know counts as alive.
     pub fn judge(&mut self, rival: Rival<'_>, replace: bool) -> Verdict {
         let Rival { published, same_endpoint, shared } = rival;
+        if published.owner.as_ref().is_some_and(|owner| self.own.contains(owner)) {
+            return (replace || !self.has_heir(published)).into();
+        }
         let is_dead = published.owner.as_ref().and_then(|owner| self.is_dead(owner));
         match is_dead {
             // Another container of its pod may go on with it.

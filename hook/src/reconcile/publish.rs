@@ -41,12 +41,12 @@ pub fn publish<N: Node>(
     let mut host_ports = node.host_ports(request.settings.clone())?;
     let (journal, liveness) = (Journal::over(node.folder()?, Lock::Shared)?, node.liveness());
     let entries = entries(node, &request, &publication);
-    let mut owners = Owners::new(&journal, liveness, &request.settings.table);
+    let own = entries.iter().map(|entry| entry.owner.clone()).collect();
+    let mut owners = Owners::new(&journal, liveness, &request.settings.table, own);
     let commit = |before: Before| {
         if publication.claims.is_empty() {
             // It has no address any more.
-            host_ports.withdraw(&request.container, &before.hosts, &BTreeSet::new())?;
-            return Ok(Changes::default());
+            return Ok(Changes { left: before.hosts, ..Changes::default() });
         }
         (publication.former, publication.comes_back) = (before.hosts, before.comes_back);
         host_ports.publish(&publication, |rival| owners.judge(rival, request.replace))
@@ -64,8 +64,15 @@ pub fn publish<N: Node>(
     if request.hairpin_mode {
         reach.open_hairpin();
     }
-    settle(&journal, liveness, &mut host_ports, reach, (&changes, &request.settings.table));
-    sweep(&journal, liveness, &mut host_ports, &changes, &request.settings.table);
+    let table = &request.settings.table;
+    for entry in &entries {
+        let of = (&entry.owner, table);
+        if let Err(error) = leave(&journal, liveness, &mut host_ports, of, &changes.left) {
+            warn!("{error}; hostport restore withdraws what {} asks for no more", entry.owner);
+        }
+    }
+    settle(&journal, liveness, &mut host_ports, reach, (&changes, table));
+    sweep(&journal, liveness, &mut host_ports, &changes, table);
     if !changes.added.is_empty() {
         let (owner, ports) = (&request.container, several(&changes.added));
         let called = Called(owner, &request.names);
@@ -210,6 +217,28 @@ fn name_owner(
         return hostport_nft::Error::Taken(taken).into();
     }
     Error::TakenByUnknown { command: nft_delete(&settings.table, taken.host), taken }
+}
+
+/// Withdraws what an owner asks for no more, or hands it on to one that shares it.
+fn leave(
+    journal: &Journal<impl Folder>,
+    liveness: &impl Liveness,
+    host_ports: &mut HostPorts<impl Kernel>,
+    of: (&OwnerId, &TableName),
+    left: &BTreeSet<HostPort>,
+) -> Result<(), Error> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    let pods = BTreeSet::new();
+    heirs::locked(journal, liveness, of, PATIENCE, |heirs| {
+        // It may ask for them again by now.
+        let asks = journal.read(of.0)?.map(|entry| entry.mappings).unwrap_or_default();
+        let asks: BTreeSet<HostPort> = asks.iter().map(Mapping::host).collect();
+        let left = left.difference(&asks).copied().collect();
+        Ok(host_ports.withdraw_within(of.0, &left, &pods, &mut Budget::default(), heirs)?)
+    })?;
+    Ok(())
 }
 
 /// Puts in order what is left of owners that lost a port, and leads the flows of UDP and SCTP to the new endpoint.

@@ -34,7 +34,7 @@ pub struct Publication {
     /// What else the ruleset has to know for the claims.
     pub conditions: Conditions,
     /// Host ports that the claims' owners had before. Those that they still have and do not claim are
-    /// withdrawn.
+    /// withdrawn, unless others may share them.
     pub former: BTreeSet<HostPort>,
     /// The claims' owners were gone, and are back: what they still have is given to them again, which makes another
     /// generation. So a program that found them gone before that cannot take it over.
@@ -61,7 +61,8 @@ impl Publication {
     }
 }
 
-/// What another owner has at a host port that a claim asks for.
+/// What is published already at a host port that a claim asks for: of another owner, or the claim's own former mapping
+/// that others may share.
 ///
 /// ```no_run
 /// # use hostport_nft::{HostPorts, Publication, Settings, Verdict};
@@ -140,6 +141,9 @@ pub struct Changes {
     /// The endpoints' addresses at which others have host ports too, or had: who, if it is one owner. An address
     /// belongs to one pod at a time, so who is gone has nothing to have there.
     pub shared: BTreeMap<IpAddr, Option<OwnerId>>,
+    /// Former host ports that are still published, since another owner may share them: they are for
+    /// [`HostPorts::withdraw_within`].
+    pub left: BTreeSet<HostPort>,
 }
 
 impl<K: Kernel> HostPorts<K> {
@@ -275,29 +279,29 @@ impl<K: Kernel> HostPorts<K> {
                     }
                     continue;
                 }
-                if own {
-                    left.push(present);
-                } else {
-                    let same_endpoint = present.mapping == claim.mapping;
-                    let pod = present.mapping.endpoint().ip;
-                    let shared = match shared.get(&pod) {
-                        Some(shared) => *shared,
-                        None => *shared.entry(pod).or_insert(self.is_shared(pod)?),
-                    };
-                    let rival = Rival { published: &present, same_endpoint, shared };
-                    match judge(rival) {
-                        Verdict::TakeOver => changes.taken_over.push(present),
-                        Verdict::Share
-                            if same_endpoint
-                                && self.has_sources(host, &publication.conditions)? =>
-                        {
-                            // Another generation: a withdrawal that has not seen this claim looks again.
-                            transaction.push(delete_port(host));
-                            transaction.push(new_port(&present));
-                            continue;
-                        }
-                        Verdict::Share | Verdict::Refuse => return self.refuse(present),
+                let same_endpoint = present.mapping == claim.mapping;
+                let pod = present.mapping.endpoint().ip;
+                let shared = match shared.get(&pod) {
+                    Some(shared) => *shared,
+                    None => *shared.entry(pod).or_insert(self.is_shared(pod)?),
+                };
+                // It moves elsewhere, unless another goes on with it.
+                let verdict = match own && !shared {
+                    true => Verdict::TakeOver,
+                    false => judge(Rival { published: &present, same_endpoint, shared }),
+                };
+                match verdict {
+                    Verdict::TakeOver if own => left.push(present),
+                    Verdict::TakeOver => changes.taken_over.push(present),
+                    Verdict::Share
+                        if same_endpoint && self.has_sources(host, &publication.conditions)? =>
+                    {
+                        // Another generation: a withdrawal that has not seen this claim looks again.
+                        transaction.push(delete_port(host));
+                        transaction.push(new_port(&present));
+                        continue;
                     }
+                    Verdict::Share | Verdict::Refuse => return self.refuse(present),
                 }
                 transaction.push(delete_port(host));
             }
@@ -308,6 +312,10 @@ impl<K: Kernel> HostPorts<K> {
         }
         for host in publication.unclaimed() {
             if let Some(present) = self.get(host)?.filter(|present| publication.owns(present)) {
+                if self.is_shared(present.mapping.endpoint().ip)? {
+                    changes.left.insert(host);
+                    continue;
+                }
                 transaction.push(delete_port(host));
                 cleared.push(host);
                 left.push(present);

@@ -507,3 +507,29 @@ fn field_10_a_container_of_the_pod_that_wants_other_sources_is_refused() {
     second.stop(node);
     assert!(!node.nft_list().contains("192.0.2"), "{}", node.nft_list());
 }
+
+#[test]
+fn field_10_one_that_comes_back_elsewhere_takes_nothing_from_the_rest_of_its_pod() {
+    let lab = Lab::new();
+    let (node, web, next) = (lab.node(), lab.pod("web"), lab.pod("next"));
+    let _servers = (web.serve(8080), next.serve(8080));
+    let [first, second] = two_of_one_pod(&web);
+    let init = web.sleeper();
+    first.process(init.pid()).start(node);
+    second.start(node);
+    drop(init);
+    // With the port that the other goes on with, and then with another.
+    let elsewhere = Bundle::of(&next).named("first");
+    let same = elsewhere.annotation("io.hostport.ports", "9000:8080");
+    let refused = same.prestart(node, &[]).expect_failure();
+    assert!(refused.stderr.contains("is taken by second"), "{}", refused.stderr);
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    let other = Bundle::of(&next).named("first").annotation("io.hostport.ports", "9001:8080");
+    other.start(node);
+    assert_eq!(owner_of_9000(node).as_deref(), Some("second"));
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "web");
+    assert_eq!(tcp(lab.client(), (NODE4, 9001)).unwrap().server, "next");
+    other.stop(node);
+    second.stop(node);
+    assert!(journal_files(node).is_empty() && published(node).is_empty());
+}

@@ -85,7 +85,12 @@ impl World {
             {
                 let may =
                     before.is_none_or(|before| state.is_dead(before)) || state.may_replace(now);
-                if let Some(before) = before.and_then(|before| before.owner.clone()) {
+                // All that shared it lose it, if it leads elsewhere now.
+                let elsewhere =
+                    before.filter(|before| Some(before.mapping) != now.map(|n| n.mapping));
+                let shared = elsewhere.map(|before| state.sharers(before)).unwrap_or_default();
+                let before = before.and_then(|before| before.owner.clone());
+                for before in shared.into_iter().chain(before) {
                     let lost = if may { &mut state.lost } else { &mut state.lost_early };
                     lost.entry(before).or_default().insert(host);
                 }
@@ -400,6 +405,14 @@ impl State {
         let Some(container) = self.containers.get(owner.as_str()) else { return false };
         let lives = |other: &&Container| lives.get(other.name).is_some_and(|life| !life.is_dead);
         self.containers.values().filter(lives).any(|other| other.shares_with(container))
+    }
+
+    /// The containers that ask for a mapping.
+    fn sharers(&self, published: &Published) -> Vec<OwnerId> {
+        let asks = |container: &&Container| {
+            container.claims().iter().any(|claim| claim.mapping == published.mapping)
+        };
+        self.containers.values().filter(asks).map(Container::owner).collect()
     }
 
     /// Whether a port goes from one container to another that asked for the same.

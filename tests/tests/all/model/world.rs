@@ -238,6 +238,11 @@ impl World {
         for (owner, host, endpoint) in &claims {
             let Some(present) = self.port(host) else { continue };
             if present.owner.as_ref() == Some(owner) {
+                // It moves, unless another container goes on with it where it is.
+                let heir = self.heir(host, present).filter(|_| present.endpoint != *endpoint);
+                if let Some(heir) = heir.filter(|_| !container.replace) {
+                    conflicts.push((*host, Port { owner: Some(heir), ..*present }, true));
+                }
                 continue;
             }
             let entry = present.owner.as_ref().and_then(|owner| self.journal.get(owner));
