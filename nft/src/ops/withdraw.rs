@@ -20,14 +20,15 @@ use crate::ruleset::host::Kept;
 /// still needed. A caller that withdraws for many owners holds up others, so it has one budget for all of them.
 ///
 /// ```no_run
-/// # use std::collections::BTreeSet;
+/// # use std::collections::{BTreeMap, BTreeSet};
 /// # use hostport_nft::{Budget, HostPorts, OwnerId, Settings};
 /// let mut host_ports = HostPorts::open(Settings::default())?;
 /// // Two seconds, for both.
 /// let mut budget = Budget::default();
 /// for owner in ["5e0f", "6460"] {
 ///     let owner: OwnerId = owner.parse()?;
-///     host_ports.withdraw_within(&owner, &BTreeSet::new(), &BTreeSet::new(), &mut budget)?;
+///     let (none, nobody) = (BTreeSet::new(), |_: &[_]| Some(BTreeMap::new()));
+///     host_ports.withdraw_within(&owner, &none, &BTreeSet::new(), &mut budget, nobody)?;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
