@@ -20,6 +20,10 @@ struct Choice {
 const CHOICES: &[Choice] = &[
     Choice { subject: "modules", alone: true },
     together("reachable"),
+    together("addresses"),
+    together("options"),
+    together("precedence"),
+    together("upgrade"),
     together("localhost"),
     together("mappings"),
     together("flows"),
