@@ -36,6 +36,7 @@ const CHOICES: &[Choice] = &[
     together("listing"),
     together("ownership"),
     together("policy"),
+    together("sharing"),
     together("takeover"),
     together("watch"),
 ];

@@ -51,6 +51,7 @@ mod runtimes_themselves;
 mod rustables;
 mod scrapes;
 mod sctp;
+mod sharing;
 mod takeover;
 mod textfile;
 mod upgrade;

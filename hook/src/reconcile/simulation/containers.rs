@@ -46,18 +46,6 @@ pub const U: Container = Container {
     replaces: false,
     sandbox: Some(("pod", &[])),
 };
-pub const V: Container = Container {
-    name: "v",
-    address: 9,
-    ports: &[80, 87],
-    replaces: false,
-    sandbox: Some(("pod", &[])),
-};
-/// As V, and takes over from the living, but not from its own pod.
-pub const W: Container = Container {
-    name: "w",
-    address: 9,
-    ports: &[80, 86],
-    replaces: true,
-    sandbox: Some(("pod", &[])),
-};
+pub const V: Container = Container { name: "v", ports: &[80, 87], ..U };
+/// As U, and takes over from the living, but not from its own pod.
+pub const W: Container = Container { name: "w", replaces: true, ..U };
