@@ -5,7 +5,7 @@
 //! Containers are real processes, and the program is the real binary. A sequence that fails is made
 //! as short as it can be before it is shown.
 //!
-//! An ordinary run has 40 sequences of at most 50 steps. A longer one:
+//! An ordinary run has 12 sequences of at most 50 steps, the same each time. A longer one, with others:
 //!
 //! ```text
 //! PROPTEST_CASES=2000 cargo test -p hostport-tests --test all model::random
@@ -23,7 +23,7 @@ use std::cell::Cell;
 use ground::Ground;
 use operation::{Operation, sequences};
 use play::play;
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 const CASES: u32 = 12;
 const STEPS: usize = 50;
@@ -39,7 +39,7 @@ fn random_sequences_agree_with_the_model() {
     // Proptest would try smaller values first; leaving steps out is much faster here.
     let mut config = Config { failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
+        (config.cases, config.rng_seed) = (CASES, RngSeed::Fixed(0));
     }
     let steps = Cell::new(0);
     let outcome = TestRunner::new(config).run(&sequences(STEPS), |sequence| {

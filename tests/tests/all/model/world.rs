@@ -479,7 +479,7 @@ impl World {
                     .or_insert(port);
             }
         }
-        // Owners without an entry may be alive. Of a container of the same endpoint, either may have the port.
+        // Owners without an entry may be alive, and keep what no published container asks for.
         let known = |owner: &String| self.journal.contains_key(owner);
         let is_published = |(owner, entry): &&(&String, &Entry)| {
             let has =
@@ -491,11 +491,8 @@ impl World {
             published.flat_map(|(_, entry)| entry.mappings.keys().copied()).collect();
         for (table, claims) in self.kernel.iter().zip(&mut claims) {
             for (host, port) in table.iter().flat_map(|table| &table.ports) {
-                let shares = claims.get(host).is_some_and(|claim| claim.endpoint == port.endpoint);
-                if !shares
-                    && !asked.contains(host)
-                    && port.owner.as_ref().is_some_and(|owner| !known(owner))
-                {
+                let unknown = port.owner.as_ref().is_some_and(|owner| !known(owner));
+                if unknown && !asked.contains(host) {
                     claims.insert(*host, port.clone());
                 }
             }
