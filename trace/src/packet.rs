@@ -285,6 +285,7 @@ impl PacketView {
             // The direction.
             1 => Some(known(&[u8::from(self.answer)])),
             2 => Some(known(&self.status().to_ne_bytes())),
+            10 => Some(known(&[self.protocol.number()])),
             _ => Some(UNKNOWN.to_vec()),
         }
     }

@@ -172,6 +172,7 @@ impl Field {
             }
             Field::Dport => payload("th", "dport"),
             Field::L4proto => json!({"meta": {"key": "l4proto"}}),
+            Field::CtProtocol => json!({"ct": {"key": "protocol"}}),
             Field::Iif => json!({"meta": {"key": "iif"}}),
             Field::Oif => json!({"meta": {"key": "oif"}}),
             Field::Iifname => json!({"meta": {"key": "iifname"}}),

@@ -19,6 +19,9 @@ pub(crate) enum Field {
     Dport,
     /// The transport protocol.
     L4proto,
+    /// The same, as connection tracking has it. In a key with ranges, nft 1.0.6 turns the byte order of `L4proto`,
+    /// which Linux 6.12.118 refuses; this it leaves alone.
+    CtProtocol,
     /// The link that the packet came in by.
     Iif,
     /// The link that the packet goes out by.

@@ -166,7 +166,7 @@ fn chains(family: Family, settings: &Settings) -> Vec<Chain> {
     let key = |address: Field| vec![address, Field::Dport, Field::L4proto];
     let dnat = |address| Rule(vec![Dnat { family, fields: key(address), map: SetName::Ports }]);
     let restricted = |address| {
-        let source = [key(address), vec![Field::Saddr(family)]].concat();
+        let source = vec![address, Field::Dport, Field::CtProtocol, Field::Saddr(family)];
         let restricted = Lookup { fields: key(address), set: SetName::Restricted };
         Rule(vec![restricted, NoLookup { fields: source, set: SetName::Sources }, Drop])
     };

@@ -154,6 +154,7 @@ impl fmt::Display for Field {
             Field::Wildcard(family) => write!(f, "{family} daddr & {}", family.wildcard()),
             Field::Dport => f.write_str("th dport"),
             Field::L4proto => f.write_str("meta l4proto"),
+            Field::CtProtocol => f.write_str("ct protocol"),
             Field::Iif => f.write_str("iif"),
             Field::Oif => f.write_str("oif"),
             Field::Iifname => f.write_str("iifname"),

@@ -66,6 +66,7 @@ const RTN_LOCAL: u32 = 2;
 const NFTA_CT_DREG: u16 = 1;
 const NFTA_CT_KEY: u16 = 2;
 const NFT_CT_STATUS: u32 = 2;
+const NFT_CT_PROTOCOL: u32 = 10;
 /// `linux/netfilter/nf_conntrack_common.h`, in host byte order in the register.
 const IPS_SRC_NAT: u32 = 1 << 4;
 const IPS_DST_NAT: u32 = 1 << 5;
@@ -111,10 +112,7 @@ fn append(program: &mut Program, statement: &Statement) {
             lookup(program, *set, None, true);
         }
         Statement::OnlyDestinationTranslated => {
-            push(program, "ct", |data| {
-                push_number(data, NFTA_CT_DREG, register(0));
-                push_number(data, NFTA_CT_KEY, NFT_CT_STATUS);
-            });
+            conntrack(program, NFT_CT_STATUS, 0);
             mask(program, 0, &(IPS_SRC_NAT | IPS_DST_NAT).to_ne_bytes());
             compare(program, NFT_CMP_EQ, &IPS_DST_NAT.to_ne_bytes());
         }
@@ -213,6 +211,7 @@ fn load(program: &mut Program, field: Field, words: u32) -> u32 {
         // The ports of TCP, UDP and SCTP stand in the same place.
         Field::Dport => payload(program, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, words),
         Field::L4proto => meta(program, NFT_META_L4PROTO, words),
+        Field::CtProtocol => conntrack(program, NFT_CT_PROTOCOL, words),
         Field::Iif => meta(program, NFT_META_IIF, words),
         Field::Oif => meta(program, NFT_META_OIF, words),
         Field::Iifname | Field::Oifname => {
@@ -251,6 +250,13 @@ fn meta(program: &mut Program, key: u32, words: u32) {
     push(program, "meta", |data| {
         push_number(data, NFTA_META_KEY, key);
         push_number(data, NFTA_META_DREG, register(words));
+    });
+}
+
+fn conntrack(program: &mut Program, key: u32, words: u32) {
+    push(program, "ct", |data| {
+        push_number(data, NFTA_CT_DREG, register(words));
+        push_number(data, NFTA_CT_KEY, key);
     });
 }
 

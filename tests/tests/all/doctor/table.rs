@@ -50,11 +50,11 @@ const ALTERATIONS: [(&str, &str); 14] = [
         "flush chain ip hostport publish
          add rule ip hostport publish ip daddr != @excluded return
          add rule ip hostport publish ip daddr . th dport . meta l4proto @restricted \
-            ip daddr . th dport . meta l4proto . ip saddr != @sources drop
+            ip daddr . th dport . ct protocol . ip saddr != @sources drop
          add rule ip hostport publish dnat ip to ip daddr . th dport . meta l4proto map @ports
          add rule ip hostport publish ip daddr . th dport . meta l4proto @kept return
          add rule ip hostport publish ip daddr & 0.0.0.0 . th dport . meta l4proto @restricted \
-            ip daddr & 0.0.0.0 . th dport . meta l4proto . ip saddr != @sources drop
+            ip daddr & 0.0.0.0 . th dport . ct protocol . ip saddr != @sources drop
          add rule ip hostport publish dnat ip to ip daddr & 0.0.0.0 . th dport . meta l4proto map @ports",
         "`ip daddr @excluded return`",
     ),

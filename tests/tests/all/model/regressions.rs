@@ -137,5 +137,11 @@ fn an_owner_without_an_entry_may_lack_its_hairpin_element_in_a_re_created_table(
 
 #[test]
 fn a_restore_leaves_a_shared_port_to_the_owner_that_has_it_though_its_entry_is_lost() {
-    agrees(&[start(0, &[port(0)]), start(0, &[port(0)]), Forget { of: 0 }, Restore, Stop { of: 1 }]);
+    agrees(&[
+        start(0, &[port(0)]),
+        start(0, &[port(0)]),
+        Forget { of: 0 },
+        Restore,
+        Stop { of: 1 },
+    ]);
 }
