@@ -163,8 +163,12 @@ pub fn withdraw_if_dead(
     patience: Duration,
     budget: &mut Budget,
 ) -> Result<Option<Entry>, Error> {
+    let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
+    // Most are alive, and nobody has to wait for their lock.
+    if journal.read(owner)?.filter(is_dead).is_none() {
+        return Ok(None);
+    }
     heirs::locked(journal, liveness, (owner, table), patience, |heirs| {
-        let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
         let Some(entry) = journal.read(owner)?.filter(is_dead) else { return Ok(Some(None)) };
         let withdrawn = withdraw_dead(host_ports, &entry, budget, heirs)?;
         let Some(withdrawn) = withdrawn else { return Ok(None) };

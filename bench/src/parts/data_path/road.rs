@@ -22,8 +22,8 @@ use crate::peers::{FIRST_OTHER, PORTS_OF_A_CONTAINER, Peer, Published, feed};
 pub const LISTENS: u16 = 8080;
 /// The sources of first packets, which the pod drops at once: a few addresses in the client's network.
 pub const SENDERS: &str = "192.0.2.32/27";
-/// How many ports an owner of hostport's has here: it makes no difference to a packet.
-const PORTS_OF_AN_OWNER: u32 = 100;
+/// How many ports an owner of hostport's has here: many, since each that publishes looks at all owners at its address.
+const PORTS_OF_AN_OWNER: u32 = 15_000;
 
 /// Whose rules there are on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
