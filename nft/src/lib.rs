@@ -100,6 +100,8 @@ mod wire;
 pub use error::{Error, Malformed, Taken, Unsupported};
 pub use kernel::SetReader;
 pub use kernel::events::{Event, Events};
+#[doc(hidden)]
+pub use model::Gather;
 pub use model::{
     Boot, Claim, Conditions, Counter, Endpoint, Family, FamilyMismatch, Handle, HostPort,
     InvalidOwner, InvalidPort, InvalidProtocol, InvalidTableName, Link, LinkName, Mapping, OwnerId,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
 
-use hostport_nft::{Claim, Conditions, OwnerId, Restored, Settings};
+use hostport_nft::{Claim, Conditions, Gather, OwnerId, Restored, Settings};
 use tracing::warn;
 
 use crate::cli::RulesetArguments;
@@ -50,7 +50,7 @@ pub fn restore(
     let settings = ruleset.is_given().then(|| ruleset.settings(table.clone()));
     let (mut found, mut localhost) = (None, false);
     let conditions = |claims: &[Claim], entries: &[Entry], settings: &Settings| {
-        let endpoints = claims.iter().map(|claim| claim.mapping.endpoint().ip).collect();
+        let endpoints = claims.iter().map(|claim| claim.mapping.endpoint().ip).gather();
         let links = Links::towards(&sites(endpoints, entries), |at| progress.step(at))?;
         localhost = settings.localhost;
         let links = found.insert(links).for_ruleset();
@@ -59,13 +59,13 @@ pub fn restore(
             warn!("{problem}: a program of the node that listens on one address only may lose its port");
             Vec::new()
         });
-        let kept = kept.into_iter().map(|(host, _)| host).collect();
+        let kept = kept.into_iter().map(|(host, _)| host).gather();
         let by_owner: BTreeMap<&OwnerId, &Entry> =
-            entries.iter().map(|entry| (&entry.owner, entry)).collect();
+            entries.iter().map(|entry| (&entry.owner, entry)).gather();
         let allow_from =
             |owner: &OwnerId| by_owner.get(owner).map_or(&[][..], |entry| &entry.allow_from);
         let sources = sources(claims, allow_from);
-        let masqueraded = entries.iter().flat_map(|entry| &entry.masqueraded).copied().collect();
+        let masqueraded = entries.iter().flat_map(|entry| &entry.masqueraded).copied().gather();
         Ok::<_, CommandError>(Conditions {
             links,
             kept,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use hostport_nft::OwnerId;
+use hostport_nft::{Gather, OwnerId};
 use tracing::{info, warn};
 
 use crate::cli::RulesetArguments;
@@ -23,7 +23,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// The containers behind endpoints.
 pub fn sites(endpoints: BTreeSet<IpAddr>, entries: &[Entry]) -> BTreeMap<IpAddr, Site> {
     let mut sites: BTreeMap<IpAddr, Site> =
-        endpoints.into_iter().map(|ip| (ip, Site::default())).collect();
+        endpoints.into_iter().map(|ip| (ip, Site::default())).gather();
     for entry in entries {
         for ip in entry.pods() {
             if let Some(site) = sites.get_mut(&ip) {
@@ -72,7 +72,7 @@ impl Look {
             None => ruleset.settings(context.table.clone()).localhost,
         };
         let mappings = entries.iter().flat_map(|entry| &entry.mappings);
-        let endpoints = mappings.map(|mapping| mapping.endpoint().ip).collect();
+        let endpoints = mappings.map(|mapping| mapping.endpoint().ip).gather();
         let links = Links::towards(&sites(endpoints, &entries), |_| {})?;
         links.mend(localhost).done.iter().for_each(|line| info!("{line}"));
         Ok(true)

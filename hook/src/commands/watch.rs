@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use hostport_nft::{Error, Event, Events};
+use hostport_nft::{Error, Event, Events, Gather};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -108,7 +108,7 @@ pub fn run(
 
 /// Leaves the addresses alone on which programs of the node listen by now.
 fn keep(ruleset: &RulesetArguments, context: &Context) -> Result<(), CommandError> {
-    let listening = listeners()?.iter().filter_map(Listener::on_one_address).collect();
+    let listening = listeners()?.iter().filter_map(Listener::on_one_address).gather();
     let settings = ruleset.settings(context.table.clone());
     if context.host_ports(settings).map_err(reconcile::Error::from)?.keep(&listening)? {
         info!("programs that listen on one address alone keep it, or no longer do");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hostport_nft::{Family, HostPort, Mapping, Published};
+use hostport_nft::{Family, Gather, HostPort, Mapping, Published};
 use hostport_trace::{Interface, Origin};
 
 use crate::diagnose::inventory::{IPVS_DEVICE, Inventory, interface};
@@ -54,7 +54,7 @@ impl PacketContext {
     ) -> Result<Self, Error> {
         let Question { target, from, to: asked } = *question;
         let hosts = inventory.mappings.iter().map(Mapping::host);
-        let same_number: BTreeSet<HostPort> = hosts.filter(|h| h.port == target.port).collect();
+        let same_number: BTreeSet<HostPort> = hosts.filter(|h| h.port == target.port).gather();
         let same: Vec<HostPort> =
             same_number.iter().filter(|h| h.protocol == target.protocol).copied().collect();
         let fronts = fronts(inventory, socket)?;
@@ -228,8 +228,7 @@ fn fronts(inventory: &Inventory, socket: &mut Socket) -> Result<Vec<IpAddr>, Err
         let (open, excluded): (Vec<&Address>, Vec<_>) = of_link(uplink.index).partition(is_open);
         fronts.extend(open.into_iter().chain(excluded).map(|address| address.ip));
     }
-    let links: BTreeSet<u32> =
-        inventory.link_addresses.iter().map(|address| address.link).collect();
+    let links: BTreeSet<u32> = inventory.link_addresses.iter().map(|address| address.link).gather();
     for index in links {
         if facing_clients(inventory, index, socket)?.is_some() {
             fronts.extend(of_link(index).filter(is_open).map(|address| address.ip));

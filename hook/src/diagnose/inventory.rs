@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hostport_nft::{
-    Audit, Family, HostPorts, Mapping, OwnerId, Settings, Snapshot, TableName, TableOwner,
+    Audit, Family, Gather, HostPorts, Mapping, OwnerId, Settings, Snapshot, TableName, TableOwner,
     Unsupported,
 };
 use hostport_trace::Interface;
@@ -102,7 +102,7 @@ impl Inventory {
             audits,
             unsupported,
             mappings: BTreeSet::new(),
-            addresses: open.collect(),
+            addresses: open.gather(),
             link_addresses,
             services: BTreeSet::new(),
             ways: BTreeMap::new(),
@@ -113,13 +113,13 @@ impl Inventory {
             settings,
         };
         inventory.dead =
-            inventory.entries().filter(|e| Proc.is_dead(e)).map(|e| e.owner.clone()).collect();
+            inventory.entries().filter(|e| Proc.is_dead(e)).map(|e| e.owner.clone()).gather();
         let published = inventory.audits.values().flat_map(|audit| &audit.ports);
         let published = published.map(|published| published.mapping);
         let asked = inventory.living().flat_map(|entry| &entry.mappings).copied();
-        inventory.mappings = published.chain(asked).collect();
+        inventory.mappings = published.chain(asked).gather();
         let endpoints: BTreeSet<IpAddr> =
-            inventory.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
+            inventory.mappings.iter().map(|mapping| mapping.endpoint().ip).gather();
         for ip in endpoints {
             inventory.ways.insert(ip, link::towards(socket, ip, &mut None)?);
         }
@@ -132,9 +132,9 @@ impl Inventory {
     /// The device of IPVS, and links of containers.
     fn find_other_links(&mut self, socket: &mut rtnetlink::Socket) -> Result<(), rtnetlink::Error> {
         let towards = self.ways.keys().filter_map(|ip| self.link_towards(*ip));
-        self.container_links = towards.map(|link| link.index).collect();
+        self.container_links = towards.map(|link| link.index).gather();
         let global = self.link_addresses.iter().filter(|address| address.is_global());
-        let links: BTreeSet<u32> = global.map(|address| address.link).collect();
+        let links: BTreeSet<u32> = global.map(|address| address.link).gather();
         for index in links {
             let Some(link) = socket.link(index)? else { continue };
             if own::is_of_containers(socket, &link)? {
@@ -177,7 +177,7 @@ impl Inventory {
             }
         }
         let uplinks = self.uplinks.get(&Family::Ip).into_iter().flatten();
-        let mut own: BTreeMap<u32, bool> = uplinks.map(|uplink| (uplink.index, false)).collect();
+        let mut own: BTreeMap<u32, bool> = uplinks.map(|uplink| (uplink.index, false)).gather();
         let mut peers = PeerNamespaces::default();
         for (index, (link, places)) in links {
             own.extend(peers.is_own(socket, link, &places)?.map(|is_own| (index, is_own)));

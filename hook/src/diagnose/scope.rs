@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::slice;
 
-use hostport_nft::{Family, Mapping, OwnerId, Published};
+use hostport_nft::{Family, Gather, Mapping, OwnerId, Published};
 use hostport_trace::{Interface, Origin};
 
 use crate::diagnose::container::Containers;
@@ -74,7 +74,7 @@ impl Scope {
     fn restrict(&mut self, packet: PacketContext, inventory: &Inventory) {
         let keys = packet.keys();
         let owner = packet.element.as_ref().and_then(|element| element.owner.as_ref());
-        self.mappings = packet.sent().into_iter().collect();
+        self.mappings = packet.sent().into_iter().gather();
         self.published.retain(|published| keys.contains(&published.mapping.host()));
         for entry in &mut self.entries {
             entry.mappings.retain(|mapping| keys.contains(&mapping.host()));
@@ -97,12 +97,12 @@ impl Scope {
     /// The addresses that its host ports are on, without the wildcards.
     pub fn host_ips(&self) -> BTreeSet<IpAddr> {
         let host_ips = self.mappings.iter().map(|mapping| mapping.host().host_ip);
-        host_ips.filter(|ip| !ip.is_unspecified()).collect()
+        host_ips.filter(|ip| !ip.is_unspecified()).gather()
     }
 
     /// The addresses that its host ports lead to.
     pub fn endpoints(&self) -> BTreeSet<IpAddr> {
-        self.mappings.iter().map(|mapping| mapping.endpoint().ip).collect()
+        self.mappings.iter().map(|mapping| mapping.endpoint().ip).gather()
     }
 
     /// The entries of owners that are alive.
@@ -123,7 +123,7 @@ impl Scope {
         let published = self.published.iter();
         let published = published.filter_map(|there| Some((there.mapping, there.owner.as_ref()?)));
         // The later of two counts.
-        asked.chain(published).collect()
+        asked.chain(published).gather()
     }
 
     /// The links towards these, of one family, by index.
@@ -134,7 +134,7 @@ impl Scope {
     ) -> BTreeMap<u32, &'a OutLink> {
         let endpoints = self.endpoints().into_iter().filter(|ip| Family::of(*ip) == family);
         let links = endpoints.filter_map(|ip| inventory.link_towards(ip));
-        links.map(|link| (link.index, link)).collect()
+        links.map(|link| (link.index, link)).gather()
     }
 
     /// The client's address, if it is known.

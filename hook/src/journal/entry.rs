@@ -9,7 +9,8 @@ use std::ops::Not;
 use std::path::PathBuf;
 
 use hostport_nft::{
-    Endpoint, Family, HostPort, InvalidOwner, Mapping, OwnerId, Port, Protocol, Settings, TableName,
+    Endpoint, Family, Gather, HostPort, InvalidOwner, Mapping, OwnerId, Port, Protocol, Settings,
+    TableName,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -139,13 +140,13 @@ struct FormMapping<'a> {
 impl Entry {
     /// The host ports that it has, or had and may have kept if a hook was killed.
     pub fn host_ports(&self) -> BTreeSet<HostPort> {
-        self.flows().map(|mapping| mapping.host()).collect()
+        self.flows().map(|mapping| mapping.host()).gather()
     }
 
     /// The entry of an owner that is published again, and had another entry before.
     pub fn instead_of(&self, former: &Entry) -> Self {
         let mut entry = self.clone();
-        let has: BTreeSet<Mapping> = self.mappings.iter().copied().collect();
+        let has: BTreeSet<Mapping> = self.mappings.iter().copied().gather();
         let gone = former.flows().filter(|mapping| !has.contains(mapping));
         entry.lost = gone.collect::<BTreeSet<Mapping>>().into_iter().collect();
         entry
@@ -153,7 +154,7 @@ impl Entry {
 
     /// The entry of an owner that has all this, and what its present entry says.
     pub fn with(&self, present: &Entry) -> Self {
-        let hosts: BTreeSet<HostPort> = self.mappings.iter().map(Mapping::host).collect();
+        let hosts: BTreeSet<HostPort> = self.mappings.iter().map(Mapping::host).gather();
         let others = present.mappings.iter().filter(|mapping| !hosts.contains(&mapping.host()));
         let mut entry = Entry { lost: Vec::new(), ..present.clone() };
         entry.mappings = self.mappings.iter().chain(others).copied().collect();
@@ -176,7 +177,7 @@ impl Entry {
 
     /// The addresses of the endpoints that it has or had.
     pub fn pods(&self) -> BTreeSet<IpAddr> {
-        self.flows().map(|mapping| mapping.endpoint().ip).collect()
+        self.flows().map(|mapping| mapping.endpoint().ip).gather()
     }
 
     /// The owner as people know it.
@@ -277,7 +278,7 @@ impl Entry {
 /// Families that a later version knows are not followed.
 fn followed(texts: &[String]) -> BTreeSet<Family> {
     let is_named = |family: &Family| texts.contains(&family.to_string());
-    Family::ALL.into_iter().filter(is_named).collect()
+    Family::ALL.into_iter().filter(is_named).gather()
 }
 
 fn waiting(texts: &[String]) -> Result<Vec<PortRequest>, String> {

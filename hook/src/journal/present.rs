@@ -1,5 +1,6 @@
 //! What the containers of entries have now.
 
+use hostport_nft::Gather;
 use tracing::{debug, warn};
 
 use super::entry::Entry;
@@ -13,8 +14,8 @@ pub fn present() -> impl FnMut(&Entry) -> Option<Present> {
     };
     let mut onlooker = None;
     move |entry| {
-        let places = entry.places().collect();
-        let known = entry.mappings.iter().map(|mapping| mapping.endpoint().ip).collect();
+        let places = entry.places().gather();
+        let known = entry.mappings.iter().map(|mapping| mapping.endpoint().ip).gather();
         let present = onlooker.get_or_insert_with(begin).as_mut()?.look(&places, &known);
         let called = entry.called();
         present

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use hostport_nft::OwnerId;
+use hostport_nft::{Gather, OwnerId};
 use rustix::io::Errno;
 use tracing::warn;
 
@@ -74,7 +74,7 @@ impl<F: Folder> Journal<F> {
     /// The owners of files that were set aside: their containers may live, and nothing is known of them.
     pub fn owners_set_aside(&self) -> Result<BTreeSet<OwnerId>, JournalError> {
         let owner = |name: &String| name.split_once(SET_ASIDE)?.0.parse().ok();
-        Ok(self.names()?.iter().filter_map(owner).collect())
+        Ok(self.names()?.iter().filter_map(owner).gather())
     }
 
     /// Writes an owner's entry, in place of the one that there may be.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use hostport_nft::{Family, HostPort, HostPorts, OwnerId, Protocol, Published, Settings};
+use hostport_nft::{Family, Gather, HostPort, HostPorts, OwnerId, Protocol, Published, Settings};
 
 use crate::context::Context;
 use crate::journal::{Entry, JournalSnapshot, Liveness, Proc};
@@ -58,7 +58,7 @@ impl Disagreement {
         let missing = elsewhere.map(|missing| missing.claim.mapping).chain(drift.outdone);
         let unknown = drift.unknown.iter().filter(|(_, entry)| entry.is_none());
         let unknown = unknown.map(|(there, _)| (there.mapping.host(), there.owner.clone()));
-        Disagreement { missing: missing.map(|m| m.host()).collect(), unknown: unknown.collect() }
+        Disagreement { missing: missing.map(|m| m.host()).gather(), unknown: unknown.gather() }
     }
 }
 

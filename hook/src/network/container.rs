@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use hostport_nft::{Claim, Family, HostPort, Link};
+use hostport_nft::{Claim, Family, Gather, HostPort, Link};
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -106,7 +106,7 @@ impl Pod {
     /// Those whose replies would miss the node.
     pub fn bypassed(&self) -> BTreeSet<IpAddr> {
         let bypassed = self.addresses.iter().filter(|address| address.bypassed);
-        bypassed.map(|address| address.ip).collect()
+        bypassed.map(|address| address.ip).gather()
     }
 
     /// Refuses host IPs that are the broadcast address of a network of the node: nothing answers from them.

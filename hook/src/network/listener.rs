@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostport_netlink::{Malformed, NLM_F_DUMP, NetlinkRequest, attribute};
-use hostport_nft::{Family, HostPort, Port, Protocol};
+use hostport_nft::{Family, Gather, HostPort, Port, Protocol};
 
 use crate::network::object::{AF_INET, AF_INET6, split};
 use crate::network::rtnetlink::{Error, Socket};
@@ -90,10 +90,10 @@ pub fn on_one_address(
     hosts: impl Iterator<Item = HostPort>,
 ) -> Result<Vec<(HostPort, Listener)>, Error> {
     let wide = hosts.filter(|host| host.host_ip.is_unspecified());
-    let wide: BTreeSet<HostPort> = wide.collect();
+    let wide: BTreeSet<HostPort> = wide.gather();
     let requests = WAITING.into_iter().map(|(protocol, states)| {
         let ports = wide.iter().filter(|host| host.protocol == protocol);
-        let ports: BTreeSet<u16> = ports.map(|host| host.port.get()).collect();
+        let ports: BTreeSet<u16> = ports.map(|host| host.port.get()).gather();
         (protocol, states, ports.into_iter().collect::<Vec<_>>())
     });
     let requests: Vec<_> = requests.filter(|(.., ports)| !ports.is_empty()).collect();

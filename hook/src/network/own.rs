@@ -4,6 +4,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use hostport_nft::Gather;
+
 use crate::network::link::OutLink;
 use crate::network::namespace::NetworkNamespace;
 use crate::network::object::{Device, LinkKind};
@@ -109,7 +111,7 @@ impl PeerNamespaces {
                 let pairs = ports.iter().filter(|port| port.kind == LinkKind::Pair);
                 let ends: Vec<u32> = pairs.filter_map(|port| port.other_namespace).collect();
                 let containers_alone = ends.len() == ports.len();
-                new.insert(ends.into_iter().filter(|_| containers_alone).collect())
+                new.insert(ends.into_iter().filter(|_| containers_alone).gather())
             }
         })
     }

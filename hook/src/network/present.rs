@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use hostport_nft::Gather;
+
 use crate::network::endpoint;
 use crate::network::link::{self, Way};
 use crate::network::own::{PeerNamespaces, Place, numbers};
@@ -44,7 +46,7 @@ impl Onlooker {
         };
         self.inside.look_into(namespace);
         let addresses = self.inside.addresses()?;
-        let all = addresses.iter().map(|address| address.ip).collect();
+        let all = addresses.iter().map(|address| address.ip).gather();
         let mut present = Present { all, endpoints: Vec::new() };
         for found in endpoint::among(addresses, &mut self.inside, &mut self.node)? {
             let ip = found.address.ip;

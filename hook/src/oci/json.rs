@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use hostport_nft::Gather;
 use serde::de::{
     Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -32,7 +33,7 @@ pub fn only_strings<'de, D: Deserializer<'de>>(
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let all = Option::<BTreeMap<String, Text>>::deserialize(deserializer)?;
     let strings = all.unwrap_or_default().into_iter();
-    Ok(strings.filter_map(|(key, Text(text))| Some((key, text?))).collect())
+    Ok(strings.filter_map(|(key, Text(text))| Some((key, text?))).gather())
 }
 
 /// A JSON value's text, if it is a string. Anything else is read over and not kept.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostport_nft::{Claim, Conditions, Family, HostPort, OwnerId, Settings};
+use hostport_nft::{Claim, Conditions, Family, Gather, HostPort, OwnerId, Settings};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
@@ -98,7 +98,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         kept: kept(&claims),
         sources: sources(&claims, |_| &wanted.allow_from),
         masqueraded: match wanted.masquerade {
-            true => pod.addresses().into_iter().collect(),
+            true => pod.addresses().into_iter().gather(),
             false => pod.bypassed(),
         },
         ..Conditions::default()
@@ -110,7 +110,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         claims,
         waiting,
         masquerade: wanted.masquerade,
-        followed: Family::ALL.into_iter().filter(|family| !is_named(family)).collect(),
+        followed: Family::ALL.into_iter().filter(|family| !is_named(family)).gather(),
         container: state.id.clone(),
         replace: wanted.replace,
         settings: options.settings,
@@ -216,5 +216,5 @@ fn own_host_ports(
 }
 
 fn host_ports<'a>(groups: impl Iterator<Item = &'a Group>) -> BTreeSet<HostPort> {
-    groups.flat_map(|group| &group.requests).flat_map(|request| request.host_ports()).collect()
+    groups.flat_map(|group| &group.requests).flat_map(|request| request.host_ports()).gather()
 }

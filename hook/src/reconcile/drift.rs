@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use hostport_nft::{Claim, HostPort, Mapping, OwnerId, Published};
+use hostport_nft::{Claim, Gather, HostPort, Mapping, OwnerId, Published};
 
 use super::conflicts;
 use crate::journal::Entry;
@@ -37,7 +37,7 @@ impl<'a> Drift<'a> {
         is_dead: impl Fn(&Entry) -> bool,
     ) -> Self {
         let by_owner: BTreeMap<&OwnerId, (&Entry, BTreeSet<HostPort>)> =
-            entries.iter().map(|entry| (&entry.owner, (entry, entry.host_ports()))).collect();
+            entries.iter().map(|entry| (&entry.owner, (entry, entry.host_ports()))).gather();
         let (dead, mut living): (Vec<&Entry>, Vec<&Entry>) =
             entries.iter().partition(|entry| is_dead(entry));
         let mut drift = Drift::default();
@@ -62,16 +62,16 @@ impl<'a> Drift<'a> {
 
     fn find_missing(&mut self, published: &'a [Published], entries: &[Entry], living: &[&Entry]) {
         let there: BTreeMap<HostPort, &Published> =
-            published.iter().map(|there| (there.mapping.host(), there)).collect();
+            published.iter().map(|there| (there.mapping.host(), there)).gather();
         let asked: BTreeMap<&OwnerId, BTreeSet<&Mapping>> =
-            entries.iter().map(|entry| (&entry.owner, entry.mappings.iter().collect())).collect();
+            entries.iter().map(|entry| (&entry.owner, entry.mappings.iter().gather())).gather();
         // Of a container and its pod, either may have it.
         let shares = |there: &Published| {
             let asked = there.owner.as_ref().and_then(|owner| asked.get(owner));
             asked.is_some_and(|asked| asked.contains(&there.mapping))
         };
         let Ok(decision) = conflicts::decide(living, |_| Ok::<_, Infallible>(None));
-        let claimed: BTreeSet<&Mapping> = decision.claims.iter().map(|c| &c.mapping).collect();
+        let claimed: BTreeSet<&Mapping> = decision.claims.iter().map(|c| &c.mapping).gather();
         let mappings = living.iter().flat_map(|entry| &entry.mappings);
         self.outdone = mappings.filter(|mapping| !claimed.contains(mapping)).copied().collect();
         for claim in decision.claims {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Endpoint, Family, HostPort, Mapping, OwnerId, Port};
+use hostport_nft::{Endpoint, Family, Gather, HostPort, Mapping, OwnerId, Port};
 
 use crate::journal::Entry;
 use crate::network::present::Present;
@@ -30,7 +30,7 @@ impl Following {
                  another host port"
             ))
         };
-        self.taken.iter().filter_map(line).collect()
+        self.taken.iter().filter_map(line).gather()
     }
 }
 
@@ -146,7 +146,7 @@ fn at(host: HostPort, port: Port, present: &Present) -> Option<Mapping> {
 
 /// Where clients of an owner are masqueraded, they are so at its new addresses too: replies may miss the node.
 fn masquerade(entry: &Entry, to: &mut Entry) {
-    let endpoints: BTreeSet<IpAddr> = to.mappings.iter().map(|m| m.endpoint().ip).collect();
+    let endpoints: BTreeSet<IpAddr> = to.mappings.iter().map(|m| m.endpoint().ip).gather();
     let is_new = |ip: &IpAddr| !entry.mappings.iter().any(|m| m.endpoint().ip == *ip);
     let all = entry.masquerade || !entry.masqueraded.is_empty();
     let is_masqueraded = |ip: &IpAddr| entry.masqueraded.contains(ip) || all && is_new(ip);

@@ -2,10 +2,11 @@
 //! and to each in the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::once;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hostport_nft::{HostPort, Mapping, OwnerId, Published, TableName};
+use hostport_nft::{Gather, HostPort, Mapping, OwnerId, Published, TableName};
 use tracing::{debug, warn};
 
 use super::Error;
@@ -24,7 +25,7 @@ pub fn living(
     (owner, table): (&OwnerId, &TableName),
     mappings: impl Iterator<Item = Mapping>,
 ) -> Heirs {
-    let wanted: BTreeSet<Mapping> = mappings.collect();
+    let wanted: BTreeSet<Mapping> = mappings.gather();
     let shares = |entry: &&Entry| {
         entry.owner != *owner
             && entry.settings.table == *table
@@ -47,7 +48,7 @@ pub fn shared_pods(entries: &[Entry]) -> BTreeSet<IpAddr> {
     let (mut seen, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for entry in entries {
         let pods = entry.mappings.iter().map(|mapping| mapping.endpoint().ip);
-        let pods: BTreeSet<IpAddr> = pods.collect();
+        let pods: BTreeSet<IpAddr> = pods.gather();
         shared.extend(pods.into_iter().filter(|pod| !seen.insert(*pod)));
     }
     shared
@@ -62,7 +63,7 @@ pub fn locked<F: Folder, T>(
     patience: Duration,
     mut work: impl FnMut(Find<'_>) -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let mut owners = BTreeSet::from([owner.clone()]);
+    let mut owners: BTreeSet<OwnerId> = once(owner.clone()).gather();
     loop {
         // In the order of the owners, so that two containers of a pod do not wait for each other.
         let locks = owners.iter().map(|owner| journal.lock_owner(owner, patience));

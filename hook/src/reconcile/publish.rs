@@ -1,14 +1,15 @@
 //! Publish what a container asks for, and take over what dead owners have left there.
 
 use std::collections::BTreeSet;
+use std::iter::once;
 use std::mem::take;
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Budget, Changes, HostPort, HostPorts, Mapping, OwnerId, Publication, Published, Settings,
-    TableName,
+    Budget, Changes, Gather, HostPort, HostPorts, Mapping, OwnerId, Publication, Published,
+    Settings, TableName,
 };
 use tracing::{info, warn};
 
@@ -41,7 +42,7 @@ pub fn publish<N: Node>(
     let mut host_ports = node.host_ports(request.settings.clone())?;
     let (journal, liveness) = (Journal::over(node.folder()?, Lock::Shared)?, node.liveness());
     let entries = entries(node, &request, &publication);
-    let own = entries.iter().map(|entry| entry.owner.clone()).collect();
+    let own = entries.iter().map(|entry| entry.owner.clone()).gather();
     let mut owners = Owners::new(&journal, liveness, &request.settings.table, own);
     let commit = |before: Before| {
         if publication.claims.is_empty() {
@@ -87,7 +88,7 @@ fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Ve
     let claims = &publication.claims;
     let waiting = request.waiting.iter();
     let owners = claims.iter().map(|claim| &claim.owner).chain(waiting.map(|(owner, _)| owner));
-    let owners: BTreeSet<&OwnerId> = owners.collect();
+    let owners: BTreeSet<&OwnerId> = owners.gather();
     let since = node.now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (path, file) = &request.namespace;
     let entry = |owner: &OwnerId| {
@@ -234,8 +235,8 @@ fn leave(
     heirs::locked(journal, liveness, of, PATIENCE, |heirs| {
         // It may ask for them again by now.
         let asks = journal.read(of.0)?.map(|entry| entry.mappings).unwrap_or_default();
-        let asks: BTreeSet<HostPort> = asks.iter().map(Mapping::host).collect();
-        let left = left.difference(&asks).copied().collect();
+        let asks: BTreeSet<HostPort> = asks.iter().map(Mapping::host).gather();
+        let left = left.difference(&asks).copied().gather();
         Ok(host_ports.withdraw_within(of.0, &left, &pods, &mut Budget::default(), heirs)?)
     })?;
     Ok(())
@@ -251,10 +252,10 @@ fn settle(
 ) {
     let (mut living, mut budget) = (BTreeSet::new(), Budget::default());
     let losers: BTreeSet<&OwnerId> =
-        changes.taken_over.iter().filter_map(|taken| taken.owner.as_ref()).collect();
+        changes.taken_over.iter().filter_map(|taken| taken.owner.as_ref()).gather();
     for owner in losers {
         let taken = changes.taken_over.iter().filter(|taken| taken.owner.as_ref() == Some(owner));
-        let taken: BTreeSet<HostPort> = taken.map(|taken| taken.mapping.host()).collect();
+        let taken: BTreeSet<HostPort> = taken.map(|taken| taken.mapping.host()).gather();
         match settle_with(journal, liveness, host_ports, (owner, table), &taken, &mut budget) {
             Ok(Loser::Dead) => {}
             Ok(Loser::Alive) => living.extend(taken),
@@ -282,11 +283,11 @@ fn sweep(
     let mut budget = Budget::default();
     let mut withdraw_at = |ip: IpAddr, owner: &Option<OwnerId>| {
         let owners = match owner {
-            Some(owner) => BTreeSet::from([owner.clone()]),
+            Some(owner) => once(owner.clone()).gather(),
             None => {
                 let there = host_ports.list()?.into_iter();
                 let there = there.filter(|there| there.mapping.endpoint().ip == ip);
-                there.filter_map(|there| there.owner).collect()
+                there.filter_map(|there| there.owner).gather()
             }
         };
         withdraw_each_dead(journal, liveness, host_ports, &owners, table, &mut budget)

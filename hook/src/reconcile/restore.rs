@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Claim, Conditions, HostPort, HostPorts, Mapping, OwnerId, Published, Restored, Settings,
-    TableName, TcpFlows,
+    Claim, Conditions, Gather, HostPort, HostPorts, Mapping, OwnerId, Published, Restored,
+    Settings, TableName, TcpFlows,
 };
 use rustix::io::Errno;
 use tracing::{info, warn};
@@ -51,7 +51,7 @@ pub fn restore<N: Node, E: From<Error>>(
     let journal = node.folder().and_then(|folder| Journal::over(folder, Lock::Exclusive));
     let journal = journal.map_err(Error::from)?;
     let mut entries = journal.entries().map_err(Error::from)?;
-    let known: BTreeSet<OwnerId> = entries.iter().map(|entry| entry.owner.clone()).collect();
+    let known: BTreeSet<OwnerId> = entries.iter().map(|entry| entry.owner.clone()).gather();
     entries.retain(|entry| entry.settings.table == plan.table);
     let is_empty = entries.is_empty();
     entries.retain(|entry| !node.liveness().is_dead(entry));
@@ -67,7 +67,7 @@ pub fn restore<N: Node, E: From<Error>>(
     if is_empty && set_aside.is_empty() && !plan.force && !there.is_empty() {
         return Err(Error::NoEntries(count(there.len(), "host port")).into());
     }
-    let living: BTreeSet<&OwnerId> = entries.iter().map(|entry| &entry.owner).collect();
+    let living: BTreeSet<&OwnerId> = entries.iter().map(|entry| &entry.owner).gather();
     let may_live = |owner: &OwnerId| match set_aside.contains(owner) {
         true => !living.contains(owner),
         false => !plan.force && !known.contains(owner),
@@ -75,7 +75,7 @@ pub fn restore<N: Node, E: From<Error>>(
     let unknown = unknown(&there, may_live, &entries, &settings);
     let mut following = follow(&entries, present);
     following.conflicts(&entries).iter().for_each(|conflict| warn!("{conflict}"));
-    let kept: BTreeSet<HostPort> = unknown.iter().flat_map(Entry::host_ports).collect();
+    let kept: BTreeSet<HostPort> = unknown.iter().flat_map(Entry::host_ports).gather();
     following.changed.retain(|change| change.added().all(|new| !kept.contains(&new.host())));
     for change in &following.changed {
         // Before the kernel's transaction, so that whatever it comes to has a known owner.
@@ -183,13 +183,13 @@ fn unknown(
     }
     if !unknown.is_empty() {
         let there: BTreeSet<(&OwnerId, HostPort)> =
-            there.iter().map(|(owner, mapping)| (owner, mapping.host())).collect();
+            there.iter().map(|(owner, mapping)| (owner, mapping.host())).gather();
         let is_published = |entry: &&Entry| {
             entry.mappings.iter().any(|mapping| there.contains(&(&entry.owner, mapping.host())))
         };
         let published = living.iter().filter(is_published);
         let asked: BTreeSet<HostPort> =
-            published.flat_map(|entry| &entry.mappings).map(Mapping::host).collect();
+            published.flat_map(|entry| &entry.mappings).map(Mapping::host).gather();
         unknown.retain(|_, mappings| {
             mappings.retain(|mapping| !asked.contains(&mapping.host()));
             !mappings.is_empty()
@@ -242,8 +242,8 @@ fn keep(
              hostport gc says how to remove each, and hostport restore --force removes all"
         );
     }
-    let hosts: BTreeSet<HostPort> = unknown.iter().flat_map(Entry::host_ports).collect();
-    let pods: BTreeSet<IpAddr> = unknown.iter().flat_map(Entry::pods).collect();
+    let hosts: BTreeSet<HostPort> = unknown.iter().flat_map(Entry::host_ports).gather();
+    let pods: BTreeSet<IpAddr> = unknown.iter().flat_map(Entry::pods).gather();
     let mut conditions = host_ports.conditions()?;
     conditions.sources.retain(|host, _| hosts.contains(host));
     conditions.masqueraded.retain(|pod| pods.contains(pod));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hostport_nft::kernel::Kernel;
 use hostport_nft::{
-    Budget, HostPort, HostPorts, Mapping, OwnerId, Protocol, Published, Settings, TableName,
-    TcpFlows,
+    Budget, Gather, HostPort, HostPorts, Mapping, OwnerId, Protocol, Published, Settings,
+    TableName, TcpFlows,
 };
 use tracing::{debug, info, warn};
 
@@ -77,17 +77,17 @@ fn withdraw_own(
 ) -> Result<Option<Gone>, Error> {
     let entry = journal.and_then(|journal| usable(journal.read(owner))).flatten();
     let in_journal = entry.iter().flat_map(Entry::host_ports);
-    let hosts = hosts.iter().copied().chain(in_journal).collect();
+    let hosts = hosts.iter().copied().chain(in_journal).gather();
     let pods = entry.as_ref().map(Entry::pods).unwrap_or_default();
     let mut budget = Budget::default();
     let withdrawn = host_ports.withdraw_within(owner, &hosts, &pods, &mut budget, heirs)?;
     let Some(withdrawn) = withdrawn else { return Ok(None) };
     // To look for flows costs a walk over all that the node has, and nobody may have come for the port.
     let (unused, used): (Vec<_>, Vec<_>) = withdrawn.iter().partition(|gone| is_unused(gone));
-    let unused: BTreeSet<Mapping> = unused.iter().map(|gone| gone.mapping).collect();
+    let unused: BTreeSet<Mapping> = unused.iter().map(|gone| gone.mapping).gather();
     // A successor may have taken the ports over, and left this container its flows.
     let gone = entry.iter().flat_map(Entry::flows).filter(|mapping| !unused.contains(mapping));
-    let gone: BTreeSet<Mapping> = gone.chain(used.iter().map(|gone| gone.mapping)).collect();
+    let gone: BTreeSet<Mapping> = gone.chain(used.iter().map(|gone| gone.mapping)).gather();
     let gone: Vec<Mapping> = gone.into_iter().collect();
     drop_flows(host_ports, &gone, TcpFlows::Unanswered);
     if let Some(journal) = journal {
@@ -110,13 +110,13 @@ pub fn make_way<N: Node>(
 ) -> Result<(), Error> {
     let Some(folder) = node.existing_folder()? else { return Ok(()) };
     let journal = Journal::over(folder, Lock::Shared)?;
-    let asked: BTreeSet<_> = hosts.iter().map(|host| (host.protocol, host.port)).collect();
+    let asked: BTreeSet<_> = hosts.iter().map(|host| (host.protocol, host.port)).gather();
     let is_dead = |entry: &Entry| {
         entry.settings.table == settings.table
             && entry.host_ports().iter().any(|host| asked.contains(&(host.protocol, host.port)))
             && node.liveness().is_dead(entry)
     };
-    let dead = journal.entries()?.into_iter().filter(is_dead).map(|entry| entry.owner).collect();
+    let dead = journal.entries()?.into_iter().filter(is_dead).map(|entry| entry.owner).gather();
     drop(journal);
     withdraw_ended(node, &dead, settings)
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hostport_nft::{Claim, Conditions, Family, HostPort, OwnerId, Settings};
+use hostport_nft::{Claim, Conditions, Family, Gather, HostPort, OwnerId, Settings};
 use ipnet::IpNet;
 use tracing::warn;
 
@@ -60,7 +60,7 @@ pub fn sources<'a>(
         let nets = allow_from(&claim.owner);
         (!nets.is_empty()).then(|| (claim.mapping.host(), nets.to_vec()))
     };
-    claims.iter().filter_map(of).collect()
+    claims.iter().filter_map(of).gather()
 }
 
 /// Ports that have no address in their family yet, with their owners.

@@ -10,7 +10,7 @@ use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Kernel, SetName};
-use crate::model::{Conditions, Family, LinkName, Published, Settings};
+use crate::model::{Conditions, Family, Gather, LinkName, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
 use crate::ruleset::table::{Chain, Elements, Table};
 use crate::wire::message::Message;
@@ -143,8 +143,8 @@ impl<K: Kernel> HostPorts<K> {
             strangers: elements(SetName::Ports).count() - ports.len(),
             ports,
             conditions: conditions_of(family, &present),
-            hairpins: elements(SetName::Hairpin).filter_map(pod).collect(),
-            links: links.map(|SameLink(name)| name).collect(),
+            hairpins: elements(SetName::Hairpin).filter_map(pod).gather(),
+            links: links.map(|SameLink(name)| name).gather(),
         })
     }
 
@@ -370,7 +370,7 @@ fn same_expression(expected: &ExpressionObject, present: &ExpressionObject) -> b
 
 /// Whether every attribute that is expected is present with the same value.
 fn covers(expected: &[u8], present: &[u8]) -> bool {
-    let present: BTreeMap<u16, &[u8]> = attributes(present).flatten().collect();
+    let present: BTreeMap<u16, &[u8]> = attributes(present).flatten().gather();
     attributes(expected).all(|attribute| {
         let Ok((kind, value)) = attribute else { return false };
         present.get(&kind).is_some_and(|is| *is == value || (is_nested(value) && covers(value, is)))

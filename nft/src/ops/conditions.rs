@@ -10,7 +10,7 @@ use super::host_ports::{HostPorts, TableState};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
-use crate::model::{Claim, Conditions, Family, HostPort};
+use crate::model::{Claim, Conditions, Family, Gather, HostPort};
 use crate::ruleset::element::{Hairpin, HairpinOwner, Masqueraded, SameLink, port_key};
 use crate::ruleset::host::{Kept, Restricted, Source};
 use crate::ruleset::table::Elements;
@@ -31,11 +31,11 @@ pub(super) fn conditions_of(
         links: Vec::new(),
         kept: elements(SetName::Kept)
             .filter_map(|element| Some(Kept::from_element(family, element)?.0))
-            .collect(),
-        sources: restricted.map(|restricted| (restricted.host, Vec::new())).collect(),
+            .gather(),
+        sources: restricted.map(|restricted| (restricted.host, Vec::new())).gather(),
         masqueraded: elements(SetName::Masqueraded)
             .filter_map(|element| Some(Masqueraded::from_element(family, element)?.pod))
-            .collect(),
+            .gather(),
         shared: BTreeSet::new(),
     };
     let sources = elements(SetName::Sources);
@@ -72,7 +72,7 @@ impl Elements {
         let wide: BTreeSet<_> = hosts()
             .filter(|host| host.host_ip.is_unspecified())
             .map(|host| (host.port, host.protocol))
-            .collect();
+            .gather();
         let hairpin: Vec<Hairpin> = hairpins(claims.iter().copied())
             .into_iter()
             .map(|(pod, owner)| match conditions.shared.contains(&pod) {
@@ -104,7 +104,7 @@ impl Elements {
             sources: sources.collect(),
             same_link: links
                 .map(|link| SameLink(link.name.clone()))
-                .collect::<BTreeSet<_>>()
+                .gather::<BTreeSet<_>>()
                 .into_iter()
                 .collect(),
             masqueraded: masqueraded
@@ -124,7 +124,7 @@ pub(super) fn push_conditions(
     new: &[Claim],
     conditions: &Conditions,
 ) {
-    for family in claims.iter().map(|claim| claim.mapping.family()).collect::<BTreeSet<_>>() {
+    for family in claims.iter().map(|claim| claim.mapping.family()).gather::<BTreeSet<_>>() {
         let of_family = |claim: &&Claim| claim.mapping.family() == family;
         let all: Vec<&Claim> = claims.iter().filter(of_family).collect();
         let shared = Elements::around(family, &all, conditions);
@@ -196,7 +196,7 @@ impl<K: Kernel> HostPorts<K> {
                 continue;
             };
             let kept = |element| Some(Kept::from_element(family, element)?.0);
-            let present: BTreeSet<HostPort> = present.iter().filter_map(kept).collect();
+            let present: BTreeSet<HostPort> = present.iter().filter_map(kept).gather();
             let mut wanted = BTreeSet::new();
             for host in listening.iter().filter(|host| host.family() == family) {
                 if self.get(HostPort { host_ip: family.wildcard(), ..*host })?.is_some() {

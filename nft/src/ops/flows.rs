@@ -14,7 +14,7 @@ use super::host_ports::HostPorts;
 use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::retry::{PATIENCE, complete};
-use crate::model::{Family, Flow, HostPort, Mapping, Port, Protocol};
+use crate::model::{Family, Flow, Gather, HostPort, Mapping, Port, Protocol};
 
 /// Which TCP connections are forgotten with the flows of other protocols.
 ///
@@ -57,7 +57,7 @@ impl<K: Kernel> HostPorts<K> {
         mappings: &[Mapping],
         mut is_local: impl FnMut(IpAddr) -> bool,
     ) -> Result<usize, Error> {
-        let wanted: BTreeMap<_, _> = mappings.iter().map(|m| (m.host(), m.endpoint())).collect();
+        let wanted: BTreeMap<_, _> = mappings.iter().map(|m| (m.host(), m.endpoint())).gather();
         let mut forgotten = 0;
         let hosts = wanted.keys().filter(|host| host.protocol != Protocol::Tcp);
         for flow in self.flows_towards(hosts, TcpFlows::All)? {

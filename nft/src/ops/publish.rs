@@ -12,7 +12,7 @@ use super::host_ports::{HostPorts, TableState};
 use crate::error::{Error, Taken};
 use crate::kernel::retry::PATIENCE;
 use crate::kernel::{Change, Kernel, Outcome, SetName, Transaction};
-use crate::model::{Claim, Conditions, Family, HostPort, Mapping, OwnerId, Published};
+use crate::model::{Claim, Conditions, Family, Gather, HostPort, Mapping, OwnerId, Published};
 use crate::ruleset::element::{Hairpin, HairpinOwner, hairpin_key, port_key};
 use crate::ruleset::table::Elements;
 
@@ -43,7 +43,7 @@ pub struct Publication {
 
 impl Publication {
     fn families(&self) -> BTreeSet<Family> {
-        self.claims.iter().map(|claim| claim.mapping.family()).collect()
+        self.claims.iter().map(|claim| claim.mapping.family()).gather()
     }
 
     fn pods(&self) -> BTreeMap<IpAddr, HairpinOwner> {
@@ -52,7 +52,7 @@ impl Publication {
 
     /// The former host ports that no claim asks for now.
     fn unclaimed(&self) -> impl Iterator<Item = HostPort> {
-        let claimed: BTreeSet<HostPort> = self.claims.iter().map(|c| c.mapping.host()).collect();
+        let claimed: BTreeSet<HostPort> = self.claims.iter().map(|c| c.mapping.host()).gather();
         self.former.iter().copied().filter(move |host| !claimed.contains(host))
     }
 
@@ -326,7 +326,7 @@ impl<K: Kernel> HostPorts<K> {
         // An owner that came back with another address needs nothing at its old one.
         let pods = publication.pods();
         let former = left.iter().filter_map(|p| Some((p.mapping.endpoint().ip, p.owner.as_ref()?)));
-        for (pod, owner) in former.collect::<BTreeMap<_, _>>() {
+        for (pod, owner) in former.gather::<BTreeMap<_, _>>() {
             if !pods.contains_key(&pod)
                 && let Some(Hairpin { owner: has, .. }) = self.hairpin(pod)?
                 && self.hairpin_ends(pod, &has, owner, &left, Some(PATIENCE))?

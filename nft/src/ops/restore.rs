@@ -11,7 +11,7 @@ use super::publish::each_once;
 use crate::error::Error;
 use crate::kernel::retry::{PATIENCE, complete};
 use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
-use crate::model::{Claim, Conditions, Family, HostPort, Published};
+use crate::model::{Claim, Conditions, Family, Gather, HostPort, Published};
 use crate::ruleset::table::{Elements, Table};
 
 /// What [`HostPorts::restore`] changed.
@@ -287,7 +287,7 @@ fn adjust(
     wanted: Vec<Element>,
 ) -> usize {
     let mut wanted: BTreeMap<Vec<u8>, Element> =
-        wanted.into_iter().map(|element| (element.key.clone(), element)).collect();
+        wanted.into_iter().map(|element| (element.key.clone(), element)).gather();
     let mut superfluous = 0;
     for there in present {
         let same = |e: &Element| {
@@ -318,7 +318,7 @@ fn compare<'a>(
     restored: &mut Restored,
 ) -> Vec<Published> {
     let mut present: BTreeMap<HostPort, Published> =
-        present.map(|published| (published.mapping.host(), published)).collect();
+        present.map(|published| (published.mapping.host(), published)).gather();
     let mut ports = Vec::new();
     for claim in claims {
         let mut wanted = claim.published();

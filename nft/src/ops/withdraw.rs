@@ -12,7 +12,7 @@ use super::host_ports::{HostPorts, TableState};
 use super::publish::{delete_port, new_port};
 use crate::error::Error;
 use crate::kernel::{Change, Kernel, SetName, SetRef, Transaction};
-use crate::model::{Claim, Family, HostPort, OwnerId, Published};
+use crate::model::{Claim, Family, Gather, HostPort, OwnerId, Published};
 use crate::ruleset::element::{HairpinOwner, hairpin_key, masqueraded_key, port_key};
 use crate::ruleset::host::Kept;
 
@@ -138,7 +138,7 @@ impl<K: Kernel> HostPorts<K> {
         let mut foreign = BTreeSet::new();
         let families =
             hosts.iter().map(HostPort::family).chain(pods.iter().copied().map(Family::of));
-        for family in families.collect::<BTreeSet<_>>() {
+        for family in families.gather::<BTreeSet<_>>() {
             match self.table_state(family) {
                 Err(Error::ForeignTable { family, .. }) => drop(foreign.insert(family)),
                 state => drop(state?),
@@ -150,7 +150,7 @@ impl<K: Kernel> HostPorts<K> {
         }
         let known = pods.iter().copied().filter(|pod| !foreign.contains(&Family::of(*pod)));
         let mut hairpins = BTreeMap::new();
-        for pod in withdrawn.iter().map(pod_of).chain(known).collect::<BTreeSet<IpAddr>>() {
+        for pod in withdrawn.iter().map(pod_of).chain(known).gather::<BTreeSet<IpAddr>>() {
             hairpins.extend(self.hairpin(pod)?.map(|hairpin| (pod, hairpin.owner)));
         }
         let is_shared =
@@ -236,14 +236,14 @@ impl<K: Kernel> HostPorts<K> {
                 wide.insert((family, host.port, host.protocol));
             }
         }
-        for family in restricted.iter().map(HostPort::family).collect::<BTreeSet<_>>() {
+        for family in restricted.iter().map(HostPort::family).gather::<BTreeSet<_>>() {
             let sources = self.sources(family)?.into_iter();
             for element in sources.filter(|s| restricted.contains(&s.host)).map(|s| s.element()) {
                 let last = element.last.unwrap_or_default();
                 transaction.push(Change::DeleteRange(family, SetName::Sources, element.key, last));
             }
         }
-        for family in wide.iter().map(|(family, ..)| *family).collect::<BTreeSet<_>>() {
+        for family in wide.iter().map(|(family, ..)| *family).gather::<BTreeSet<_>>() {
             let kept = self.kept_of(family)?.into_iter();
             let ends = |kept: &Kept| wide.contains(&(family, kept.0.port, kept.0.protocol));
             for kept in kept.filter(ends) {

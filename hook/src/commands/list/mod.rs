@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
-use hostport_nft::{HostPort, HostPorts, OwnerId, Published, Settings};
+use hostport_nft::{Gather, HostPort, HostPorts, OwnerId, Published, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use tracing::error;
@@ -42,7 +42,7 @@ pub fn run(arguments: &ListArguments, context: &Context) -> Result<(), CommandEr
                 if let Some((then, counts)) = &before {
                     rows.iter_mut().for_each(|row| row.set_rate(counts, now - *then));
                 }
-                let counts = rows.iter().map(|row| (row.host, row.connections)).collect();
+                let counts = rows.iter().map(|row| (row.host, row.connections)).gather();
                 before = Some((now, counts));
                 if !print_more(&watched(&rows, arguments.wide))? {
                     return Ok(());
@@ -90,7 +90,7 @@ fn rows(
             && arguments.protocol.is_none_or(|protocol| protocol == host.protocol)
     });
     let owners: BTreeSet<&OwnerId> =
-        published.iter().filter_map(|there| there.owner.as_ref()).collect();
+        published.iter().filter_map(|there| there.owner.as_ref()).gather();
     let mut entries = match arguments.wide {
         true => JournalSnapshot::read(&context.state_dir, patience)?.entries,
         // Names alone are worth no waiting, and no failure.
@@ -99,7 +99,7 @@ fn rows(
     let mut podman = PodmanNames::default();
     entries.iter_mut().for_each(|entry| podman.complete(entry));
     let by_owner: BTreeMap<&OwnerId, &Entry> =
-        entries.iter().map(|entry| (&entry.owner, entry)).collect();
+        entries.iter().map(|entry| (&entry.owner, entry)).gather();
     let conditions = host_ports.conditions()?;
     let row = |published: Published| {
         let entry = published.owner.as_ref().and_then(|owner| by_owner.get(owner)).copied();

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hostport_nft::{Claim, Family, HostPort, Mapping, OwnerId, Published, TableName, TableOwner};
+use hostport_nft::{
+    Claim, Family, Gather, HostPort, Mapping, OwnerId, Published, TableName, TableOwner,
+};
 
 use crate::diagnose::kind::Severity;
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
@@ -80,7 +82,7 @@ fn unknown(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> 
         unknown.entry(key).or_default().push(there.mapping);
     }
     let with_entry: BTreeSet<&OwnerId> =
-        drift.unknown.iter().filter_map(|(_, entry)| Some(&(*entry)?.owner)).collect();
+        drift.unknown.iter().filter_map(|(_, entry)| Some(&(*entry)?.owner)).gather();
     let mut findings = Vec::new();
     // Where there is no journal at all, it does not matter which owners it does not have.
     let (owned, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -174,7 +176,7 @@ fn has_pod(inventory: &Inventory, entry: &Entry) -> bool {
 
 /// Pods that lack the element by which they reach themselves.
 fn hairpins(inventory: &Inventory, scope: &Scope) -> Option<Finding> {
-    let owners: BTreeSet<&OwnerId> = scope.entries.iter().map(|entry| &entry.owner).collect();
+    let owners: BTreeSet<&OwnerId> = scope.entries.iter().map(|entry| &entry.owner).gather();
     let known = |there: &&Published| there.owner.as_ref().is_some_and(|o| owners.contains(o));
     let pods = scope.published.iter().filter(known).map(|there| there.mapping.endpoint().ip);
     let lacks = |ip: &IpAddr| {
@@ -182,7 +184,7 @@ fn hairpins(inventory: &Inventory, scope: &Scope) -> Option<Finding> {
         audit.is_none_or(|audit| !audit.hairpins.contains(ip))
     };
     let lacking: BTreeSet<IpAddr> =
-        pods.filter(|ip| scope.may_come_from(*ip)).filter(lacks).collect();
+        pods.filter(|ip| scope.may_come_from(*ip)).filter(lacks).gather();
     (!lacking.is_empty()).then(|| {
         Finding::new(
             Kind::HairpinMissing,

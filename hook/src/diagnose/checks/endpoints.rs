@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::IpAddr;
 
-use hostport_nft::{Endpoint, Family, Mapping, OwnerId, Port, Protocol};
+use hostport_nft::{Endpoint, Family, Gather, Mapping, OwnerId, Port, Protocol};
 
 use crate::diagnose::container::Container;
 use crate::diagnose::kind::{Kind, Severity};
@@ -145,7 +145,7 @@ fn moved(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let changed = &scope.following.changed;
     let mut findings: Vec<Finding> = changed.iter().map(|change| {
         let owner = change.to.called();
-        let ips: BTreeSet<IpAddr> = change.added().map(|mapping| mapping.endpoint().ip).collect();
+        let ips: BTreeSet<IpAddr> = change.added().map(|mapping| mapping.endpoint().ip).gather();
         let what = match ips.is_empty() {
             true => format!("the container {owner} no longer has its address, which another has now"),
             false => format!("the container {owner} has an address now that its host ports do not lead to: {}", several(&ips)),
@@ -246,7 +246,7 @@ fn silent(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         .iter()
         .flat_map(|entry| &entry.mappings)
         .map(|mapping| (mapping.endpoint(), mapping.host().protocol))
-        .collect();
+        .gather();
     let mut lacking: BTreeMap<(Endpoint, Protocol), Vec<Mapping>> = BTreeMap::new();
     for mapping in &scope.mappings {
         let (endpoint, protocol) = (mapping.endpoint(), mapping.host().protocol);

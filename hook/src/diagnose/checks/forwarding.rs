@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use hostport_nft::{Family, Mapping};
+use hostport_nft::{Family, Gather, Mapping};
 use hostport_trace::Origin;
 
 use crate::diagnose::kind::{Kind, Severity};
@@ -20,7 +20,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     if !scope.origins().contains(&Origin::Outside) {
         return findings;
     }
-    let families: BTreeSet<Family> = scope.mappings.iter().map(Mapping::family).collect();
+    let families: BTreeSet<Family> = scope.mappings.iter().map(Mapping::family).gather();
     for (family, name, setting) in [
         (Family::Ip, "IPv4", "net.ipv4.ip_forward"),
         (Family::Ip6, "IPv6", "net.ipv6.conf.all.forwarding"),
@@ -72,7 +72,7 @@ fn links(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     let pods = scope.links(inventory, Family::Ip).into_values().map(|link| link.name.as_os_str());
     let entrances = scope.entrances(inventory, Family::Ip).iter();
     let entrances = entrances.map(|link| OsStr::from_bytes(&link.name));
-    let links: BTreeSet<&OsStr> = pods.chain(entrances).collect();
+    let links: BTreeSet<&OsStr> = pods.chain(entrances).gather();
     let off =
         links.into_iter().filter(|link| !link::ipv4_setting(link, "forwarding").unwrap_or(true));
     let finding = |link: &OsStr| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hostport_nft::Gather;
 use hostport_trace::{Cause, Effect, Hook, Origin, Trace, Verdict};
 
 use crate::diagnose::finding::Finding;
@@ -94,9 +95,9 @@ fn let_through(hit: &Hit, keeper: Option<&Keeper>, rules: &Trace) -> String {
     let (ports, side): (BTreeSet<u16>, _) = match hit.verdict.effect {
         Effect::DropsAnswer => {
             let mappings = of_one.filter_map(|asked| asked.mapping);
-            (mappings.map(|mapping| mapping.endpoint().port.get()).collect(), "sport")
+            (mappings.map(|mapping| mapping.endpoint().port.get()).gather(), "sport")
         }
-        _ => (of_one.map(|asked| asked.host.port.get()).collect(), "dport"),
+        _ => (of_one.map(|asked| asked.host.port.get()).gather(), "dport"),
     };
     // XT_MULTI_PORTS of `linux/netfilter/xt_multiport.h`; and what a finding has room for.
     let most = if iptables.is_some() { 15 } else { 200 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hostport_nft::{Family, HostPort, Protocol};
+use hostport_nft::{Family, Gather, HostPort, Protocol};
 use hostport_trace::Verdict;
 
 use super::obstacle::{Obstacle, anywhere};
@@ -58,7 +58,7 @@ pub fn not_published(
             },
         );
     }
-    let others: BTreeSet<Protocol> = others.iter().map(|host| host.protocol).collect();
+    let others: BTreeSet<Protocol> = others.iter().map(|host| host.protocol).gather();
     if let Some(other) = others.first() {
         return Obstacle::new(
             Step::Element,

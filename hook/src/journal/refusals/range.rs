@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use hostport_nft::{HostPort, Port, Protocol};
+use hostport_nft::{Gather, HostPort, Port, Protocol};
 
 /// How many ranges are kept.
 pub const MOST_RANGES: usize = 64;
@@ -21,7 +21,7 @@ impl PortRange {
     /// The ports of host ports, as few ranges as possible; of very many the first.
     pub fn of(hosts: &BTreeSet<HostPort>) -> Vec<Self> {
         let ports: BTreeSet<(Protocol, Port)> =
-            hosts.iter().map(|host| (host.protocol, host.port)).collect();
+            hosts.iter().map(|host| (host.protocol, host.port)).gather();
         let mut ranges: Vec<PortRange> = Vec::new();
         for (protocol, port) in ports {
             let follows = |range: &&mut PortRange| {
