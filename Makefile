@@ -20,7 +20,7 @@ ARGS     ?=
 SECONDS  ?= 600
 
 # How many tests run at once. Most of them wait for a process, a packet or the kernel.
-TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
+TEST_THREADS ?= $(shell echo $$((5 * $$(nproc))))
 
 CARGO  ?= cargo
 TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
@@ -63,7 +63,7 @@ endurance: build ## Run the long tests (as root): thousands of races and contain
 	HOSTPORT_SCHEDULES=1000 $(CARGO) test --profile harness --locked --package hostport-hook --lib simulation:: -- --nocapture
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
 		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
-		-- races:: endurance:: model:: --nocapture --test-threads 1
+		-- races:: endurance:: model:: tables_are_replaced --nocapture --test-threads 1
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
 		-- crash:: faults:: --nocapture --ignored
 

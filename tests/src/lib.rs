@@ -10,6 +10,7 @@ pub mod lab;
 pub mod oci;
 pub mod page;
 pub mod prometheus;
+pub mod rounds;
 pub mod runtime;
 pub mod schema;
 pub mod stage;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hostport_tests::contention::{add_many, while_others_change};
 use hostport_tests::hook::{Bundle, hostport, journal_files};
 use hostport_tests::lab::{Lab, Netns, Pod};
+use hostport_tests::rounds::{is_endurance, rounds};
 
 /// Containers that run side by side: most of a poststop's time is the kernel's waiting (RCU).
 const LANES: usize = 8;
@@ -24,8 +25,7 @@ const HOOK: Duration = Duration::from_secs(10);
 
 #[test]
 fn ten_thousand_cycles_leave_ruleset_journal_and_kernel_memory_as_they_were() {
-    let endurance = std::env::var_os("HOSTPORT_ENDURANCE").is_some();
-    let cycles = if endurance { 10_000 } else { 300 };
+    let cycles = rounds(300, 10_000);
     let lab = Lab::new();
     let node = lab.node();
     let pods: Vec<Pod> = (0..LANES).map(|lane| lab.pod(&format!("p{lane}"))).collect();
@@ -40,7 +40,7 @@ fn ten_thousand_cycles_leave_ruleset_journal_and_kernel_memory_as_they_were() {
     assert_eq!(before.journal, BTreeSet::new());
     assert_eq!(after.journal, before.journal);
     assert_eq!(after.ruleset, before.ruleset);
-    if endurance {
+    if is_endurance() {
         let grown = after.memory.small - before.memory.small;
         assert!(grown < TOLERANCE, "the kernel holds {grown} KiB more");
     }

@@ -233,7 +233,7 @@ fn what_comes_back_while_a_withdrawal_finds_nothing_is_withdrawn_too() {
 
 #[test]
 fn a_list_that_is_read_while_the_ruleset_changes_is_complete_or_an_error() {
-    const MANY: usize = 20_000;
+    const MANY: usize = 4_000;
     let stage = Stage::new();
     let node = stage.node();
     let scene = stage.prepare(Act::Collect);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use hostport_nft::{
 };
 use hostport_tests::hook::{Bundle, hostport, program, published, state_dir, two_containers};
 use hostport_tests::lab::{Lab, NODE4, NODE6, tcp};
+use hostport_tests::rounds::rounds;
 use hostport_tests::runtime::{run, wait_until};
 use hostport_tests::schema::assert_valid;
 use hostport_trace::{Effect, Origin, Packet, Trace};
@@ -25,15 +26,15 @@ const SCHEMA: &str = include_str!("../../../docs/schemas/list.schema.json");
 /// A restore that re-creates the tables replaces both in one transaction, and the new maps grow in the background.
 /// An emulated machine gets fewer than these.
 fn while_tables_are_replaced<T: Ord + Send>(
-    times: u32,
+    times: usize,
     look: impl Fn(&Lab) -> T + Sync,
 ) -> BTreeMap<T, usize> {
-    const RESTORERS: u32 = 2;
+    const RESTORERS: usize = 2;
     const LONGEST: Duration = Duration::from_secs(60);
     let lab = Lab::new();
     let web = lab.pod("web");
     Bundle::of(&web).annotation("io.hostport.ports", "8000-8299:8000-8299").start(lab.node());
-    let at_work = AtomicU32::new(RESTORERS);
+    let at_work = AtomicUsize::new(RESTORERS);
     let begin = Instant::now();
     thread::scope(|scope| {
         for _ in 0..RESTORERS {
@@ -53,7 +54,7 @@ fn while_tables_are_replaced<T: Ord + Send>(
 
 #[test]
 fn a_list_is_complete_while_the_tables_are_replaced() {
-    let seen = while_tables_are_replaced(300, |lab| published(lab.node()).len());
+    let seen = while_tables_are_replaced(rounds(60, 3000), |lab| published(lab.node()).len());
     assert_eq!(
         seen.keys().collect::<Vec<_>>(),
         [&600],
@@ -94,7 +95,7 @@ fn the_doctor_reads_complete_tables_while_they_are_replaced() {
         };
         (audits, (8000..8300).step_by(10).map(&mut translated).sum::<usize>(), translated(8300))
     };
-    let seen = while_tables_are_replaced(600, |lab| lab.node().run(look));
+    let seen = while_tables_are_replaced(rounds(100, 3000), |lab| lab.node().run(look));
     let whole = ([(300, 1, 0); 2], 30, 0);
     assert_eq!(seen.keys().collect::<Vec<_>>(), [&whole], "what, and how often: {seen:?}");
 }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use hostport_tests::hook::{Bundle, Running, hostport};
 use hostport_tests::lab::{Client, Lab, NODE4, Netns, Pod, tcp};
+use hostport_tests::rounds::rounds;
 use hostport_tests::runtime::{Finished, wait_until};
 
 use super::ground::{
-    End, Kernel, Watcher, assert_nothing_left, in_journal, journal_names, rounds,
+    End, Kernel, Watcher, assert_nothing_left, in_journal, journal_names,
     while_another_changes_its_table, without_counters,
 };
 

@@ -1,4 +1,4 @@
-//! What the races share: the number of rounds, what must be left, and another program that changes rules.
+//! What the races share: what must be left, and another program that changes rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +12,6 @@ use hostport_nft::{Publication, Settings};
 use hostport_tests::hook::{journal_files, program, state_dir};
 use hostport_tests::lab::Netns;
 use serde_json::Value;
-
-/// A few rounds in every test run, many in `make endurance` (HOSTPORT_ENDURANCE).
-pub fn rounds(few: usize, many: usize) -> usize {
-    if std::env::var_os("HOSTPORT_ENDURANCE").is_some() { many } else { few }
-}
 
 /// The ruleset of a node, as the kernel has it. The socket stays open: closing one waits until the kernel has freed
 /// what was deleted.

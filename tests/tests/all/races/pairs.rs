@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use hostport_tests::hook::{Bundle, Running, begin, hook, hostport, state_dir};
 use hostport_tests::lab::{Lab, Netns};
+use hostport_tests::rounds::rounds;
 use hostport_tests::runtime::wait_until;
 use rustix::fs::FlockOperation;
 
-use super::ground::{Kernel, assert_nothing_left, journal_names, rounds};
+use super::ground::{Kernel, assert_nothing_left, journal_names};
 
 /// How long a call is held.
 const HELD: Duration = Duration::from_secs(1);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use hostport_tests::hook::Bundle;
 use hostport_tests::lab::{Lab, NODE4, tcp};
+use hostport_tests::rounds::rounds;
 
-use super::ground::{Kernel, assert_nothing_left, journal_names, rounds};
+use super::ground::{Kernel, assert_nothing_left, journal_names};
 
 /// Labs that run side by side.
 const LABS: usize = 4;
