@@ -3,7 +3,7 @@
 use hostport_tests::hook::hostport;
 use hostport_tests::lab::{NODE4, NODE6, Protocol, Server};
 
-use super::ground::{Ground, IPTABLES, Iptables, ORDERS, who};
+use super::ground::{Ground, IPTABLES, Iptables, ORDERS, Order, who};
 
 const CLUSTER4: [u8; 4] = [10, 96, 0, 20];
 const CLUSTER6: &str = "fd00:96::14";
@@ -101,21 +101,100 @@ fn assert_shop_is_reached(ground: &Ground) {
     }
 }
 
-fn beside_kube_proxy(iptables: Iptables) {
+/// A family's table of the mode nftables.
+fn table(family: &str, cluster: &str, pods: &str, node: &str, pod: &str, endpoint: &str) -> String {
+    format!(
+        "add table {family} kube-proxy
+delete table {family} kube-proxy
+table {family} kube-proxy {{
+    comment \"rules for kube-proxy\"
+    set cluster-ips {{ type {family}v_addr; elements = {{ {cluster} }}; }}
+    set nodeport-ips {{ type {family}v_addr; elements = {{ {node} }}; }}
+    map no-endpoint-services {{ type {family}v_addr . inet_proto . inet_service : verdict; }}
+    map no-endpoint-nodeports {{ type inet_proto . inet_service : verdict; }}
+    map firewall-ips {{ type {family}v_addr . inet_proto . inet_service : verdict; }}
+    map service-ips {{
+        type {family}v_addr . inet_proto . inet_service : verdict
+        elements = {{ {cluster} . tcp . 9000 : goto service-2QRHZV4L-default/shop/tcp/ }}
+    }}
+    map service-nodeports {{
+        type inet_proto . inet_service : verdict
+        elements = {{ tcp . {NODE_PORT} : goto external-2QRHZV4L-default/shop/tcp/ }}
+    }}
+    chain cluster-ips-check {{ {family} daddr @cluster-ips reject; }}
+    chain firewall-check {{ {family} daddr . meta l4proto . th dport vmap @firewall-ips; }}
+    chain service-endpoints-check {{ {family} daddr . meta l4proto . th dport vmap @no-endpoint-services; }}
+    chain nodeport-endpoints-check {{
+        {family} daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
+    }}
+    chain mark-for-masquerade {{ meta mark set meta mark | 0x4000; }}
+    chain masquerading {{
+        meta mark & 0x4000 == 0 return
+        meta mark set meta mark ^ 0x4000
+        masquerade fully-random
+    }}
+    chain endpoint-5OJB2KTY-default/shop/tcp/__pod {{
+        {family} saddr {pod} jump mark-for-masquerade
+        meta l4proto tcp dnat to {endpoint}
+    }}
+    chain service-2QRHZV4L-default/shop/tcp/ {{
+        {family} daddr {cluster} tcp dport 9000 {family} saddr != {pods} jump mark-for-masquerade
+        numgen random mod 1 vmap {{ 0 : goto endpoint-5OJB2KTY-default/shop/tcp/__pod }}
+    }}
+    chain external-2QRHZV4L-default/shop/tcp/ {{
+        jump mark-for-masquerade
+        goto service-2QRHZV4L-default/shop/tcp/
+    }}
+    chain services {{
+        {family} daddr . meta l4proto . th dport vmap @service-ips
+        {family} daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
+    }}
+    chain filter-prerouting {{ type filter hook prerouting priority -110; ct state new jump firewall-check; }}
+    chain filter-input {{
+        type filter hook input priority -110
+        ct state new jump nodeport-endpoints-check
+        ct state new jump service-endpoints-check
+    }}
+    chain filter-forward {{
+        type filter hook forward priority -110
+        ct state new jump service-endpoints-check
+        ct state new jump cluster-ips-check
+    }}
+    chain filter-output {{
+        type filter hook output priority -110
+        ct state new jump service-endpoints-check
+        ct state new jump firewall-check
+    }}
+    chain filter-output-post-dnat {{ type filter hook output priority -90; ct state new jump cluster-ips-check; }}
+    chain nat-prerouting {{ type nat hook prerouting priority dstnat; jump services; }}
+    chain nat-output {{ type nat hook output priority -100; jump services; }}
+    chain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}
+}}
+"
+    )
+    .replace("ipv_addr", "ipv4_addr")
+    .replace("ip6v_addr", "ipv6_addr")
+}
+
+fn load_tables(ground: &Ground) {
+    let (four, six) = (ground.shop.ipv4().to_string(), ground.shop.ipv6().to_string());
+    let node = NODE4.to_string();
+    let endpoint = format!("{four}:8080");
+    ground.node().nft(&table("ip", "10.96.0.20", "10.85.0.0/16", &node, &four, &endpoint));
+    let (node, endpoint) = (NODE6.to_string(), format!("[{six}]:8080"));
+    ground.node().nft(&table("ip6", CLUSTER6, "2001:db8:85::/64", &node, &six, &endpoint));
+}
+
+/// kube-proxy's rules, before and after ours, and written again.
+fn beside_kube_proxy(write: impl Fn(&Ground), rewrite: impl Fn(&Ground)) {
     for order in ORDERS {
-        let ground = Ground::begin(order, |ground| load(ground, iptables));
+        let ground = Ground::begin(order, &write);
         // kube-proxy relies on this between pods of one bridge.
         ground.lab.bridge_nf(true);
         ground.bundle.start(ground.node());
         hostport(ground.node(), &["restore"]).expect_success();
-        if order == super::ground::Order::WeFirst {
-            // kube-proxy rewrites all of its chains now and then.
-            iptables.call(ground.node(), false, "-t nat -F PREROUTING");
-            iptables.restore(
-                ground.node(),
-                false,
-                "*nat\n-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\nCOMMIT\n",
-            );
+        if order == Order::WeFirst {
+            rewrite(&ground);
         }
         for port in [&ground.web, &ground.shop] {
             ground.node().run(|| {
@@ -134,14 +213,32 @@ fn beside_kube_proxy(iptables: Iptables) {
     }
 }
 
+fn beside_iptables_mode(iptables: Iptables) {
+    let rewrite = |ground: &Ground| {
+        // It rewrites all of its chains now and then.
+        iptables.call(ground.node(), false, "-t nat -F PREROUTING");
+        iptables.restore(
+            ground.node(),
+            false,
+            "*nat\n-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\nCOMMIT\n",
+        );
+    };
+    beside_kube_proxy(|ground| load(ground, iptables), rewrite);
+}
+
+#[test]
+fn kube_proxys_nftables_mode_keeps_its_services_and_hostport_its_ports() {
+    beside_kube_proxy(load_tables, load_tables);
+}
+
 #[test]
 fn kube_proxy_by_iptables_nft_keeps_its_services_and_hostport_its_ports() {
-    beside_kube_proxy(Iptables::Nft);
+    beside_iptables_mode(Iptables::Nft);
 }
 
 #[test]
 fn kube_proxy_by_iptables_legacy_keeps_its_services_and_hostport_its_ports() {
-    beside_kube_proxy(Iptables::Legacy);
+    beside_iptables_mode(Iptables::Legacy);
 }
 
 /// The IPVS mode without its virtual servers: the ClusterIP is local, on kube-ipvs0, and a process of the node
@@ -169,7 +266,7 @@ COMMIT
                 );
             };
             let hook = || ground.bundle.prestart(ground.node(), &["--exclude", "10.96.0.0/12"]);
-            if order == super::ground::Order::TheyFirst {
+            if order == Order::TheyFirst {
                 neighbour(&ground);
                 hook().expect_success();
             } else {

@@ -14,4 +14,5 @@ mod kube_proxy;
 mod netavark;
 mod pods;
 mod portmap;
+mod resolvers;
 mod uplinks;
