@@ -112,9 +112,11 @@ impl Evaluation<'_> {
             "objref" => return self.object(expression),
             "counter" | "log" | "dup" | "flow_offload" | "last" => {}
             // They load what is not known here.
-            "osf" | "rt" | "exthdr" | "xfrm" | "numgen" | "inner" => registers.set(first, &UNKNOWN),
-            // NFTA_HASH_DREG, NFTA_SOCKET_DREG and NFTA_TUNNEL_DREG come second.
-            "hash" | "socket" | "tunnel" => registers.set(second, &UNKNOWN),
+            "osf" | "rt" | "exthdr" | "xfrm" | "inner" => registers.set(first, &UNKNOWN),
+            "numgen" => registers.number(expression, [1, 2, 4]),
+            "hash" => registers.number(expression, [2, 4, 6]),
+            // NFTA_SOCKET_DREG and NFTA_TUNNEL_DREG come second.
+            "socket" | "tunnel" => registers.set(second, &UNKNOWN),
             // A limit, a quota, or one that a newer kernel has.
             _ => return Step::Match(None),
         }
@@ -171,6 +173,11 @@ impl Evaluation<'_> {
             .find(&registers.get(source, set.key_length), |first, last| {
                 registers.exclude(source, first, last)
             });
+        // As kube-proxy chooses an endpoint: each number has one.
+        let keys = found.iter().map(|element| element.key.as_slice());
+        if matched.is_none() && registers.is_one_of(source, keys) {
+            matched = Some(true);
+        }
         // What an element counts may be used up, and then the rule does not match (nft_set_elem_update_expr).
         if matched == Some(true) && !inverted && found.iter().any(|element| element.counted) {
             matched = None;
@@ -237,7 +244,7 @@ mod tests {
                 (
                     prop::sample::select(vec![
                         "payload", "meta", "ct", "fib", "bitwise", "byteorder", "immediate", "cmp",
-                        "range", "lookup", "match", "target", "nat", "socket", "objref", "notrack", "newer",
+                        "range", "lookup", "match", "target", "nat", "socket", "objref", "notrack", "numgen", "newer",
                     ]),
                     prop::collection::vec((0u16..9, any::<u32>(), 0u32..24, any::<bool>()), 0..8),
                 ),

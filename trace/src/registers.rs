@@ -1,5 +1,7 @@
 //! The registers that expressions load and compare, of which some bytes may not be known.
 
+use std::ops::Range;
+
 use hostport_nft::object::ExpressionObject;
 use ipnet::IpNet;
 
@@ -41,12 +43,14 @@ pub(crate) struct Registers<'a> {
     bytes: [Option<u8>; 64],
     /// Where the client's address is, which is not known, and which of its bits were not masked away.
     client: Option<(usize, Vec<u8>)>,
+    /// Where a number is that is made for each packet, and from which to which it may be.
+    number: Option<(usize, Range<u32>)>,
     not_from: &'a [IpNet],
 }
 
 impl<'a> Registers<'a> {
     pub(crate) fn new(not_from: &'a [IpNet]) -> Self {
-        Registers { bytes: [None; 64], client: None, not_from }
+        Registers { bytes: [None; 64], client: None, number: None, not_from }
     }
 
     /// Where a register's bytes begin; none for the verdict's and for what is no register.
@@ -77,6 +81,8 @@ impl<'a> Registers<'a> {
         self.client = self.client.take().filter(|(at, mask)| {
             at.saturating_add(mask.len()) <= begin || begin.saturating_add(length) <= *at
         });
+        self.number =
+            self.number.take().filter(|(at, _)| *at + 4 <= begin || begin + length <= *at);
         let value = bytes.iter().copied().chain(std::iter::repeat(Some(0)));
         for (place, byte) in self.bytes.iter_mut().skip(begin).take(length).zip(value) {
             *place = byte;
@@ -87,6 +93,31 @@ impl<'a> Registers<'a> {
     pub(crate) fn set_client(&mut self, register: Option<u32>, length: Option<u32>) {
         let mask = vec![u8::MAX; length.unwrap_or(0).min(16) as usize];
         self.client = Self::place(register).map(|begin| (begin, mask));
+    }
+
+    /// The attributes for the register, the modulus and the offset: NFTA_NG_* or NFTA_HASH_*.
+    pub(crate) fn number(&mut self, expression: &ExpressionObject, attributes: [u16; 3]) {
+        let [register, modulus, offset] = attributes.map(|kind| expression.number(kind));
+        let offset = offset.unwrap_or(0);
+        self.set(register, &[None; 4]);
+        let numbers = offset..offset.saturating_add(modulus.unwrap_or(0));
+        self.number = Self::place(register).map(|begin| (begin, numbers));
+    }
+
+    /// Whether a register has a number that is one of these keys, whichever it is.
+    pub(crate) fn is_one_of<'k>(
+        &self,
+        register: Option<u32>,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> bool {
+        let Some((_, numbers)) =
+            self.number.as_ref().filter(|(at, _)| Self::place(register) == Some(*at))
+        else {
+            return false;
+        };
+        let number = |key: &[u8]| key.try_into().ok().map(u32::from_ne_bytes);
+        let there = keys.filter_map(number).filter(|number| numbers.contains(number));
+        there.count() == numbers.len()
     }
 
     /// Whether a register cannot have any of the values from one to another, since the client is in none of the

@@ -90,15 +90,19 @@ fn a_chain_that_comes_first_on_localhost_alone() {
 }
 
 #[test]
-fn a_rule_that_spreads_connections_by_a_hash() {
-    for key in ["symhash mod 2", "jhash ip saddr mod 2"] {
-        let ground = Ground::new();
-        ground.node().nft(&format!(
-            "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat - 10;
-                tcp dport 9000 dnat to {key} map {{ 0 : 10.1.1.1, 1 : 10.1.1.2 }}; }}; }}"
-        ));
-        let finding = ground.doctor().only("translated-before");
-        assert!(text(&finding).contains("ip other"), "{finding:#}");
+fn a_rule_that_spreads_connections_over_servers() {
+    for key in ["symhash mod 2", "jhash ip saddr mod 2", "numgen random mod 2"] {
+        // Without a server for each number, some connections go on.
+        for (second, severity) in [(1, "broken"), (2, "warning")] {
+            let ground = Ground::new();
+            ground.node().nft(&format!(
+                "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat - 10;
+                    tcp dport 9000 dnat to {key} map {{ 0 : 10.1.1.1, {second} : 10.1.1.2 }}; }}; }}"
+            ));
+            let finding = ground.doctor().only("translated-before");
+            assert!(text(&finding).contains("ip other"), "{finding:#}");
+            assert_eq!(finding["severity"], severity, "{key}: {finding:#}");
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod ground;
 mod operation;
 mod play;
 mod regressions;
+mod upkeep;
 mod world;
 
 use std::cell::Cell;

@@ -86,7 +86,7 @@ pub struct Entry {
     pub ips: BTreeSet<IpAddr>,
     pub life: usize,
     pub exclude: usize,
-    since: u64,
+    pub(super) since: u64,
 }
 
 /// What a call of the hook must print.
@@ -95,14 +95,6 @@ pub enum Answer {
     Done,
     /// One of these is taken; the bool tells whether the journal knows the owner.
     Refused(Vec<(Host, Port, bool)>),
-}
-
-/// What `restore` must print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    pub added: usize,
-    pub removed: usize,
-    pub kept: usize,
 }
 
 /// The index of a family in arrays.
@@ -167,29 +159,19 @@ impl World {
         self.alive.remove(&container.life);
     }
 
-    fn is_dead(&self, entry: &Entry) -> bool {
+    pub(super) fn is_dead(&self, entry: &Entry) -> bool {
         !self.alive.contains(&entry.life)
     }
 
-    /// Whether another owner had one of its ports before it, and it has none of them: that is how an entry looks
-    /// whose hook was killed before it published.
-    fn is_void(&self, owner: &str, entry: &Entry) -> bool {
-        let has = |(host, endpoint): (&Host, &Endpoint)| {
-            self.port(host).is_some_and(|port| {
-                port.owner.as_deref() == Some(owner) && port.endpoint == *endpoint
-            })
-        };
-        let is_lost = |(host, endpoint): (&Host, &Endpoint)| {
-            let present = self.port(host).filter(|port| self.is_claimed(port, *host));
-            let earlier = |port: &&Port| {
-                port.owner.as_ref().is_some_and(|owner| self.journal[owner].since < entry.since)
-            };
-            present.filter(earlier).is_some_and(|port| port.endpoint != *endpoint)
-        };
-        entry.mappings.iter().any(is_lost) && !entry.mappings.iter().any(has)
+    /// Whether its owner is alive and has it in the journal.
+    pub(super) fn is_claimed(&self, port: &Port, host: Host) -> bool {
+        let entry = port.owner.as_ref().and_then(|owner| self.journal.get(owner));
+        entry.is_some_and(|entry| {
+            !self.is_dead(entry) && entry.mappings.get(&host) == Some(&port.endpoint)
+        })
     }
 
-    fn port(&self, host: &Host) -> Option<&Port> {
+    pub(super) fn port(&self, host: &Host) -> Option<&Port> {
         self.kernel[family(host.0)].as_ref()?.ports.get(host)
     }
 
@@ -396,7 +378,7 @@ impl World {
     }
 
     /// Everything that an owner has according to the journal, and its entry.
-    fn clear(&mut self, owner: &str) {
+    pub(super) fn clear(&mut self, owner: &str) {
         if let Some(entry) = self.journal.remove(owner) {
             entry.mappings.keys().for_each(|host| self.take_away(owner, host));
         }
@@ -411,121 +393,5 @@ impl World {
             self.take_away(&container.id, &host);
         }
         self.clear(&container.id);
-    }
-
-    /// How many are dead; they are gone afterwards, unless it is a dry run.
-    pub fn collect(&mut self, dry_run: bool) -> usize {
-        let dead = self.journal.iter().filter(|(_, entry)| self.is_dead(entry));
-        let dead: Vec<String> = dead.map(|(owner, _)| owner.clone()).collect();
-        if !dry_run {
-            dead.iter().for_each(|owner| self.clear(owner));
-        }
-        dead.len()
-    }
-
-    /// Ports that gc keeps, since the journal does not know their owner.
-    pub fn unknown(&self) -> usize {
-        let ports = self.kernel.iter().flatten().flat_map(|table| table.ports.values());
-        let known = |port: &Port| port.owner.as_ref().is_some_and(|o| self.journal.contains_key(o));
-        ports.filter(|port| !known(port)).count()
-    }
-
-    /// Whether its owner is alive and has it in the journal.
-    fn is_claimed(&self, port: &Port, host: Host) -> bool {
-        let entry = port.owner.as_ref().and_then(|owner| self.journal.get(owner));
-        entry.is_some_and(|entry| {
-            !self.is_dead(entry) && entry.mappings.get(&host) == Some(&port.endpoint)
-        })
-    }
-
-    /// Somebody removed the journal, or there never was one, and the kernel has ports of some owners.
-    pub fn refuses_to_restore(&self) -> bool {
-        let mut ports = self.kernel.iter().flatten().flat_map(|table| table.ports.values());
-        self.journal.is_empty() && ports.any(|port| port.owner.is_some())
-    }
-
-    pub fn restore(&mut self) -> Restored {
-        let mut living: Vec<(&String, &Entry)> =
-            self.journal.iter().filter(|(_, entry)| !self.is_dead(entry)).collect();
-        living.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.since));
-        let void: BTreeSet<String> = living
-            .iter()
-            .filter(|(owner, entry)| self.is_void(owner, entry))
-            .map(|(owner, _)| (*owner).clone())
-            .collect();
-        let exclude = living.first().map_or(0, |(_, entry)| entry.exclude);
-        let mut claims = [BTreeMap::new(), BTreeMap::new()];
-        for (owner, entry) in living.iter().filter(|(owner, _)| !void.contains(*owner)) {
-            for (host, endpoint) in &entry.mappings {
-                // The owner that has it in the kernel keeps it.
-                let present = self.port(host);
-                if present
-                    .is_some_and(|port| self.is_claimed(port, *host) && port.endpoint != *endpoint)
-                {
-                    continue;
-                }
-                // The latest owner took it over; or they share an endpoint, and who has it keeps it, or the earliest
-                // gets it.
-                let has = present.filter(|port| self.is_claimed(port, *host));
-                let owner = has.map_or(Some((*owner).clone()), |port| port.owner.clone());
-                let port = Port { endpoint: *endpoint, owner: owner.clone() };
-                claims[family(host.0)]
-                    .entry(*host)
-                    .and_modify(|later: &mut Port| {
-                        if later.endpoint == *endpoint {
-                            later.owner = owner;
-                        }
-                    })
-                    .or_insert(port);
-            }
-        }
-        // Owners without an entry may be alive, and keep what no published container asks for.
-        let known = |owner: &String| self.journal.contains_key(owner);
-        let is_published = |(owner, entry): &&(&String, &Entry)| {
-            let has =
-                |host| self.port(host).is_some_and(|port| port.owner.as_ref() == Some(*owner));
-            entry.mappings.keys().any(has)
-        };
-        let published = living.iter().filter(is_published);
-        let asked: BTreeSet<Host> =
-            published.flat_map(|(_, entry)| entry.mappings.keys().copied()).collect();
-        for (table, claims) in self.kernel.iter().zip(&mut claims) {
-            for (host, port) in table.iter().flat_map(|table| &table.ports) {
-                let unknown = port.owner.as_ref().is_some_and(|owner| !known(owner));
-                if unknown && !asked.contains(host) {
-                    claims.insert(*host, port.clone());
-                }
-            }
-        }
-        self.journal.retain(|owner, _| !void.contains(owner));
-        // What went to another owner no longer belongs to the earlier one.
-        let dead: BTreeSet<String> = self
-            .journal
-            .iter()
-            .filter(|(_, entry)| self.is_dead(entry))
-            .map(|(owner, _)| owner.clone())
-            .collect();
-        for (owner, entry) in &mut self.journal {
-            if !dead.contains(owner) {
-                entry.mappings.retain(|host, endpoint| {
-                    claims[family(host.0)].get(host).is_some_and(|port| port.endpoint == *endpoint)
-                });
-            }
-        }
-        let mut restored = Restored::default();
-        for (table, ports) in self.kernel.iter_mut().zip(claims) {
-            if table.is_none() && ports.is_empty() {
-                continue;
-            }
-            let present = table.take().unwrap_or_default().ports;
-            let right = ports.iter().filter(|(host, port)| present.get(*host) == Some(*port));
-            let kept = right.count();
-            restored.kept += kept;
-            restored.added += ports.len() - kept;
-            restored.removed += present.len() - kept;
-            let same_link = !ports.is_empty();
-            *table = Some(Table { exclude, whole: true, same_link, ports, ..Table::default() });
-        }
-        restored
     }
 }
