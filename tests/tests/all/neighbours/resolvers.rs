@@ -57,7 +57,7 @@ fn nodelocal_dns_keeps_its_addresses_in_either_order() {
                 dns.start(node);
                 begin();
                 if !untracked {
-                    // As watch does within a second.
+                    // As watch does every ten seconds.
                     hostport(node, &["restore"]).expect_success();
                 }
             }
