@@ -11,6 +11,7 @@ use crate::packet::PacketView;
 use crate::sets::Sets;
 use crate::step::Action;
 use crate::verdict::Cause;
+use crate::xt;
 
 /// All that may become of a packet in a chain.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct Outcomes {
     pub(crate) rewritten: Option<Cause>,
     /// It is taken out of connection tracking; whether in any case.
     pub(crate) untracked: Option<(Cause, bool)>,
+    /// A rule may set its mark.
+    pub(crate) marked: bool,
     /// It comes to the chain's end, or returns.
     pub(crate) left: bool,
 }
@@ -30,6 +33,7 @@ pub(crate) struct Outcomes {
 impl Outcomes {
     fn add(&mut self, other: Outcomes) {
         self.accepted |= other.accepted;
+        self.marked |= other.marked;
         self.left |= other.left;
         self.dropped = self.dropped.take().or(other.dropped);
         self.translated = match (self.translated.take(), other.translated) {
@@ -68,11 +72,15 @@ impl Walk<'_> {
         let rules = self.chains.get(id).map_or(&[][..], |chain| &chain.rules);
         let (mut at_end, mut certain) = (true, true);
         for rule in rules {
-            let cause = || Cause::Rule { chain: rule.chain.clone(), handle: rule.handle };
+            let cause = || Cause::Rule {
+                chain: rule.chain.clone(),
+                handle: rule.handle,
+                comment: xt::comment(rule).unwrap_or_default(),
+            };
             let outcome = evaluate(rule, self.packet, id, self.sets);
             certain &= !all.may_end();
             let untracked = outcome.untracks.map(|sure| (cause(), sure && certain));
-            all.add(Outcomes { untracked, ..Outcomes::default() });
+            all.add(Outcomes { untracked, marked: outcome.marks, ..Outcomes::default() });
             let mut next = outcome.actions.contains(&Action::Next);
             let is_call = |action: &Action| matches!(action, Action::Call { .. });
             let (calls, actions): (Vec<_>, Vec<_>) = outcome.actions.into_iter().partition(is_call);

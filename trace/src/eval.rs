@@ -6,7 +6,7 @@ use hostport_nft::object::{
     Element, ExpressionObject, NfFamily, ObjectId, RuleObject, VerdictObject,
 };
 
-use crate::packet::PacketView;
+use crate::packet::{MARK, PacketView};
 use crate::registers::{Registers, UNKNOWN, known};
 use crate::sets::Sets;
 use crate::step::{Action, Step};
@@ -29,6 +29,8 @@ pub(crate) struct RuleOutcome {
     pub(crate) actions: Vec<Action>,
     /// It takes the packet out of connection tracking; whether in any case.
     pub(crate) untracks: Option<bool>,
+    /// It may set the packet's mark.
+    pub(crate) marks: bool,
 }
 
 /// Evaluates a rule of a chain, in whose table its sets are.
@@ -40,20 +42,21 @@ pub(crate) fn evaluate(
 ) -> RuleOutcome {
     let mut evaluation =
         Evaluation { packet, chain, sets, registers: Registers::new(&packet.not_from) };
-    let (mut certain, mut untracks) = (true, None);
+    let (mut certain, mut untracks, mut marks) = (true, None, false);
     for expression in &rule.expressions {
         match evaluation.step(expression) {
             Step::Match(Some(true)) => {}
             Step::Match(Some(false)) => break,
             Step::Match(None) => certain = false,
             Step::Untrack => untracks = untracks.or(Some(certain)),
+            Step::Mark => marks = true,
             Step::End(mut actions) => {
                 actions.extend((!certain).then_some(Action::Next));
-                return RuleOutcome { actions, untracks };
+                return RuleOutcome { actions, untracks, marks };
             }
         }
     }
-    RuleOutcome { actions: vec![Action::Next], untracks }
+    RuleOutcome { actions: vec![Action::Next], untracks, marks }
 }
 
 struct Evaluation<'a> {
@@ -75,6 +78,10 @@ impl Evaluation<'_> {
                 if packet.is_client(expression) {
                     registers.set_client(first, expression.number(4));
                 }
+            }
+            // NFTA_META_SREG: it sets something.
+            "meta" if expression.number(3).is_some() => {
+                return if second == Some(MARK) { Step::Mark } else { Step::Match(Some(true)) };
             }
             "meta" => registers.set(first, &packet.meta(second.unwrap_or(0))),
             "fib" => registers.set(first, &packet.fib(expression)),

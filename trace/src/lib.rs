@@ -47,7 +47,8 @@
 //! - Base chains of the families ip, ip6 and inet, in the order of their priorities, and all chains that
 //!   their rules jump to. The rules of iptables-nft are among them (`xt`), those of iptables-legacy are not.
 //! - Of a packet: addresses, protocol, ports, links, TCP's flags, the state and status of its connection.
-//!   Marks, sizes, times and the like are not known.
+//!   Sizes, times and the like are not known; nor is the mark, but for [`Trace::rewriting`] it is 0 where no
+//!   rule on the way sets one.
 //! - Expressions that it does not know may match or not; targets of iptables that it does not know may do
 //!   anything.
 //!

@@ -94,6 +94,8 @@ const IPS_DST_NAT_DONE: u32 = 1 << 8;
 /// `enum nft_payload_bases`.
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+/// NFT_META_MARK of `enum nft_meta_keys`.
+pub(crate) const MARK: u32 = 3;
 /// `linux/rtnetlink.h`.
 const RTN_UNICAST: u32 = 1;
 const RTN_LOCAL: u32 = 2;
@@ -118,6 +120,8 @@ pub(crate) struct PacketView {
     in_link: Option<Interface>,
     out_link: Option<Interface>,
     answer: bool,
+    /// Its mark, if that is known.
+    pub(crate) mark: Option<u32>,
     /// Whether it belongs to a connection yet: not before connection tracking has seen it.
     tracked: bool,
 }
@@ -144,6 +148,7 @@ impl Packet {
             in_link: if own { Some(none.clone()) } else { self.in_link.clone() },
             out_link: Some(if own { lo } else { none }),
             answer: false,
+            mark: None,
             tracked: true,
         }
     }
@@ -177,6 +182,7 @@ impl PacketView {
             in_link: self.out_link,
             out_link: self.in_link,
             answer: true,
+            mark: None,
             ..self
         }
     }
@@ -189,6 +195,11 @@ impl PacketView {
     /// Where connection tracking has not seen it yet.
     pub(crate) fn untracked(&self) -> Self {
         PacketView { tracked: false, ..self.clone() }
+    }
+
+    /// The same with a mark.
+    pub(crate) fn marked(self, mark: Option<u32>) -> Self {
+        PacketView { mark, ..self }
     }
 
     /// Where its source is rewritten, or translated back.
@@ -266,6 +277,7 @@ impl PacketView {
             // `protocol`: ETH_P_IP and ETH_P_IPV6.
             1 if self.family == Family::Ip => known(&0x0800u16.to_be_bytes()),
             1 => known(&0x86ddu16.to_be_bytes()),
+            MARK => self.mark.map_or(UNKNOWN.to_vec(), |mark| known(&mark.to_ne_bytes())),
             4 => index(&self.in_link),
             5 => index(&self.out_link),
             6 => name(&self.in_link),

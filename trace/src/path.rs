@@ -177,9 +177,33 @@ impl Trace {
     /// # }
     /// ```
     pub fn rewriting(&mut self, packet: &Packet) -> Vec<Verdict> {
-        let rewriters = packet.forwarded().map(|view| self.rewriters(&view)).unwrap_or_default();
+        let mark = self.mark(packet);
+        let view = packet.forwarded().map(|view| view.marked(mark));
+        let rewriters = view.map(|view| self.rewriters(&view)).unwrap_or_default();
         let foreign = rewriters.into_iter().filter(|(id, _)| !self.is_own(id));
         foreign.map(|(_, verdict)| verdict).collect()
+    }
+
+    /// The mark of a packet that leaves for its endpoint: the one that packets come with, if no rule on the way
+    /// may set another.
+    fn mark(&mut self, packet: &Packet) -> Option<u32> {
+        const NONE: Option<u32> = Some(0);
+        let (first, view) = (first_hook(packet.origin), packet.before());
+        let way = [
+            (first, Some(view.untracked())),
+            (first, Some(view)),
+            (first, packet.after()),
+            (Hook::Forward, packet.forwarded()),
+            (Hook::Postrouting, packet.forwarded()),
+        ];
+        for (hook, view) in way {
+            let Some(view) = view.map(|view| view.marked(NONE)) else { continue };
+            let chains = self.base_chains(view.family, hook, &["filter", "route", "nat"]);
+            if chains.iter().any(|(id, _)| self.outcomes(id, &view).marked) {
+                return None;
+            }
+        }
+        NONE
     }
 
     /// The chains that drop the answer, which comes by prerouting; then it is forwarded, or is for this host.

@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Match(Matched),
     /// It takes the packet out of connection tracking, and the rule goes on.
     Untrack,
+    /// It may set the packet's mark, and the rule goes on.
+    Mark,
     /// It ends the rule in one of these ways.
     End(Vec<Action>),
 }

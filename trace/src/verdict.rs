@@ -85,7 +85,8 @@ impl Verdict {
 /// use hostport_trace::Cause;
 ///
 /// let handle = hostport_nft::Handle(12);
-/// let cause = Cause::Rule { chain: "DOCKER-USER".to_owned(), handle };
+/// let (chain, comment) = ("DOCKER-USER".to_owned(), String::new());
+/// let cause = Cause::Rule { chain, handle, comment };
 /// assert_eq!(cause.to_string(), "the rule with handle 12 in DOCKER-USER");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub enum Cause {
         chain: String,
         /// Its handle, as `nft --handle list ruleset` shows it.
         handle: Handle,
+        /// The comment that iptables gave it, or nothing.
+        comment: String,
     },
 }
 
@@ -105,7 +108,13 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Policy => f.write_str("its policy"),
-            Cause::Rule { chain, handle } => write!(f, "the rule with handle {handle} in {chain}"),
+            Cause::Rule { chain, handle, comment } => {
+                f.write_str("the rule ")?;
+                if !comment.is_empty() {
+                    write!(f, "\"{comment}\" ")?;
+                }
+                write!(f, "with handle {handle} in {chain}")
+            }
         }
     }
 }

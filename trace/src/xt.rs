@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use hostport_nft::Protocol;
-use hostport_nft::object::ExpressionObject;
+use hostport_nft::object::{ExpressionObject, RuleObject};
 
 use crate::packet::PacketView;
 use crate::step::{Action, Matched, Step, both};
@@ -26,12 +26,12 @@ pub(crate) fn target(expression: &ExpressionObject, packet: &PacketView) -> Step
         {
             Step::Untrack
         }
+        Some("CONNMARK" | "HMARK" | "MARK" | "SET") => Step::Mark,
         // They do something to the packet, which then goes on.
         Some(
-            "AUDIT" | "CHECKSUM" | "CLASSIFY" | "CONNMARK" | "CONNSECMARK" | "CT" | "DSCP" | "ECN"
-            | "HL" | "HMARK" | "IDLETIMER" | "LED" | "LOG" | "MARK" | "NFLOG" | "RATEEST"
-            | "SECMARK" | "SET" | "TCPMSS" | "TCPOPTSTRIP" | "TEE" | "TOS" | "TRACE" | "TTL"
-            | "ULOG",
+            "AUDIT" | "CHECKSUM" | "CLASSIFY" | "CONNSECMARK" | "CT" | "DSCP" | "ECN" | "HL"
+            | "IDLETIMER" | "LED" | "LOG" | "NFLOG" | "RATEEST" | "SECMARK" | "TCPMSS"
+            | "TCPOPTSTRIP" | "TEE" | "TOS" | "TRACE" | "TTL" | "ULOG",
         ) => Step::Match(Some(true)),
         _ => Step::anything(),
     }
@@ -61,6 +61,7 @@ pub(crate) fn matches(expression: &ExpressionObject, packet: &PacketView) -> Mat
     let revision = expression.number(2).unwrap_or(0);
     match (expression.text(1).as_deref(), revision) {
         (Some("comment"), _) => Some(true),
+        (Some("mark"), 1) => mark(info, packet),
         (Some("tcp"), 0) => ports(info, packet, Protocol::Tcp),
         (Some("udp"), 0) => ports(info, packet, Protocol::Udp),
         (Some("multiport"), 1) => multiport(info, packet),
@@ -69,6 +70,15 @@ pub(crate) fn matches(expression: &ExpressionObject, packet: &PacketView) -> Mat
         (Some("addrtype"), 0 | 1) => address_type(info, packet, revision),
         _ => None,
     }
+}
+
+/// The text of the match `comment`: `struct xt_comment_info`.
+pub(crate) fn comment(rule: &RuleObject) -> Option<String> {
+    let is_comment =
+        |e: &&ExpressionObject| e.name == "match" && e.text(1).as_deref() == Some("comment");
+    let info = rule.expressions.iter().find(is_comment)?.bytes(3)?;
+    let text = info.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 fn u16_at(info: &[u8], at: usize) -> Option<u16> {
@@ -124,6 +134,12 @@ fn multiport(info: &[u8], packet: &PacketView) -> Matched {
         at += 1;
     }
     Some(inside != inverted)
+}
+
+/// `struct xt_mark_mtinfo1`: mark, mask, invert.
+fn mark(info: &[u8], packet: &PacketView) -> Matched {
+    let (mark, mask, inverted) = (u32_at(info, 0)?, u32_at(info, 4)?, *info.get(8)? != 0);
+    Some((packet.mark? & mask == mark) != inverted)
 }
 
 /// `struct xt_conntrack_mtinfo3`: eight addresses, expires_min, expires_max, l4proto, four ports,
@@ -213,6 +229,7 @@ mod tests {
             let _ = (ports(&info, &packet(), Protocol::Tcp), ports(&info, &packet(), Protocol::Udp));
             let _ = (multiport(&info, &packet()), conntrack(&info, &packet()));
             let _ = (address_type(&info, &packet(), 0), address_type(&info, &packet(), 1));
+            let _ = mark(&info, &packet().marked(Some(0)));
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct PacketContext {
     pub no_way_back: bool,
     /// The ruleset leaves the address and port to a program of this host.
     pub is_kept: bool,
-    /// A wildcard would take it: no program of the host keeps the address, and no option leaves it out.
+    /// A wildcard would take it: the address is this host's, no program keeps it, and no option leaves it out.
     pub by_wildcard: bool,
     /// The element of the kernel's map that it matches.
     pub element: Option<Published>,
@@ -134,7 +134,7 @@ impl PacketContext {
         let excluded = inventory.settings.is_excluded(self.to);
         self.is_kept =
             !excluded && audit.is_some_and(|audit| audit.conditions.kept.contains(&self.host()));
-        self.by_wildcard = !self.is_kept && inventory.settings.covers(self.to);
+        self.by_wildcard = self.to_is_local && !self.is_kept && inventory.settings.covers(self.to);
         let keys = self.asked();
         let published = audit.map_or(&[][..], |audit| &audit.ports);
         let element =

@@ -4,6 +4,9 @@ use hostport_trace::{Cause, Hook, Trace, Verdict};
 
 use crate::network::process;
 
+/// How to give hostport a port that a rule of another program has.
+pub const TAKE_OUT: &str = "take the port out of that rule";
+
 /// Who keeps the rules that a packet meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keeper {
@@ -79,6 +82,17 @@ impl Keeper {
             Keeper::Owner(process) => format!(
                 "configure {process} to accept {what}: it owns the table, and only it can change it"
             ),
+        }
+    }
+
+    /// How to give hostport a port that one of its rules has.
+    pub fn take_out(&self) -> &'static str {
+        match self {
+            Keeper::KubeProxy => "give the Kubernetes service another port",
+            Keeper::Docker => "start the Docker container without that port (docker ps)",
+            Keeper::Netavark => "start the podman container without that port (podman ps)",
+            Keeper::Firewalld => "remove the forwarding of that port",
+            Keeper::Owner(_) => TAKE_OUT,
         }
     }
 

@@ -14,7 +14,9 @@ use hostport_nft::Family;
 use hostport_trace::{Effect, Origin, Trace, Verdict};
 use tracing::warn;
 
+use crate::diagnose::context::PacketContext;
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
+pub use keeper::TAKE_OUT;
 use packets::{AskedPort, Hit, Packets};
 
 /// For very many host ports and rules, looking at all of them would take too long.
@@ -40,7 +42,7 @@ pub fn find(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Find
             for hit in found {
                 let at = *known.entry(hit.key()).or_insert(hits.len());
                 match hits.get_mut(at) {
-                    Some(same) => same.asked.extend(hit.asked),
+                    Some(same) => same.join(hit),
                     None => hits.push(hit),
                 }
             }
@@ -72,8 +74,11 @@ fn unfinished(done: usize, all: usize) -> Finding {
 /// Chains of other programs that rewrite the source of the packet asked about, in postrouting.
 pub fn rewrites(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Verdict> {
     let packets = Packets { rules, inventory, scope };
-    let asked = scope.mappings.first().zip(scope.origins().first());
-    let packet = asked.map(|(mapping, origin)| packets.packet(AskedPort::from(*mapping), *origin));
+    let Some(PacketContext { origin, mapping: mapping @ Some(_), .. }) = scope.packet else {
+        return Vec::new();
+    };
+    let asked = scope.packet.as_ref().map(|packet| AskedPort { host: packet.host(), mapping });
+    let packet = asked.map(|asked| packets.packet(asked, origin));
     packet.map_or_else(Vec::new, |packet| packets.rules.rewriting(&packet))
 }
 

@@ -13,6 +13,8 @@ use crate::diagnose::scope::Scope;
 #[derive(Debug, Clone)]
 pub struct Hit {
     pub origin: Origin,
+    /// The chain by which packets of this host meet the same rule, if it translates those too.
+    pub same_from_host: Option<String>,
     pub verdict: Verdict,
     /// The protocol of the first packet.
     pub protocol: Protocol,
@@ -21,10 +23,23 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Packets with the same key meet the same.
-    pub fn key(&self) -> (String, String, String, bool, Origin, Effect) {
+    /// Packets with the same key meet the same. A rule that translates is often called from two chains, one for
+    /// packets from outside and one for those of this host.
+    pub fn key(&self) -> (String, String, String, bool, Option<Origin>, Effect) {
         let Verdict { effect, table, chain, cause, certain, .. } = &self.verdict;
-        (table.clone(), chain.clone(), cause.to_string(), *certain, self.origin, *effect)
+        let (chain, origin) = match effect {
+            Effect::Translates => (String::new(), None),
+            _ => (chain.clone(), Some(self.origin)),
+        };
+        (table.clone(), chain, cause.to_string(), *certain, origin, *effect)
+    }
+
+    /// Takes in another of the same key.
+    pub fn join(&mut self, other: Hit) {
+        if other.origin != self.origin {
+            self.same_from_host.get_or_insert(other.verdict.chain);
+        }
+        self.asked.extend(other.asked);
     }
 }
 
@@ -126,5 +141,11 @@ impl Packets<'_> {
 
 fn hits_of(asked: AskedPort, origin: Origin, verdicts: Vec<Verdict>) -> impl Iterator<Item = Hit> {
     let protocol = asked.host.protocol;
-    verdicts.into_iter().map(move |verdict| Hit { origin, verdict, protocol, asked: vec![asked] })
+    verdicts.into_iter().map(move |verdict| Hit {
+        origin,
+        same_from_host: None,
+        verdict,
+        protocol,
+        asked: vec![asked],
+    })
 }

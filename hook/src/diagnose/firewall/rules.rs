@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use hostport_nft::Gather;
+use hostport_nft::{Gather, HostPort};
 use hostport_trace::{Cause, Effect, Hook, Origin, Trace, Verdict};
 
 use crate::diagnose::finding::Finding;
-use crate::diagnose::firewall::keeper::Keeper;
+use crate::diagnose::firewall::keeper::{Keeper, TAKE_OUT};
 use crate::diagnose::firewall::packets::Hit;
 use crate::diagnose::kind::{Kind, OnPath, Severity, Step};
 use crate::output::{escape, several};
@@ -193,7 +193,7 @@ fn without(keeper: Option<&Keeper>, cause: &Cause, table: &str, instead: &str) -
         return keeper.without(instead);
     }
     match cause {
-        Cause::Rule { chain, handle } if escape::is_plain(chain) && escape::is_plain(table) => {
+        Cause::Rule { chain, handle, .. } if escape::is_plain(chain) && escape::is_plain(table) => {
             format!("{instead}, or: nft delete rule {table} {chain} handle {handle}")
         }
         _ => format!("{instead}: nft --handle list ruleset shows it"),
@@ -202,16 +202,24 @@ fn without(keeper: Option<&Keeper>, cause: &Cause, table: &str, instead: &str) -
 
 fn translated(hit: &Hit, keeper: Option<&Keeper>) -> Finding {
     let Verdict { table, chain, certain, cause, priority, .. } = &hit.verdict;
-    let verb = if *certain { "translates" } else { "may translate" };
-    let whose = whose(hit.origin);
-    let hosts = hit.asked.iter().map(|asked| asked.host);
+    let hosts: BTreeSet<HostPort> = hit.asked.iter().map(|asked| asked.host).gather();
     let mut evidence = vec![format!("{cause}, priority {priority}"), several(hosts)];
     evidence.extend((!certain).then(|| UNSURE.to_owned()));
+    let (first, whose) = match &hit.same_from_host {
+        Some(other) => (format!("the chains {chain} and {other}"), "connections"),
+        None => (format!("the chain {chain}"), whose(hit.origin)),
+    };
+    let verb = match (certain, &hit.same_from_host) {
+        (true, None) => "translates",
+        (true, Some(_)) => "translate",
+        (false, _) => "may translate",
+    };
+    let instead = keeper.map_or(TAKE_OUT, |keeper| keeper.take_out());
     Finding::new(
         Kind::TranslatedBefore,
-        format!("the chain {chain} of the table {table} {verb} {whose} to published ports first"),
+        format!("{first} of the table {table} {verb} {whose} to published ports first"),
         evidence,
-        without(keeper, cause, table, "unpublish the port there"),
+        without(keeper, cause, table, instead),
     )
 }
 

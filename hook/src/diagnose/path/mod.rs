@@ -123,9 +123,15 @@ fn of_this_packet(
     obstacles.extend(packet.from.filter(|_| packet.no_way_back).map(obstacle::no_way_back));
     obstacles.extend(obstacle::stays_put(packet));
     obstacles.extend(obstacle::not_allowed(packet, inventory));
+    // Another program's address, such as a service's.
+    let rule = match packet.mapping {
+        None => firewall::answering(rules, inventory, scope),
+        Some(_) => None,
+    };
+    let is_translated = rule.as_ref().is_some_and(|rule| rule.certain);
     let astray = if packet.to.is_loopback() && packet.origin == Origin::Outside {
         Some(obstacle::loopback_from_outside(packet))
-    } else if !packet.to_is_local && !packet.is_specific() {
+    } else if !packet.to_is_local && !packet.is_specific() && !is_translated {
         Some(obstacle::not_local(packet, inventory))
     } else {
         let link = packet.in_link_name().filter(|_| packet.in_link_is_down);
@@ -139,11 +145,11 @@ fn of_this_packet(
     obstacles.extend(refusal);
     match packet.mapping {
         None => {
-            let rule = firewall::answering(rules, inventory, scope);
             let to = Some(packet.host()).filter(|_| packet.to_is_local);
             let process = to.and_then(listeners::answering);
             let in_vain = findings.iter().any(|finding| finding.kind == Kind::PortsUnpublished);
-            if !in_vain || rule.is_some() || process.is_some() {
+            let elsewhere = !packet.to_is_local && !packet.same_number.is_empty();
+            if !in_vain && !elsewhere || rule.is_some() || process.is_some() {
                 obstacles.push(unpublished::not_published(packet, rule.as_ref(), process));
             }
         }

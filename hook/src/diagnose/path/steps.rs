@@ -58,6 +58,9 @@ impl Steps<'_> {
         let endpoint = packet.mapping.map(|mapping| mapping.endpoint());
         let what = match step {
             Step::Client => return None,
+            Step::Destination if !packet.to_is_local && !packet.is_specific() => {
+                format!("{} is not an address of this host", packet.to)
+            }
             Step::Destination => format!("{} is an address of this host", packet.to),
             Step::OtherRules => "no rule of another program takes it before hostport".to_owned(),
             Step::Table if inventory.state(packet.family) == TableOwner::Missing => {
@@ -71,7 +74,7 @@ impl Steps<'_> {
             Step::Excluded if !inventory.settings.covers(packet.to) => {
                 format!("only ports on exactly {} answer there (--listen)", packet.to)
             }
-            Step::Excluded if !packet.by_wildcard => {
+            Step::Excluded if packet.is_kept => {
                 format!("a program on this host keeps {}", packet.host())
             }
             Step::Excluded => format!("{} is not excluded", packet.to),

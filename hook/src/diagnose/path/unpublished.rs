@@ -9,6 +9,7 @@ use hostport_trace::Verdict;
 use super::obstacle::{Obstacle, anywhere};
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::finding::line;
+use crate::diagnose::firewall::TAKE_OUT;
 use crate::diagnose::kind::Step;
 use crate::diagnose::question::Target;
 
@@ -127,7 +128,7 @@ fn answered_elsewhere(target: Target, rule: Option<&Verdict>, process: Option<St
             "hostport does not publish this port, and a rule of another program takes the packet",
             rule,
             process,
-            "unpublish the port there",
+            TAKE_OUT,
         ),
         (rule, process) => (
             Step::Element,

@@ -96,7 +96,7 @@ fn field_16_dockers_own_table_is_passed_with_its_mark() {
 #[test]
 fn field_16_a_rule_that_its_program_writes_again_is_not_to_be_deleted() {
     let rule = "tcp dport 9000 dnat ip to 10.85.0.99:8080";
-    let keeps = |table: &str, chain: &str, program: &str| {
+    let keeps = |table: &str, chain: &str, program: &str, instead: &str| {
         let ground = Ground::new();
         ground.node().nft(&format!(
             "table {table} {{ chain {chain} {{ {rule}; }};
@@ -104,12 +104,14 @@ fn field_16_a_rule_that_its_program_writes_again_is_not_to_be_deleted() {
         ));
         assert!(ground.is_cut_off());
         let said = fix(&ground.doctor(), "translated-before");
-        let expected =
-            format!("unpublish the port there: {program} writes the rule again if it is deleted");
+        let expected = format!("{instead}: {program} writes the rule again if it is deleted");
         assert_eq!(said, expected, "{table} {chain}");
     };
-    keeps("ip nat", "KUBE-NODEPORTS", "kube-proxy");
-    keeps("ip nat", "DOCKER", "dockerd");
-    keeps("ip kube-proxy", "external-ABC", "kube-proxy");
-    keeps("inet netavark", "nv_dnat", "netavark");
+    let service = "give the Kubernetes service another port";
+    keeps("ip nat", "KUBE-NODEPORTS", "kube-proxy", service);
+    keeps("ip kube-proxy", "external-ABC", "kube-proxy", service);
+    let docker = "start the Docker container without that port (docker ps)";
+    keeps("ip nat", "DOCKER", "dockerd", docker);
+    let podman = "start the podman container without that port (podman ps)";
+    keeps("inet netavark", "nv_dnat", "netavark", podman);
 }

@@ -90,6 +90,20 @@ fn a_chain_that_comes_first_on_localhost_alone() {
 }
 
 #[test]
+fn a_rule_that_two_chains_call_is_one_finding() {
+    let ground = Ground::new();
+    ground.node().nft(
+        "table ip other { chain ports { tcp dport 9000 dnat to 10.1.1.1; };
+            chain pre { type nat hook prerouting priority dstnat - 10; jump ports; };
+            chain out { type nat hook output priority -110; jump ports; }; }",
+    );
+    let said = text(&ground.doctor().only("translated-before"));
+    let both = "the chains pre and out of the table ip other translate connections to published ports first";
+    assert!(said.contains(both), "{said}");
+    assert_eq!(said.matches("0.0.0.0:9000/tcp").count(), 1, "{said}");
+}
+
+#[test]
 fn a_rule_that_spreads_connections_over_servers() {
     for key in ["symhash mod 2", "jhash ip saddr mod 2", "numgen random mod 2"] {
         // Without a server for each number, some connections go on.

@@ -310,7 +310,7 @@ fn a_foreign_translation_that_comes_first() {
         &["9000"],
         "translated-before",
         plain,
-        "unpublish the port there, or: nft delete rule ip other pre handle",
+        "take the port out of that rule, or: nft delete rule ip other pre handle",
     );
     let (_, delete) = said.conclusion().split_once("or: nft ").unwrap();
     ground.node().nft(delete);

@@ -378,10 +378,21 @@ fn a_source_that_others_rewrite() {
         "{said:#?}"
     );
     ground.node().nft("delete table ip other");
+    // Packets come without a mark; a rule may set one where that depends on what is not known.
     masquerade("meta mark 1");
+    assert!(explain(ground.node(), &CLIENT).step("source").contains("192.0.2.2 is not rewritten"));
+    let marks = |rule: &str| {
+        ground.node().nft(&format!(
+            "table ip marks {{ chain pre {{ type filter hook prerouting priority mangle; {rule} meta mark set 1; }}; }}"
+        ));
+    };
+    marks("meta length 2000");
     let said = explain(ground.node(), &CLIENT).expect_open();
     assert!(said.step("source").contains("may be rewritten by the chain post"), "{said:#?}");
-    ground.node().nft("delete table ip other");
+    ground.node().nft("delete table ip marks");
+    marks("tcp dport 9001");
+    assert!(explain(ground.node(), &CLIENT).step("source").contains("192.0.2.2 is not rewritten"));
+    ground.node().nft("delete table ip marks; delete table ip other");
     masquerade("ip saddr 10.85.0.0/16 oifname != br0");
     assert!(explain(ground.node(), &CLIENT).step("source").contains("192.0.2.2 is not rewritten"));
 }

@@ -101,6 +101,24 @@ fn assert_shop_is_reached(ground: &Ground) {
     }
 }
 
+/// explain names the service that answers, and sees that the client of a host port is not rewritten.
+fn assert_explained(ground: &Ground) {
+    let explain = |words: &[&str]| {
+        let words = [&["explain"], words].concat();
+        hostport(ground.node(), &words).stdout
+    };
+    for to in [CLUSTER4.map(|byte| byte.to_string()).join("."), CLUSTER6.to_owned()] {
+        let said = explain(&["9000", "--to", &to]);
+        assert!(said.contains("Not by hostport: ") && said.contains("default/shop"), "{said}");
+        assert!(said.contains(&format!("{to} is not an address of this host")), "{said}");
+        assert!(!said.contains("In the way: "), "{said}");
+    }
+    for (client, to) in [("192.0.2.2", NODE4.to_string()), ("2001:db8:1::2", NODE6.to_string())] {
+        let said = explain(&["9000", "--to", &to, "--from", client]);
+        assert!(said.contains(&format!("{client} is not rewritten")), "{said}");
+    }
+}
+
 /// A family's table of the mode nftables.
 fn table(family: &str, cluster: &str, pods: &str, node: &str, pod: &str, endpoint: &str) -> String {
     format!(
@@ -185,8 +203,9 @@ fn load_tables(ground: &Ground) {
     ground.node().nft(&table("ip6", CLUSTER6, "2001:db8:85::/64", &node, &six, &endpoint));
 }
 
-/// kube-proxy's rules, before and after ours, and written again.
-fn beside_kube_proxy(write: impl Fn(&Ground), rewrite: impl Fn(&Ground)) {
+/// kube-proxy's rules, before and after ours, and written again. `readable` by netlink, as those of
+/// iptables-legacy are not.
+fn beside_kube_proxy(readable: bool, write: impl Fn(&Ground), rewrite: impl Fn(&Ground)) {
     for order in ORDERS {
         let ground = Ground::begin(order, &write);
         // kube-proxy relies on this between pods of one bridge.
@@ -207,6 +226,9 @@ fn beside_kube_proxy(write: impl Fn(&Ground), rewrite: impl Fn(&Ground)) {
         ground.assert_web_is_reached();
         assert_shop_is_reached(&ground);
         ground.assert_sound();
+        if readable {
+            assert_explained(&ground);
+        }
         ground.bundle.stop(ground.node());
         ground.assert_web_is_gone();
         assert_shop_is_reached(&ground);
@@ -223,12 +245,13 @@ fn beside_iptables_mode(iptables: Iptables) {
             "*nat\n-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\nCOMMIT\n",
         );
     };
-    beside_kube_proxy(|ground| load(ground, iptables), rewrite);
+    let readable = iptables != Iptables::Legacy;
+    beside_kube_proxy(readable, |ground| load(ground, iptables), rewrite);
 }
 
 #[test]
 fn kube_proxys_nftables_mode_keeps_its_services_and_hostport_its_ports() {
-    beside_kube_proxy(load_tables, load_tables);
+    beside_kube_proxy(true, load_tables, load_tables);
 }
 
 #[test]
