@@ -73,7 +73,7 @@ impl Inventory {
         let mut host_ports =
             HostPorts::open(Settings { table: table.clone(), ..Settings::default() })?;
         let unsupported = host_ports.check()?;
-        let settings = host_ports.present_settings(snapshot)?;
+        let settings = host_ports.present_settings()?;
         let mut host_ports = HostPorts::open(settings.clone())?;
         let mut journal = JournalSnapshot::read(&state_dir, PATIENCE);
         match &mut journal {

@@ -9,7 +9,7 @@ use super::conditions::conditions_of;
 use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
 use crate::kernel::retry::PATIENCE;
-use crate::kernel::{Kernel, SetName};
+use crate::kernel::{Kernel, SetName, TableQuery};
 use crate::model::{Conditions, Family, Gather, LinkName, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};
 use crate::ruleset::table::{Chain, Elements, Table};
@@ -177,18 +177,20 @@ impl<K: Kernel> HostPorts<K> {
     /// `listen` and their comments; this object's own settings if there is no table. Changes nothing.
     ///
     /// ```no_run
-    /// # use hostport_nft::{HostPorts, Settings, Snapshot};
+    /// # use hostport_nft::{HostPorts, Settings};
     /// let mut host_ports = HostPorts::open(Settings::default())?;
-    /// let settings = host_ports.present_settings(&Snapshot::read()?)?;
+    /// let settings = host_ports.present_settings()?;
     /// println!("excluded: {:?}", settings.exclude);
     /// # Ok::<(), hostport_nft::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`HostPorts::audit`].
-    pub fn present_settings(&mut self, snapshot: &Snapshot) -> Result<Settings, Error> {
+    pub fn present_settings(&mut self) -> Result<Settings, Error> {
         let table = self.settings.table.clone();
-        if Family::ALL.iter().all(|family| snapshot.table(*family, &table).is_none()) {
+        let query = |family| TableQuery { family, table: &table, chains: Vec::new() };
+        let mut found = self.kernel.tables(&Family::ALL.map(query))?;
+        if found.iter().all(Option::is_none) {
             return Ok(self.settings.clone());
         }
         let [mut exclude, mut listen] = [Vec::new(), Vec::new()];
@@ -200,7 +202,8 @@ impl<K: Kernel> HostPorts<K> {
                 }
             }
         }
-        let found = snapshot.table(Family::Ip, &table);
+        found.truncate(1);
+        let found = found.pop().flatten();
         let with = |localhost| Settings {
             table: table.clone(),
             exclude: exclude.clone(),

@@ -7,8 +7,10 @@ use std::time::Duration;
 use crate::error::{Error, no_nf_tables};
 use crate::kernel::retry::{self, PATIENCE};
 use crate::kernel::{Kernel, Socket, TableFacts, TableQuery};
-use crate::model::{Boot, Family, HostPort, Published, Settings};
-use crate::ruleset::element::{Element, Hairpin, Masqueraded, SameLink, hairpin_key, port_key};
+use crate::model::{Boot, Family, HostPort, OwnerId, Published, Settings};
+use crate::ruleset::element::{
+    Element, Hairpin, HairpinOwner, Masqueraded, SameLink, hairpin_key, port_key,
+};
 use crate::ruleset::host::{Kept, Restricted, Source};
 use crate::ruleset::set::{SetName, SetRef};
 use crate::ruleset::table::{Elements, Table};
@@ -153,6 +155,47 @@ impl<K: Kernel> HostPorts<K> {
             tables.push(self.table(family, elements));
         }
         Ok(tables)
+    }
+
+    /// Who has host ports at an address, or had: none if nobody, `Some(None)` if several owners do.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// if let Some(Some(owner)) = host_ports.owner_at("10.85.0.11".parse()?)? {
+    ///     println!("{owner} has host ports there");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] or [`Error::Transport`].
+    pub fn owner_at(&mut self, pod: IpAddr) -> Result<Option<Option<OwnerId>>, Error> {
+        Ok(match self.hairpin(pod)?.map(|hairpin| hairpin.owner) {
+            Some(HairpinOwner::One(owner)) => Some(Some(owner)),
+            Some(HairpinOwner::Several) => Some(None),
+            Some(HairpinOwner::Nobody) | None => None,
+        })
+    }
+
+    /// Takes on the settings that the tables in the kernel were made with, so that a caller without an opinion
+    /// leaves them as they are.
+    ///
+    /// ```no_run
+    /// # use hostport_nft::{HostPorts, Settings};
+    /// let mut host_ports = HostPorts::open(Settings::default())?;
+    /// let settings = host_ports.adopt()?;
+    /// println!("127.0.0.1 leads to host ports: {}", settings.localhost);
+    /// # Ok::<(), hostport_nft::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`HostPorts::is_current`] and [`HostPorts::list`].
+    pub fn adopt(&mut self) -> Result<&Settings, Error> {
+        if !self.is_current()? {
+            self.settings = self.present_settings()?;
+        }
+        Ok(&self.settings)
     }
 
     /// Whether the tables that exist were made with this object's settings.
