@@ -4,8 +4,10 @@
 //! the container's network namespace gives the endpoint (`network`); `reconcile` changes kernel and
 //! journal together, by way of the library `hostport-nft`.
 
+mod admission;
 #[doc(hidden)]
 pub mod cli;
+mod cni;
 mod commands;
 mod context;
 mod diagnose;
@@ -25,8 +27,11 @@ pub mod schema;
 
 use std::process::ExitCode;
 
-/// Runs the command that the command line asks for.
+/// Runs the command that the command line asks for, or what a runtime asks of a CNI plugin.
 pub fn run() -> ExitCode {
+    if commands::cni::is_called() {
+        return commands::cni::run();
+    }
     match commands::run(cli::parse()) {
         Ok(code) => code,
         Err(error) => {

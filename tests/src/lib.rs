@@ -1,6 +1,7 @@
 //! What the tests of hostport use: the network lab, real runtimes, calls of the hook, and calls that fail on
 //! purpose.
 
+pub mod cni;
 pub mod contention;
 pub mod doctor;
 pub mod firewalld;

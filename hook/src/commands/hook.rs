@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use crate::cli::{HookArguments, Stage};
 use crate::context::Context;
 use crate::journal::{JournalSnapshot, Liveness};
-use crate::metrics::counters::{Counters, add};
+use crate::metrics::counters::{Call, Counters};
 use crate::oci::podman::PodmanNames;
 use crate::oci::request::{self, Options, RequestError, Start};
 use crate::oci::state::State;
@@ -58,17 +58,10 @@ pub fn run(arguments: &HookArguments, context: &Context) -> Result<(), HookError
         let why = error.to_string();
         request::of_refused(&state, &options(), conflict, why).keep(&context.state_dir);
     }
-    let changed = matches!(done, Ok(Some(_)));
     // Calls for containers without host ports are many, and their duration does not matter.
-    if conflict || changed {
-        Counters::change(&context.state_dir, |counters| {
-            add(&mut counters.conflicts, u64::from(conflict));
-            if let Ok(Some(taken_over)) = done {
-                add(&mut counters.takeovers, taken_over as u64);
-                let all = if stopped { &mut counters.withdraw } else { &mut counters.publish };
-                all.observe(begin.elapsed());
-            }
-        });
+    let taken_over = done.as_ref().ok().copied().flatten();
+    if conflict || taken_over.is_some() {
+        Counters::of_call(&context.state_dir, &Call { begin, stopped, conflict, taken_over });
     }
     done.map(drop)
 }

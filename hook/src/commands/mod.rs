@@ -1,6 +1,7 @@
 //! One file a command: it reads its arguments, calls a lower layer, and prints the result.
 //! Nothing here is imported by another layer.
 
+pub mod cni;
 pub mod doctor;
 mod error;
 pub mod explain;

@@ -29,6 +29,7 @@ pub fn sites(endpoints: BTreeSet<IpAddr>, entries: &[Entry]) -> BTreeMap<IpAddr,
             if let Some(site) = sites.get_mut(&ip) {
                 site.places.extend(entry.places());
                 site.hairpin_mode |= entry.hairpin_mode;
+                site.without_snat |= entry.attachment.as_ref().is_some_and(|of| !of.snat);
             }
         }
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::output::escape::{excerpt, quote};
 use crate::request::Names;
 use crate::request::annotations::{self, PortRequest};
+use crate::request::attachment::Attachment;
 use crate::request::names::{self, Called, PodName};
 
 /// The version of the form that is written, and the newest that is read.
@@ -55,6 +56,8 @@ pub struct Entry {
     pub names: Names,
     /// The bundle's folder.
     pub bundle: PathBuf,
+    /// Its attachment to a network of CNI, if that is what it is.
+    pub attachment: Option<Attachment>,
     /// When it was published, in milliseconds since 1970 (UTC).
     pub since_ms: u64,
 }
@@ -124,6 +127,8 @@ struct Form<'a> {
     )]
     container: Option<String>,
     bundle: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cni: Option<Attachment>,
     since_ms: u64,
 }
 
@@ -212,6 +217,7 @@ impl Entry {
             pod: self.names.pod.clone(),
             container: self.names.container.clone(),
             bundle: self.bundle.clone(),
+            cni: self.attachment.clone(),
             since_ms: self.since_ms,
         })
     }
@@ -253,6 +259,7 @@ impl Entry {
             namespace: form.namespace,
             names: Names { pod: form.pod, container: form.container },
             bundle: form.bundle,
+            attachment: form.cni,
             since_ms: form.since_ms,
         };
         entry.check()?;

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fnv::FnvHasher;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -73,6 +73,19 @@ impl Histogram {
     }
 }
 
+/// A call that published or withdrew, or that another owner's port refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// When it began.
+    pub begin: Instant,
+    /// The container has ended.
+    pub stopped: bool,
+    /// Another living owner has a port.
+    pub conflict: bool,
+    /// How many ports were taken over, if the call changed anything.
+    pub taken_over: Option<usize>,
+}
+
 /// Adds to a counter, which may have any value in a file.
 pub fn add(counter: &mut u64, more: u64) {
     *counter = counter.saturating_add(more);
@@ -93,6 +106,18 @@ impl Counters {
             Err(UnreadableCounters::Damaged) if locked => Some(Counters::default()),
             loaded => loaded.ok(),
         }
+    }
+
+    /// Counts a call.
+    pub fn of_call(state_dir: &Path, call: &Call) {
+        Counters::change(state_dir, |counters| {
+            add(&mut counters.conflicts, u64::from(call.conflict));
+            if let Some(taken_over) = call.taken_over {
+                add(&mut counters.takeovers, taken_over as u64);
+                let all = if call.stopped { &mut counters.withdraw } else { &mut counters.publish };
+                all.observe(call.begin.elapsed());
+            }
+        });
     }
 
     /// Changes them in the file, unless that takes too long.

@@ -103,6 +103,11 @@ impl Pod {
         self.addresses.iter().map(|address| address.ip).collect()
     }
 
+    /// Leaves out all other addresses.
+    pub fn keep_only(&mut self, ips: &[IpAddr]) {
+        self.addresses.retain(|address| ips.contains(&address.ip));
+    }
+
     /// Those whose replies would miss the node.
     pub fn bypassed(&self) -> BTreeSet<IpAddr> {
         let bypassed = self.addresses.iter().filter(|address| address.bypassed);

@@ -20,6 +20,8 @@ pub struct Site {
     pub places: BTreeSet<Place>,
     /// Whether hairpin mode is to be on for their bridge port.
     pub hairpin_mode: bool,
+    /// They want no source rewritten: the link is left as it is.
+    pub without_snat: bool,
 }
 
 /// The links towards endpoints as they are now.
@@ -52,6 +54,9 @@ impl Links {
         let mut found = Links { socket, towards: BTreeMap::new() };
         for (index, (ip, site)) in endpoints.iter().enumerate() {
             step(format_args!("looking for link {} of {}", index + 1, endpoints.len()));
+            if site.without_snat {
+                continue;
+            }
             let Way::Link(way) = link::towards(&mut found.socket, *ip, &mut known)? else {
                 continue;
             };

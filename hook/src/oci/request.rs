@@ -2,23 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostport_nft::{Claim, Conditions, Family, Gather, HostPort, OwnerId, Settings};
+use hostport_nft::{Gather, HostPort, OwnerId, Settings};
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::bundle::{Config, ConfigError, ConfigNamespace};
 use super::podman::PodmanNames;
 use super::state::{State, StateError};
+use crate::admission::{self, AdmissionError, Container};
 use crate::journal::{PortRange, Refusal};
 use crate::network::container::{Pod, PodError};
-use crate::network::listener::on_one_address;
 use crate::network::namespace::NetworkNamespace;
-use crate::network::process;
-use crate::output::{escape, timestamp};
+use crate::output::timestamp;
 use crate::request::Names;
-use crate::request::annotations::ResolveError;
+use crate::request::Request;
 use crate::request::policy::{self, Group, PolicyError, Wanted};
-use crate::request::{Request, claims, sources};
 
 /// How the operator lets the hook work.
 #[derive(Debug, Clone)]
@@ -47,7 +45,7 @@ pub enum RequestError {
     #[error(transparent)]
     Pod(#[from] PodError),
     #[error(transparent)]
-    Resolve(#[from] ResolveError),
+    Admission(#[from] AdmissionError),
 }
 
 /// What a container asks for that starts.
@@ -82,8 +80,16 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         debug!("container {} is on the host's network: nothing to publish", state.id);
         return Ok(Start::OnHost(host_ports(wanted.groups.iter())));
     };
-    let (claims, waiting) = claims(&wanted, &pod.addresses(), &options.settings)?;
-    match (claims.is_empty(), waiting.is_empty()) {
+    let container = Container {
+        owner: state.id.clone(),
+        pid: state.pid,
+        names: Names::of(&config.annotations),
+        bundle: state.bundle.clone(),
+        attachment: None,
+        hairpin_mode: options.hairpin_mode,
+    };
+    let request = admission::request(wanted, container, &mut pod, options.settings)?;
+    match (request.claims.is_empty(), request.waiting.is_empty()) {
         (true, true) => return Ok(Start::Nothing),
         (true, false) => warn!(
             "container {} has no global address yet: its host ports are published once it has one, by the hook's \
@@ -92,55 +98,7 @@ pub fn of_start(state: &State, options: Options) -> Result<Start, RequestError> 
         ),
         (false, _) => {}
     }
-    pod.check_host_ips(&claims)?;
-    let conditions = Conditions {
-        links: pod.links()?,
-        kept: kept(&claims),
-        sources: sources(&claims, |_| &wanted.allow_from),
-        masqueraded: match wanted.masquerade {
-            true => pod.addresses().into_iter().gather(),
-            false => pod.bypassed(),
-        },
-        ..Conditions::default()
-    };
-    let namespace = pod.namespace();
-    let is_named =
-        |family: &Family| wanted.endpoint_ips.iter().any(|ip| Family::of(*ip) == *family);
-    let request = Request {
-        claims,
-        waiting,
-        masquerade: wanted.masquerade,
-        followed: Family::ALL.into_iter().filter(|family| !is_named(family)).gather(),
-        container: state.id.clone(),
-        replace: wanted.replace,
-        settings: options.settings,
-        hairpin_mode: options.hairpin_mode,
-        pid: state.pid,
-        namespace: (namespace.path().to_owned(), namespace.file()),
-        names: Names::of(&config.annotations),
-        bundle: state.bundle.clone(),
-        conditions,
-        allow_from: wanted.allow_from,
-    };
     Ok(Start::InPod(Box::new(request), pod))
-}
-
-/// What wildcards leave to processes of the node: as among sockets, the one on exactly an address wins.
-fn kept(claims: &[Claim]) -> BTreeSet<HostPort> {
-    let found = on_one_address(claims.iter().map(|claim| claim.mapping.host()));
-    let found = found.unwrap_or_else(|error| {
-        warn!("{error}: a program of the node that listens on one address only may lose its port");
-        Vec::new()
-    });
-    let mut kept = BTreeSet::new();
-    for (host, listener) in found {
-        if kept.insert(host) {
-            let process = process::of_socket(listener.inode);
-            let process = escape::line(&process);
-            info!("host port {host} stays with {process}, which listens on exactly that address");
-        }
-    }
-    kept
 }
 
 /// The network namespace that a container runs in; none for the host's.

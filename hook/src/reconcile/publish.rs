@@ -59,7 +59,8 @@ pub fn publish<N: Node>(
 
     // What follows makes the ports reachable in more ways and tidies up behind others. It needs the
     // ruleset in place, and must not take the ports away again if it fails.
-    if request.settings.localhost {
+    let snat = request.attachment.as_ref().is_none_or(|attachment| attachment.snat);
+    if request.settings.localhost && snat {
         reach.open_localhost();
     }
     if request.hairpin_mode {
@@ -115,6 +116,7 @@ fn entries(node: &impl Node, request: &Request, publication: &Publication) -> Ve
                 false => request.names.of_pod(),
             },
             bundle: request.bundle.clone(),
+            attachment: request.attachment.clone().filter(|_| *owner == request.container),
             since_ms: since.as_millis() as u64,
         }
     };

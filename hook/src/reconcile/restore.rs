@@ -210,6 +210,7 @@ fn unknown(
         namespace: None,
         names: Names::default(),
         bundle: PathBuf::new(),
+        attachment: None,
         // Those that ask for the same port lose it alone: they may have published after a flush.
         since_ms: u64::MAX,
     };

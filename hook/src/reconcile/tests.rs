@@ -48,6 +48,7 @@ fn container(number: u8, ports: &[u16]) -> Request {
         namespace: (format!("/run/netns/{number}").into(), (4, number.into())),
         names: Names::default(),
         bundle: "/bundle".into(),
+        attachment: None,
     }
 }
 

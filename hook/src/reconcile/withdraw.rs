@@ -1,6 +1,7 @@
 //! Withdraw what an owner published, if it still has it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hostport_nft::kernel::Kernel;
@@ -136,6 +137,54 @@ pub fn withdraw_ended<N: Node>(
     withdraw_each_dead(&journal, node.liveness(), &mut host_ports, owners, &table, &mut budget)
 }
 
+/// Withdraws what owners at these addresses have that are dead, or gone by another rule. Nearly always there are none:
+/// then this costs one question an address, and where nothing was ever published, none.
+pub fn withdraw_at<N: Node>(
+    node: &N,
+    pods: &[IpAddr],
+    settings: Settings,
+    is_gone: impl Fn(&Entry) -> bool,
+) -> Result<(), Error> {
+    let Some(folder) = node.existing_folder()? else { return Ok(()) };
+    let table = settings.table.clone();
+    let mut host_ports = node.host_ports(settings)?;
+    let owners = owners_at(&mut host_ports, pods)?;
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let (journal, liveness) = (Journal::over(folder, Lock::Shared)?, node.liveness());
+    let (mut done, mut budget) = (Ok(()), Budget::default());
+    for owner in &owners {
+        let of = (owner, &table);
+        let is_gone = |entry: &Entry| liveness.is_dead(entry) || is_gone(entry);
+        let this =
+            withdraw_if(&journal, liveness, &mut host_ports, of, BRIEFLY, &mut budget, is_gone);
+        done = done.and(this.map(drop));
+    }
+    done
+}
+
+/// The owners that have host ports at these addresses.
+pub fn owners_at(
+    host_ports: &mut HostPorts<impl Kernel>,
+    pods: &[IpAddr],
+) -> Result<BTreeSet<OwnerId>, hostport_nft::Error> {
+    let (mut owners, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for pod in pods {
+        match host_ports.owner_at(*pod)? {
+            Some(Some(owner)) => drop(owners.insert(owner)),
+            Some(None) => drop(shared.insert(*pod)),
+            None => {}
+        }
+    }
+    if !shared.is_empty() {
+        let there = host_ports.list()?.into_iter();
+        let there = there.filter(|there| shared.contains(&there.mapping.endpoint().ip));
+        owners.extend(there.filter_map(|there| there.owner));
+    }
+    Ok(owners)
+}
+
 /// Withdraws all of those owners that are dead. One that is locked keeps nobody else's ports.
 pub fn withdraw_each_dead(
     journal: &Journal<impl Folder>,
@@ -159,11 +208,25 @@ pub fn withdraw_if_dead(
     journal: &Journal<impl Folder>,
     liveness: &impl Liveness,
     host_ports: &mut HostPorts<impl Kernel>,
-    (owner, table): (&OwnerId, &TableName),
+    of: (&OwnerId, &TableName),
     patience: Duration,
     budget: &mut Budget,
 ) -> Result<Option<Entry>, Error> {
-    let is_dead = |entry: &Entry| entry.settings.table == *table && liveness.is_dead(entry);
+    let is_dead = |entry: &Entry| liveness.is_dead(entry);
+    withdraw_if(journal, liveness, host_ports, of, patience, budget, is_dead)
+}
+
+/// The same for an owner that is gone by some rule.
+fn withdraw_if(
+    journal: &Journal<impl Folder>,
+    liveness: &impl Liveness,
+    host_ports: &mut HostPorts<impl Kernel>,
+    (owner, table): (&OwnerId, &TableName),
+    patience: Duration,
+    budget: &mut Budget,
+    is_gone: impl Fn(&Entry) -> bool,
+) -> Result<Option<Entry>, Error> {
+    let is_dead = |entry: &Entry| entry.settings.table == *table && is_gone(entry);
     // Most are alive, and nobody has to wait for their lock.
     if journal.read(owner)?.filter(is_dead).is_none() {
         return Ok(None);

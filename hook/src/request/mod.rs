@@ -2,6 +2,7 @@
 //! Pure: no I/O.
 
 pub mod annotations;
+pub mod attachment;
 pub mod names;
 pub mod policy;
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use tracing::warn;
 
 use annotations::{PortRequest, ResolveError};
+use attachment::Attachment;
 use policy::Wanted;
 
 pub use names::Names;
@@ -49,6 +51,8 @@ pub struct Request {
     pub names: Names,
     /// The bundle's folder.
     pub bundle: PathBuf,
+    /// Its attachment to a network of CNI.
+    pub attachment: Option<Attachment>,
 }
 
 /// The sources that may reach the host ports of claims, for those that not all may reach.

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod bad_input;
+mod cni;
 mod command_line;
 mod conformance;
 mod containerd;

@@ -105,6 +105,7 @@ impl Container {
             namespace: (PathBuf::from("/run/netns/pod"), (1, self.address.into())),
             names: Names::default(),
             bundle: PathBuf::from("/b"),
+            attachment: None,
         }
     }
 }

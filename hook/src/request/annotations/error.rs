@@ -17,7 +17,7 @@ pub const MAX_PORTS: usize = 16_384;
 
 /// An annotation that cannot be meant as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("annotation {key}: {item}: {problem}")]
+#[error("annotation {}", self.place())]
 pub struct AnnotationError {
     /// The annotation's name.
     pub key: &'static str,
@@ -28,6 +28,11 @@ pub struct AnnotationError {
 }
 
 impl AnnotationError {
+    /// The error without the word that says where the key stands.
+    pub fn place(&self) -> String {
+        format!("{}: {}: {}", self.key, self.item, self.problem)
+    }
+
     pub fn text(key: &'static str, item: &str, problem: Problem) -> Self {
         AnnotationError { key, item: quote(item), problem }
     }

@@ -1,15 +1,17 @@
 //! The JSON form: a list of objects with a host port, a container port, a protocol and a host IP.
 //!
-//! Three programs write it, each with its own capitals: CNI's portMappings (hostPort, hostIP),
+//! Three programs write it, each with its own capitals: CNI's portMappings (hostPort, hostIP; go-cni's HostPort),
 //! kubelet's v1.ContainerPort (the same names, and a name that is not used here), and CRI-O's
 //! hostport.PortMapping, a Go struct without JSON tags (HostPort, HostIP). A missing list is `null`
 //! in Go, a missing port 0 or absent, and neither is an error: Kubernetes lists every container port
 //! there, most of them without a host port.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 use hostport_nft::{Port, Protocol};
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::error::{AnnotationError, MAX_PORTS, Problem};
@@ -18,25 +20,79 @@ use crate::output::escape::excerpt;
 
 /// One entry. The values are checked by hand, so that an error can say which one is wrong, and only
 /// those of entries that are published.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default)]
 struct PortObject {
-    #[serde(default, rename = "hostPort", alias = "HostPort")]
     host_port: Value,
-    #[serde(default, rename = "containerPort", alias = "ContainerPort")]
     container_port: Value,
-    #[serde(default, alias = "Protocol")]
     protocol: Value,
-    #[serde(default, rename = "hostIP", alias = "HostIP", alias = "hostIp")]
     host_ip: Value,
+}
+
+/// As Go reads it, the keys may be in any case, and the last of two counts.
+impl<'de> Deserialize<'de> for PortObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PortObjectVisitor)
+    }
+}
+
+struct PortObjectVisitor;
+
+impl<'de> Visitor<'de> for PortObjectVisitor {
+    type Value = PortObject;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<PortObject, A::Error> {
+        let mut object = PortObject::default();
+        while let Some(key) = entries.next_key::<Cow<'de, str>>()? {
+            let place = match key.to_ascii_lowercase().as_str() {
+                "hostport" => &mut object.host_port,
+                "containerport" => &mut object.container_port,
+                "protocol" => &mut object.protocol,
+                "hostip" => &mut object.host_ip,
+                _ => {
+                    entries.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *place = entries.next_value()?;
+        }
+        Ok(object)
+    }
+}
+
+/// Reads the list of a CNI configuration, in which each entry has a host port: what each asks for, or what is wrong with
+/// it.
+pub fn parse_each(
+    key: &'static str,
+    text: &str,
+) -> Result<Vec<Result<PortRequest, AnnotationError>>, AnnotationError> {
+    let request = |entry: PortObject| {
+        let there = entry
+            .request()
+            .and_then(|request| request.ok_or_else(|| missing("hostPort", &entry.host_port)));
+        there.map_err(|problem| AnnotationError::json(key, &entry.to_string(), problem))
+    };
+    let entries = entries(key, text)?;
+    if entries.len() > MAX_PORTS {
+        return Err(AnnotationError::json(key, text, Problem::TooManyPorts));
+    }
+    Ok(entries.into_iter().map(request).collect())
+}
+
+fn entries(key: &'static str, text: &str) -> Result<Vec<PortObject>, AnnotationError> {
+    let entries: Option<Vec<PortObject>> = serde_json::from_str(text).map_err(|error| {
+        AnnotationError::json(key, text, Problem::Json(excerpt(&error.to_string(), 80)))
+    })?;
+    Ok(entries.unwrap_or_default())
 }
 
 /// Reads a whole annotation, already trimmed.
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
-    let entries: Option<Vec<PortObject>> = serde_json::from_str(text).map_err(|error| {
-        AnnotationError::json(key, text, Problem::Json(excerpt(&error.to_string(), 80)))
-    })?;
     let mut parsed = Parsed::default();
-    for entry in entries.unwrap_or_default() {
+    for entry in entries(key, text)? {
         let request = entry.request().and_then(|request| {
             let full = request.is_some() && parsed.requests.len() == MAX_PORTS;
             if full { Err(Problem::TooManyPorts) } else { Ok(request) }

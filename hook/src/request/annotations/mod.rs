@@ -20,6 +20,7 @@ use std::mem::take;
 use hostport_nft::HostPort;
 
 pub use error::{AnnotationError, MAX_PORTS, MAX_TEXT, Problem};
+pub use json::parse_each;
 pub use request::{Parsed, PortRequest, ResolveError, resolve};
 
 /// Reads the ports that the annotation `key` asks for.

@@ -1,0 +1,7 @@
+//! hostport as a CNI plugin, in portmap's place.
+
+mod input;
+mod operations;
+mod owners;
+mod plugins;
+mod settings;
