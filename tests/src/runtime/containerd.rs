@@ -1,6 +1,7 @@
 //! containerd with its CRI service, as a Kubernetes node runs it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -30,10 +31,32 @@ impl Containerd {
     ///
     /// Pods get a bridge on the node, `cni0`, 10.87.0.0/24 and fd00:87::/64.
     pub fn in_node(node: impl Into<PathBuf>, runtimes: &str) -> Containerd {
-        let (scratch, node) = (Scratch::new("containerd"), node.into());
+        Containerd::start(node.into(), runtimes, None)
+    }
+
+    /// The same where pods' ports are published by this program as the CNI plugin `hostport`.
+    pub fn with_plugin(node: impl Into<PathBuf>, runtimes: &str, plugin: &Path) -> Containerd {
+        Containerd::start(node.into(), runtimes, Some(plugin))
+    }
+
+    fn start(node: PathBuf, runtimes: &str, plugin: Option<&Path>) -> Containerd {
+        let scratch = Scratch::new("containerd");
         let folder = scratch.path();
         fs::write(folder.join("config.toml"), configuration(&scratch) + runtimes).unwrap();
-        fs::write(scratch.folder("cni").join("10-bridge.conflist"), NETWORK).unwrap();
+        let plugins = scratch.folder("plugins");
+        for file in fs::read_dir(PLUGINS).expect("Debian's CNI plugins") {
+            let file = file.unwrap();
+            symlink(file.path(), plugins.join(file.file_name())).unwrap();
+        }
+        let more = match plugin {
+            Some(plugin) => {
+                symlink(plugin, plugins.join("hostport")).unwrap();
+                PLUGIN
+            }
+            None => "",
+        };
+        let network = NETWORK.replace("MORE", more);
+        fs::write(scratch.folder("cni").join("10-bridge.conflist"), network).unwrap();
         image::build(&folder.join("image.tar"), IMAGE);
         // The shell waits for orphans, and starts the daemon again when it ends, as systemd does.
         let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib || exit 1\n\
@@ -168,7 +191,8 @@ fn path() -> String {
 /// What a node would not have: temporary folders, and what a machine without CAP_SYS_RESOURCE, AppArmor and
 /// overlayfs needs.
 fn configuration(scratch: &Scratch) -> String {
-    let [root, state, cni] = ["root", "state", "cni"].map(|name| scratch.folder(name));
+    let [root, state, cni, plugins] =
+        ["root", "state", "cni", "plugins"].map(|name| scratch.folder(name));
     let socket = scratch.path().join("sock");
     format!(
         r#"version = 2
@@ -183,13 +207,22 @@ state = {state:?}
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = {plugins:?}
     conf_dir = {cni:?}
 [plugins."io.containerd.internal.v1.opt"]
   path = {root:?}
 "#
     )
 }
+
+/// Where Debian has the plugins.
+const PLUGINS: &str = "/usr/lib/cni";
+
+/// What takes the place of portmap, as docs/cni.md says.
+const PLUGIN: &str = r#", {
+    "type": "hostport",
+    "capabilities": {"portMappings": true}
+  }"#;
 
 /// The pods' network as in many clusters, without masquerading and without `portmap`.
 const NETWORK: &str = r#"{
@@ -204,6 +237,6 @@ const NETWORK: &str = r#"{
       "ranges": [[{"subnet": "10.87.0.0/24"}], [{"subnet": "fd00:87::/64"}]],
       "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
     }
-  }]
+  }MORE]
 }
 "#;

@@ -32,6 +32,8 @@ pub struct Pod<'a> {
     /// Its author's annotations.
     pub annotations: &'a [(&'a str, &'a str)],
     pub host_network: bool,
+    /// The host ports of its containers, and where these listen.
+    pub ports: &'a [(i32, i32)],
     /// The runtime's name in the runtime's configuration; empty for the default.
     pub handler: &'a str,
 }
@@ -41,6 +43,10 @@ pub struct PodSandbox {
     pub id: String,
     config: PodSandboxConfig,
     host_network: bool,
+}
+
+fn port_mapping((host_port, container_port): &(i32, i32)) -> PortMapping {
+    PortMapping { host_port: *host_port, container_port: *container_port, ..Default::default() }
 }
 
 impl Cri {
@@ -91,6 +97,7 @@ impl Cri {
             hostname: if pod.host_network { "" } else { name }.to_owned(),
             log_directory: logs.join(name).to_string_lossy().into_owned(),
             labels: labels(name, None),
+            port_mappings: pod.ports.iter().map(port_mapping).collect(),
             annotations: map(&[
                 ("kubernetes.io/config.seen", "2026-01-02T03:04:05.678901234Z"),
                 ("kubernetes.io/config.source", "api"),

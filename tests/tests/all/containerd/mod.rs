@@ -1,6 +1,7 @@
 //! containerd's CRI service, called as kubelet calls it, with the configuration that
 //! `make install-containerd` installs. The lab's client sends the packets.
 
+mod cni;
 mod configuration;
 mod cri;
 mod kubernetes;

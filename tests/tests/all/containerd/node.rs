@@ -20,6 +20,22 @@ pub struct Node {
     installed: Scratch,
 }
 
+/// Installs hostport; returns the folder, and the part of containerd's configuration that comes with it.
+fn install() -> (Scratch, String) {
+    let installed = Scratch::new("installed");
+    let folder = installed.path();
+    install_below(folder);
+    make(
+        "install-containerd",
+        &[
+            format!("PREFIX={}/local", folder.display()),
+            format!("CONTAINERDDIR={}/etc", folder.display()),
+        ],
+    );
+    let runtimes = fs::read_to_string(folder.join("etc/hostport/config-v2.toml")).unwrap();
+    (installed, runtimes)
+}
+
 impl Node {
     /// Installs hostport, and starts containerd with the configuration that comes with it.
     pub fn new(lab: &Lab) -> Node {
@@ -28,17 +44,7 @@ impl Node {
 
     /// The same, with more of the runtimes' configuration.
     pub fn with(lab: &Lab, more: &str) -> Node {
-        let installed = Scratch::new("installed");
-        let folder = installed.path();
-        install_below(folder);
-        make(
-            "install-containerd",
-            &[
-                format!("PREFIX={}/local", folder.display()),
-                format!("CONTAINERDDIR={}/etc", folder.display()),
-            ],
-        );
-        let runtimes = fs::read_to_string(folder.join("etc/hostport/config-v2.toml")).unwrap();
+        let (installed, runtimes) = install();
         Node::configured(lab, installed, &(runtimes + more))
     }
 
@@ -52,6 +58,16 @@ impl Node {
         Node::configured(lab, installed, runtime)
     }
 
+    /// With hostport as a CNI plugin, and as a hook only on a node in transition.
+    pub fn with_plugin(lab: &Lab, in_transition: bool) -> Node {
+        let (installed, runtimes) = install();
+        let runtimes = if in_transition { runtimes } else { String::new() };
+        let program = installed.path().join("local/bin/hostport");
+        let containerd = Containerd::with_plugin(lab.node().path(), &runtimes, &program);
+        let cri = Cri::connect(&containerd.socket());
+        Node { cri, containerd, installed }
+    }
+
     fn configured(lab: &Lab, installed: Scratch, runtimes: &str) -> Node {
         let containerd = Containerd::in_node(lab.node().path(), runtimes);
         let cri = Cri::connect(&containerd.socket());
@@ -63,6 +79,12 @@ impl Node {
     pub fn pod(&self, name: &str) -> PodSandbox {
         let pod = Pod { name, ..Pod::default() };
         self.cri.run_pod(&pod, &self.containerd.logs()).unwrap()
+    }
+
+    /// A pod whose host ports the runtime knows, or why it cannot run.
+    pub fn pod_with(&self, name: &str, ports: &[(i32, i32)]) -> Result<PodSandbox, String> {
+        let pod = Pod { name, ports, ..Pod::default() };
+        self.cri.run_pod(&pod, &self.containerd.logs())
     }
 
     /// Creates and starts a container with these ports, at this attempt: a web server on port 8080 whose page is
