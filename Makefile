@@ -9,6 +9,8 @@ DESTDIR  ?=
 # Where podman and CRI-O look for hooks by default.
 HOOKSDIR ?= /usr/share/containers/oci/hooks.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
+# Where runtimes look for CNI plugins; Debian's own look in /usr/lib/cni.
+CNIDIR ?= /opt/cni/bin
 # The folder of containerd's configuration.
 CONTAINERDDIR ?= /etc/containerd
 # The folder of zsh's completions; in Debian's packages it is vendor-completions.
@@ -133,6 +135,10 @@ package-contents: ## Build the libraries from the files that would be published,
 # meanwhile. Runtimes ignore a hook configuration whose name begins with a dot.
 PUT := put() { install -d -m 0755 "$$2" && cat >"$$2/.$$3.new" && chmod "$$1" "$$2/.$$3.new" && mv -fT "$$2/.$$3.new" "$$2/$$3"; };
 
+# The CNI plugin is the program itself: `link PLUGIN` leads to it, also atomically.
+PLUGIN := $(DESTDIR)$(CNIDIR)/hostport
+LINK := link() { install -d -m 0755 "$${1%/*}" && ln -sfn "$(PREFIX)/bin/hostport" "$$1.new" && mv -fT "$$1.new" "$$1"; };
+
 # These paths are written into JSON, TOML and units unquoted.
 .PHONY: install-paths
 install-paths: export PATHS := $(PREFIX)/bin $(CONTAINERDDIR)/hostport
@@ -144,7 +150,7 @@ install-paths:
 ANOTHERS := anothers() { [ -e "$$1" ] && ! grep -qF '"$(PREFIX)/bin/hostport"' "$$1"; };
 
 # The hook configurations are installed last, when the program that they name exists.
-install: install-paths ## Install binary, hook configurations and systemd units (PREFIX, DESTDIR, HOOKSDIR, UNITDIR)
+install: install-paths ## Install binary, CNI plugin, hook configurations and systemd units (PREFIX, DESTDIR, CNIDIR, HOOKSDIR, UNITDIR)
 	@test -x $(BINARY) || { echo "hostport is not built: run make build first" >&2; exit 1; }
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
 		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
@@ -155,6 +161,7 @@ install: install-paths ## Install binary, hook configurations and systemd units 
 	$(PUT) for file in dist/systemd/*.service dist/systemd/*.timer; do \
 		sed 's|/usr/local/bin/hostport|$(PREFIX)/bin/hostport|' $$file | put 0644 "$(DESTDIR)$(UNITDIR)" $${file##*/}; \
 	done
+	$(LINK) link "$(PLUGIN)"
 	$(PUT) for file in oci-hooks.d/*.json; do \
 		sed 's|"/usr/local/bin/hostport"|"$(PREFIX)/bin/hostport"|' $$file | put 0644 "$(DESTDIR)$(HOOKSDIR)" $${file##*/}; \
 	done
@@ -197,6 +204,7 @@ uninstall: ## Remove what install installed
 		else rm -f "$$present"; fi; \
 	done
 	for file in dist/systemd/*.service dist/systemd/*.timer; do rm -f "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
+	[ "$$(readlink "$(PLUGIN)")" != "$(PREFIX)/bin/hostport" ] || rm -f "$(PLUGIN)"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/hostport"
 
 clean: ## Remove what was built

@@ -29,16 +29,16 @@ pub fn make(target: &str, variables: &[String]) {
 }
 
 /// `make install`, with everything below one folder: the binary is `FOLDER/local/bin/hostport`, the
-/// hook configurations are in `FOLDER/hooks.d`.
+/// hook configurations are in `FOLDER/hooks.d`, the CNI plugin in `FOLDER/cni`.
 ///
 /// # Panics
 ///
 /// If make fails.
 #[track_caller]
 pub fn install_below(folder: &Path) {
-    let [prefix, hooks] = ["local", "hooks.d"].map(|name| folder.join(name));
-    make(
-        "install",
-        &[format!("PREFIX={}", prefix.display()), format!("HOOKSDIR={}", hooks.display())],
-    );
+    let [prefix, hooks, plugins] =
+        ["local", "hooks.d", "cni"].map(|name| folder.join(name).display().to_string());
+    let variables =
+        [format!("PREFIX={prefix}"), format!("HOOKSDIR={hooks}"), format!("CNIDIR={plugins}")];
+    make("install", &variables);
 }

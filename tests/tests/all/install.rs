@@ -47,8 +47,10 @@ fn make_install_stages_a_package_and_uninstall_removes_it() {
         assert_eq!(hook["hook"]["path"], "/usr/bin/hostport", "{file:?}");
     }
     run(Command::new(binary).arg("--version")).expect_success();
+    let plugin = stage.path().join("opt/cni/bin/hostport");
+    assert_eq!(fs::read_link(&plugin).unwrap(), Path::new("/usr/bin/hostport"));
     make("uninstall", &variables);
-    assert!(files_below(stage.path()).is_empty());
+    assert!(files_below(stage.path()).is_empty() && fs::read_link(&plugin).is_err());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::journal::Entry;
 use crate::output::{self, escape, several, timestamp};
 use crate::request::Names;
+use crate::request::attachment::Attachment;
 
 /// One line of the table.
 pub struct Row {
@@ -30,6 +31,8 @@ pub struct Row {
     pub masqueraded: bool,
     /// Addresses on which programs of the host keep the port.
     pub kept: Vec<IpAddr>,
+    /// Its attachment to a network of CNI.
+    pub attachment: Option<Attachment>,
     since_ms: Option<u64>,
 }
 
@@ -51,6 +54,7 @@ impl Row {
             connections: published.counter.packets,
             rate: None,
             names: entry.map(|entry| entry.names.clone()).unwrap_or_default(),
+            attachment: entry.and_then(|entry| entry.attachment.clone()),
             since_ms: entry.map(|entry| entry.since_ms),
         }
     }
@@ -70,7 +74,11 @@ impl Row {
         });
         let masqueraded = self.masqueraded.then(|| "masqueraded".to_owned());
         let kept = (!self.kept.is_empty()).then(|| format!("not on {}", several(&self.kept)));
-        [from, masqueraded, kept].into_iter().flatten().collect()
+        let attached = self
+            .attachment
+            .as_ref()
+            .map(|of| escape::line(&format!("by CNI: {} on {}", of.interface, of.network)));
+        [from, masqueraded, kept, attached].into_iter().flatten().collect()
     }
 
     /// How long ago it was published.
@@ -105,6 +113,10 @@ pub struct Object {
     masqueraded: bool,
     /// Addresses of the node on which a program of the node keeps the port.
     kept: Vec<String>,
+    /// The network, where it is published by the CNI plugin; null elsewhere.
+    network: Option<String>,
+    /// The interface inside the container, where it is published by the CNI plugin; null elsewhere.
+    interface: Option<String>,
     #[serde(flatten)]
     wide: Option<Wide>,
 }
@@ -137,6 +149,8 @@ impl Object {
             allow_from: row.allow_from.as_ref().map(|nets| texts(nets)),
             masqueraded: row.masqueraded,
             kept: texts(&row.kept),
+            network: row.attachment.as_ref().map(|of| escape::line(&of.network)),
+            interface: row.attachment.as_ref().map(|of| escape::line(&of.interface)),
             wide: wide.then(|| Wide { pod: pod.map(ToString::to_string), since_ms: row.since_ms }),
         }
     }
@@ -167,6 +181,7 @@ mod tests {
                 "owner": "5e0f", "connections": 12,
                 "pod_namespace": "shop", "pod_name": "web-0", "container_name": "app",
                 "allow_from": ["192.0.2.0/24"], "masqueraded": true, "kept": ["127.0.0.53"],
+                "network": null, "interface": null,
             })
         );
         assert_eq!(objects[1]["owner"], serde_json::Value::Null);

@@ -27,8 +27,10 @@ fn the_worked_example() {
     }
     assert_eq!(tcp(lab.node(), ([127, 0, 0, 1], 9000)).unwrap().server, "web");
     let row = &list(lab.node())[0];
-    let is = [&row["owner"], &row["pod_namespace"], &row["pod_name"]];
-    assert_eq!(is, [&json!(attachment.id), &json!("shop"), &json!("web-0")]);
+    let is = ["owner", "pod_namespace", "pod_name", "network", "interface"].map(|key| &row[key]);
+    assert_eq!(is, [&attachment.id[..], "shop", "web-0", "pods", "eth0"]);
+    let wide = hostport(lab.node(), &["list", "--wide"]).expect_success().stdout;
+    assert!(wide.contains("by CNI: eth0 on pods"), "{wide}");
     attachment.call(lab.node(), "CHECK").expect_success();
     // Twice is as once.
     attachment.add(lab.node()).expect_success();

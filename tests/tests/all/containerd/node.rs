@@ -62,7 +62,7 @@ impl Node {
     pub fn with_plugin(lab: &Lab, in_transition: bool) -> Node {
         let (installed, runtimes) = install();
         let runtimes = if in_transition { runtimes } else { String::new() };
-        let program = installed.path().join("local/bin/hostport");
+        let program = installed.path().join("cni/hostport");
         let containerd = Containerd::with_plugin(lab.node().path(), &runtimes, &program);
         let cri = Cri::connect(&containerd.socket());
         Node { cri, containerd, installed }
