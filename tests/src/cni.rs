@@ -142,16 +142,21 @@ impl Attachment {
     /// The command that calls a plugin.
     pub fn command(&self, operation: &str, plugin: &Path) -> Command {
         let mut command = Command::new("env");
+        command.args(self.environment(operation)).arg(plugin);
         command
-            .arg(format!("CNI_COMMAND={operation}"))
-            .arg(format!("CNI_CONTAINERID={}", self.id))
-            .arg(format!("CNI_IFNAME={}", self.interface))
-            .arg(format!("CNI_NETNS={}", self.namespace.display()))
-            .arg(format!("CNI_ARGS={}", self.arguments))
-            .arg(format!("CNI_PATH={DEBIAN}"))
-            .arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin")
-            .arg(plugin);
-        command
+    }
+
+    /// The environment of a call, each variable with its value.
+    pub fn environment(&self, operation: &str) -> Vec<String> {
+        vec![
+            format!("CNI_COMMAND={operation}"),
+            format!("CNI_CONTAINERID={}", self.id),
+            format!("CNI_IFNAME={}", self.interface),
+            format!("CNI_NETNS={}", self.namespace.display()),
+            format!("CNI_ARGS={}", self.arguments),
+            format!("CNI_PATH={DEBIAN}"),
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ]
     }
 
     /// ADD by hostport.

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::cni::Attachment;
 use crate::hook::{Bundle, feed, program, state_dir};
 use crate::lab::Netns;
 use crate::runtime::{Finished, Scratch};
@@ -55,13 +56,25 @@ pub enum Injection<'a> {
 #[derive(Clone, Debug)]
 pub struct Invocation {
     arguments: Vec<OsString>,
+    /// `NAME=VALUE`, for a CNI plugin, which has no arguments.
+    environment: Vec<String>,
     input: Vec<u8>,
 }
 
 impl Invocation {
     /// `hostport ARGUMENTS`.
     pub fn command(arguments: &[&str]) -> Invocation {
-        Invocation { arguments: arguments.iter().map(OsString::from).collect(), input: Vec::new() }
+        let arguments = arguments.iter().map(OsString::from).collect();
+        Invocation { arguments, environment: Vec::new(), input: Vec::new() }
+    }
+
+    /// The CNI plugin.
+    pub fn plugin(attachment: &Attachment, node: &Netns, operation: &str) -> Invocation {
+        Invocation {
+            arguments: Vec::new(),
+            environment: attachment.environment(operation),
+            input: attachment.configuration(node).to_string().into_bytes(),
+        }
     }
 
     /// The hook at prestart; writes config.json.
@@ -84,7 +97,8 @@ impl Invocation {
     /// Runs it undisturbed.
     pub fn run(&self, node: &Netns) -> Finished {
         let mut command = Command::new("timeout");
-        self.append(command.args(["--kill-after=1", LIMIT]), node);
+        command.args(["--kill-after=1", LIMIT, "env"]).args(&self.environment);
+        self.append(&mut command, node);
         in_time(feed(node, command, &self.input))
     }
 
@@ -117,12 +131,16 @@ impl Invocation {
     fn strace(&self, node: &Netns, output: &Path, options: &[&str]) -> Finished {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=1", LIMIT, "strace", "-f", "-qq", "-o"]).arg(output);
-        self.append(command.args(options), node);
+        let environment = self.environment.iter().flat_map(|variable| ["-E", variable]);
+        self.append(command.args(options).args(environment), node);
         in_time(feed(node, command, &self.input))
     }
 
     fn append(&self, command: &mut Command, node: &Netns) {
-        command.arg(program()).args(&self.arguments).arg("--state-dir").arg(state_dir(node));
+        command.arg(program()).args(&self.arguments);
+        if self.environment.is_empty() {
+            command.arg("--state-dir").arg(state_dir(node));
+        }
     }
 }
 

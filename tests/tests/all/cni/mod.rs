@@ -1,6 +1,7 @@
 //! hostport as a CNI plugin, in portmap's place.
 
 mod input;
+mod kills;
 mod operations;
 mod owners;
 mod plugins;
