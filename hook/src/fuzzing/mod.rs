@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::missing_panics_doc)]
 
 mod annotations;
+mod cni;
 mod config;
 mod journal;
 mod message;
@@ -12,6 +13,7 @@ mod rtnetlink;
 mod state;
 
 pub use annotations::annotations;
+pub use cni::cni;
 pub use config::config;
 pub use journal::journal;
 pub use policy::policy;

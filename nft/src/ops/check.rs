@@ -6,7 +6,7 @@ use super::host_ports::HostPorts;
 use crate::error::{Error, Unsupported};
 use crate::kernel::{Kernel, TableFacts, TableQuery};
 use crate::model::{Family, Settings, TableName};
-use crate::ruleset::rule::{Rule, Statement};
+use crate::ruleset::rule::{Field, Rule, Statement};
 use crate::ruleset::table::Table;
 use crate::wire::constants::NFT_TABLE_F_OWNER;
 use crate::wire::message::Message;
@@ -111,6 +111,9 @@ fn module(statement: &Statement, family: Family) -> Option<&'static str> {
         (Statement::LocalDestination, Family::Ip) => Some("nft_fib_ipv4"),
         (Statement::LocalDestination, Family::Ip6) => Some("nft_fib_ipv6"),
         (Statement::OnlyDestinationTranslated, _) => Some("nft_ct"),
+        (Statement::Lookup { fields, .. } | Statement::NoLookup { fields, .. }, _) => {
+            fields.contains(&Field::CtProtocol).then_some("nft_ct")
+        }
         (Statement::Dnat { .. }, _) => Some("nft_nat"),
         (Statement::Masquerade, _) => Some("nft_masq"),
         (Statement::Counter, _) => Some("nft_counter"),
@@ -136,5 +139,7 @@ mod tests {
             of("the rule `fib daddr type local goto publish` of the chain output"),
             "nft_fib_ipv4"
         );
+        let by_conntrack = parts.iter().find(|part| part.name.contains("ct protocol")).unwrap();
+        assert_eq!(by_conntrack.module, "nft_ct");
     }
 }
