@@ -11,6 +11,7 @@ use crate::peers::crio::Crio;
 use crate::peers::hostport::Hostport;
 use crate::peers::netavark::Netavark;
 use crate::peers::nothing;
+use crate::peers::plugin::Plugin;
 use crate::peers::portmap::{Backend, Portmap};
 
 /// How much is measured.
@@ -54,6 +55,11 @@ impl Programs {
     /// hostport's hook.
     pub fn hostport(&self) -> Hostport {
         Hostport::new(&self.hostport)
+    }
+
+    /// hostport as a CNI plugin.
+    pub fn plugin(&self) -> Plugin {
+        Plugin::new(&self.hostport)
     }
 
     /// The file of portmap.

@@ -12,6 +12,7 @@ pub mod crio;
 pub mod hostport;
 pub mod netavark;
 pub mod nothing;
+pub mod plugin;
 pub mod portmap;
 mod station;
 pub mod transaction;

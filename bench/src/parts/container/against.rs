@@ -24,17 +24,18 @@ pub fn measure(bench: &Bench) -> Against {
     let nftables = programs.portmap(Backend::Nftables);
     let iptables = programs.portmap(Backend::Iptables);
     let netavark = programs.netavark();
-    let portless = netavark.without_ports();
+    let (portless, plugin) = (netavark.without_ports(), programs.plugin());
     progress("the peers' rules, by their own calls and in bulk");
     for peer in [&crio as &dyn Peer, &nftables, &iptables, &netavark] {
         check_bulk(peer);
     }
-    let peers: [&dyn Peer; 6] = [&hostport, &crio, &nftables, &iptables, &netavark, &portless];
+    let peers: [&dyn Peer; 7] =
+        [&hostport, &crio, &nftables, &iptables, &netavark, &portless, &plugin];
     let stations = peers.map(|peer| Station::new(peer, 0));
     let number = bench.pick(150, 10);
     progress(format_args!("one container against the peers: {number} rounds"));
     let limit = bench.pick(Duration::from_secs(150), Duration::from_secs(15));
-    let rounds = rounds(&[2; 6], number, limit, |turn, _| match turn % 2 {
+    let rounds = rounds(&[2; 7], number, limit, |turn, _| match turn % 2 {
         0 => stations[turn / 2].add(),
         _ => stations[turn / 2].remove(),
     });

@@ -12,10 +12,11 @@ use crate::peers::transaction::Transactions;
 use crate::peers::{Action, Call, Container, Peer};
 
 /// Those that take turns, in groups that leave the node as they found it.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "a static program that does nothing (Rust)",
     "a static program that does nothing (C)",
     "hook, container without host ports",
+    "CNI plugin, ADD of a pod without host ports",
     "hook, prestart",
     "hook, poststop",
     "hook, prestart, IPv4 and IPv6",
@@ -25,19 +26,20 @@ pub const NAMES: [&str; 11] = [
     "a bare transaction in one process: add",
     "a bare transaction in one process: delete",
 ];
-const GROUPS: [usize; 7] = [1, 1, 1, 2, 2, 2, 2];
+const GROUPS: [usize; 8] = [1, 1, 1, 1, 2, 2, 2, 2];
 /// Where the groups begin.
-const FIRST: [usize; 7] = [0, 1, 2, 3, 5, 7, 9];
+const FIRST: [usize; 8] = [0, 1, 2, 3, 4, 6, 8, 10];
 /// Before each group: what the one before has deleted is freed by then, and nobody else waits for it.
 const PAUSE: Duration = Duration::from_millis(20);
 pub const NOTHING: usize = 0;
 pub const PORTLESS: usize = 2;
-pub const PRESTART: usize = 3;
-pub const POSTSTOP: usize = 4;
-pub const PRESTART_6: usize = 5;
-pub const POSTSTOP_6: usize = 6;
-pub const NFT_ADD: usize = 7;
-pub const NFT_DELETE: usize = 8;
+pub const PORTLESS_ADD: usize = 3;
+pub const PRESTART: usize = 4;
+pub const POSTSTOP: usize = 5;
+pub const PRESTART_6: usize = 6;
+pub const POSTSTOP_6: usize = 7;
+pub const NFT_ADD: usize = 8;
+pub const NFT_DELETE: usize = 9;
 
 /// What was measured.
 pub struct Limits {
@@ -65,10 +67,11 @@ pub fn measure(bench: &Bench) -> Limits {
     let key = "0.0.0.0 . 82 . tcp";
     let owner = &container.id;
     let element = format!("{{ {key} comment \"{owner}\" : 10.85.0.11 . 8080 }}");
-    let actions: [Box<dyn Action>; 9] = [
+    let actions: [Box<dyn Action>; 10] = [
         Box::new(call(&programs.nothing)),
         Box::new(call(&programs.nothing_c)),
         hostport.portless(&container),
+        programs.plugin().portless(&container),
         ipv4_pair.add,
         ipv4_pair.remove,
         both_pair.add,
@@ -122,13 +125,13 @@ pub fn measure(bench: &Bench) -> Limits {
 }
 
 /// Sees that publishing publishes in as many families as the pod has, and that nothing is left.
-fn check(netns: &Netns, actions: &[Box<dyn Action>; 9]) {
+fn check(netns: &Netns, actions: &[Box<dyn Action>; 10]) {
     let count = || netns.nft_list().matches(". tcp ").count();
     for (turn, published) in [(PRESTART_6, 2), (PRESTART, 3), (POSTSTOP, 2), (POSTSTOP_6, 0)] {
         netns.run(|| actions[turn].milliseconds());
         assert_eq!(count(), published, "elements after {}", NAMES[turn]);
     }
-    for (turn, published) in [(PORTLESS, 0), (NFT_ADD, 1), (NFT_DELETE, 0)] {
+    for (turn, published) in [(PORTLESS, 0), (PORTLESS_ADD, 0), (NFT_ADD, 1), (NFT_DELETE, 0)] {
         netns.run(|| actions[turn].milliseconds());
         assert_eq!(count(), published, "elements after {}", NAMES[turn]);
     }

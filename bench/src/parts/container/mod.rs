@@ -13,6 +13,7 @@ use crate::report::{Better, Chapter, Figure, Goal, Table};
 /// hostport, CRI-O's way, portmap with nftables and with iptables: as [`against`] has them.
 const PORTMAP: usize = 2;
 const NETAVARK: usize = 4;
+const PLUGIN: usize = 6;
 
 /// Measures it.
 pub fn run(bench: &Bench) -> Chapter {
@@ -135,6 +136,22 @@ fn goals(limits: &Limits, against: &Against) -> Vec<Goal> {
         measured: format!("{ratio} ×"),
         reached: ratio.median >= 25.0,
     });
+    let ratio = limits.rounds.ratio(limits::PORTLESS_ADD, NOTHING);
+    goals.push(Goal {
+        work: "CNI plugin, ADD of a pod without host ports, whole process".to_owned(),
+        goal: "1.3 times the empty static program or less".to_owned(),
+        measured: format!("{ratio} ×"),
+        reached: ratio.median <= 1.3,
+    });
+    for (step, work, least) in [(0, "ADD", 20.0), (1, "DEL", 40.0)] {
+        let ratio = against.rounds.ratio(2 * PORTMAP + step, 2 * PLUGIN + step);
+        goals.push(Goal {
+            work: format!("CNI plugin, {work} of one port, whole process"),
+            goal: format!("{least} times faster than portmap's nftables backend or better"),
+            measured: format!("{ratio} ×"),
+            reached: ratio.median >= least,
+        });
+    }
     let most = most_memory(limits);
     goals.push(Goal {
         work: "peak memory of a hook call".to_owned(),
@@ -166,6 +183,7 @@ fn figures(limits: &Limits, against: &Against) -> Vec<Figure> {
     let prestart = &limits.footprints[limits::PRESTART];
     vec![
         to_nothing("hook without ports / nothing", limits::PORTLESS),
+        to_nothing("CNI ADD without ports / nothing", limits::PORTLESS_ADD),
         to_nothing("prestart / nothing", limits::PRESTART),
         to_nothing("prestart of both families / nothing", limits::PRESTART_6),
         ratio(
@@ -193,7 +211,7 @@ share a node, and come 20 milliseconds after each other. nft waits in close(2) a
 socket is not closed before the kernel has freed what was deleted, after an RCU grace period. hostport leaves
 that to the kernel ([how](performance.md#the-limit)).
 
-portmap is called as a chained CNI plugin, with the same port as JSON. *CRI-O's way* is its nft calls and the
+portmap is called as a chained CNI plugin, with the same port as JSON, and so is hostport's own plugin. *CRI-O's way* is its nft calls and the
 reading of what they print, without its daemon's own work and for IPv4 alone. netavark also makes the link and the
 addresses, so it is run with and without a port, and the difference is what the port costs. Peak memory is
 that of all processes that there are at once.

@@ -9,7 +9,7 @@ mod nftables;
 use std::path::{Path, PathBuf};
 
 use hostport_tests::lab::Netns;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Call, Container, Pair, Peer, Published};
 use crate::node::Node;
@@ -39,43 +39,51 @@ impl Portmap {
     }
 
     fn call(&self, container: &Container, command: &str) -> Call {
-        let mappings = container.ports.iter().map(
-            |(host, inside)| json!({"hostPort": host, "containerPort": inside, "protocol": "tcp"}),
-        );
-        let ips = container.addresses.iter().map(|address| {
-            let length = if address.is_ipv4() { 24 } else { 64 };
-            json!({"address": format!("{address}/{length}"), "interface": 2})
-        });
         let backend = match self.backend {
             Backend::Nftables => "nftables",
             Backend::Iptables => "iptables",
         };
-        let configuration = json!({
-            "cniVersion": "1.0.0",
-            "name": NETWORK,
-            "type": "portmap",
-            "backend": backend,
-            "runtimeConfig": {"portMappings": mappings.collect::<Vec<_>>()},
-            "prevResult": {
-                "cniVersion": "1.0.0",
-                "interfaces": [
-                    {"name": "br0"},
-                    {"name": "veth0"},
-                    {"name": "eth0", "sandbox": container.netns},
-                ],
-                "ips": ips.collect::<Vec<_>>(),
-            },
-        });
-        let folder = self.program.parent().expect("a file in a folder");
-        Call::new(&self.program, container.folder())
-            .variable("PATH", PATH)
-            .variable("CNI_COMMAND", command)
-            .variable("CNI_CONTAINERID", &container.id)
-            .variable("CNI_NETNS", container.netns.to_string_lossy())
-            .variable("CNI_IFNAME", "eth0")
-            .variable("CNI_PATH", folder.to_string_lossy())
-            .input(&configuration.to_string())
+        let keys = json!({"type": "portmap", "backend": backend});
+        plugin_call(&self.program, keys, (container, &container.ports), command)
     }
+}
+
+/// A call of a chained plugin, with these keys of its own and these ports.
+pub fn plugin_call(
+    program: &Path,
+    keys: Value,
+    (container, ports): (&Container, &[(u16, u16)]),
+    command: &str,
+) -> Call {
+    let mappings = ports.iter().map(
+        |(host, inside)| json!({"hostPort": host, "containerPort": inside, "protocol": "tcp"}),
+    );
+    let ips = container.addresses.iter().map(|address| {
+        let length = if address.is_ipv4() { 24 } else { 64 };
+        json!({"address": format!("{address}/{length}"), "interface": 2})
+    });
+    let mut configuration = keys;
+    configuration["cniVersion"] = "1.0.0".into();
+    configuration["name"] = NETWORK.into();
+    configuration["runtimeConfig"] = json!({"portMappings": mappings.collect::<Vec<_>>()});
+    configuration["prevResult"] = json!({
+        "cniVersion": "1.0.0",
+        "interfaces": [
+            {"name": "br0"},
+            {"name": "veth0"},
+            {"name": "eth0", "sandbox": container.netns},
+        ],
+        "ips": ips.collect::<Vec<_>>(),
+    });
+    let folder = program.parent().expect("a file in a folder");
+    Call::new(program, container.folder())
+        .variable("PATH", PATH)
+        .variable("CNI_COMMAND", command)
+        .variable("CNI_CONTAINERID", &container.id)
+        .variable("CNI_NETNS", container.netns.to_string_lossy())
+        .variable("CNI_IFNAME", "eth0")
+        .variable("CNI_PATH", folder.to_string_lossy())
+        .input(&configuration.to_string())
 }
 
 /// The name of the CNI network.
