@@ -12,6 +12,8 @@ mod configuration;
 mod environment;
 mod error;
 mod previous;
+#[cfg(test)]
+mod tests;
 
 pub use configuration::Configuration;
 pub use environment::{Environment, Operation};
