@@ -291,3 +291,17 @@ fn a_neighbour_on_a_link_that_is_shared_without_a_bridge_is_answered() {
         assert_eq!(ask(neighbour, protocol, NODE4).server, "web");
     }
 }
+
+/// docs/neighbours.md says so.
+#[test]
+#[ignore = "needs a kernel with VRF: make vm-test"]
+fn an_address_in_a_vrf_has_no_host_ports_and_has_them_again_outside() {
+    let at = published(PodSpec::new("web"), false);
+    let (lab, client) = (&at.lab, Client::new(at.lab.client()));
+    lab.node().ip("link add red type vrf table 10\nlink set red up\nlink set uplink0 master red");
+    assert!(client.tcp((NODE4, 9000)).is_err());
+    let said = hook::hostport(lab.node(), &["explain", "9000", "--to", &NODE4.to_string()]);
+    println!("{}", said.stdout);
+    lab.node().ip("link set uplink0 nomaster");
+    assert_seen_as(ask(lab.client(), Protocol::Tcp, NODE4), CLIENT4);
+}
