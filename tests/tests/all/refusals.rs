@@ -169,3 +169,26 @@ fn field_25_a_publication_that_succeeds_makes_no_call_for_refusals() {
         stage.clear(&mut scene, "after a call");
     }
 }
+
+/// The pod's container has started since, and was removed; or the pod never started.
+#[test]
+fn field_25_a_refusal_ends_with_its_pod() {
+    let lab = Lab::new();
+    let (node, web, other) = (lab.node(), lab.pod("web"), lab.pod("other"));
+    let first = Bundle::of(&other).annotation(PORTS, "9000:8080");
+    first.start(node);
+    let of_pod = |attempt: &str| {
+        Bundle::of(&web)
+            .named(attempt)
+            .annotation(PORTS, "9000:8080")
+            .annotation("io.kubernetes.cri-o.SandboxID", "4bf92f3577b34da6")
+    };
+    of_pod("web-0").prestart(node, &[]).expect_failure();
+    assert_eq!(refusals(node).len(), 1);
+    first.stop(node);
+    let second = of_pod("web-1");
+    second.start(node);
+    second.stop(node);
+    drop(web);
+    assert_eq!(refusals(node), [""; 0]);
+}

@@ -19,6 +19,7 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
     refusals.retain(|refusal| {
         refusal.table == inventory.table
             && concerns(refusal, scope)
+            && !is_over(refusal)
             && refusal.is_present(inventory.entries(), written_ms(refusal), now)
     });
     refusals.iter().map(|refusal| finding(refusal, inventory, scope)).collect()
@@ -29,6 +30,12 @@ fn written_ms(refusal: &Refusal) -> Option<u64> {
     let written = fs::metadata(refusal.bundle.join("config.json")).and_then(|file| file.modified());
     let since = written.ok()?.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_millis()).ok()
+}
+
+/// Whether its pod has ended. A container that is in no pod may get another namespace at each start.
+fn is_over(refusal: &Refusal) -> bool {
+    let namespace = refusal.namespace.as_ref().filter(|_| refusal.pod.is_some());
+    namespace.is_some_and(|namespace| matches!(namespace.try_exists(), Ok(false)))
 }
 
 /// Of one packet, those that ask for its port. What cannot be read may ask for a port that nobody has.
