@@ -1,25 +1,27 @@
 //! `hostport restore`: the kernel as the journal has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 
-use hostport_nft::{Claim, Conditions, Gather, OwnerId, Restored, Settings};
+use hostport_nft::{Claim, Conditions, Gather, OwnerId, Published, Restored, Settings};
 use tracing::warn;
 
 use crate::cli::RulesetArguments;
 use crate::commands::surroundings::sites;
 use crate::commands::{CommandError, print};
 use crate::context::Context;
-use crate::journal::{Entry, present};
+use crate::journal::{Entry, JournalSnapshot, present};
 use crate::metrics::counters::{Counters, add};
 use crate::network::link;
 use crate::network::links::Links;
 use crate::network::listener::on_one_address;
 use crate::network::rtnetlink::Socket;
+use crate::oci::podman::PodmanNames;
 use crate::output::count;
 use crate::output::progress::Progress;
 use crate::reconcile::restore::{self, Plan};
-use crate::request::sources;
+use crate::request::names::Called;
+use crate::request::{Names, sources};
 
 /// What the caller asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +38,12 @@ pub struct How {
 pub fn run(ruleset: &RulesetArguments, how: How, context: &Context) -> Result<(), CommandError> {
     let (restored, mended) = restore(ruleset, how, context)?;
     let mended: String = mended.iter().map(|line| format!("{line}\n")).collect();
-    print(&format!("{mended}{}", summary(&restored, how.dry_run)))
+    let owners: BTreeSet<&OwnerId> =
+        shown(&restored).filter_map(|there| there.owner.as_ref()).gather();
+    let mut entries = JournalSnapshot::of_owners(&context.state_dir, owners);
+    let mut podman = PodmanNames::default();
+    entries.iter_mut().for_each(|entry| podman.complete(entry));
+    print(&format!("{mended}{}", summary(&restored, &entries, how.dry_run)))
 }
 
 /// Restores, and counts it. Returns also what it put in order beside the ruleset, one line each.
@@ -103,7 +110,18 @@ pub fn counts(restored: &Restored) -> String {
 /// How many changes of a kind are printed one by one.
 const MOST: usize = 100;
 
-fn summary(restored: &Restored, dry_run: bool) -> String {
+fn shown(Restored { removed, added, .. }: &Restored) -> impl Iterator<Item = &Published> {
+    removed.iter().take(MOST).chain(added.iter().take(MOST))
+}
+
+fn summary(restored: &Restored, entries: &[Entry], dry_run: bool) -> String {
+    let names: BTreeMap<&OwnerId, &Names> =
+        entries.iter().map(|entry| (&entry.owner, &entry.names)).gather();
+    let of = |there: &Published| {
+        let called = |owner| Called(owner, names.get(owner).copied().unwrap_or(Names::NONE));
+        let owner = there.owner.as_ref();
+        owner.map_or(String::new(), |owner| format!(" of {}", called(owner)))
+    };
     let mut text = String::new();
     let did = |done: &'static str, would: &'static str| if dry_run { would } else { done };
     for family in &restored.tables {
@@ -130,8 +148,4 @@ fn summary(restored: &Restored, dry_run: bool) -> String {
         false => format!("{}\n", counts(restored)),
     });
     text
-}
-
-fn of(published: &hostport_nft::Published) -> String {
-    published.owner.as_ref().map_or(String::new(), |owner| format!(" of {owner}"))
 }

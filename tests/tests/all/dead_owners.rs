@@ -297,3 +297,24 @@ fn leaves_two_ports(node: &Netns, apart: &[&str], program: &Path, command: &str)
     let done = feed(node, unshare, b"").expect_success();
     assert_eq!(published(node).len(), 2, "{done:?}");
 }
+
+#[test]
+fn field_35_restore_names_the_owners_of_what_it_restores() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let bundle = Bundle::of(&web)
+        .named(&"7c".repeat(32))
+        .annotation("io.kubernetes.pod.name", "web")
+        .annotation("io.kubernetes.pod.namespace", "default")
+        .annotation("io.kubernetes.container.name", "c1")
+        .annotation("io.hostport.ports", "9000:8080");
+    bundle.start(node);
+    node.nft("flush ruleset");
+    let line = "0.0.0.0:9000/tcp -> 10.85.0.11:8080 of default/web (container c1) [7c7c7c7c7c7c]\n";
+    for (arguments, did) in
+        [(&["restore", "--dry-run"][..], "would restore"), (&["restore"], "restored")]
+    {
+        let said = hostport(node, arguments).expect_success().stdout;
+        assert!(said.contains(&format!("{did} {line}")), "{said}");
+    }
+}
