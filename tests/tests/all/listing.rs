@@ -332,3 +332,25 @@ fn a_watched_list_keeps_its_heading_on_a_terminal_and_no_name_widens_it() {
     let json = listed(&["list", "--json", "--wide", "--port", "7000"]);
     assert!(json.contains(long.id()) && json.contains(&"x".repeat(200)), "{json}");
 }
+
+#[test]
+fn a_wide_list_marks_the_owners_that_have_ended() {
+    let lab = Lab::new();
+    let (node, web, old) = (lab.node(), lab.pod("web"), lab.pod("old"));
+    let init = old.sleeper();
+    let dead = Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9001:8080");
+    dead.start(node);
+    Bundle::of(&web).annotation("io.hostport.ports", "9000:8080").start(node);
+    drop(init);
+    let listed = |arguments: &[&str]| hostport(node, arguments).expect_success().stdout;
+    for line in listed(&["list", "--wide"]).lines().skip(1) {
+        assert_eq!(line.contains("has ended"), line.contains(" 9001 "), "{line}");
+    }
+    let rows: serde_json::Value =
+        serde_json::from_str(&listed(&["list", "--wide", "--json"])).unwrap();
+    assert_valid(SCHEMA, &rows);
+    for row in rows.as_array().unwrap() {
+        assert_eq!(row["owner_dead"], row["host_port"] == 9001, "{row}");
+    }
+    assert!(!listed(&["list", "--json"]).contains("owner_dead"));
+}

@@ -15,7 +15,7 @@ use tracing::error;
 use crate::cli::ListArguments;
 use crate::commands::{CommandError, print, print_more};
 use crate::context::Context;
-use crate::journal::{Entry, JournalSnapshot, PATIENCE};
+use crate::journal::{Entry, JournalSnapshot, Liveness, PATIENCE, Proc};
 use crate::oci::podman::PodmanNames;
 use row::Row;
 use table::Shape;
@@ -100,10 +100,15 @@ fn rows(
     entries.iter_mut().for_each(|entry| podman.complete(entry));
     let by_owner: BTreeMap<&OwnerId, &Entry> =
         entries.iter().map(|entry| (&entry.owner, entry)).gather();
+    // It costs a read for each owner.
+    let looked_at = by_owner.values().filter(|entry| arguments.wide && Proc.is_dead(entry));
+    let dead: BTreeSet<&OwnerId> = looked_at.map(|entry| &entry.owner).gather();
     let conditions = host_ports.conditions()?;
     let row = |published: Published| {
         let entry = published.owner.as_ref().and_then(|owner| by_owner.get(owner)).copied();
-        Row::new(published, &conditions, entry)
+        let mut row = Row::new(published, &conditions, entry);
+        row.dead = row.owner.as_ref().is_some_and(|owner| dead.contains(owner));
+        row
     };
     Ok(published.into_iter().map(row).filter(|row| is_asked(arguments, row)).collect())
 }

@@ -34,6 +34,8 @@ pub struct Row {
     /// Its attachment to a network of CNI.
     pub attachment: Option<Attachment>,
     since_ms: Option<u64>,
+    /// Its owner has ended, and was not withdrawn. Only known where it was asked for.
+    pub dead: bool,
 }
 
 impl Row {
@@ -56,6 +58,7 @@ impl Row {
             names: entry.map(|entry| entry.names.clone()).unwrap_or_default(),
             attachment: entry.and_then(|entry| entry.attachment.clone()),
             since_ms: entry.map(|entry| entry.since_ms),
+            dead: false,
         }
     }
 
@@ -78,7 +81,8 @@ impl Row {
             .attachment
             .as_ref()
             .map(|of| escape::line(&format!("by CNI: {} on {}", of.interface, of.network)));
-        [from, masqueraded, kept, attached].into_iter().flatten().collect()
+        let dead = self.dead.then(|| "its container has ended".to_owned());
+        [dead, from, masqueraded, kept, attached].into_iter().flatten().collect()
     }
 
     /// How long ago it was published.
@@ -129,6 +133,8 @@ pub struct Wide {
     pod: Option<String>,
     /// With --wide: when it was published, in milliseconds since 1970 (UTC); null where the journal does not know.
     since_ms: Option<u64>,
+    /// With --wide: the owner has ended, and was not withdrawn.
+    owner_dead: bool,
 }
 
 impl Object {
@@ -151,7 +157,11 @@ impl Object {
             kept: texts(&row.kept),
             network: row.attachment.as_ref().map(|of| escape::line(&of.network)),
             interface: row.attachment.as_ref().map(|of| escape::line(&of.interface)),
-            wide: wide.then(|| Wide { pod: pod.map(ToString::to_string), since_ms: row.since_ms }),
+            wide: wide.then(|| Wide {
+                pod: pod.map(ToString::to_string),
+                since_ms: row.since_ms,
+                owner_dead: row.dead,
+            }),
         }
     }
 }
