@@ -64,7 +64,8 @@ impl Scope {
             }
         }
         let (endpoints, client) = (scope.endpoints(), scope.source());
-        let containers = Containers::look_into(scope.living(inventory), &endpoints, client, socket);
+        let there = scope.entries.iter().filter(|entry| !scope.is_over(entry, inventory));
+        let containers = Containers::look_into(there, &endpoints, client, socket);
         scope.containers = containers;
         let living: Vec<Entry> = scope.living(inventory).cloned().collect();
         scope.following = follow(&living, present());
@@ -108,6 +109,12 @@ impl Scope {
     /// The entries of owners that are alive.
     pub fn living(&self, inventory: &Inventory) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| !inventory.dead.contains(&entry.owner))
+    }
+
+    /// Whether an owner is dead, and so is its pod. Of a packet, the pod of a dead one is looked into as well: another
+    /// container there may answer.
+    pub fn is_over(&self, entry: &Entry, inventory: &Inventory) -> bool {
+        inventory.dead.contains(&entry.owner) && !(self.packet.is_some() && entry.pod_lives())
     }
 
     /// An owner as people know it.

@@ -28,11 +28,12 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
 /// What is said of a link: what is wrong, what was seen, and the fix.
 type LinkDown = (String, String, String);
 
-/// Links that are down on the way to an endpoint; those endpoints.
+/// Links that are down on the way to an endpoint; those endpoints, and those where no living owner is.
 fn links_down(inventory: &Inventory, scope: &Scope) -> (BTreeSet<IpAddr>, Vec<Finding>) {
-    let mut down = BTreeSet::new();
+    let over = left_behind(inventory, scope);
+    let mut down = over.clone();
     let mut links: BTreeMap<LinkDown, Vec<Mapping>> = BTreeMap::new();
-    for mapping in &scope.mappings {
+    for mapping in scope.mappings.iter().filter(|mapping| !over.contains(&mapping.endpoint().ip)) {
         let ip = mapping.endpoint().ip;
         let inside = scope.containers.found.get(&ip);
         let inside = inside.and_then(|container| in_container(inventory, scope, ip, container));
@@ -49,6 +50,14 @@ fn links_down(inventory: &Inventory, scope: &Scope) -> (BTreeSet<IpAddr>, Vec<Fi
         Finding::new(Kind::EndpointLinkDown, what, [evidence, several::<Mapping>(mappings)], fix)
     };
     (down, links.into_iter().map(finding).collect())
+}
+
+/// The addresses of dead owners alone. What is wrong there is that they have not been withdrawn.
+fn left_behind(inventory: &Inventory, scope: &Scope) -> BTreeSet<IpAddr> {
+    let (over, others): (Vec<&Entry>, Vec<_>) =
+        scope.entries.iter().partition(|entry| scope.is_over(entry, inventory));
+    let others: BTreeSet<IpAddr> = others.into_iter().flat_map(Entry::pods).gather();
+    over.into_iter().flat_map(Entry::pods).filter(|ip| !others.contains(ip)).gather()
 }
 
 /// The first link that is down, from this host's side to the container's own.

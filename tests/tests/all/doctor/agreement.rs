@@ -175,3 +175,11 @@ fn a_file_that_was_set_aside_stays_while_its_container_runs() {
     hostport(ground.node(), &["restore", "--force"]).expect_success();
     assert!(ground.is_cut_off());
 }
+
+#[test]
+fn what_is_down_on_the_way_to_dead_owners_alone_is_no_finding() {
+    let mut ground = Ground::new();
+    ground.kill();
+    ground.node().ip("link set br0 down");
+    assert_eq!(ground.doctor().kinds(), ["owner-dead"]);
+}
