@@ -1,7 +1,7 @@
 //! A packet's way through the base chains of others, hook by hook.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeBounds;
 
 use hostport_nft::object::{BaseObject, Element, Hook, NfFamily, ObjectId};
@@ -89,8 +89,8 @@ impl Trace {
     }
 
     /// What others do to a packet before hostport translates it: they take it out of connection tracking, drop
-    /// it, or translate it first. A translation to the packet's own endpoint is harmless, and left
-    /// out. Where hostport does not translate it, these are all translations of others.
+    /// it, or translate it first, perhaps to its own endpoint. Where hostport does not translate it, these are all
+    /// translations of others.
     ///
     /// ```
     /// # use hostport_trace::{Packet, Trace};
@@ -106,7 +106,6 @@ impl Trace {
         let mut verdicts = self.untracking(Effect::Untracks, hook, &untracked);
         verdicts.extend(self.dropping(Effect::DropsBefore, hook, &untracked, ..CONNTRACK));
         verdicts.extend(self.dropping(Effect::DropsBefore, hook, &view, CONNTRACK..=DSTNAT));
-        let endpoint = packet.endpoint.map(|to| SocketAddr::new(to.ip, to.port.get()));
         let mut translating = Vec::new();
         for (id, base, first) in self.nat_before(view.family, hook, packet.endpoint.is_none()) {
             let Outcomes { accepted, dropped, translated, left, .. } = self.outcomes(&id, &view);
@@ -116,8 +115,7 @@ impl Trace {
             verdicts.extend(
                 dropped.map(|by| verdict(Effect::DropsBefore, hook, &id, &base, dropped_alone, by)),
             );
-            let elsewhere = translated.filter(|(_, to)| to.is_none() || *to != endpoint);
-            translating.extend(elsewhere.map(|(by, to)| Verdict {
+            translating.extend(translated.map(|(by, to)| Verdict {
                 to,
                 ..verdict(Effect::Translates, hook, &id, &base, alone, by)
             }));

@@ -24,7 +24,9 @@ use crate::network::object::Address;
 use crate::network::own::{self, PeerNamespaces, Place};
 use crate::network::rtnetlink;
 use crate::oci::podman::PodmanNames;
+use crate::oci::running;
 use crate::output::escape;
+use crate::request::Names;
 
 /// The device of kube-proxy's IPVS mode, which has the addresses of all services.
 pub const IPVS_DEVICE: &str = "kube-ipvs0";
@@ -194,6 +196,15 @@ impl Inventory {
     /// Those of owners that are alive.
     pub fn living(&self) -> impl Iterator<Item = &Entry> {
         self.entries().filter(|entry| !self.dead.contains(&entry.owner))
+    }
+
+    /// Whether containers of Kubernetes are here, by the journal or by the containers that run. A pod of podman has no
+    /// namespace.
+    pub fn is_of_kubernetes(&self) -> bool {
+        let is_kubernetes =
+            |names: &Names| names.pod.as_ref().is_some_and(|pod| !pod.namespace.is_empty());
+        self.entries().any(|entry| is_kubernetes(&entry.names))
+            || running::list(|_| false).iter().any(|it| is_kubernetes(&Names::of(&it.annotations)))
     }
 
     pub fn state(&self, family: Family) -> TableOwner {

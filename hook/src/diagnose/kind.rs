@@ -35,6 +35,8 @@ pub enum Kind {
     JournalSetAside,
     /// A runtime does not call hostport, or calls it without the ports.
     RuntimeHindered,
+    /// A runtime reports the end of a container late, and nothing else does.
+    EndsUnwatched,
     /// A running container asks for host ports and has none.
     PortsUnpublished,
     /// Another program has a table of our name.
@@ -251,7 +253,7 @@ impl Kind {
             }
             JournalUnreadable => off_path(Severity::Broken),
             JournalDamaged | JournalSetAside | Unfinished => off_path(Severity::Warning),
-            RuntimeHindered => off_path(Severity::Warning),
+            RuntimeHindered | EndsUnwatched => off_path(Severity::Warning),
             PortsUnpublished => passing(broken(
                 Element,
                 "a container asks for this port, but its runtime did not have it published",
@@ -270,7 +272,10 @@ impl Kind {
                 Owner,
                 "the journal has no entry for the container that has the port",
             )),
-            OwnerDead => passing(stopping(Owner, "the container that has the port has ended")),
+            OwnerDead => passing(warning(
+                Owner,
+                "the container that has the port has ended, and the port leads to whoever has its address now",
+            )),
             HairpinMissing => passing(broken(Source, CALLS_ITSELF)),
             HostIpExcluded => broken(Excluded, "this address is excluded from host ports"),
             HostIpMissing => broken(Destination, "the address does not belong to this host"),
@@ -286,10 +291,9 @@ impl Kind {
             EndpointWithoutRoute => {
                 passing(warning(Route, "the container cannot answer the client"))
             }
-            EndpointSilent => passing(stopping(
-                Endpoint,
-                "the container runs, but no program in it listens on that port",
-            )),
+            EndpointSilent => {
+                passing(stopping(Endpoint, "no program in the container listens on that port"))
+            }
             ContainerPaused => {
                 passing(stopping(Endpoint, "the container is paused, and nothing in it answers"))
             }

@@ -137,6 +137,7 @@ fn of_two_translations_with_one_priority_the_younger_comes_first() {
     let to = "10.85.0.12:8080".parse().ok();
     assert_eq!(of(1, 2, [10, 85, 0, 12]), [(Effect::Translates, true, to)]);
     assert_eq!(of(2, 1, [10, 85, 0, 12]), [(Effect::Translates, false, to)]);
-    // One to the same container takes nothing away.
-    assert_eq!(of(1, 2, [10, 85, 0, 11]), []);
+    // One to the same container takes nothing away; who asks tells them apart.
+    let to = "10.85.0.11:8080".parse().ok();
+    assert_eq!(of(1, 2, [10, 85, 0, 11]), [(Effect::Translates, true, to)]);
 }

@@ -152,7 +152,11 @@ fn dead(inventory: &Inventory, scope: &Scope, drift: &Drift) -> Vec<Finding> {
         };
         let (severity, still) = match theirs.is_empty() {
             true => (Severity::Warning, "none of its host ports is still published".to_owned()),
-            false if has_pod(inventory, entry) && scope.packet.is_none() => return None,
+            false if has_pod(inventory, entry) => return None,
+            // Of one packet, it is nothing in the way: somebody may answer.
+            false if scope.packet.is_some() && is_answered(inventory, entry) => {
+                (Severity::Warning, format!("still published: {}", several(theirs)))
+            }
             false => (Severity::Broken, format!("still published: {}", several(theirs))),
         };
         let finding = Finding::new(
@@ -172,6 +176,12 @@ fn has_pod(inventory: &Inventory, entry: &Entry) -> bool {
     let file = |entry: &Entry| entry.namespace.as_ref().map(|ns| (ns.device, ns.inode));
     let elsewhere = |other: &Entry| file(other) != file(entry) && !other.pods().is_disjoint(&pods);
     entry.pod_lives() && !inventory.living().any(elsewhere)
+}
+
+/// Whether somebody else may have the address of a container that has ended.
+fn is_answered(inventory: &Inventory, entry: &Entry) -> bool {
+    let carries = |ip: &IpAddr| inventory.link_towards(*ip).is_some_and(|link| link.carrier);
+    entry.pods().iter().any(carries)
 }
 
 /// Pods that lack the element by which they reach themselves.

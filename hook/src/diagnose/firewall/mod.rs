@@ -11,13 +11,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use hostport_nft::Family;
-use hostport_trace::{Effect, Origin, Trace, Verdict};
+use hostport_trace::{Effect, Origin, Packet, Trace, Verdict};
 use tracing::warn;
 
-use crate::diagnose::context::PacketContext;
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 pub use keeper::TAKE_OUT;
-use packets::{AskedPort, Hit, Packets};
+use packets::{AskedPort, Hit, Packets, leads_alike};
 
 /// For very many host ports and rules, looking at all of them would take too long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,13 +72,21 @@ fn unfinished(done: usize, all: usize) -> Finding {
 
 /// Chains of other programs that rewrite the source of the packet asked about, in postrouting.
 pub fn rewrites(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Vec<Verdict> {
-    let packets = Packets { rules, inventory, scope };
-    let Some(PacketContext { origin, mapping: mapping @ Some(_), .. }) = scope.packet else {
-        return Vec::new();
-    };
-    let asked = scope.packet.as_ref().map(|packet| AskedPort { host: packet.host(), mapping });
-    let packet = asked.map(|asked| packets.packet(asked, origin));
-    packet.map_or_else(Vec::new, |packet| packets.rules.rewriting(&packet))
+    let packet = published(rules, inventory, scope);
+    packet.map_or_else(Vec::new, |packet| rules.rewriting(&packet))
+}
+
+/// What of other programs translates the packet asked about first, to the endpoint that hostport would lead it to.
+pub fn alike(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Option<Verdict> {
+    let packet = published(rules, inventory, scope)?;
+    rules.before(&packet).into_iter().find(|verdict| leads_alike(verdict, &packet))
+}
+
+/// The packet asked about, if hostport translates it.
+fn published(rules: &mut Trace, inventory: &Inventory, scope: &Scope) -> Option<Packet> {
+    let packet = scope.packet.as_ref().filter(|packet| packet.mapping.is_some())?;
+    let asked = AskedPort { host: packet.host(), mapping: packet.mapping };
+    Some(Packets { rules, inventory, scope }.packet(asked, packet.origin))
 }
 
 /// What of other programs translates the packet asked about, which hostport does not.

@@ -1,7 +1,7 @@
 //! Packets for host ports, and the chains of other programs that they meet.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use hostport_nft::{Family, HostPort, Mapping, Protocol};
 use hostport_trace::{Effect, Origin, Packet, Trace, Verdict};
@@ -111,7 +111,9 @@ impl Packets<'_> {
     }
 
     fn before(&mut self, asked: AskedPort, origin: Origin) -> Vec<Hit> {
-        let verdicts = self.rules.before(&self.packet(asked, origin));
+        let packet = self.packet(asked, origin);
+        let mut verdicts = self.rules.before(&packet);
+        verdicts.retain(|verdict| !leads_alike(verdict, &packet));
         hits_of(asked, origin, verdicts).collect()
     }
 
@@ -137,6 +139,12 @@ impl Packets<'_> {
             out_link: link.map(|link| interface(link.index, &link.name)),
         }
     }
+}
+
+/// Whether others translate a packet as hostport does: harmless, for the packet.
+pub fn leads_alike(verdict: &Verdict, packet: &Packet) -> bool {
+    let endpoint = packet.endpoint.map(|to| SocketAddr::new(to.ip, to.port.get()));
+    verdict.effect == Effect::Translates && endpoint.is_some() && verdict.to == endpoint
 }
 
 fn hits_of(asked: AskedPort, origin: Origin, verdicts: Vec<Verdict>) -> impl Iterator<Item = Hit> {

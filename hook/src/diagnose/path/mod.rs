@@ -53,6 +53,7 @@ impl Path {
         let (mut examination, packet) = Examination::of(context, ask)?;
         let Examination { inventory, scope, rules, .. } = &mut examination;
         let rewrites = firewall::rewrites(rules, inventory, scope);
+        let alike = firewall::alike(rules, inventory, scope);
         hide_client(&mut examination.findings, &rewrites);
         let mut obstacles = of_this_packet(question, &packet, &mut examination)?;
         let endpoint = packet.mapping.map(|mapping| mapping.endpoint());
@@ -62,7 +63,8 @@ impl Path {
             answer
         });
         let Examination { inventory, scope, .. } = &examination;
-        let steps = Steps { packet: &packet, inventory, scope, rewrites: &rewrites, answer };
+        let (rewrites, alike) = (&rewrites[..], alike.as_ref());
+        let steps = Steps { packet: &packet, inventory, scope, rewrites, alike, answer };
         let mut path = Path {
             target: packet.target,
             from: packet.from,
@@ -150,7 +152,12 @@ fn of_this_packet(
             let in_vain = findings.iter().any(|finding| finding.kind == Kind::PortsUnpublished);
             let elsewhere = !packet.to_is_local && !packet.same_number.is_empty();
             if !in_vain && !elsewhere || rule.is_some() || process.is_some() {
-                obstacles.push(unpublished::not_published(packet, rule.as_ref(), process));
+                obstacles.push(unpublished::not_published(
+                    packet,
+                    inventory,
+                    rule.as_ref(),
+                    process,
+                ));
             }
         }
         // Programs that listen on another address of the port: not in the way of this packet, and perhaps of

@@ -226,7 +226,22 @@ pub fn answered(obstacles: &mut Vec<Obstacle>, endpoint: Endpoint, answer: &(Sta
 /// What to do about a port on 127.0.0.1 alone.
 pub fn anywhere(Target { port, protocol }: Target) -> String {
     format!(
-        "publish the port without an address, as {port}:CONTAINERPORT/{protocol}, or on one that clients \
-         reach; programs on this host do reach it: hostport explain {port}/{protocol} --to 127.0.0.1"
+        "publish the port without an address, or on one that clients reach; programs on this host do reach it: \
+         hostport explain {port}/{protocol} --to 127.0.0.1"
     )
+}
+
+/// How a container asks for a host port. In Kubernetes, what the author of a pod writes into annotations has no effect.
+pub fn ask(Target { port, protocol }: Target, inventory: &Inventory) -> String {
+    match inventory.is_of_kubernetes() {
+        true => {
+            let protocol = protocol.to_string().to_uppercase();
+            format!(
+                "start its pod with hostPort: {port} and protocol: {protocol} in the container's ports"
+            )
+        }
+        false => format!(
+            "start the container with the annotation io.hostport.ports={port}:CONTAINERPORT/{protocol}"
+        ),
+    }
 }

@@ -46,6 +46,8 @@ pub struct Steps<'a> {
     pub scope: &'a Scope,
     /// The chains of other programs that replace the client's address, or may do so.
     pub rewrites: &'a [Verdict],
+    /// A rule of another program that leads the packet to the same endpoint first.
+    pub alike: Option<&'a Verdict>,
     /// What trying the endpoint showed, if it was asked for.
     pub answer: Option<(Status, String)>,
 }
@@ -62,7 +64,7 @@ impl Steps<'_> {
                 format!("{} is not an address of this host", packet.to)
             }
             Step::Destination => format!("{} is an address of this host", packet.to),
-            Step::OtherRules => "no rule of another program takes it before hostport".to_owned(),
+            Step::OtherRules => self.other_rules(),
             Step::Table if inventory.state(packet.family) == TableOwner::Missing => {
                 let what = format!("there is no {table} yet: nothing is published");
                 return Some((Status::Skipped, what));
@@ -96,6 +98,17 @@ impl Steps<'_> {
             }
         };
         Some((Status::Ok, what))
+    }
+
+    fn other_rules(&self) -> String {
+        let Some(Verdict { table, chain, cause, certain, .. }) = self.alike else {
+            return "no rule of another program takes it before hostport".to_owned();
+        };
+        let translates = if *certain { "translates" } else { "may translate" };
+        format!(
+            "the chain {chain} of the table {table} {translates} it first, to the same endpoint ({cause}), \
+             and then hostport does not count it"
+        )
     }
 
     fn element(&self) -> Option<String> {
@@ -140,10 +153,12 @@ impl Steps<'_> {
     fn owner_since(&self) -> String {
         let (owner, called) = (self.owner(), self.called());
         let mut entries = self.scope.entries.iter().filter(|entry| !entry.mappings.is_empty());
-        match entries.find(|entry| Some(&entry.owner) == owner) {
-            Some(entry) => format!("{called}, since {}", timestamp::utc(entry.since_ms)),
-            None => called,
-        }
+        let Some(entry) = entries.find(|entry| Some(&entry.owner) == owner) else { return called };
+        let dead = match self.inventory.dead.contains(&entry.owner) {
+            true => "; it has ended, and its pod goes on",
+            false => "",
+        };
+        format!("{called}, since {}{dead}", timestamp::utc(entry.since_ms))
     }
 
     /// Where it leads in the end.

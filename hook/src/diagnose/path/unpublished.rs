@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use hostport_nft::{Family, Gather, HostPort, Protocol};
 use hostport_trace::Verdict;
 
-use super::obstacle::{Obstacle, anywhere};
+use super::obstacle::{Obstacle, anywhere, ask};
 use crate::diagnose::context::PacketContext;
 use crate::diagnose::finding::line;
 use crate::diagnose::firewall::TAKE_OUT;
+use crate::diagnose::inventory::Inventory;
 use crate::diagnose::kind::Step;
 use crate::diagnose::question::Target;
 
@@ -19,6 +20,7 @@ pub const ANSWERED_ELSEWHERE: &str = "answered-elsewhere";
 /// Nothing in the map, nor in the journal: what there is instead.
 pub fn not_published(
     packet: &PacketContext,
+    inventory: &Inventory,
     rule: Option<&Verdict>,
     process: Option<String>,
 ) -> Obstacle {
@@ -26,7 +28,8 @@ pub fn not_published(
         return kept(packet, process);
     }
     if rule.is_some() || process.is_some() {
-        return answered_elsewhere(packet.target, rule, process);
+        let ask = ask(packet.target, inventory);
+        return answered_elsewhere(&ask, rule, process);
     }
     let target @ Target { port, protocol } = packet.target;
     let (same, others): (Vec<HostPort>, Vec<HostPort>) =
@@ -67,8 +70,8 @@ pub fn not_published(
             "the port is published for another protocol",
             format!("port {port} is published for {}, and not for {protocol}", list(&others)),
             format!(
-                "connect over {other} (hostport explain {port}/{other}), or publish it as \
-                 {port}:CONTAINERPORT/{protocol}"
+                "connect over {other} (hostport explain {port}/{other}), or {}",
+                ask(target, inventory)
             ),
         );
     }
@@ -77,10 +80,7 @@ pub fn not_published(
         "not-published",
         "no container has this port",
         format!("nothing is published on {target}"),
-        format!(
-            "start the container with the annotation io.hostport.ports={port}:CONTAINERPORT/{protocol}; \
-             hostport list shows what is published"
-        ),
+        format!("{}; hostport list shows what is published", ask(target, inventory)),
     )
 }
 
@@ -114,8 +114,7 @@ fn kept(packet: &PacketContext, process: Option<String>) -> Obstacle {
 
 /// What answers in hostport's place: the rule of another program, which takes the packet before any process of this
 /// host, or else that process.
-fn answered_elsewhere(target: Target, rule: Option<&Verdict>, process: Option<String>) -> Obstacle {
-    let Target { port, protocol } = target;
+fn answered_elsewhere(ask: &str, rule: Option<&Verdict>, process: Option<String>) -> Obstacle {
     let certain = rule.is_none_or(|rule| rule.certain);
     let by_rule = rule.map(|Verdict { table, chain, to, cause, .. }| {
         let sends = if certain { "sends" } else { "may send" };
@@ -143,10 +142,7 @@ fn answered_elsewhere(target: Target, rule: Option<&Verdict>, process: Option<St
         ANSWERED_ELSEWHERE,
         plain,
         what,
-        format!(
-            "none is needed if that is meant; for a container by hostport, {stop}, and start the container with \
-             the annotation io.hostport.ports={port}:CONTAINERPORT/{protocol}"
-        ),
+        format!("none is needed if that is meant; for a container by hostport, {stop}, and {ask}"),
     );
     obstacle.evidence.extend(rest.map(|rest| line(&rest)));
     obstacle

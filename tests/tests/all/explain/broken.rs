@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use hostport_tests::doctor::Ground;
-use hostport_tests::hook::hostport;
+use hostport_tests::doctor::{Ground, doctor};
+use hostport_tests::hook::{Bundle, hostport};
 use hostport_tests::lab::{
-    Client, Families, NODE4, Netns, PodSpec, Protocol, Server, idle_listener, tcp,
+    Client, Families, Lab, NODE4, Netns, PodSpec, Protocol, Server, idle_listener, tcp,
 };
 use hostport_tests::runtime::wait_until;
 
@@ -167,7 +167,7 @@ fn an_endpoint_that_is_down() {
     explain(ground.node(), &["9000/udp", "--probe"]).expect_open();
     ground.servers.clear();
     assert!(ground.is_cut_off());
-    let plain = "the container runs, but no program in it listens on that port";
+    let plain = "no program in the container listens on that port";
     let fix = "start the program in the container";
     for protocol in ["9000", "9000/udp"] {
         let arguments = [protocol, "--probe"];
@@ -187,16 +187,17 @@ fn an_endpoint_that_listens_on_its_own_loopback_alone() {
     ground.servers.clear();
     let _server = Server::tcp(&ground.web, "web", ([127, 0, 0, 1], 8080));
     assert!(ground.is_cut_off());
-    let plain = "the container runs, but no program in it listens on that port";
+    let plain = "no program in the container listens on that port";
     let fix = "make the program in the container listen on 10.85.0.11:8080";
     stopped_as_the_doctor_says(&ground, &["9000", "--probe"], "endpoint-silent", plain, fix);
 }
 
 #[test]
-fn an_endpoint_whose_container_has_ended() {
+fn an_endpoint_whose_container_has_ended_with_its_network() {
     let mut ground = Ground::new();
     ground.kill();
-    let plain = "the container that has the port has ended";
+    ground.node().ip("link set br0 down");
+    let plain = "the container that has the port has ended, and the port leads to whoever has its address now";
     stopped_as_the_doctor_says(&ground, &["9000"], "owner-dead", plain, "hostport gc");
 }
 
@@ -284,7 +285,7 @@ fn the_wrong_protocol() {
     );
     assert!(said.conclusion().contains("published for udp, and not for tcp"), "{said:#?}");
     // The doctor examines no single packet, and sees it from the container's side; so does explain for udp.
-    let plain = "the container runs, but no program in it listens on that port";
+    let plain = "no program in the container listens on that port";
     let fix = "publish the port for tcp";
     let said = stopped_as_the_doctor_says(&ground, &["9000/udp"], "endpoint-silent", plain, fix);
     assert!(said.step("endpoint").contains("but it listens on tcp port 8080"), "{said:#?}");
@@ -351,4 +352,42 @@ fn on_a_host_that_only_ipv6_reaches_the_packet_is_an_ipv6_packet() {
     assert_eq!(said.report["reachable"], false, "{said:#?}");
     assert_eq!(said.report["causes"][0]["kind"], "forward-drop", "{said:#?}");
     assert!(said.report["to"].as_str().unwrap().contains(':'), "{said:#?}");
+}
+
+/// What answers there is in nobody's way.
+#[test]
+fn field_40_the_port_of_a_dead_owner_leads_to_whoever_has_its_address() {
+    let lab = Lab::new();
+    let (old, node) = (lab.pod("old"), lab.node());
+    let init = old.sleeper();
+    Bundle::of_process(init.pid()).annotation("io.hostport.ports", "9000:8080").start(node);
+    drop(init);
+    let new = lab.successor(old, PodSpec::new("new"));
+    let _servers = new.serve(8080);
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "new");
+    let said = explain(node, &["9000"]);
+    assert_eq!(said.causes(), ["owner-dead"]);
+    assert!(said.conclusion().starts_with("Reachable, "), "{said:#?}");
+    for part in ["whoever has its address now", "; fix: hostport gc"] {
+        assert!(said.conclusion().contains(part), "{said:#?}");
+    }
+    assert_eq!(doctor(node).only("owner-dead")["severity"], "broken");
+}
+
+/// Between two starts of a container in a crash loop, or while another container of its pod goes on.
+#[test]
+fn field_41_of_a_dead_owner_whose_pod_goes_on_the_pods_own_sockets_decide() {
+    let lab = Lab::new();
+    let (web, node) = (lab.pod("web"), lab.node());
+    let init = web.sleeper();
+    let bundle = Bundle::of(&web).process(init.pid());
+    bundle.annotation("io.hostport.ports", "9000:8080").start(node);
+    drop(init);
+    let said = explain(node, &["9000"]);
+    assert_eq!(said.causes(), ["endpoint-silent"], "{said:#?}");
+    assert!(!said.conclusion().contains("hostport gc"), "{said:#?}");
+    let _servers = web.serve(8080);
+    let said = explain(node, &["9000"]).expect_open();
+    assert!(said.step("owner").contains("has ended, and its pod goes on"), "{said:#?}");
+    assert_eq!(doctor(node).kinds(), [""; 0]);
 }

@@ -115,3 +115,45 @@ fn field_27_of_a_rule_and_a_process_the_one_that_answers_comes_first() {
     assert!(said.step("element").contains("may send the packet to 10.85.0.11:8080"), "{said:#?}");
     drop(process);
 }
+
+/// As CRI-O's own host ports do: nothing is in the way, but hostport does not serve the packet.
+#[test]
+fn a_rule_that_leads_to_the_same_endpoint_first_is_named() {
+    let ground = Ground::new();
+    ground.node().nft(&format!(
+        "table ip other {{ chain pre {{ type nat hook prerouting priority dstnat;
+            fib daddr type local tcp dport 9000 dnat to {}:8080; }}; }}",
+        ground.web.ipv4()
+    ));
+    assert!(ground.reaches());
+    let said = explain(ground.node(), &["9000"]).expect_open();
+    let step = said.step("other rules");
+    for part in ["the chain pre of the table ip other", "first, to the same endpoint"] {
+        assert!(step.contains(part), "{step}");
+    }
+    assert!(said.step("element").ends_with("connections so far: 0"), "{said:#?}");
+    assert_eq!(ground.doctor().kinds(), [""; 0]);
+}
+
+#[test]
+fn in_kubernetes_the_pods_specification_is_advised_and_no_annotation() {
+    let lab = Lab::new();
+    let (node, web) = (lab.node(), lab.pod("web"));
+    let bundle = Bundle::of(&web)
+        .annotation("io.kubernetes.pod.name", "web")
+        .annotation("io.kubernetes.pod.namespace", "default")
+        .annotation("io.hostport.ports", "9000:8080");
+    bundle.start(node);
+    let _process = idle_listener(node, Protocol::Udp, ([0, 0, 0, 0], 9100));
+    for (asked, kind) in [
+        ("9100", "not-published"),
+        ("9100/udp", "answered-elsewhere"),
+        ("9000/udp", "wrong-protocol"),
+    ] {
+        let said = explain(node, &[asked]);
+        assert_eq!(said.causes(), [kind], "{said:#?}");
+        let port = asked.split('/').next().unwrap();
+        assert!(said.conclusion().contains(&format!("hostPort: {port}")), "{said:#?}");
+        assert!(!said.conclusion().contains("io.hostport"), "{said:#?}");
+    }
+}
