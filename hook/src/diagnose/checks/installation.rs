@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hostport_nft::OwnerId;
 
-use crate::diagnose::installation::{Runtime, is_ours};
+use crate::diagnose::installation::{Runtime, is_ours, is_watched};
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::journal::{DEFAULT_FOLDER, Journal};
 use crate::oci::running::{self, Hook, Running};
@@ -26,7 +26,22 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let what = format!("{} does not publish host ports by hostport", runtime.name());
         Some(Finding::new(Kind::RuntimeHindered, what, hindrance.evidence, hindrance.fix))
     });
-    hindered.chain(in_vain(inventory, scope, root)).collect()
+    hindered.chain(unwatched(root)).chain(in_vain(inventory, scope, root)).collect()
+}
+
+/// CRI-O calls poststop hooks only when a container is removed, which may be long after it has ended.
+fn unwatched(root: &Path) -> Option<Finding> {
+    (Runtime::Crio.is_meant(root) && !is_watched(root)).then(|| {
+        Finding::new(
+            Kind::EndsUnwatched,
+            "CRI-O does not tell hostport that a container has ended before it removes it",
+            [
+                "until then its host ports are open, and the next pod that gets its address may answer there",
+                "hostport watch does not run here, and hostport-gc.timer is not enabled",
+            ],
+            "systemctl enable --now hostport-watch.service",
+        )
+    })
 }
 
 fn in_vain(inventory: &Inventory, scope: &Scope, root: &Path) -> Vec<Finding> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::files::{below, files, is_ours, settings};
+use super::files::{below, files, is_ours, processes, settings};
 use super::hooks::{self, Hindrance};
 use super::toml::Setting;
 use crate::output::escape;
@@ -125,12 +125,7 @@ fn has_our_hook(spec: &Path) -> bool {
 
 /// Whether containerd starts the plugin, or somebody else has.
 fn has_injector(root: &Path) -> bool {
-    let runs = || {
-        let all = fs::read_dir(below(root, "/proc")).into_iter().flatten().flatten();
-        let mut names = all.filter_map(|process| fs::read(process.path().join("comm")).ok());
-        names.any(|name| name.trim_ascii_end() == INJECTOR.as_bytes())
-    };
-    !files(&below(root, PLUGINS), INJECTOR).is_empty() || runs()
+    !files(&below(root, PLUGINS), INJECTOR).is_empty() || processes(root, INJECTOR).next().is_some()
 }
 
 /// Whether a name matches a pattern with stars, as in path.Match of Go.

@@ -20,6 +20,16 @@ pub fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     all
 }
 
+/// The folders of the processes of a name, in /proc.
+pub fn processes(root: &Path, name: &str) -> impl Iterator<Item = PathBuf> {
+    let all = fs::read_dir(below(root, "/proc")).into_iter().flatten().flatten();
+    let is_called = move |process: &PathBuf| {
+        let called = fs::read(process.join("comm")).unwrap_or_default();
+        called.trim_ascii_end() == name.as_bytes()
+    };
+    all.map(|process| process.path()).filter(is_called)
+}
+
 /// The settings of a TOML file; none if it cannot be read.
 pub fn settings(file: &Path) -> Vec<Setting> {
     toml::settings(&fs::read_to_string(file).unwrap_or_default())

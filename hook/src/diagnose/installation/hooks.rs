@@ -31,6 +31,8 @@ pub struct Reader {
     folder: &'static str,
     end: &'static str,
     key: &'static str,
+    /// What turns its own host ports off. Such a runtime knows no annotation but kubelet's.
+    off: Option<&'static str>,
     /// The last one of the folder.
     own: &'static str,
     then: &'static str,
@@ -43,6 +45,7 @@ pub const PODMAN: Reader = Reader {
     folder: "/etc/containers/containers.conf.d",
     end: ".conf",
     key: "engine.hooks_dir",
+    off: None,
     own: "/etc/containers/containers.conf.d/zz-hostport.conf",
     then: "",
 };
@@ -55,6 +58,7 @@ pub const CRIO: Reader = Reader {
     // CRI-O reads every file there.
     end: "",
     key: "crio.runtime.hooks_dir",
+    off: Some("crio.runtime.disable_hostport_mapping"),
     own: "/etc/crio/crio.conf.d/zz-hostport.conf",
     then: " && systemctl restart crio",
 };
@@ -62,6 +66,14 @@ pub const CRIO: Reader = Reader {
 #[derive(Deserialize)]
 struct Configuration {
     hook: Hook,
+    #[serde(default)]
+    when: When,
+}
+
+#[derive(Default, Deserialize)]
+struct When {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -69,38 +81,48 @@ struct Hook {
     path: PathBuf,
 }
 
-/// The programs of hostport that the configurations of folders name; a file replaces the one of its name in an earlier
-/// folder.
-fn programs(root: &Path, folders: &[impl AsRef<Path>]) -> Vec<PathBuf> {
-    let mut all: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+impl When {
+    /// Whether a hook is not only for the annotations of hostport's own, each of which is a pattern.
+    fn is_wide(&self) -> bool {
+        self.annotations.is_empty() || self.annotations.keys().any(|key| !key.contains("hostport"))
+    }
+}
+
+/// The programs of hostport that the configurations of folders name, for kubelet's annotation or for any; a file
+/// replaces the one of its name in an earlier folder.
+fn programs(root: &Path, folders: &[impl AsRef<Path>], for_kubelet: bool) -> Vec<PathBuf> {
+    let mut all: BTreeMap<OsString, Configuration> = BTreeMap::new();
     for file in folders.iter().flat_map(|folder| files(&below(root, folder), ".json")) {
         let text = fs::read(&file).unwrap_or_default();
-        let path = serde_json::from_slice(&text).map(|read: Configuration| read.hook.path);
-        if let (Some(name), Ok(path)) = (file.file_name(), path) {
-            all.insert(name.to_owned(), path);
+        if let (Some(name), Ok(read)) = (file.file_name(), serde_json::from_slice(&text)) {
+            all.insert(name.to_owned(), read);
         }
     }
-    all.into_values().filter(|path| is_ours(path)).collect()
+    let meant = all.into_values().filter(|it| !for_kubelet || it.when.is_wide());
+    meant.map(|it| it.hook.path).filter(|path| is_ours(path)).collect()
 }
 
 /// Whether hostport's configurations are in one of the usual folders.
 pub fn has_files(root: &Path) -> bool {
-    !programs(root, &USUAL).is_empty()
+    !programs(root, &USUAL, false).is_empty()
 }
 
 /// What keeps a runtime from calling hostport.
 pub fn hindrance(reader: &Reader, root: &Path) -> Option<Hindrance> {
     let named = reader.files.iter().map(|file| below(root, file));
-    let named = named.chain(files(&below(root, reader.folder), reader.end));
-    let mut named = named.filter_map(|file| {
-        let mut settings = settings(&file);
-        settings.retain(|(key, _)| key == reader.key);
-        Some((Some(file), settings.pop()?.1))
-    });
-    let (file, folders) = named.next_back().unwrap_or((None, vec![DEFAULT.to_owned()]));
-    let by = file.map(|file| format!(", as {} says", escape::path(&file))).unwrap_or_default();
+    let named: Vec<_> = named.chain(files(&below(root, reader.folder), reader.end)).collect();
+    let last = |asked: &str| {
+        named.iter().rev().find_map(|file| {
+            let mut settings = settings(file);
+            settings.retain(|(key, _)| key == asked);
+            Some((Some(file), settings.pop()?.1))
+        })
+    };
+    let (file, folders) = last(reader.key).unwrap_or((None, vec![DEFAULT.to_owned()]));
+    let by = file.map(|file| format!(", as {} says", escape::path(file))).unwrap_or_default();
     let reads = format!("{} reads hook configurations in {}{by}", reader.name, list(&folders));
-    let found = programs(root, &folders);
+    let for_kubelet = reader.off.is_some();
+    let found = programs(root, &folders, for_kubelet);
     if let Some(gone) = found.iter().find(|path| !below(root, path).exists()) {
         let gone = escape::path(gone).to_string();
         return Some(Hindrance {
@@ -108,28 +130,45 @@ pub fn hindrance(reader: &Reader, root: &Path) -> Option<Hindrance> {
             fix: format!("install hostport as {gone}, or put its path into the configuration"),
         });
     }
-    if !found.is_empty() {
-        return None;
-    }
-    let other = USUAL.iter().find(|folder| !programs(root, &[folder]).is_empty());
-    let Some(other) = other else {
-        return Some(Hindrance {
-            evidence: vec![
-                reads,
-                "hostport's configurations are neither there nor elsewhere".into(),
-            ],
-            fix: format!("put hostport.json and hostport-kubernetes.json into {}", list(&folders)),
-        });
+    let is_on = |off: &&str| last(off).is_none_or(|(_, values)| values != ["true"]);
+    let mapping = reader.off.filter(is_on);
+    let mapping = mapping.map(|off| {
+        let off = off.rsplit('.').next().unwrap_or(off);
+        format!("{} publishes host ports itself, and first: {off} is not true", reader.name)
+    });
+    let (elsewhere, other) = match found.is_empty() {
+        true => {
+            let is_there = |folder: &&&str| !programs(root, &[folder], for_kubelet).is_empty();
+            let Some(other) = USUAL.iter().find(is_there) else {
+                let which = if for_kubelet {
+                    "hostport-kubernetes.json is"
+                } else {
+                    "hostport's configurations are"
+                };
+                let nowhere = format!("{which} neither there nor elsewhere");
+                let fix = "put hostport.json and hostport-kubernetes.json into";
+                return Some(Hindrance {
+                    evidence: [reads, nowhere].into_iter().chain(mapping).collect(),
+                    fix: format!("{fix} {}", list(&folders)),
+                });
+            };
+            (vec![reads, format!("hostport's configurations are in {other}")], Some(*other))
+        }
+        false if mapping.is_none() => return None,
+        false => (Vec::new(), None),
     };
-    let quoted = folders.iter().map(String::as_str).chain([*other]).map(|f| format!("\"{f}\""));
+    let quoted = folders.iter().map(String::as_str).chain(other).map(|f| format!("\"{f}\""));
     let quoted = quoted.collect::<Vec<_>>().join(", ");
     let (table, key) = reader.key.rsplit_once('.').unwrap_or_default();
-    let lines = format!("[{table}]\\n{key} = [{quoted}]\\n");
+    // All that the file needs, since it may be there already.
+    let off = reader.off.and_then(|off| off.rsplit('.').next());
+    let off = off.map(|off| format!("{off} = true\\n")).unwrap_or_default();
+    let lines = format!("[{table}]\\n{key} = [{quoted}]\\n{off}");
     // Without a quote in it, the words are the file's own.
     let lines = if lines.contains('\'') { escape::word(&lines) } else { format!("'{lines}'") };
     let Reader { folder, own, then, .. } = reader;
     Some(Hindrance {
-        evidence: vec![reads, format!("hostport's configurations are in {other}")],
+        evidence: elsewhere.into_iter().chain(mapping).collect(),
         fix: format!("mkdir -p {folder} && printf {lines} > {own}{then}"),
     })
 }

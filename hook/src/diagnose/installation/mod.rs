@@ -6,9 +6,11 @@ mod files;
 mod hooks;
 mod toml;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 pub use files::is_ours;
+use files::processes;
 pub use hooks::Hindrance;
 
 /// A container runtime with a configuration of its own.
@@ -54,6 +56,16 @@ impl Runtime {
             Runtime::Containerd => containerd::hindrance(root),
         }
     }
+}
+
+/// Whether something withdraws the ports of containers that end without a poststop: hostport watch, or the timer of gc.
+pub fn is_watched(root: &Path) -> bool {
+    const TIMER: &str = "etc/systemd/system/timers.target.wants/hostport-gc.timer";
+    let watches = |process: PathBuf| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == b"watch")
+    };
+    root.join(TIMER).symlink_metadata().is_ok() || processes(root, "hostport").any(watches)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn crio_reads_the_folders_of_its_last_file() {
     let root = Root::new("crio")
         .with("/usr/bin/hostport", "")
         .with(USR, HOOK)
-        .with("/etc/crio/crio.conf", "");
+        .with("/etc/crio/crio.conf", "[crio.runtime]\ndisable_hostport_mapping = true\n");
     assert!(Runtime::Crio.is_meant(&root.0));
     assert_eq!(root.says(Runtime::Crio), "sound");
     let root =
@@ -88,6 +88,58 @@ fn crio_reads_the_folders_of_its_last_file() {
         said.contains("/etc/crio/crio.conf.d/zz-hostport.conf && systemctl restart crio"),
         "{said}"
     );
+}
+
+#[test]
+fn crios_own_host_ports_are_named_until_they_are_off() {
+    let file = "/etc/crio/crio.conf.d/10-x";
+    let root = Root::new("mapping").with("/usr/bin/hostport", "").with(USR, HOOK);
+    for text in ["", "[crio.runtime]\ndisable_hostport_mapping = false\n"] {
+        let root =
+            Root::new("mapping-on").with("/usr/bin/hostport", "").with(USR, HOOK).with(file, text);
+        let lines = r#"printf '[crio.runtime]\nhooks_dir = ["/usr/share/containers/oci/hooks.d"]\ndisable_hostport_mapping = true\n' > /etc"#;
+        let said = root.says(Runtime::Crio);
+        for part in ["publishes host ports itself", "disable_hostport_mapping is not true", lines] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    let off = root.with(file, "[crio.runtime]\ndisable_hostport_mapping = true\n");
+    assert_eq!(off.says(Runtime::Crio), "sound");
+}
+
+#[test]
+fn crio_needs_the_configuration_for_kubelets_annotation() {
+    let of = |file: &str| format!("/usr/share/containers/oci/hooks.d/{file}");
+    let installed = |text: &str| text.replace("/usr/local/bin", "/usr/bin");
+    let root = Root::new("kubelet")
+        .with("/usr/bin/hostport", "")
+        .with("/etc/crio/crio.conf", "[crio.runtime]\ndisable_hostport_mapping = true\n")
+        .with(
+            &of("hostport.json"),
+            &installed(include_str!("../../../../oci-hooks.d/hostport.json")),
+        );
+    let said = root.says(Runtime::Crio);
+    for part in ["hostport-kubernetes.json is neither there nor elsewhere", "put hostport.json and"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(root.says(Runtime::Podman), "sound");
+    let root = root.with(
+        &of("hostport-kubernetes.json"),
+        &installed(include_str!("../../../../oci-hooks.d/hostport-kubernetes.json")),
+    );
+    assert_eq!(root.says(Runtime::Crio), "sound");
+}
+
+#[test]
+fn field_36_a_node_is_watched_by_a_process_or_by_the_timer() {
+    let root = Root::new("watched").with("/proc/7/comm", "hostport\n");
+    let root = root.with("/proc/7/cmdline", "hostport\0hook\0prestart\0");
+    assert!(!is_watched(&root.0));
+    let timer = "/etc/systemd/system/timers.target.wants/hostport-gc.timer";
+    assert!(is_watched(&Root::new("timer").with(timer, "").0));
+    let root = root.with("/proc/8/comm", "hostport\n");
+    assert!(is_watched(&root.with("/proc/8/cmdline", "/usr/bin/hostport\0watch\0").0));
 }
 
 const V2: &str = r#"version = 2
