@@ -142,7 +142,8 @@ fn add(environment: &Environment, configuration: &Configuration<'_>) -> Result<S
             ports: PortRange::of(&hosts),
             conflict,
             why: error.to_string(),
-            namespace: environment.namespace.clone(),
+            // The runtime removes it at once, and tries again with another one.
+            namespace: None,
             bundle: PathBuf::new(),
             at_ms: timestamp::now(),
         }

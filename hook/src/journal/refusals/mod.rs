@@ -150,7 +150,13 @@ impl Refusal {
                     })
                 })
         };
-        entry.since_ms >= self.at_ms && (entry.owner == self.owner || in_its_place())
+        // A runtime that cannot make a pod's network tries again with another sandbox and namespace.
+        let of_its_pod = || {
+            let by_cni = self.bundle.as_os_str().is_empty() && entry.attachment.is_some();
+            by_cni && self.names.pod.is_some() && self.names.pod == entry.names.pod
+        };
+        let overtakes = entry.owner == self.owner || in_its_place() || of_its_pod();
+        entry.since_ms >= self.at_ms && overtakes
     }
 
     fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {

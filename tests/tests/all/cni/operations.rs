@@ -47,7 +47,8 @@ fn a_taken_port_is_refused_until_its_owner_is_gone() {
     let (first, second) = (lab.pod("first"), lab.pod("second"));
     let _servers = (first.serve(8080), second.serve(8080));
     let has = Attachment::of(&first).ports(&[(9000, 8080, "tcp")]);
-    let asks = Attachment::of(&second).ports(&[(9000, 8080, "tcp"), (9001, 8080, "tcp")]);
+    let mut asks = Attachment::of(&second).ports(&[(9000, 8080, "tcp"), (9001, 8080, "tcp")]);
+    asks.arguments = asks.arguments.replace("web-0", "web-1");
     has.add(lab.node()).expect_success();
     let (code, message) = error(&asks.add(lab.node()));
     assert_eq!(code, 11);
@@ -59,11 +60,19 @@ fn a_taken_port_is_refused_until_its_owner_is_gone() {
     asks.del(lab.node()).expect_success();
     assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "first");
     drop(first);
+    // With another sandbox and namespace.
+    let third = lab.pod("third");
+    let _servers = third.serve(8080);
+    let mut asks = Attachment::of(&third).ports(&[(9000, 8080, "tcp"), (9001, 8080, "tcp")]);
+    asks.arguments = asks.arguments.replace("web-0", "web-1");
+    drop(second);
+    assert!(hostport(lab.node(), &["doctor"]).stdout.contains("could not start"));
     asks.add(lab.node()).expect_success();
-    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "second");
+    hostport(lab.node(), &["doctor"]).expect_success();
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "third");
     // What comes late takes nothing away.
     Attachment { namespace: "".into(), ..has }.del(lab.node()).expect_success();
-    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "second");
+    assert_eq!(tcp(lab.client(), (NODE4, 9000)).unwrap().server, "third");
 }
 
 #[test]
