@@ -22,7 +22,8 @@ use crate::output::log;
     name = "hostport",
     version,
     after_help = "Examples:\n  hostport list --wide --watch\n  hostport doctor\n\n\
-        Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage."
+        Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage.\n\n\
+        Without arguments, and with CNI_COMMAND set by a container runtime, it is a CNI plugin."
 )]
 pub struct Arguments {
     #[command(subcommand)]
