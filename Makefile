@@ -67,7 +67,7 @@ endurance: build ## Run the long tests (as root): thousands of races and contain
 	HOSTPORT_SCHEDULES=1000 $(CARGO) test --profile harness --locked --package hostport-hook --lib simulation:: -- --nocapture
 	HOSTPORT=$(abspath $(BINARY)) HOSTPORT_ENDURANCE=1 PROPTEST_CASES=400 \
 		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
-		-- races:: endurance:: model:: kills:: tables_are_replaced --nocapture --test-threads 1
+		-- races:: endurance:: model:: cni:: tables_are_replaced --nocapture --test-threads 1
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
 		-- crash:: faults:: firewalls:: endurance:: --nocapture --ignored
 
