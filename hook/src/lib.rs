@@ -19,6 +19,7 @@ mod metrics;
 mod network;
 mod oci;
 mod output;
+mod portmap;
 mod reconcile;
 mod request;
 #[cfg(feature = "schema")]

@@ -98,8 +98,8 @@ mod ruleset;
 mod wire;
 
 pub use error::{Error, Malformed, Taken, Unsupported};
-pub use kernel::SetReader;
 pub use kernel::events::{Event, Events};
+pub use kernel::{Foreign, SetReader};
 #[doc(hidden)]
 pub use model::Gather;
 pub use model::{

@@ -70,3 +70,4 @@ pub use hostport_nft::object::Hook;
 pub use packet::{Interface, Origin, Packet};
 pub use path::Trace;
 pub use verdict::{Cause, Effect, Verdict};
+pub use xt::dnat;

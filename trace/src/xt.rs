@@ -37,9 +37,16 @@ pub(crate) fn target(expression: &ExpressionObject, packet: &PacketView) -> Step
     }
 }
 
-/// Where DNAT sends a packet: `struct nf_nat_range2`, which has flags, two addresses of 16 bytes and two ports.
-/// None for a range, and for other revisions.
 fn destination(expression: &ExpressionObject, packet: &PacketView) -> Option<SocketAddr> {
+    let (address, port) = dnat(expression)?;
+    packet.sent_to(address, port)
+}
+
+/// Where the target DNAT of iptables sends a packet: an address in 16 bytes, of which IPv4 has the first 4, and a port,
+/// if it changes that. None for a range, and for other revisions.
+///
+/// `struct nf_nat_range2` has flags, two addresses and two ports.
+pub fn dnat(expression: &ExpressionObject) -> Option<(&[u8], Option<u16>)> {
     const MAP_IPS: u32 = 1;
     const PORTS: u32 = 2;
     let info = expression.bytes(3).filter(|_| expression.number(2) == Some(2))?;
@@ -52,7 +59,7 @@ fn destination(expression: &ExpressionObject, packet: &PacketView) -> Option<Soc
         0 => None,
         _ => Some(port(36).filter(|first| port(38) == Some(*first))?),
     };
-    packet.sent_to(address, port)
+    Some((address, port))
 }
 
 /// The expression `match`: NFTA_MATCH_NAME, NFTA_MATCH_REV and NFTA_MATCH_INFO.

@@ -128,6 +128,26 @@ pub enum Command {
         dry_run: bool,
     },
 
+    /// Publish what the CNI plugin portmap has published for the pods that run, so that no node has to be drained
+    ///
+    /// Reads the records that libcni keeps of each pod. Both can stand side by side; portmap's rules come first until
+    /// they are removed. Exit status 1 if something could not be adopted.
+    #[command(after_help = "Example, once the node's CNI list names hostport:\n  \
+            hostport adopt --dry-run && hostport adopt --remove")]
+    Adopt {
+        /// Print what would be done, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+
+        /// Then remove all rules of portmap, if each port that they publish is now published by hostport
+        #[arg(long)]
+        remove: bool,
+
+        /// Folder of libcni's records
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+        results: PathBuf,
+    },
+
     /// Find what on this host keeps host ports from working, and how to fix it
     ///
     /// Reads the kernel and the journal, and changes nothing. Exit status 1 if something is broken; with

@@ -130,7 +130,8 @@ fn add(environment: &Environment, configuration: &Configuration<'_>) -> Result<S
         return Ok(output);
     }
     let owner = environment.owner()?;
-    let done = publish_requests(environment, configuration, &context, &requests, endpoints);
+    let all = |_: &reconcile::Error| false;
+    let done = publish_requests(environment, configuration, &context, &requests, endpoints, all);
     let conflict = matches!(&done, Err(AddError::Operation(error)) if error.is_conflict());
     if let Err(error) = &done {
         let hosts = requests.iter().flat_map(PortRequest::host_ports).gather();
@@ -161,7 +162,7 @@ fn add(environment: &Environment, configuration: &Configuration<'_>) -> Result<S
 
 /// Why ports could not be published.
 #[derive(Debug, thiserror::Error)]
-enum AddError {
+pub enum AddError {
     #[error(transparent)]
     Cni(#[from] CniError),
     #[error(transparent)]
@@ -170,13 +171,15 @@ enum AddError {
     Operation(#[from] reconcile::Error),
 }
 
-/// Returns how many were taken over.
-fn publish_requests(
+/// Publishes what an attachment asks for. A port that another keeps is left out if `leaves_out` says so. Returns how many
+/// were taken over.
+pub fn publish_requests(
     environment: &Environment,
     configuration: &Configuration<'_>,
     context: &Context,
     requests: &[PortRequest],
     endpoints: Vec<IpAddr>,
+    leaves_out: impl FnMut(&reconcile::Error) -> bool,
 ) -> Result<usize, AddError> {
     let path = environment.namespace.as_deref().unwrap_or(Path::new(""));
     let namespace = NetworkNamespace::open(path).map_err(PodError::from);
@@ -220,30 +223,35 @@ fn publish_requests(
     if request.claims.is_empty() {
         return Ok(0);
     }
-    Ok(publish_what_siblings_leave(context, request, &mut pod)?)
+    Ok(publish_what_others_leave(context, request, &mut pod, leaves_out)?)
 }
 
 /// Publishes, but for the ports that another interface of the same container has: the first one keeps them.
-fn publish_what_siblings_leave(
+fn publish_what_others_leave(
     context: &Context,
     mut request: Request,
     pod: &mut Pod,
+    mut leaves_out: impl FnMut(&reconcile::Error) -> bool,
 ) -> Result<usize, reconcile::Error> {
     let id =
         |attachment: &Option<Attachment>| attachment.as_ref().map(|of| of.container_id.clone());
     let own = id(&request.attachment);
     loop {
-        match publish(context, request.clone(), pod) {
-            Err(reconcile::Error::Taken { taken, owner })
-                if owner.owner != request.container && id(&owner.attachment) == own =>
-            {
-                info!("host port {} stays with another interface of the container", taken.host);
-                request.claims.retain(|claim| claim.mapping.host() != taken.host);
-                if request.claims.is_empty() {
-                    return Ok(0);
-                }
-            }
-            done => return done,
+        let error = match publish(context, request.clone(), pod) {
+            Ok(taken_over) => return Ok(taken_over),
+            Err(error) => error,
+        };
+        let Some(host) = error.taken().map(|taken| taken.host) else { return Err(error) };
+        let of_sibling =
+            |owner: &Entry| owner.owner != request.container && id(&owner.attachment) == own;
+        if matches!(&error, reconcile::Error::Taken { owner, .. } if of_sibling(owner)) {
+            info!("host port {host} stays with another interface of the container");
+        } else if !leaves_out(&error) {
+            return Err(error);
+        }
+        request.claims.retain(|claim| claim.mapping.host() != host);
+        if request.claims.is_empty() {
+            return Ok(0);
         }
     }
 }
@@ -371,7 +379,7 @@ fn is_own(path: &Path) -> bool {
     file(path).is_some_and(|there| Some(there) == file(Path::new("/proc/thread-self/ns/net")))
 }
 
-fn own_namespace(path: &Path) -> CniError {
+pub fn own_namespace(path: &Path) -> CniError {
     CniError::new(
         Code::Namespace,
         format!(
@@ -380,7 +388,7 @@ fn own_namespace(path: &Path) -> CniError {
     )
 }
 
-fn no_previous() -> CniError {
+pub fn no_previous() -> CniError {
     CniError::new(
         Code::Configuration,
         "there is no prevResult: list hostport after the plugin that gives the pod its addresses",

@@ -1,6 +1,7 @@
 //! Why a command fails.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -24,6 +25,8 @@ pub enum CommandError {
     Rtnetlink(#[from] crate::network::rtnetlink::Error),
     #[error("cannot wait for changes: {0}")]
     Wait(#[source] io::Error),
+    #[error("cannot read libcni's records in {}: {error}; name its folder with --results", folder.display())]
+    Records { folder: PathBuf, error: io::Error },
     #[error(transparent)]
     File(#[from] crate::metrics::textfile::FileError),
     #[error("cannot write to standard output: {0}")]

@@ -1,6 +1,7 @@
 //! One file a command: it reads its arguments, calls a lower layer, and prints the result.
 //! Nothing here is imported by another layer.
 
+mod adopt;
 pub mod cni;
 pub mod doctor;
 mod error;
@@ -34,6 +35,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Metrics { output } => metrics::run(output.as_deref(), &context)?,
         Command::Restore { ruleset, anew, dry_run, force } => {
             restore::run(&ruleset, restore::How { anew, dry_run, force }, &context)?
+        }
+        Command::Adopt { results, dry_run, remove } => {
+            return adopt::run(&results, adopt::How { dry_run, remove }, &context);
         }
         Command::Gc { dry_run } => gc::run(dry_run, &context)?,
         Command::Watch { ruleset, metrics_listen } => {

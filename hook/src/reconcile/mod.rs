@@ -63,11 +63,17 @@ pub enum Error {
 impl Error {
     /// Whether another owner keeps a host port that was asked for.
     pub fn is_conflict(&self) -> bool {
-        use hostport_nft::Error::Taken;
-        matches!(
-            self,
-            Error::Taken { .. } | Error::TakenByUnknown { .. } | Error::Ruleset(Taken(_))
-        )
+        self.taken().is_some()
+    }
+
+    /// The host port that another owner keeps.
+    pub fn taken(&self) -> Option<&Taken> {
+        match self {
+            Error::Taken { taken, .. }
+            | Error::TakenByUnknown { taken, .. }
+            | Error::Ruleset(hostport_nft::Error::Taken(taken)) => Some(taken),
+            _ => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod close;
 pub(crate) mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod foreign;
 pub(crate) mod retry;
 mod snapshot;
 mod socket;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+pub use foreign::Foreign;
 pub use snapshot::SetReader;
 pub use socket::Socket;
 pub use transaction::{Change, Failure, Outcome, Transaction};

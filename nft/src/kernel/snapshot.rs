@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::retry::{self, PATIENCE, back_off, complete};
 use super::{Kernel, Socket};
 use crate::error::Error;
+use crate::model::Generation;
 use crate::wire::element::elements;
 use crate::wire::message::Message;
 use crate::wire::object::{Element, NfFamily, ObjectId};
 use crate::wire::snapshot::Snapshot;
 
 /// How often a snapshot is read again because others changed the ruleset during the reading.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 impl Snapshot {
     /// Reads the ruleset of the network namespace that the calling thread is in.
@@ -30,24 +31,28 @@ impl Snapshot {
     /// [`Error::Open`], [`Error::NotPermitted`], [`Error::Transport`], or [`Error::Contention`] if
     /// others kept changing it.
     pub fn read() -> Result<Self, Error> {
-        let mut socket = Socket::open()?;
-        for attempt in 0..ATTEMPTS {
-            back_off(&mut socket, attempt);
-            let begin = socket.generation()?;
-            let mut snapshot = Snapshot::default();
-            for family in NfFamily::ALL {
-                let some = complete(&mut socket, PATIENCE, |socket| socket.objects(family, None))?;
-                let Snapshot { tables, chains, sets } = some.unwrap_or_default();
-                snapshot.tables.extend(tables);
-                snapshot.chains.extend(chains);
-                snapshot.sets.extend(sets);
-            }
-            if socket.generation()? == begin {
-                return Ok(snapshot);
-            }
-        }
-        Err(Error::Contention { attempts: ATTEMPTS })
+        read(&mut Socket::open()?).map(|(snapshot, _)| snapshot)
     }
+}
+
+/// The ruleset, and its generation.
+pub(super) fn read(socket: &mut Socket) -> Result<(Snapshot, Generation), Error> {
+    for attempt in 0..ATTEMPTS {
+        back_off(socket, attempt);
+        let begin = socket.generation()?;
+        let mut snapshot = Snapshot::default();
+        for family in NfFamily::ALL {
+            let some = complete(socket, PATIENCE, |socket| socket.objects(family, None))?;
+            let Snapshot { tables, chains, sets } = some.unwrap_or_default();
+            snapshot.tables.extend(tables);
+            snapshot.chains.extend(chains);
+            snapshot.sets.extend(sets);
+        }
+        if socket.generation()? == begin {
+            return Ok((snapshot, begin));
+        }
+    }
+    Err(Error::Contention { attempts: ATTEMPTS })
 }
 
 /// Reads the elements of any set, in ten seconds altogether.

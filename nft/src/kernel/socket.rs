@@ -65,6 +65,18 @@ impl Socket {
         }
     }
 
+    /// Makes the changes of all these messages, or none. Returns the first that is refused, by its place; 0 is the
+    /// transaction as a whole.
+    pub(super) fn send(
+        &mut self,
+        generation: Option<Generation>,
+        messages: impl Iterator<Item = Message>,
+    ) -> Result<Option<(u32, Errno)>, Error> {
+        let answer = self.0.batch(|first| whole_batch(first, generation, messages));
+        let refusals = answer.and_then(|refusals| refusals).map_err(whole)?;
+        Ok(refusals.into_iter().min_by_key(|(place, _)| *place))
+    }
+
     /// Walks once over a list of objects, each a message. Empty if there is nothing to list from, and none if it was
     /// interrupted.
     fn list<T>(
@@ -186,9 +198,7 @@ impl Kernel for Socket {
                 of.extend(messages.iter().map(|_| index));
                 messages
             });
-            let (mut bytes, length) = encode(first, transaction.generation, messages);
-            Message::batch_end().0.append(&mut bytes, first.wrapping_add(length + 1), 0);
-            (bytes, length)
+            whole_batch(first, transaction.generation, messages)
         });
         let refusals = match answer.map_err(whole)? {
             Ok(refusals) => refusals,
@@ -312,6 +322,17 @@ fn encode(
         let flags = if messages.peek().is_none() { NLM_F_ACK } else { 0 };
         request.append(&mut bytes, first.wrapping_add(length), flags);
     }
+    (bytes, length)
+}
+
+/// The same with its end, at which the kernel commits it.
+fn whole_batch(
+    first: u32,
+    generation: Option<Generation>,
+    messages: impl Iterator<Item = Message>,
+) -> (Vec<u8>, u32) {
+    let (mut bytes, length) = encode(first, generation, messages);
+    Message::batch_end().0.append(&mut bytes, first.wrapping_add(length + 1), 0);
     (bytes, length)
 }
 

@@ -6,9 +6,9 @@ use super::comment::{decode_comment, encode_comment};
 use super::constants::*;
 use super::expression::{self, push_counter};
 use super::message::{Message, nftables, nftables_of_family, push_number};
-use super::object::required;
+use super::object::{ObjectId, required};
 use crate::error::Malformed;
-use crate::model::{Family, NfFamily, TableName};
+use crate::model::{Family, Handle, NfFamily, TableName};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::set::{DataType, Set, SetRef};
 use crate::ruleset::table::{Chain, Table};
@@ -49,6 +49,29 @@ impl Message {
 
     pub(crate) fn delete_table(family: Family, table: &TableName) -> Self {
         Message(nftables(NFT_MSG_DELTABLE, 0, family, table))
+    }
+
+    /// Deletes a table of any program.
+    pub(crate) fn delete_any_table(family: NfFamily, table: &str) -> Self {
+        let request = nftables_of_family(NFT_MSG_DELTABLE, 0, family);
+        Message(request.text(NFTA_TABLE_NAME, table))
+    }
+
+    /// Deletes an empty chain to which no rule leads.
+    pub(crate) fn delete_chain(chain: &ObjectId) -> Self {
+        let request = nftables_of_family(NFT_MSG_DELCHAIN, 0, chain.family);
+        Message(request.text(NFTA_CHAIN_TABLE, &chain.table).text(NFTA_CHAIN_NAME, &chain.name))
+    }
+
+    /// Deletes a rule of a chain, or without a handle all of them.
+    pub(crate) fn delete_rules(chain: &ObjectId, handle: Option<Handle>) -> Self {
+        let request = nftables_of_family(NFT_MSG_DELRULE, 0, chain.family)
+            .text(NFTA_RULE_TABLE, &chain.table)
+            .text(NFTA_RULE_CHAIN, &chain.name);
+        Message(match handle {
+            Some(Handle(handle)) => request.bytes(NFTA_RULE_HANDLE, &handle.to_be_bytes()),
+            None => request,
+        })
     }
 
     pub(crate) fn get_table(family: Family, table: &TableName) -> Self {

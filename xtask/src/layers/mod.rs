@@ -51,6 +51,7 @@ const CRATES: [Crate; 4] = [
             "admission",
             "oci",
             "cni",
+            "portmap",
             "metrics/counters",
             "reconcile",
             "context",

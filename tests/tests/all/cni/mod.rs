@@ -1,5 +1,6 @@
 //! hostport as a CNI plugin, in portmap's place.
 
+mod adopt;
 mod crowd;
 mod input;
 mod kills;
