@@ -74,7 +74,8 @@ impl Node {
     fn pod(&self, name: &str, ports: Value) -> Web {
         let netns = Netns::new(name);
         let mut attachment = Attachment::at(&netns.path()).port_mappings(ports);
-        attachment.arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}");
+        attachment.arguments =
+            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}");
         let list = match self.backend {
             Backend::Iptables => {
                 PluginList::new("1.0.0", &[self.ptp()], ("/usr/lib/cni/portmap".into(), portmap()))
