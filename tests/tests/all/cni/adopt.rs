@@ -333,7 +333,10 @@ fn no_connection_is_lost_on_the_way_from_nftables() {
 fn a_taken_port_is_named(backend: Backend) {
     let node = Node::new(backend);
     let other = node.lab.pod("other");
-    Bundle::of(&other).annotation("io.hostport.ports", "9001:80/tcp").start(node.netns());
+    Bundle::of(&other)
+        .named("other")
+        .annotation("io.hostport.ports", "9001:80/tcp")
+        .start(node.netns());
     let web = node.pod("web", json!([port(9000, "tcp"), port(9001, "tcp")]));
     let before = node.rules();
     let dry = node.adopt(&["--dry-run"]).expect_failure();
