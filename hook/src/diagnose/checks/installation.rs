@@ -37,7 +37,7 @@ fn unwatched(root: &Path) -> Option<Finding> {
             "CRI-O does not tell hostport that a container has ended before it removes it",
             [
                 "until then its host ports are open, and the next pod that gets its address may answer there",
-                "hostport watch does not run here, and hostport-gc.timer is not enabled",
+                "hostport watch does not run, hostport-gc.timer is not enabled, and no CNI list has hostport",
             ],
             "systemctl enable --now hostport-watch.service",
         )

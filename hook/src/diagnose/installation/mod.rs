@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use files::is_ours;
-use files::processes;
+use files::{files, processes};
 pub use hooks::Hindrance;
 
 /// A container runtime with a configuration of its own.
@@ -58,14 +58,22 @@ impl Runtime {
     }
 }
 
-/// Whether something withdraws the ports of containers that end without a poststop: hostport watch, or the timer of gc.
+/// Whether something withdraws the ports of containers that end without a poststop, before the next pod gets their
+/// address or soon after: hostport watch, the timer of gc, or the CNI plugin at the end of a pod.
 pub fn is_watched(root: &Path) -> bool {
     const TIMER: &str = "etc/systemd/system/timers.target.wants/hostport-gc.timer";
     let watches = |process: PathBuf| {
         let line = fs::read(process.join("cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|word| word == b"watch")
     };
-    root.join(TIMER).symlink_metadata().is_ok() || processes(root, "hostport").any(watches)
+    let calls = |list: &PathBuf| {
+        let text = fs::read_to_string(list).unwrap_or_default();
+        let text: String = text.split_whitespace().collect();
+        text.contains(r#""type":"hostport""#)
+    };
+    root.join(TIMER).symlink_metadata().is_ok()
+        || processes(root, "hostport").any(watches)
+        || files(&root.join("etc/cni/net.d"), ".conflist").iter().any(calls)
 }
 
 #[cfg(test)]

@@ -132,12 +132,17 @@ fn crio_needs_the_configuration_for_kubelets_annotation() {
 }
 
 #[test]
-fn field_36_a_node_is_watched_by_a_process_or_by_the_timer() {
+fn field_36_a_node_is_watched_by_a_process_the_timer_or_the_plugin() {
     let root = Root::new("watched").with("/proc/7/comm", "hostport\n");
     let root = root.with("/proc/7/cmdline", "hostport\0hook\0prestart\0");
     assert!(!is_watched(&root.0));
     let timer = "/etc/systemd/system/timers.target.wants/hostport-gc.timer";
     assert!(is_watched(&Root::new("timer").with(timer, "").0));
+    for (plugin, watched) in [("hostport", true), ("portmap", false)] {
+        let list = format!("{{\"plugins\": [{{\"type\" : \"{plugin}\"}}]}}");
+        let root = Root::new(plugin).with("/etc/cni/net.d/10-x.conflist", &list);
+        assert_eq!(is_watched(&root.0), watched);
+    }
     let root = root.with("/proc/8/comm", "hostport\n");
     assert!(is_watched(&root.with("/proc/8/cmdline", "/usr/bin/hostport\0watch\0").0));
 }

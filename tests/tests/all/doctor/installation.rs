@@ -2,9 +2,10 @@
 //! distribution puts them, but only in the mounts that podman and the doctor see.
 
 use std::path::Path;
+use std::process::Command;
 
 use hostport_tests::doctor::{Report, text};
-use hostport_tests::hook::{program, published, state_dir};
+use hostport_tests::hook::{feed, program, published, state_dir};
 use hostport_tests::lab::Lab;
 use hostport_tests::runtime::{Container, OciRuntime, Podman, hook_configurations};
 use hostport_tests::web::assert_answers;
@@ -80,4 +81,36 @@ fn field_24_a_container_without_any_hook_is_found_and_one_on_the_hosts_network_i
     assert_eq!(report.kinds(), ["ports-unpublished"], "{report:#?}");
     podman.remove("web").expect_success();
     assert_eq!(doctor(&lab, &podman).kinds(), [""; 0]);
+}
+
+/// CRI-O as its package leaves it, with hostport's files, and then as docs/runtimes.md says.
+#[test]
+fn field_36_a_crio_with_its_own_host_ports_or_without_watch_is_found() {
+    let lab = Lab::new();
+    let configurations = concat!(env!("CARGO_MANIFEST_DIR"), "/../oci-hooks.d");
+    // The processes of other tests are not seen: watch may be among them.
+    let report = |more: &str| {
+        let node = format!(
+            "mount -t tmpfs none /usr/share/containers && mkdir -p /usr/share/containers/oci/hooks.d &&
+             cp {configurations}/*.json /usr/share/containers/oci/hooks.d &&
+             mount -t tmpfs none /usr/local/bin && touch /usr/local/bin/crio &&
+             cp \"$1\" /usr/local/bin/hostport && mount -t tmpfs none /etc && mkdir -p /etc/crio &&
+             {{ {more}; }} && exec \"$@\""
+        );
+        let mut unshare = Command::new("/usr/bin/unshare");
+        unshare.args(["--mount", "--pid", "--fork", "--mount-proc", "/bin/sh", "-c", &node, "sh"]);
+        unshare.arg(program()).args(["doctor", "--json", "--state-dir"]);
+        unshare.arg(state_dir(lab.node()));
+        Report::of(feed(lab.node(), unshare, b""))
+    };
+    let off = "printf '[crio.runtime]\\ndisable_hostport_mapping = true\\n' > /etc/crio/crio.conf";
+    let watch = "{ hostport watch --state-dir /etc/watched >/dev/null 2>&1 & }; sleep 1";
+    let found = report("true");
+    assert_eq!(found.kinds(), ["runtime-hindered", "ends-unwatched"], "{found:#?}");
+    let said = text(&found.only("runtime-hindered"));
+    assert!(said.contains("CRI-O publishes host ports itself"), "{said}");
+    let unwatched = report(off);
+    let said = text(&unwatched.only("ends-unwatched"));
+    assert!(said.contains("systemctl enable --now hostport-watch.service"), "{said}");
+    assert_eq!(report(&format!("{off}; {watch}")).kinds(), [""; 0]);
 }
