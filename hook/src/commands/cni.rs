@@ -261,21 +261,38 @@ fn del(
     environment: &Environment,
     configuration: Option<&Configuration<'_>>,
 ) -> Result<(), CniError> {
+    use hostport_nft::Error::{NoNfTables, Open};
     let begin = Instant::now();
     let context = configuration.map_or_else(usual_context, context);
-    let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let owner = environment.owner()?;
+    match take_down(environment, configuration, &owner, &context) {
+        Ok(true) => {
+            let call = Call { begin, stopped: true, conflict: false, taken_over: Some(0) };
+            Counters::of_call(&context.state_dir, &call);
+            Ok(())
+        }
+        // Without nf_tables, nothing is published.
+        Ok(false) | Err(reconcile::Error::Ruleset(Open(_) | NoNfTables)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns whether the attachment may have had ports.
+fn take_down(
+    environment: &Environment,
+    configuration: Option<&Configuration<'_>>,
+    owner: &OwnerId,
+    context: &Context,
+) -> Result<bool, reconcile::Error> {
+    let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let requests = configuration.map(Configuration::sound_requests).unwrap_or_default();
     let hosts: BTreeSet<HostPort> = requests.iter().flat_map(PortRequest::host_ports).gather();
-    let entries = JournalSnapshot::of_owners(&context.state_dir, [&owner]);
+    let entries = JournalSnapshot::of_owners(&context.state_dir, [owner]);
     let previous = configuration.and_then(|configuration| configuration.previous);
     let endpoints = previous.and_then(|previous| previous.endpoints(&environment.interface).ok());
     let mut pods: BTreeSet<IpAddr> = entries.iter().flat_map(Entry::pods).gather();
     pods.extend(endpoints.unwrap_or_default());
-    if withdraw(&context, &owner, hosts, settings.clone())? {
-        let call = Call { begin, stopped: true, conflict: false, taken_over: Some(0) };
-        Counters::of_call(&context.state_dir, &call);
-    }
+    let had = withdraw(context, owner, hosts, settings.clone())?;
     // Containers of the pod may have published by an OCI hook, whose end comes only when they are removed.
     let path = environment.namespace.as_deref();
     let file = path.and_then(|path| fs::metadata(path).ok()).map(|file| (file.dev(), file.ino()));
@@ -286,7 +303,8 @@ fn del(
         })
     };
     let pods: Vec<IpAddr> = pods.into_iter().collect();
-    Ok(withdraw_at(&context, &pods, settings, of_pod)?)
+    withdraw_at(context, &pods, settings, of_pod)?;
+    Ok(had)
 }
 
 /// Whether everything is as ADD left it.

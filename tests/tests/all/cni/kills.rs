@@ -1,10 +1,10 @@
-//! A call of the plugin is killed at each of its system calls (in a usual run at each tenth), and the next call mends
+//! A call of the plugin is killed at each of its system calls (in a usual run at each twentieth), and the next call mends
 //! what it leaves.
 
 use hostport_tests::cni::Attachment;
 use hostport_tests::hook::{hostport, journal_files, published};
 use hostport_tests::lab::{ClientError, Lab, NODE4, tcp};
-use hostport_tests::rounds::is_endurance;
+use hostport_tests::rounds::rounds;
 use hostport_tests::strace::{Call, Injection, Invocation};
 
 /// What follows a kill.
@@ -19,7 +19,7 @@ enum Next {
 fn calls(lab: &Lab, invocation: &Invocation) -> Vec<Call> {
     let (finished, calls) = invocation.trace(lab.node());
     finished.expect_success();
-    calls.into_iter().step_by(if is_endurance() { 1 } else { 10 }).collect()
+    calls.into_iter().step_by(rounds(20, 1)).collect()
 }
 
 fn assert_nothing_left(lab: &Lab, why: &str) {
