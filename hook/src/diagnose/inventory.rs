@@ -26,6 +26,7 @@ use crate::network::rtnetlink;
 use crate::oci::podman::PodmanNames;
 use crate::oci::running;
 use crate::output::escape;
+use crate::portmap::Rules;
 use crate::request::Names;
 
 /// The device of kube-proxy's IPVS mode, which has the addresses of all services.
@@ -46,6 +47,8 @@ pub struct Inventory {
     pub unsupported: Vec<Unsupported>,
     /// What is published, and what living owners in the journal should have.
     pub mappings: BTreeSet<Mapping>,
+    /// What portmap's rules publish.
+    pub portmap: Vec<Mapping>,
     /// The addresses of this host's links.
     pub link_addresses: Vec<Address>,
     /// This host's own addresses that host ports may be on.
@@ -104,6 +107,7 @@ impl Inventory {
             audits,
             unsupported,
             mappings: BTreeSet::new(),
+            portmap: Rules::of(snapshot).mappings,
             addresses: open.gather(),
             link_addresses,
             services: BTreeSet::new(),

@@ -85,6 +85,8 @@ pub enum Kind {
     IpvsNotExcluded,
     /// Another table translates the same port first.
     TranslatedBefore,
+    /// portmap has rules on a node where hostport has its place.
+    PortmapLeft,
     /// A process of the host listens on a published port.
     PortShadowed,
     /// A container could not start, since hostport refused what it asks for.
@@ -253,7 +255,7 @@ impl Kind {
             }
             JournalUnreadable => off_path(Severity::Broken),
             JournalDamaged | JournalSetAside | Unfinished => off_path(Severity::Warning),
-            RuntimeHindered | EndsUnwatched => off_path(Severity::Warning),
+            RuntimeHindered | EndsUnwatched | PortmapLeft => off_path(Severity::Warning),
             PortsUnpublished => passing(broken(
                 Element,
                 "a container asks for this port, but its runtime did not have it published",

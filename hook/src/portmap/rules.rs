@@ -16,7 +16,7 @@ const CHAINS: [&str; 3] = ["CNI-HOSTPORT-", "CNI-DN-", "CNI-SN-"];
 /// What portmap has in a ruleset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// The host ports that they translate.
+    /// The host ports that they translate, in order.
     pub mappings: Vec<Mapping>,
     /// Rules that translate what is not understood, each as `CHAIN handle N`.
     pub strange: Vec<String>,
@@ -31,6 +31,7 @@ impl Rules {
         for family in Family::ALL {
             rules.add(snapshot, family);
         }
+        rules.mappings.sort_unstable();
         rules
     }
 

@@ -10,6 +10,7 @@
 //! listeners   processes of the host that listen on a published port
 //! forwarding  whether the kernel forwards at all
 //! conntrack   whether connections can still be tracked
+//! portmap     rules of portmap beside hostport's plugin
 //! reach       the host's addresses and links: 127.0.0.1, hairpin mode, neighbours
 //! paused      containers that are frozen
 //! endpoints   the other end: the way to it, its links, and what listens there
@@ -25,6 +26,7 @@ mod journal;
 mod kernel;
 pub mod listeners;
 mod paused;
+mod portmap;
 mod reach;
 mod refusals;
 mod table;
@@ -42,6 +44,7 @@ const CHECKS: &[fn(&Inventory, &Scope) -> Vec<Finding>] = &[
     installation::find,
     table::find,
     drift::find,
+    portmap::find,
     reach::find,
     endpoints::find,
     paused::find,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use hostport_tests::cni::{Attachment, PluginList};
+use hostport_tests::doctor::{doctor, text};
 use hostport_tests::hook::{Bundle, feed, hostport, journal_files, program, published, state_dir};
 use hostport_tests::lab::{Lab, NODE4, NODE6, Netns, Server, tcp, udp};
 use hostport_tests::runtime::Finished;
@@ -92,7 +93,7 @@ impl Node {
         let _servers = [
             // Of both families.
             Server::tcp(&netns, name, ([0u16; 8], 8080)),
-            Server::udp(&netns, name, ([0u8; 4], 8080)),
+            Server::udp(&netns, name, ([0u16; 8], 8080)),
         ];
         Web { netns, attachment, _servers }
     }
@@ -235,6 +236,8 @@ fn no_connection_fails(node: &Node, pods: &[Web], work: impl FnOnce()) {
     };
     let client = node.lab.client();
     thread::scope(|scope| {
+        // Also if the work panics.
+        let _stop = OnDrop(&stop);
         let sides = [
             (client, NODE4.into()),
             (client, IpAddr::from(NODE6)),
@@ -256,8 +259,16 @@ fn no_connection_fails(node: &Node, pods: &[Web], work: impl FnOnce()) {
         wait(500);
         work();
         wait(1000);
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Sets a flag when it is dropped.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn nobody_loses_a_connection(backend: Backend) {
@@ -294,6 +305,11 @@ fn nobody_loses_a_connection(backend: Backend) {
         assert!(done.stdout.ends_with("hostport adopt --remove\n"), "{}", done.stdout);
         assert_eq!(published(node.netns()).len(), 208);
         assert!(!node.rules().is_empty());
+        let finding = doctor(node.netns()).only("portmap-left");
+        assert!(
+            text(&finding).contains("published by hostport too: 0.0.0.0:9000/tcp"),
+            "{finding}"
+        );
 
         let again = node.adopt(&["--remove"]).expect_success();
         assert_eq!(
@@ -302,6 +318,7 @@ fn nobody_loses_a_connection(backend: Backend) {
              removed portmap's rules for 208 host ports\n"
         );
         assert_eq!(node.rules(), Vec::<String>::new());
+        assert_eq!(doctor(node.netns()).kinds(), Vec::<&str>::new());
     });
     assert_ne!(before, node.netns().nft_list());
     assert_eq!(udp(node.lab.client(), (NODE4, 9025)).unwrap().server, "web-1");
