@@ -58,7 +58,7 @@ pub const CRIO: Reader = Reader {
     // CRI-O reads every file there.
     end: "",
     key: "crio.runtime.hooks_dir",
-    off: Some("crio.runtime.disable_hostport_mapping"),
+    off: Some("disable_hostport_mapping"),
     own: "/etc/crio/crio.conf.d/zz-hostport.conf",
     then: " && systemctl restart crio",
 };
@@ -130,47 +130,39 @@ pub fn hindrance(reader: &Reader, root: &Path) -> Option<Hindrance> {
             fix: format!("install hostport as {gone}, or put its path into the configuration"),
         });
     }
-    let is_on = |off: &&str| last(off).is_none_or(|(_, values)| values != ["true"]);
-    let mapping = reader.off.filter(is_on);
-    let mapping = mapping.map(|off| {
-        let off = off.rsplit('.').next().unwrap_or(off);
+    let (table, key) = reader.key.rsplit_once('.').unwrap_or_default();
+    let is_on = |off: &&str| {
+        let said = last(&format!("{table}.{off}"));
+        said.is_none_or(|(_, values)| values != ["true"])
+    };
+    let own_ports = reader.off.filter(is_on).map(|off| {
         format!("{} publishes host ports itself, and first: {off} is not true", reader.name)
     });
-    let (elsewhere, other) = match found.is_empty() {
-        true => {
-            let is_there = |folder: &&&str| !programs(root, &[folder], for_kubelet).is_empty();
-            let Some(other) = USUAL.iter().find(is_there) else {
-                let which = if for_kubelet {
-                    "hostport-kubernetes.json is"
-                } else {
-                    "hostport's configurations are"
-                };
-                let nowhere = format!("{which} neither there nor elsewhere");
-                let fix = "put hostport.json and hostport-kubernetes.json into";
-                return Some(Hindrance {
-                    evidence: [reads, nowhere].into_iter().chain(mapping).collect(),
-                    fix: format!("{fix} {}", list(&folders)),
-                });
-            };
-            (vec![reads, format!("hostport's configurations are in {other}")], Some(*other))
-        }
-        false if mapping.is_none() => return None,
-        false => (Vec::new(), None),
-    };
-    let quoted = folders.iter().map(String::as_str).chain(other).map(|f| format!("\"{f}\""));
-    let quoted = quoted.collect::<Vec<_>>().join(", ");
-    let (table, key) = reader.key.rsplit_once('.').unwrap_or_default();
+    if !found.is_empty() && own_ports.is_none() {
+        return None;
+    }
+    let is_there = |folder: &&&str| !programs(root, &[folder], for_kubelet).is_empty();
+    let other = USUAL.iter().find(is_there).filter(|_| found.is_empty());
+    let mut evidence = Vec::new();
+    if found.is_empty() {
+        let which = if for_kubelet { "configuration for kubelet is" } else { "configurations are" };
+        let place = other.map_or("neither there nor elsewhere".to_owned(), |it| format!("in {it}"));
+        evidence.extend([reads, format!("hostport's {which} {place}")]);
+    }
+    evidence.extend(own_ports);
+    if found.is_empty() && other.is_none() {
+        let fix = "put hostport.json and hostport-kubernetes.json into";
+        return Some(Hindrance { evidence, fix: format!("{fix} {}", list(&folders)) });
+    }
+    let quoted = folders.iter().map(String::as_str).chain(other.copied());
+    let quoted = quoted.map(|folder| format!("\"{folder}\"")).collect::<Vec<_>>().join(", ");
     // All that the file needs, since it may be there already.
-    let off = reader.off.and_then(|off| off.rsplit('.').next());
-    let off = off.map(|off| format!("{off} = true\\n")).unwrap_or_default();
+    let off = reader.off.map(|off| format!("{off} = true\\n")).unwrap_or_default();
     let lines = format!("[{table}]\\n{key} = [{quoted}]\\n{off}");
     // Without a quote in it, the words are the file's own.
     let lines = if lines.contains('\'') { escape::word(&lines) } else { format!("'{lines}'") };
     let Reader { folder, own, then, .. } = reader;
-    Some(Hindrance {
-        evidence: elsewhere.into_iter().chain(mapping).collect(),
-        fix: format!("mkdir -p {folder} && printf {lines} > {own}{then}"),
-    })
+    Some(Hindrance { evidence, fix: format!("mkdir -p {folder} && printf {lines} > {own}{then}") })
 }
 
 fn list(folders: &[String]) -> String {

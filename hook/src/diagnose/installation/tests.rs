@@ -119,8 +119,10 @@ fn crio_needs_the_configuration_for_kubelets_annotation() {
             &installed(include_str!("../../../../oci-hooks.d/hostport.json")),
         );
     let said = root.says(Runtime::Crio);
-    for part in ["hostport-kubernetes.json is neither there nor elsewhere", "put hostport.json and"]
-    {
+    for part in [
+        "hostport's configuration for kubelet is neither there nor elsewhere",
+        "put hostport.json and",
+    ] {
         assert!(said.contains(part), "{said}");
     }
     assert_eq!(root.says(Runtime::Podman), "sound");
