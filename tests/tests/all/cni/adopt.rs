@@ -429,6 +429,29 @@ fn host_ips_and_the_rules_of_others_in_the_same_table_are_kept() {
 }
 
 #[test]
+fn of_two_pods_with_one_port_the_older_one_keeps_it() {
+    let node = Node::new(Backend::Iptables);
+    let ports = json!([port(9000, "tcp")]);
+    let older = node.pod("older", ports.clone());
+    let _newer = node.pod("newer", ports);
+    // In the order of the names it would be the second.
+    let record = |name: &str| node.records.join(name);
+    fs::rename(record(&format!("pods-{}-eth0", older.attachment.id)), record("zzz")).unwrap();
+    for options in [&["--dry-run"][..], &["--remove"]] {
+        assert_eq!(tcp(node.lab.client(), (NODE4, 9000)).unwrap().server, "older");
+        let done = node.adopt(options).expect_failure();
+        let mut lines = done.stdout.lines();
+        let (adopted, not) = (lines.next().unwrap(), lines.nth(1).unwrap());
+        assert!(adopted.contains("0.0.0.0:9000/tcp -> ") && adopted.contains("older"), "{adopted}");
+        assert!(
+            not.starts_with("not adopted: ") && not.contains("asked for by shop/newer"),
+            "{not}"
+        );
+    }
+    assert_eq!(tcp(node.lab.client(), (NODE4, 9000)).unwrap().server, "older");
+}
+
+#[test]
 fn what_is_gone_is_left_out_and_what_cannot_be_read_fails() {
     let node = Node::new(Backend::Iptables);
     let mut gone = Attachment::at(Path::new("/run/netns/gone")).ports(&[(9000, 8080, "tcp")]);
