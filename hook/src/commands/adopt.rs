@@ -173,12 +173,19 @@ impl Adoption<'_> {
             return Ok(());
         }
         let mut taken = Vec::new();
-        let leaves_out = |error: &reconcile::Error| {
+        let mut leaves_out = |error: &reconcile::Error| {
             taken.push(error.to_string());
             true
         };
         let context = self.context;
-        publish_requests(environment, &configuration, context, &requests, endpoints, leaves_out)?;
+        publish_requests(
+            environment,
+            &configuration,
+            context,
+            &requests,
+            endpoints,
+            &mut leaves_out,
+        )?;
         for why in taken {
             self.fails(&format!("{why}; asked for by {called}"));
         }

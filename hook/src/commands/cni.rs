@@ -130,8 +130,9 @@ fn add(environment: &Environment, configuration: &Configuration<'_>) -> Result<S
         return Ok(output);
     }
     let owner = environment.owner()?;
-    let all = |_: &reconcile::Error| false;
-    let done = publish_requests(environment, configuration, &context, &requests, endpoints, all);
+    let mut all = |_: &reconcile::Error| false;
+    let done =
+        publish_requests(environment, configuration, &context, &requests, endpoints, &mut all);
     let conflict = matches!(&done, Err(AddError::Operation(error)) if error.is_conflict());
     if let Err(error) = &done {
         let hosts = requests.iter().flat_map(PortRequest::host_ports).gather();
@@ -179,7 +180,7 @@ pub fn publish_requests(
     context: &Context,
     requests: &[PortRequest],
     endpoints: Vec<IpAddr>,
-    leaves_out: impl FnMut(&reconcile::Error) -> bool,
+    leaves_out: &mut dyn FnMut(&reconcile::Error) -> bool,
 ) -> Result<usize, AddError> {
     let path = environment.namespace.as_deref().unwrap_or(Path::new(""));
     let namespace = NetworkNamespace::open(path).map_err(PodError::from);
@@ -231,7 +232,7 @@ fn publish_what_others_leave(
     context: &Context,
     mut request: Request,
     pod: &mut Pod,
-    mut leaves_out: impl FnMut(&reconcile::Error) -> bool,
+    leaves_out: &mut dyn FnMut(&reconcile::Error) -> bool,
 ) -> Result<usize, reconcile::Error> {
     let id =
         |attachment: &Option<Attachment>| attachment.as_ref().map(|of| of.container_id.clone());

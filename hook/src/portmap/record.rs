@@ -54,7 +54,7 @@ impl Record {
             return Err(unreadable(&format!("not a record of the kind {KIND}")));
         }
         let ports = form.capability_args.unwrap_or_default().port_mappings;
-        let Some(ports) = ports.filter(|ports| !ports.is_null() && *ports != json!([])) else {
+        let Some(ports) = ports.filter(has_any) else {
             return Ok(None);
         };
         let list = base64::decode(&form.config)
@@ -89,6 +89,11 @@ impl Record {
     }
 }
 
+/// Whatever is there but no list is left to its reader to refuse.
+fn has_any(ports: &Value) -> bool {
+    !ports.is_null() && ports.as_array().is_none_or(|ports| !ports.is_empty())
+}
+
 /// portmap's own part of a list, or of a configuration that is no list, if it gets the ports.
 fn portmap(list: &Map<String, Value>) -> Option<Map<String, Value>> {
     let plugins = list.get("plugins").and_then(Value::as_array);
@@ -96,7 +101,8 @@ fn portmap(list: &Map<String, Value>) -> Option<Map<String, Value>> {
     let gets_ports = |plugin: &&Map<String, Value>| {
         let capabilities = plugin.get("capabilities");
         plugin.get("type").and_then(Value::as_str) == Some("portmap")
-            && capabilities.is_some_and(|able| able.get("portMappings") == Some(&Value::Bool(true)))
+            && capabilities
+                .is_some_and(|able| able.get("portMappings").and_then(Value::as_bool) == Some(true))
     };
     all.find(gets_ports).cloned()
 }
