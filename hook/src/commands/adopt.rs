@@ -5,7 +5,6 @@ use std::fs;
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use hostport_nft::{Family, Gather, HostPort, HostPorts, Mapping, Published, Settings, Snapshot};
 
@@ -74,16 +73,15 @@ pub fn run(folder: &Path, how: How, context: &Context) -> Result<ExitCode, Comma
 /// The files of a folder, the oldest first: of two pods that ask for one port, portmap's older one has it.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
     let failed = |error| CommandError::Records { folder: folder.to_owned(), error };
-    let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+    let mut files = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         // One that is gone by now belonged to a pod that is gone.
         let Ok(file) = entry.metadata() else { continue };
         if file.is_file() && file.len() <= LARGEST {
-            files.push((file.modified().map_err(failed)?, entry.path()));
+            files.insert((file.modified().map_err(failed)?, entry.path()));
         }
     }
-    files.sort();
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 

@@ -48,7 +48,7 @@ pub struct Inventory {
     /// What is published, and what living owners in the journal should have.
     pub mappings: BTreeSet<Mapping>,
     /// What portmap's rules publish.
-    pub portmap: Vec<Mapping>,
+    pub portmap: BTreeSet<Mapping>,
     /// The addresses of this host's links.
     pub link_addresses: Vec<Address>,
     /// This host's own addresses that host ports may be on.

@@ -1,7 +1,7 @@
 //! portmap's rules in nf_tables: those of its backend iptables where iptables is iptables-nft, and those of its
 //! backend nftables (plugins/meta/portmap of containernetworking/plugins).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostport_nft::object::{ExpressionObject, NfFamily, ObjectId, RuleObject};
@@ -16,8 +16,8 @@ const CHAINS: [&str; 3] = ["CNI-HOSTPORT-", "CNI-DN-", "CNI-SN-"];
 /// What portmap has in a ruleset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// The host ports that they translate, in order.
-    pub mappings: Vec<Mapping>,
+    /// The host ports that they translate.
+    pub mappings: BTreeSet<Mapping>,
     /// Rules that translate what is not understood, each as `CHAIN handle N`.
     pub strange: Vec<String>,
     /// All of it, with the rules that lead to it.
@@ -31,7 +31,6 @@ impl Rules {
         for family in Family::ALL {
             rules.add(snapshot, family);
         }
-        rules.mappings.sort_unstable();
         rules
     }
 
@@ -68,7 +67,9 @@ impl Rules {
         rule.expressions.iter().for_each(|expression| translation.read(expression));
         if translation.translates {
             match translation.mapping() {
-                Some(mapping) => self.mappings.push(mapping),
+                Some(mapping) => {
+                    self.mappings.insert(mapping);
+                }
                 None => self.strange.push(format!("{} handle {}", chain.name, rule.handle)),
             }
         }
