@@ -26,6 +26,8 @@ struct PortObject {
     container_port: Value,
     protocol: Value,
     host_ip: Value,
+    /// A key that is there twice, in whatever case. The last one is kept.
+    twice: Option<&'static str>,
 }
 
 /// As Go reads it, the keys may be in any case, and the last of two counts.
@@ -47,16 +49,19 @@ impl<'de> Visitor<'de> for PortObjectVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<PortObject, A::Error> {
         let mut object = PortObject::default();
         while let Some(key) = entries.next_key::<Cow<'de, str>>()? {
-            let place = match key.to_ascii_lowercase().as_str() {
-                "hostport" => &mut object.host_port,
-                "containerport" => &mut object.container_port,
-                "protocol" => &mut object.protocol,
-                "hostip" => &mut object.host_ip,
+            let (name, place) = match key.to_ascii_lowercase().as_str() {
+                "hostport" => ("hostPort", &mut object.host_port),
+                "containerport" => ("containerPort", &mut object.container_port),
+                "protocol" => ("protocol", &mut object.protocol),
+                "hostip" => ("hostIP", &mut object.host_ip),
                 _ => {
                     entries.next_value::<IgnoredAny>()?;
                     continue;
                 }
             };
+            if !place.is_null() {
+                object.twice = Some(name);
+            }
             *place = entries.next_value()?;
         }
         Ok(object)
@@ -93,6 +98,10 @@ fn entries(key: &'static str, text: &str) -> Result<Vec<PortObject>, AnnotationE
 pub(super) fn parse(key: &'static str, text: &str) -> Result<Parsed, AnnotationError> {
     let mut parsed = Parsed::default();
     for entry in entries(key, text)? {
+        if let Some(name) = entry.twice {
+            let problem = Problem::Json(format!("duplicate field `{name}`"));
+            return Err(AnnotationError::json(key, text, problem));
+        }
         let request = entry.request().and_then(|request| {
             let full = request.is_some() && parsed.requests.len() == MAX_PORTS;
             if full { Err(Problem::TooManyPorts) } else { Ok(request) }
