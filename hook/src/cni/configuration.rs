@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use std::path::PathBuf;
 
 use hostport_nft::{Settings, TableName};
@@ -10,6 +9,7 @@ use hostport_nft::{Settings, TableName};
 use super::VERSIONS;
 use super::environment::Operation;
 use super::error::{CniError, Code};
+use super::members::members;
 use super::previous::Previous;
 use crate::output::escape::{excerpt, quote};
 use crate::request::annotations::{self, AnnotationError, Asked, PortRequest, Problem};
@@ -76,13 +76,9 @@ pub struct Attachments {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Form<'a> {
+struct Form {
     cni_version: Option<String>,
     name: Option<String>,
-    #[serde(borrow)]
-    prev_result: Option<&'a RawValue>,
-    #[serde(borrow)]
-    runtime_config: Option<RuntimeConfig<'a>>,
     backend: Option<String>,
     snat: Option<bool>,
     masq_all: Option<bool>,
@@ -103,13 +99,6 @@ struct Form<'a> {
     valid_formerly: Option<Option<Vec<Attachments>>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct RuntimeConfig<'a> {
-    #[serde(borrow)]
-    port_mappings: Option<&'a RawValue>,
-}
-
 /// null is present, and not the same as nothing.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(json: D) -> Result<Option<T>, D::Error> {
     T::deserialize(json).map(Some)
@@ -126,10 +115,20 @@ impl<'a> Configuration<'a> {
             let what = "standard input has no network configuration: expected a JSON object";
             return Err(CniError::new(Code::Decoding, what));
         }
-        let form: Form<'a> = serde_json::from_slice(text).map_err(|error| {
-            let error = excerpt(&error.to_string(), 200);
-            CniError::new(Code::Decoding, format!("cannot read the network configuration: {error}"))
-        })?;
+        let unreadable = |what: String| {
+            let what = format!("cannot read the network configuration: {}", excerpt(&what, 200));
+            CniError::new(Code::Decoding, what)
+        };
+        let form: Form =
+            serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))?;
+        let text = str::from_utf8(text).map_err(|error| unreadable(error.to_string()))?;
+        let all = members(text).unwrap_or_default();
+        let ports = match all.get("runtimeConfig") {
+            None | Some(&"null") => None,
+            Some(config) => members(config)
+                .ok_or_else(|| unreadable("runtimeConfig is not an object".to_owned()))?
+                .remove("portMappings"),
+        };
         let version = version(form.cni_version.as_deref(), operation)?;
         let network = form.name.clone().unwrap_or_default();
         if network.is_empty() && operation != Operation::Version {
@@ -139,14 +138,13 @@ impl<'a> Configuration<'a> {
             ));
         }
         let options = form.options()?;
-        let ports = form.runtime_config.unwrap_or_default().port_mappings;
         Ok(Configuration {
             version,
             network,
-            previous: form.prev_result.and_then(Previous::new),
+            previous: all.get("prevResult").and_then(|text| Previous::new(text)),
             options,
             valid: form.valid.or(form.valid_formerly).map(Option::unwrap_or_default),
-            ports: ports.map_or("null", RawValue::get),
+            ports: ports.unwrap_or("null"),
         })
     }
 
@@ -218,7 +216,7 @@ fn version(text: Option<&str>, operation: Operation) -> Result<&'static str, Cni
     }
 }
 
-impl Form<'_> {
+impl Form {
     fn options(&self) -> Result<Options, CniError> {
         let wrong =
             |key: &str, what: &str| CniError::new(Code::Configuration, format!("{key}: {what}"));

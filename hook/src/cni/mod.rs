@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! environment    CNI_COMMAND and the other variables
+//! members        the members of a JSON object, as they stand there
 //! configuration  the network's configuration, with portmap's own keys
 //! previous       the result of the plugins before this one
 //! error          errors as the specification writes them
@@ -11,6 +12,7 @@
 mod configuration;
 mod environment;
 mod error;
+mod members;
 mod previous;
 #[cfg(test)]
 mod tests;

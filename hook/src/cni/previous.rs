@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use hostport_nft::Family;
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::error::{CniError, Code};
 use crate::output::escape::{excerpt, quote};
@@ -55,8 +54,8 @@ struct OldAddress {
 
 impl<'a> Previous<'a> {
     /// None for null.
-    pub fn new(text: &'a RawValue) -> Option<Self> {
-        Some(text.get().trim()).filter(|text| *text != "null").map(|text| Previous { text })
+    pub fn new(text: &'a str) -> Option<Self> {
+        Some(text).filter(|text| *text != "null").map(|text| Previous { text })
     }
 
     /// The pod's address in each family: the first that the result does not give to another interface.
