@@ -227,7 +227,8 @@ pub fn publish_requests(
     Ok(publish_what_others_leave(context, request, &mut pod, leaves_out)?)
 }
 
-/// Publishes, but for the ports that another interface of the same container has: the first one keeps them.
+/// Publishes, but for the ports that another interface of the same container has, since the first one keeps them, and for
+/// those that are left out.
 fn publish_what_others_leave(
     context: &Context,
     mut request: Request,
