@@ -62,6 +62,8 @@ impl Record {
             .ok_or_else(|| unreadable("its config is not a configuration of CNI in base64"))?;
         let Some(mut plugin) = portmap(&list) else { return Ok(None) };
         let version = list.get("cniVersion").cloned();
+        // Older versions of libcni name the namespace in the result alone.
+        let sandbox = form.result.as_ref().and_then(|result| sandbox(result, &form.if_name));
         plugin.extend([
             ("name".to_owned(), form.network_name.into()),
             ("cniVersion".to_owned(), version.unwrap_or_default()),
@@ -69,7 +71,7 @@ impl Record {
             ("prevResult".to_owned(), form.result.unwrap_or_default()),
         ]);
         // Without a namespace, nothing could show that the pod lives.
-        let namespace = form.netns.filter(|path| !path.is_empty());
+        let namespace = form.netns.or(sandbox).filter(|path| !path.is_empty());
         let namespace = namespace.ok_or_else(|| unreadable("it names no network namespace"))?;
         let arguments = form.cni_args.unwrap_or_default();
         let arguments: Vec<String> =
@@ -87,6 +89,24 @@ impl Record {
         let configuration = Value::Object(plugin).to_string().into_bytes();
         Ok(Some(Record { environment, configuration }))
     }
+}
+
+/// The namespace of an interface, as a result names it.
+fn sandbox(result: &Value, interface: &str) -> Option<String> {
+    let mut interfaces = result["interfaces"].as_array()?.iter();
+    let of_pod = |it: &&Value| it["name"] == interface && it["sandbox"] != "";
+    interfaces.find(of_pod)?["sandbox"].as_str().map(str::to_owned)
+}
+
+/// Whether a record's attachment names a plugin. What is no record says nothing.
+pub fn is_called_by(text: &[u8], plugin: &str) -> bool {
+    let names = |text: &[u8]| -> Option<bool> {
+        let form: Form = serde_json::from_slice(text).ok()?;
+        let list: Value = serde_json::from_slice(&base64::decode(&form.config)?).ok()?;
+        let all = list["plugins"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Some(all.iter().any(|there| there["type"] == plugin))
+    };
+    names(text).unwrap_or_default()
 }
 
 /// Whatever is there but no list is left to its reader to refuse.
@@ -163,6 +183,18 @@ mod tests {
         assert!(error.message.contains("names no network namespace"), "{error}");
         let error = with("containerId", json!("../x")).unwrap_err();
         assert!(error.message.contains("CNI_CONTAINERID"), "{error}");
+    }
+
+    #[test]
+    fn an_older_record_has_its_namespace_in_the_result() {
+        let mut record = record();
+        record["netns"].take();
+        record["result"]["interfaces"] = json!([
+            { "name": "cni0" }, { "name": "eth0", "sandbox": "" },
+            { "name": "eth0", "sandbox": "/run/netns/b" }, { "name": "eth1", "sandbox": "/run/netns/c" },
+        ]);
+        let read = read(&record).unwrap().unwrap();
+        assert_eq!(read.environment.namespace.unwrap().to_str(), Some("/run/netns/b"));
     }
 
     proptest! {
