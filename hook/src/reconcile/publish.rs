@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::heirs;
 use super::node::Node;
 use super::owners::Owners;
-use super::withdraw::{withdraw_each_dead, withdraw_if_dead};
+use super::withdraw::{owners_of, withdraw_each_dead, withdraw_if_dead};
 use super::{Error, nft_delete};
 use crate::journal::{Entry, Folder, Journal, Liveness, Lock, PATIENCE};
 use crate::network::Reach;
@@ -286,11 +286,7 @@ fn sweep(
     let mut withdraw_at = |ip: IpAddr, owner: &Option<OwnerId>| {
         let owners = match owner {
             Some(owner) => once(owner.clone()).gather(),
-            None => {
-                let there = host_ports.list()?.into_iter();
-                let there = there.filter(|there| there.mapping.endpoint().ip == ip);
-                there.filter_map(|there| there.owner).gather()
-            }
+            None => owners_of(host_ports, |pod| *pod == ip)?,
         };
         withdraw_each_dead(journal, liveness, host_ports, &owners, table, &mut budget)
     };

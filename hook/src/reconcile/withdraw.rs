@@ -178,11 +178,19 @@ pub fn owners_at(
         }
     }
     if !shared.is_empty() {
-        let there = host_ports.list()?.into_iter();
-        let there = there.filter(|there| shared.contains(&there.mapping.endpoint().ip));
-        owners.extend(there.filter_map(|there| there.owner));
+        owners.extend(owners_of(host_ports, |pod| shared.contains(pod))?);
     }
     Ok(owners)
+}
+
+/// All owners that have host ports at such addresses; reads all host ports.
+pub fn owners_of(
+    host_ports: &mut HostPorts<impl Kernel>,
+    is_one: impl Fn(&IpAddr) -> bool,
+) -> Result<BTreeSet<OwnerId>, hostport_nft::Error> {
+    let there = host_ports.list()?.into_iter();
+    let there = there.filter(|there| is_one(&there.mapping.endpoint().ip));
+    Ok(there.filter_map(|there| there.owner).gather())
 }
 
 /// Withdraws all of those owners that are dead. One that is locked keeps nobody else's ports.
