@@ -2,7 +2,7 @@
 //!
 //! The form is <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
@@ -111,6 +111,17 @@ fn text(published: &[Published], snapshot: &JournalSnapshot, drift: &Disagreemen
     head(&mut text, "hostport_journal_owners", "gauge", "Owners that the journal knows.");
     let _ = writeln!(text, "hostport_journal_owners{{state=\"alive\"}} {alive}");
     let _ = writeln!(text, "hostport_journal_owners{{state=\"dead\"}} {dead}");
+
+    let help = "Owners in the journal whose ports the CNI plugin published.";
+    head(&mut text, "hostport_journal_attachments", "gauge", help);
+    let mut networks: BTreeMap<&str, usize> = BTreeMap::new();
+    for of in snapshot.entries.iter().filter_map(|entry| entry.attachment.as_ref()) {
+        *networks.entry(&of.network).or_default() += 1;
+    }
+    for (network, count) in networks {
+        let network = label(network);
+        let _ = writeln!(text, "hostport_journal_attachments{{network=\"{network}\"}} {count}");
+    }
 
     let damaged = snapshot.damaged.len() + snapshot.set_aside.len();
     let help = "Host ports of living owners that the kernel does not have.";

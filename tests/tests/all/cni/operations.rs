@@ -31,6 +31,9 @@ fn the_worked_example() {
     assert_eq!(is, [&attachment.id[..], "shop", "web-0", "pods", "eth0"]);
     let wide = hostport(lab.node(), &["list", "--wide"]).expect_success().stdout;
     assert!(wide.contains("by CNI: eth0 on pods"), "{wide}");
+    let metrics = hostport(lab.node(), &["metrics"]).expect_success().stdout;
+    assert!(metrics.contains("\nhostport_journal_attachments{network=\"pods\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("namespace=\"shop\",pod=\"web-0\""), "{metrics}");
     attachment.call(lab.node(), "CHECK").expect_success();
     // Twice is as once.
     attachment.add(lab.node()).expect_success();
