@@ -69,7 +69,7 @@ endurance: build ## Run the long tests (as root): thousands of races and contain
 		$(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
 		-- races:: endurance:: model:: cni:: tables_are_replaced --nocapture --test-threads 1
 	HOSTPORT=$(abspath $(BINARY)) $(CARGO) test --locked --package hostport-tests --no-fail-fast --test all \
-		-- crash:: faults:: firewalls:: endurance:: --nocapture --ignored
+		-- crash:: faults:: firewalls:: endurance:: containerd:: --nocapture --ignored
 
 monitoring-test: build ## Check alerts, dashboard and metrics with a real Prometheus (as root)
 	@xtask/install-packages monitoring
@@ -198,6 +198,9 @@ uninstall-containerd: ## Remove what install-containerd installed (first remove 
 
 # The hook configurations are removed first, while the program that they name exists.
 uninstall: ## Remove what install installed
+	@[ "$$(readlink "$(PLUGIN)")" != "$(PREFIX)/bin/hostport" ] \
+		|| ! grep -lE '"type"[[:space:]]*:[[:space:]]*"hostport"' "$(DESTDIR)"/etc/cni/net.d/*.conf* 2>/dev/null \
+		|| { echo "this CNI list names the plugin: run hostport uninstall cni first" >&2; exit 1; }
 	@$(ANOTHERS) for file in oci-hooks.d/*.json; do \
 		present="$(DESTDIR)$(HOOKSDIR)/$${file##*/}"; \
 		if anothers "$$present"; then echo "$$present stays: it does not call $(PREFIX)/bin/hostport" >&2; \

@@ -30,7 +30,7 @@ $(KUBERNETES)/.complete:
 VALIDATE := $(KUBERNETES)/bin/kubernetes-validate --strict --no-warn
 deploy-test: image ## Check the manifests with Kubernetes' schemas, and run the image as the DaemonSet does (as root)
 	@$(MAKE) --no-print-directory $(KUBERNETES)/.complete
-	for overlay in crio crio-options containerd uninstall; do \
+	for overlay in cni crio crio-options containerd uninstall; do \
 		$(KUBERNETES)/bin/kubectl kustomize dist/kubernetes/overlays/$$overlay >$(KUBERNETES)/$$overlay.yaml; \
 		$(VALIDATE) $(KUBERNETES)/$$overlay.yaml; \
 	done

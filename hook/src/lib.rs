@@ -14,6 +14,7 @@ mod diagnose;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod install;
 mod journal;
 mod metrics;
 mod network;

@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::cli::explain::ExplainArguments;
 use crate::cli::hook::HookArguments;
+use crate::cli::install::{InstallArguments, UninstallArguments};
 use crate::cli::list::ListArguments;
 use crate::cli::ruleset::RulesetArguments;
 use crate::cli::values::address;
@@ -36,13 +37,17 @@ pub struct Arguments {
 impl Arguments {
     /// Ends the program as clap does if arguments that are valid by themselves do not fit together.
     pub fn checked(self) -> Self {
-        if let Command::Explain(explain) = &self.command
-            && let Err(wrong) = explain.check()
-        {
+        let (name, checked) = match &self.command {
+            Command::Explain(explain) => ("explain", explain.check()),
+            Command::Install(install) => ("install", install.check()),
+            Command::Uninstall(uninstall) => ("uninstall", uninstall.place.check()),
+            _ => return self,
+        };
+        if let Err(wrong) = checked {
             let mut command = Arguments::command();
             command.build();
-            if let Some(explain) = command.find_subcommand_mut("explain") {
-                explain.error(ErrorKind::ValueValidation, wrong).exit();
+            if let Some(command) = command.find_subcommand_mut(name) {
+                command.error(ErrorKind::ValueValidation, wrong).exit();
             }
         }
         self
@@ -147,6 +152,20 @@ pub enum Command {
         #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
         results: PathBuf,
     },
+
+    /// Let this node's container runtime call hostport
+    ///
+    /// Changes the runtime's own files, each whole and at once, and only what is needed. What is not understood is
+    /// refused, and stays as it is. hostport uninstall takes all of it back.
+    #[command(after_help = "Examples:\n  hostport install --dry-run cni\n  \
+            hostport install cni && hostport adopt --remove")]
+    Install(InstallArguments),
+
+    /// Take back what hostport install has changed
+    ///
+    /// Containers that run keep their host ports, and the program must stay until they have ended.
+    #[command(after_help = "Example:\n  hostport uninstall --dry-run cni")]
+    Uninstall(UninstallArguments),
 
     /// Find what on this host keeps host ports from working, and how to fix it
     ///

@@ -4,6 +4,7 @@
 mod arguments;
 mod explain;
 mod hook;
+mod install;
 mod list;
 mod quick;
 mod ruleset;
@@ -18,6 +19,7 @@ pub use crate::journal::DEFAULT_FOLDER;
 pub use arguments::{Arguments, Command, CommonArguments};
 pub use explain::ExplainArguments;
 pub use hook::{HookArguments, Stage};
+pub use install::{Face, InstallArguments, PlaceArguments, UninstallArguments};
 pub use list::ListArguments;
 pub use ruleset::RulesetArguments;
 

@@ -93,7 +93,7 @@ fn call(environment: &Environment, text: &[u8]) -> Result<String, CniError> {
         }
         Operation::Check => check(environment, &configuration?).map(|()| String::new()),
         Operation::Gc => gc(&configuration?).map(|()| String::new()),
-        Operation::Status => status(&configuration?).map(|()| String::new()),
+        Operation::Status => can_publish(&context(&configuration?)).map(|()| String::new()),
         Operation::Version => {
             configuration?;
             let [.., newest] = VERSIONS;
@@ -370,9 +370,8 @@ fn gc(configuration: &Configuration<'_>) -> Result<(), CniError> {
 }
 
 /// Whether ADD can work. kubelet calls a node without it not ready, so only what no pod can do without counts.
-fn status(configuration: &Configuration<'_>) -> Result<(), CniError> {
+pub fn can_publish(context: &Context) -> Result<(), CniError> {
     use hostport_nft::Error::{NoNfTables, NotPermitted, Open};
-    let context = context(configuration);
     let settings = Settings { table: context.table.clone(), ..Settings::default() };
     let looked = context.host_ports(settings).and_then(|mut host_ports| host_ports.is_current());
     match looked {

@@ -29,6 +29,12 @@ pub enum CommandError {
     Records { folder: PathBuf, error: io::Error },
     #[error(transparent)]
     File(#[from] crate::metrics::textfile::FileError),
+    #[error(transparent)]
+    Install(#[from] crate::install::InstallError),
+    #[error(transparent)]
+    Cni(#[from] crate::cni::CniError),
+    #[error("{runtime} does not call hostport yet: {why}: {fix}")]
+    Hindered { runtime: &'static str, why: String, fix: String },
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
 }

@@ -8,6 +8,7 @@ mod error;
 pub mod explain;
 mod gc;
 mod hook;
+mod install;
 pub mod list;
 mod metrics;
 mod print;
@@ -39,6 +40,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Adopt { results, dry_run, remove } => {
             return adopt::run(&results, adopt::How { dry_run, remove }, &context);
         }
+        Command::Install(arguments) => return install::run(&arguments, &context),
+        Command::Uninstall(arguments) => install::undo(&arguments)?,
         Command::Gc { dry_run } => gc::run(dry_run, &context)?,
         Command::Watch { ruleset, metrics_listen } => {
             watch::run(&ruleset, metrics_listen, &context)?

@@ -171,7 +171,7 @@ fn own_name() -> String {
 }
 
 /// A stream that becomes readable when a signal asks the program to end.
-fn stop_signals() -> io::Result<UnixStream> {
+pub fn stop_signals() -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;
     signal_hook::low_level::pipe::register(SIGINT, write)?;

@@ -35,6 +35,8 @@ pub enum Kind {
     JournalSetAside,
     /// A runtime does not call hostport, or calls it without the ports.
     RuntimeHindered,
+    /// A CNI list names hostport, and the runtime does not find it.
+    PluginMissing,
     /// A runtime reports the end of a container late, and nothing else does.
     EndsUnwatched,
     /// A running container asks for host ports and has none.
@@ -253,7 +255,7 @@ impl Kind {
             IptablesLegacy => {
                 warning(Firewall, "there may be firewall rules that hostport cannot see")
             }
-            JournalUnreadable => off_path(Severity::Broken),
+            JournalUnreadable | PluginMissing => off_path(Severity::Broken),
             JournalDamaged | JournalSetAside | Unfinished => off_path(Severity::Warning),
             RuntimeHindered | EndsUnwatched | PortmapLeft => off_path(Severity::Warning),
             PortsUnpublished => passing(broken(

@@ -12,7 +12,7 @@ mod error;
 mod examination;
 pub mod finding;
 mod firewall;
-mod installation;
+pub mod installation;
 mod inventory;
 pub mod kind;
 pub mod path;

@@ -5,5 +5,5 @@ mod base64;
 mod record;
 mod rules;
 
-pub use record::Record;
+pub use record::{Record, is_called_by};
 pub use rules::Rules;

@@ -31,15 +31,20 @@ impl Containerd {
     ///
     /// Pods get a bridge on the node, `cni0`, 10.87.0.0/24 and fd00:87::/64.
     pub fn in_node(node: impl Into<PathBuf>, runtimes: &str) -> Containerd {
-        Containerd::start(node.into(), runtimes, None)
+        Containerd::start(node.into(), runtimes, "", None)
     }
 
     /// The same where pods' ports are published by this program as the CNI plugin `hostport`.
     pub fn with_plugin(node: impl Into<PathBuf>, runtimes: &str, plugin: &Path) -> Containerd {
-        Containerd::start(node.into(), runtimes, Some(plugin))
+        Containerd::start(node.into(), runtimes, &entry("hostport"), Some(plugin))
     }
 
-    fn start(node: PathBuf, runtimes: &str, plugin: Option<&Path>) -> Containerd {
+    /// The same where portmap publishes pods' ports.
+    pub fn with_portmap(node: impl Into<PathBuf>) -> Containerd {
+        Containerd::start(node.into(), "", &entry("portmap"), None)
+    }
+
+    fn start(node: PathBuf, runtimes: &str, more: &str, plugin: Option<&Path>) -> Containerd {
         let scratch = Scratch::new("containerd");
         let folder = scratch.path();
         fs::write(folder.join("config.toml"), configuration(&scratch) + runtimes).unwrap();
@@ -48,19 +53,16 @@ impl Containerd {
             let file = file.unwrap();
             symlink(file.path(), plugins.join(file.file_name())).unwrap();
         }
-        let more = match plugin {
-            Some(plugin) => {
-                symlink(plugin, plugins.join("hostport")).unwrap();
-                PLUGIN
-            }
-            None => "",
-        };
+        if let Some(plugin) = plugin {
+            symlink(plugin, plugins.join("hostport")).unwrap();
+        }
         let network = NETWORK.replace("MORE", more);
         fs::write(scratch.folder("cni").join("10-bridge.conflist"), network).unwrap();
         image::build(&folder.join("image.tar"), IMAGE);
         // The shell waits for orphans, and starts the daemon again when it ends, as systemd does.
         let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib || exit 1\n\
              while true; do\n\
+             while [ -e down ]; do sleep 0.1; done\n\
              containerd --config config.toml >> log 2>&1 &\n\
              echo $! > pid; wait $!; sleep 0.1\n\
              done";
@@ -94,6 +96,25 @@ impl Containerd {
         self.call("kill", &["-KILL", old.trim()]).expect_success();
         assert!(wait_until(|| pid() != old), "it is not started again");
         self.wait_until_ready();
+    }
+
+    /// As after a reboot: every process is gone, so is what was in /run and what the kernel had for pods, and the daemon
+    /// finds its own store.
+    pub fn reboot(&self) {
+        let folder = self.scratch.path().display();
+        fs::write(self.scratch.path().join("down"), "").unwrap();
+        let script = format!(
+            "kill -KILL -1; cd {folder}\n\
+             cut -d ' ' -f 2 /proc/mounts | grep -e '^/run/' -e '^{folder}/' | sort -r | xargs -r umount --lazy\n\
+             rm -rf /run/* state/*; ip link delete cni0; nft flush ruleset; conntrack --flush; rm down"
+        );
+        self.call("sh", &["-c", &script]).expect_success();
+        self.wait_until_ready();
+    }
+
+    /// Its folders of CNI lists and of plugins.
+    pub fn network_folders(&self) -> [PathBuf; 2] {
+        ["cni", "plugins"].map(|name| self.scratch.path().join(name))
     }
 
     /// Its socket, for a CRI client.
@@ -218,13 +239,12 @@ state = {state:?}
 /// Where Debian has the plugins.
 const PLUGINS: &str = "/usr/lib/cni";
 
-/// What takes the place of portmap, as docs/cni.md says.
-const PLUGIN: &str = r#", {
-    "type": "hostport",
-    "capabilities": {"portMappings": true}
-  }"#;
+/// What publishes host ports, as docs/cni.md says.
+fn entry(plugin: &str) -> String {
+    format!(r#", {{"type": "{plugin}", "capabilities": {{"portMappings": true}}}}"#)
+}
 
-/// The pods' network as in many clusters, without masquerading and without `portmap`.
+/// The pods' network as in many clusters, without masquerading.
 const NETWORK: &str = r#"{
   "cniVersion": "0.4.0",
   "name": "pods",

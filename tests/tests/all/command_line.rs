@@ -7,8 +7,20 @@ use hostport_tests::hook::{Bundle, hostport, program, state_dir};
 use hostport_tests::lab::Lab;
 use hostport_tests::runtime::run as run_limited;
 
-const COMMANDS: [&str; 10] =
-    ["hook", "list", "metrics", "restore", "gc", "adopt", "doctor", "explain", "watch", "show"];
+const COMMANDS: [&str; 12] = [
+    "hook",
+    "list",
+    "metrics",
+    "restore",
+    "gc",
+    "adopt",
+    "install",
+    "uninstall",
+    "doctor",
+    "explain",
+    "watch",
+    "show",
+];
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap();

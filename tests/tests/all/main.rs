@@ -23,6 +23,7 @@ mod fleet;
 mod flows;
 mod golden;
 mod install;
+mod installing;
 mod ipvs;
 mod lab_itself;
 mod libnftnl;

@@ -12,7 +12,8 @@ use hostport_tests::lab::{Lab, Netns};
 use hostport_tests::runtime::{Finished, Scratch, copy_program, run, write_program};
 
 /// The folders of a machine that the scripts read or write; each test has its own.
-const FOLDERS: [&str; 6] = ["etc", "opt", "run", "usr/local", "usr/share/containers", "var"];
+const FOLDERS: [&str; 7] =
+    ["etc", "opt", "run", "usr/lib/cni", "usr/local", "usr/share/containers", "var"];
 
 /// Calls a script with folders of its own, which are in `machine`: [`FOLDERS`].
 fn script(node: &Netns, machine: &Scratch, name: &str, arguments: &[&str]) -> Finished {
@@ -137,6 +138,22 @@ fn what_containerd_names_is_not_removed() {
         "# \"/usr/share/hostport/containerd/\"\nx = '/usr/bin/hostport-other'\n",
     )
     .unwrap();
+    script(lab.node(), &machine, "prerm", &["remove"]).expect_success();
+}
+
+#[test]
+fn a_plugin_that_a_cni_list_names_is_not_removed() {
+    let (lab, machine) = (Lab::new(), machine());
+    std::os::unix::fs::symlink("/usr/bin/hostport", machine.folder("usr/lib/cni").join("hostport"))
+        .unwrap();
+    let list = machine.folder("etc/cni/net.d").join("10-pods.conflist");
+    fs::write(&list, r#"{"plugins": [{"type" : "hostport"}]}"#).unwrap();
+    let refused = script(lab.node(), &machine, "prerm", &["remove"]);
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    assert!(refused.stderr.contains("/etc/cni/net.d/10-pods.conflist names"), "{refused:?}");
+    assert_eq!(calls(&machine), "", "all is as it was");
+    script(lab.node(), &machine, "prerm", &["upgrade", "0.2.0-1"]).expect_success();
+    fs::write(&list, r#"{"plugins": [{"type": "portmap"}]}"#).unwrap();
     script(lab.node(), &machine, "prerm", &["remove"]).expect_success();
 }
 

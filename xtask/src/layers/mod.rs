@@ -56,6 +56,7 @@ const CRATES: [Crate; 4] = [
             "reconcile",
             "context",
             "diagnose",
+            "install",
             "metrics",
             "cli",
             "commands",

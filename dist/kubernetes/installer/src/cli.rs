@@ -45,6 +45,10 @@ pub struct Folders {
     /// The node's journal, /run/hostport, as it is mounted here; only `uninstall` reads it
     #[arg(long, global = true, value_name = "DIR", default_value = "/node/journal")]
     pub journal: PathBuf,
+
+    /// The node's folder of CNI plugins, as it is mounted here; only `uninstall` reads it
+    #[arg(long, global = true, value_name = "DIR", default_value = "/node/opt/cni/bin")]
+    pub plugins: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,7 +80,7 @@ pub enum Task {
     /// Remove the hook configurations, and then the program if nothing needs it any more
     ///
     /// Removes all hook configurations hostport*.json that call this program, and no others. Running containers need
-    /// the program when they end. While the journal lists any, the program stays, and so do the files that containerd's
+    /// the program when they end. While the journal lists any, or the CNI plugin's link leads to it, the program stays, and so do the files that containerd's
     /// configuration may name: call this again later.
     #[command(after_help = "Example:\n  hostport-install uninstall")]
     Uninstall {

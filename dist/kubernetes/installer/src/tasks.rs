@@ -208,6 +208,10 @@ fn uninstall(node: &Node, folders: &Folders, containerd_is_clean: bool) -> Resul
         )),
     };
     needed = needed.or(journal);
+    let plugin = folders.plugins.join(HOSTPORT);
+    if fs::read_link(&plugin).is_ok_and(|to| to == Path::new(&node.on_node)) {
+        needed = needed.or(Some(format!("the CNI plugin {plugin:?} leads to it")));
+    }
     if let Some(containerd) = &node.containerd {
         for configuration in &node.containerd_files {
             if node.is_anothers(containerd, &configuration.name)? {

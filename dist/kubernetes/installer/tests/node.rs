@@ -63,6 +63,7 @@ impl Node {
             ("--hooks", "hooks"),
             ("--containerd", "containerd"),
             ("--journal", "journal"),
+            ("--plugins", "plugins"),
         ] {
             command.arg(option).arg(self.at(folder));
         }
@@ -245,6 +246,13 @@ fn the_program_stays_while_containers_that_run_need_it() {
     let said = node.call(&["uninstall"]).expect_success();
     assert!(said.stdout.contains("stays: containerd's configuration may name it"), "{said:?}");
     assert_eq!(node.files("containerd"), CONTAINERD);
+    // The plugin that a CNI list may name.
+    let plugin = node.scratch.folder("plugins").join("hostport");
+    symlink(node.at("bin/hostport"), &plugin).unwrap();
+    let said = node.call(&["uninstall", "--containerd-is-clean"]).expect_success();
+    assert!(said.stdout.contains("stays: the CNI plugin"), "{said:?}");
+    node.call(&["install"]).expect_success();
+    fs::remove_file(plugin).unwrap();
     let said = node.call(&["uninstall", "--containerd-is-clean"]).expect_success();
     assert!(said.stdout.contains("bin/hostport"), "{said:?}");
     assert!(node.files("bin").is_empty() && node.files("containerd").is_empty());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hostport_nft::OwnerId;
 
-use crate::diagnose::installation::{Runtime, is_ours, is_watched};
+use crate::diagnose::installation::{Runtime, is_ours, is_watched, missing_plugin};
 use crate::diagnose::{Finding, Inventory, Kind, Scope};
 use crate::journal::{DEFAULT_FOLDER, Journal};
 use crate::oci::running::{self, Hook, Running};
@@ -26,7 +26,26 @@ pub fn find(inventory: &Inventory, scope: &Scope) -> Vec<Finding> {
         let what = format!("{} does not publish host ports by hostport", runtime.name());
         Some(Finding::new(Kind::RuntimeHindered, what, hindrance.evidence, hindrance.fix))
     });
-    hindered.chain(unwatched(root)).chain(in_vain(inventory, scope, root)).collect()
+    hindered
+        .chain(without_plugin(root))
+        .chain(unwatched(root))
+        .chain(in_vain(inventory, scope, root))
+        .collect()
+}
+
+/// A runtime cannot start a pod by a list whose plugin it does not find.
+fn without_plugin(root: &Path) -> Option<Finding> {
+    missing_plugin(root).map(|(list, folder)| {
+        let list = escape::path(&list);
+        Finding::new(
+            Kind::PluginMissing,
+            "the CNI list names hostport, and the runtime does not find it: no pod starts",
+            [format!(
+                "{list} names it, and {folder}, which has its other plugins, has no hostport"
+            )],
+            "hostport install cni",
+        )
+    })
 }
 
 /// CRI-O calls poststop hooks only when a container is removed, which may be long after it has ended.

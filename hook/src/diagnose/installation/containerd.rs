@@ -11,12 +11,11 @@ use super::toml::Setting;
 use crate::output::escape;
 use crate::request::policy::KUBELET_PORTS;
 
-const CONFIG: &str = "/etc/containerd/config.toml";
-/// hostport's base specification, by `make install-containerd` or by the package.
-const SPECS: [&str; 2] = [
-    "/etc/containerd/hostport/base-runtime-spec.json",
-    "/usr/share/hostport/containerd/base-runtime-spec.json",
-];
+pub const CONFIG: &str = "/etc/containerd/config.toml";
+/// hostport's base specification, by `make install-containerd` and `hostport install`.
+pub const SPEC: &str = "/etc/containerd/hostport/base-runtime-spec.json";
+/// The same by the package.
+const SPECS: [&str; 2] = [SPEC, "/usr/share/hostport/containerd/base-runtime-spec.json"];
 /// The plugin that calls hooks by the folders of podman and CRI-O.
 const INJECTOR: &str = "hook-injector";
 const PLUGINS: &str = "/opt/nri/plugins";
@@ -35,16 +34,11 @@ pub fn is_meant(root: &Path) -> bool {
 /// What keeps containerd from calling hostport with ports to see.
 pub fn hindrance(root: &Path) -> Option<Hindrance> {
     let merged = merged(root);
-    let last = |end: &str| {
-        let ends = |(key, _): &&Setting| key.ends_with(end) && key.starts_with("plugins.");
-        merged.iter().rfind(ends).map(|(_, values)| values.as_slice())
-    };
-    let first = |values: Option<&[String]>| values.and_then(|values| values.first().cloned());
-    let runtime = first(last(".containerd.default_runtime_name"));
-    let runtime = runtime.filter(|name| !name.is_empty()).unwrap_or_else(|| "runc".to_owned());
+    let runtime = default_of(&merged);
     let table = format!(".containerd.runtimes.{runtime}");
-    let spec = first(last(&format!("{table}.base_runtime_spec"))).filter(|spec| !spec.is_empty());
-    let passes = last(&format!("{table}.container_annotations")).unwrap_or_default();
+    let spec = last(&merged, &format!("{table}.base_runtime_spec")).first().cloned();
+    let spec = spec.filter(|spec| !spec.is_empty());
+    let passes = last(&merged, &format!("{table}.container_annotations"));
     let passes = passes.iter().any(|pattern| matches(pattern, KUBELET_PORTS));
     let calls = spec.as_ref().is_some_and(|spec| has_our_hook(&below(root, spec)));
     let injects = !calls && has_injector(root) && hooks::has_files(root);
@@ -76,6 +70,22 @@ pub fn hindrance(root: &Path) -> Option<Hindrance> {
             escape::word(&runtime)
         ),
     })
+}
+
+/// The runtime of pods that name none.
+pub fn default_runtime(root: &Path) -> String {
+    default_of(&merged(root))
+}
+
+fn default_of(merged: &[Setting]) -> String {
+    let name = last(merged, ".containerd.default_runtime_name").first();
+    name.filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| "runc".to_owned())
+}
+
+/// The last setting whose key ends so.
+fn last<'a>(merged: &'a [Setting], end: &str) -> &'a [String] {
+    let ends = |(key, _): &&Setting| key.ends_with(end) && key.starts_with("plugins.");
+    merged.iter().rfind(ends).map(|(_, values)| values.as_slice()).unwrap_or_default()
 }
 
 /// The settings of all files; a later one counts more. In version 2, containerd 1 takes all of a plugin's settings from

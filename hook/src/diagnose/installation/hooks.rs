@@ -11,7 +11,7 @@ use super::files::{below, files, is_ours, settings};
 use crate::output::escape;
 
 /// The folder that both read where no configuration names another.
-const DEFAULT: &str = "/usr/share/containers/oci/hooks.d";
+pub const DEFAULT: &str = "/usr/share/containers/oci/hooks.d";
 /// Where hostport's configurations may be.
 const USUAL: [&str; 3] =
     [DEFAULT, "/etc/containers/oci/hooks.d", "/usr/local/share/containers/oci/hooks.d"];
@@ -35,7 +35,7 @@ pub struct Reader {
     off: Option<&'static str>,
     /// The last one of the folder.
     own: &'static str,
-    then: &'static str,
+    restart: Option<&'static str>,
 }
 
 /// containers.conf(5).
@@ -47,7 +47,7 @@ pub const PODMAN: Reader = Reader {
     key: "engine.hooks_dir",
     off: None,
     own: "/etc/containers/containers.conf.d/zz-hostport.conf",
-    then: "",
+    restart: None,
 };
 
 /// crio.conf(5).
@@ -60,7 +60,7 @@ pub const CRIO: Reader = Reader {
     key: "crio.runtime.hooks_dir",
     off: Some("disable_hostport_mapping"),
     own: "/etc/crio/crio.conf.d/zz-hostport.conf",
-    then: " && systemctl restart crio",
+    restart: Some("systemctl restart crio"),
 };
 
 #[derive(Deserialize)]
@@ -107,19 +107,69 @@ pub fn has_files(root: &Path) -> bool {
     !programs(root, &USUAL, false).is_empty()
 }
 
+/// What a runtime's files say.
+struct Said {
+    /// Where the folders are named; none if nothing names them.
+    by: Option<PathBuf>,
+    folders: Vec<String>,
+    /// The key that would turn its own host ports off, if they are on.
+    on: Option<&'static str>,
+}
+
+impl Reader {
+    fn said(&self, root: &Path) -> Said {
+        let named = self.files.iter().map(|file| below(root, file));
+        let named: Vec<_> = named.chain(files(&below(root, self.folder), self.end)).collect();
+        let last = |asked: &str| {
+            named.iter().rev().find_map(|file| {
+                let mut settings = settings(file);
+                settings.retain(|(key, _)| key == asked);
+                Some((Some(file.clone()), settings.pop()?.1))
+            })
+        };
+        let (by, folders) = last(self.key).unwrap_or((None, vec![DEFAULT.to_owned()]));
+        let is_on = |off: &&str| {
+            let said = last(&format!("{}.{off}", self.table_and_key().0));
+            said.is_none_or(|(_, values)| values != ["true"])
+        };
+        Said { by, folders, on: self.off.filter(is_on) }
+    }
+
+    fn table_and_key(&self) -> (&'static str, &'static str) {
+        self.key.rsplit_once('.').unwrap_or_default()
+    }
+
+    /// The text of a file that names folders, and turns the runtime's own host ports off.
+    fn text<'a>(&self, folders: impl Iterator<Item = &'a str>) -> String {
+        let (table, key) = self.table_and_key();
+        let folders: Vec<String> = folders.map(|folder| format!("\"{folder}\"")).collect();
+        let off = self.off.map(|off| format!("{off} = true\n")).unwrap_or_default();
+        format!("[{table}]\n{key} = [{}]\n{off}", folders.join(", "))
+    }
+
+    /// The file that lets the runtime read the usual folder, and leave host ports to hostport, if it does not yet.
+    pub fn settings(&self, root: &Path) -> Option<(&'static str, String)> {
+        let Said { folders, on, .. } = self.said(root);
+        let other = Some(DEFAULT).filter(|usual| !folders.iter().any(|folder| folder == usual));
+        let text = || self.text(folders.iter().map(String::as_str).chain(other));
+        (on.is_some() || other.is_some()).then(|| (self.own, text()))
+    }
+
+    /// The file that [`Self::settings`] names.
+    pub fn own(&self) -> &'static str {
+        self.own
+    }
+
+    /// What makes it read its files again, where something does.
+    pub fn restart(&self) -> Option<&'static str> {
+        self.restart
+    }
+}
+
 /// What keeps a runtime from calling hostport.
 pub fn hindrance(reader: &Reader, root: &Path) -> Option<Hindrance> {
-    let named = reader.files.iter().map(|file| below(root, file));
-    let named: Vec<_> = named.chain(files(&below(root, reader.folder), reader.end)).collect();
-    let last = |asked: &str| {
-        named.iter().rev().find_map(|file| {
-            let mut settings = settings(file);
-            settings.retain(|(key, _)| key == asked);
-            Some((Some(file), settings.pop()?.1))
-        })
-    };
-    let (file, folders) = last(reader.key).unwrap_or((None, vec![DEFAULT.to_owned()]));
-    let by = file.map(|file| format!(", as {} says", escape::path(file))).unwrap_or_default();
+    let Said { by, folders, on } = reader.said(root);
+    let by = by.map(|file| format!(", as {} says", escape::path(&file))).unwrap_or_default();
     let reads = format!("{} reads hook configurations in {}{by}", reader.name, list(&folders));
     let for_kubelet = reader.off.is_some();
     let found = programs(root, &folders, for_kubelet);
@@ -130,12 +180,7 @@ pub fn hindrance(reader: &Reader, root: &Path) -> Option<Hindrance> {
             fix: format!("install hostport as {gone}, or put its path into the configuration"),
         });
     }
-    let (table, key) = reader.key.rsplit_once('.').unwrap_or_default();
-    let is_on = |off: &&str| {
-        let said = last(&format!("{table}.{off}"));
-        said.is_none_or(|(_, values)| values != ["true"])
-    };
-    let own_ports = reader.off.filter(is_on).map(|off| {
+    let own_ports = on.map(|off| {
         format!("{} publishes host ports itself, and first: {off} is not true", reader.name)
     });
     if !found.is_empty() && own_ports.is_none() {
@@ -154,14 +199,13 @@ pub fn hindrance(reader: &Reader, root: &Path) -> Option<Hindrance> {
         let fix = "put hostport.json and hostport-kubernetes.json into";
         return Some(Hindrance { evidence, fix: format!("{fix} {}", list(&folders)) });
     }
-    let quoted = folders.iter().map(String::as_str).chain(other.copied());
-    let quoted = quoted.map(|folder| format!("\"{folder}\"")).collect::<Vec<_>>().join(", ");
     // All that the file needs, since it may be there already.
-    let off = reader.off.map(|off| format!("{off} = true\\n")).unwrap_or_default();
-    let lines = format!("[{table}]\\n{key} = [{quoted}]\\n{off}");
+    let folders = folders.iter().map(String::as_str).chain(other.copied());
+    let lines = reader.text(folders).replace('\n', "\\n");
     // Without a quote in it, the words are the file's own.
     let lines = if lines.contains('\'') { escape::word(&lines) } else { format!("'{lines}'") };
-    let Reader { folder, own, then, .. } = reader;
+    let then = reader.restart.map(|command| format!(" && {command}")).unwrap_or_default();
+    let Reader { folder, own, .. } = reader;
     Some(Hindrance { evidence, fix: format!("mkdir -p {folder} && printf {lines} > {own}{then}") })
 }
 

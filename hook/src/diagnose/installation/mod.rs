@@ -1,17 +1,20 @@
 //! Whether the container runtimes of this host call hostport, by their configuration files. Read leniently: what cannot
 //! be read tells nothing.
 
-mod containerd;
+pub mod containerd;
 mod files;
 mod hooks;
-mod toml;
+mod plugins;
+pub mod toml;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use files::is_ours;
-use files::{files, processes};
-pub use hooks::Hindrance;
+use files::processes;
+pub use files::{below, files, is_ours};
+pub use hooks::{CRIO, DEFAULT as DEFAULT_HOOKS, Hindrance, PODMAN, Reader};
+pub use plugins::{PLUGINS, is_list, missing as missing_plugin};
+pub use toml::Setting;
 
 /// A container runtime with a configuration of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +69,9 @@ pub fn is_watched(root: &Path) -> bool {
         let line = fs::read(process.join("cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|word| word == b"watch")
     };
-    let calls = |list: &PathBuf| {
-        let text = fs::read_to_string(list).unwrap_or_default();
-        let text: String = text.split_whitespace().collect();
-        text.contains(r#""type":"hostport""#)
-    };
     root.join(TIMER).symlink_metadata().is_ok()
         || processes(root, "hostport").any(watches)
-        || files(&root.join("etc/cni/net.d"), ".conflist").iter().any(calls)
+        || plugins::is_listed(root)
 }
 
 #[cfg(test)]

@@ -149,6 +149,17 @@ fn field_36_a_node_is_watched_by_a_process_the_timer_or_the_plugin() {
     assert!(is_watched(&root.with("/proc/8/cmdline", "/usr/bin/hostport\0watch\0").0));
 }
 
+#[test]
+fn a_list_that_names_a_plugin_which_is_not_there_is_found() {
+    let list = r#"{"plugins": [{"type": "ptp"}, {"type": "hostport"}]}"#;
+    let root = Root::new("plugin").with("/etc/cni/net.d/10-x.conflist", list);
+    assert_eq!(missing_plugin(&root.0), None, "the runtime looks elsewhere");
+    let root = root.with("/usr/lib/cni/ptp", "");
+    let (path, folder) = missing_plugin(&root.0).unwrap();
+    assert_eq!((path.ends_with("10-x.conflist"), folder), (true, "/usr/lib/cni"));
+    assert_eq!(missing_plugin(&root.with("/usr/lib/cni/hostport", "").0), None);
+}
+
 const V2: &str = r#"version = 2
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   base_runtime_spec = ""

@@ -13,10 +13,7 @@ pub fn settings(text: &str) -> Vec<Setting> {
     while let Some(first) = text.peek().copied() {
         match first {
             '#' => drop(until(&mut text, &['\n'])),
-            '[' => {
-                let header = until(&mut text, &['\n', '#']);
-                table = name(header.trim().trim_matches(['[', ']']));
-            }
+            '[' => table = header(&until(&mut text, &['\n'])).unwrap_or_default(),
             _ if first.is_whitespace() => drop(text.next()),
             _ => {
                 let key = name(&until(&mut text, &['=', '\n']));
@@ -28,6 +25,13 @@ pub fn settings(text: &str) -> Vec<Setting> {
         }
     }
     all
+}
+
+/// The table that a line begins.
+pub fn header(line: &str) -> Option<String> {
+    let (header, _) = line.split_once('#').unwrap_or((line, ""));
+    let header = header.trim();
+    header.starts_with('[').then(|| name(header.trim_matches(['[', ']'])))
 }
 
 fn name(text: &str) -> String {

@@ -68,6 +68,14 @@ impl Node {
         Node { cri, containerd, installed }
     }
 
+    /// With portmap in the list, and hostport installed beside it.
+    pub fn with_portmap(lab: &Lab) -> Node {
+        let (installed, _) = install();
+        let containerd = Containerd::with_portmap(lab.node().path());
+        let cri = Cri::connect(&containerd.socket());
+        Node { cri, containerd, installed }
+    }
+
     fn configured(lab: &Lab, installed: Scratch, runtimes: &str) -> Node {
         let containerd = Containerd::in_node(lab.node().path(), runtimes);
         let cri = Cri::connect(&containerd.socket());
@@ -155,6 +163,12 @@ impl Node {
     /// Kills the daemon, and continues with its successor.
     pub fn restart_containerd(&mut self) {
         self.containerd.restart();
+        self.cri = Cri::connect(&self.containerd.socket());
+    }
+
+    /// The node is as after a reboot.
+    pub fn reboot(&mut self) {
+        self.containerd.reboot();
         self.cri = Cri::connect(&self.containerd.socket());
     }
 

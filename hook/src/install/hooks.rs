@@ -1,0 +1,74 @@
+//! Hook configurations, and the files that make podman and CRI-O read them.
+
+use serde_json::Value;
+
+use super::change::Content;
+use super::{Change, InstallError, Node, Plan};
+use crate::diagnose::installation::{DEFAULT_HOOKS, Reader};
+use crate::output::escape;
+
+/// The configurations, as the sources have them.
+const FILES: [(&str, &str); 2] = [
+    ("hostport-kubernetes.json", include_str!("../../../oci-hooks.d/hostport-kubernetes.json")),
+    ("hostport.json", include_str!("../../../oci-hooks.d/hostport.json")),
+];
+/// The program's path in them.
+pub const PROGRAM: &str = "/usr/local/bin/hostport";
+/// How a file of settings begins that is removed again.
+const HEADER: &str = "# By hostport install.\n";
+
+/// Writes the configurations, and settings where the runtime would not read them.
+pub fn install(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
+    node.check_program()?;
+    let mut plan = Plan::default();
+    for (name, text) in FILES {
+        let path = node.below(DEFAULT_HOOKS).join(name);
+        match Content::read(&path)? {
+            // Its options are the operator's.
+            Some(Content::File(there)) if calls(&there).as_deref() == Some(&node.program) => {}
+            Some(Content::File(there)) => {
+                let why = format!(
+                    "it calls {}, not {}: remove what installed it (a package, make install, the installer for \
+                     Kubernetes), or move it away",
+                    calls(&there).map_or("no program".to_owned(), |it| escape::quote(&it)),
+                    node.program
+                );
+                return Err(InstallError::unclear(&path, why));
+            }
+            _ => {
+                let text = text.replace(PROGRAM, &node.program);
+                plan.changes.extend(Change::to(path, Some(Content::File(text)))?);
+            }
+        }
+    }
+    if let Some((path, text)) = reader.settings(&node.root) {
+        let text = format!("{HEADER}{text}");
+        plan.changes.extend(Change::to(node.below(path), Some(Content::File(text)))?);
+    }
+    plan.then.extend(reader.restart().filter(|_| !plan.changes.is_empty()).map(str::to_owned));
+    Ok(plan)
+}
+
+/// Removes the settings, and the configurations that call the program.
+pub fn uninstall(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
+    let mut plan = Plan::default();
+    let settings = node.below(reader.own());
+    if matches!(Content::read(&settings)?, Some(Content::File(text)) if text.starts_with(HEADER)) {
+        plan.changes.extend(Change::to(settings, None)?);
+    }
+    for (name, _) in FILES {
+        let path = node.below(DEFAULT_HOOKS).join(name);
+        let Some(Content::File(there)) = Content::read(&path)? else { continue };
+        if calls(&there).as_deref() == Some(&node.program) {
+            plan.changes.extend(Change::to(path, None)?);
+        }
+    }
+    plan.then.extend(reader.restart().filter(|_| !plan.changes.is_empty()).map(str::to_owned));
+    Ok(plan)
+}
+
+/// The program that a configuration calls.
+fn calls(text: &str) -> Option<String> {
+    let json: Value = serde_json::from_str(text).ok()?;
+    json["hook"]["path"].as_str().map(str::to_owned)
+}

@@ -1,0 +1,72 @@
+//! podman's and CRI-O's folders of hook configurations.
+
+use super::{PROGRAM, Root};
+
+const FOLDER: &str = "/usr/share/containers/oci/hooks.d";
+const CRIO: &str = "/etc/crio/crio.conf.d/zz-hostport.conf";
+
+#[test]
+fn podman_gets_the_configurations_and_loses_them() {
+    let root = Root::new().with("/usr/share/containers/containers.conf", "[engine]\n");
+    let before = root.all();
+    let said = root.call(&["install", "podman"]).expect_success();
+    assert_eq!(said.stdout.matches("wrote ").count(), 2, "{said:?}");
+    for name in ["hostport.json", "hostport-kubernetes.json"] {
+        let text = root.read(&format!("{FOLDER}/{name}"));
+        assert!(text.contains(&format!("\"path\": \"{PROGRAM}\"")), "{text}");
+    }
+    // An operator's options stay.
+    let file = format!("{FOLDER}/hostport.json");
+    let options = root.read(&file).replace("\"hook\"]", "\"hook\", \"--no-localhost\"]");
+    let root = root.with(&file, &options);
+    assert_eq!(root.call(&["install", "podman"]).expect_success().stdout, "nothing to change\n");
+    root.call(&["uninstall", "podman"]).expect_success();
+    assert_eq!(root.all(), before);
+}
+
+#[test]
+fn podman_that_reads_other_folders_gets_the_usual_one_as_well() {
+    let root = Root::new()
+        .with("/etc/containers/containers.conf", "[engine]\nhooks_dir = [\"/srv/hooks\"]\n");
+    let before = root.all();
+    root.call(&["install", "podman"]).expect_success();
+    let own = root.read("/etc/containers/containers.conf.d/zz-hostport.conf");
+    assert!(
+        own.ends_with(&format!("[engine]\nhooks_dir = [\"/srv/hooks\", \"{FOLDER}\"]\n")),
+        "{own}"
+    );
+    assert_eq!(root.call(&["install", "podman"]).expect_success().stdout, "nothing to change\n");
+    root.call(&["uninstall", "podman"]).expect_success();
+    assert_eq!(root.all(), before);
+}
+
+#[test]
+fn crio_gets_its_own_host_ports_turned_off() {
+    let root = Root::new()
+        .with("/etc/crio/crio.conf", "[crio.runtime]\ndisable_hostport_mapping = false\n");
+    let before = root.all();
+    let said = root.call(&["install", "crio"]).expect_success();
+    assert!(said.stdout.ends_with("then: systemctl restart crio\n"), "{said:?}");
+    let own = root.read(CRIO);
+    assert!(own.contains("disable_hostport_mapping = true\n") && own.contains(FOLDER), "{own}");
+    root.call(&["uninstall", "crio"]).expect_success();
+    assert_eq!(root.all(), before);
+    // The operator's own file of that name is not taken away.
+    let root = root.with(CRIO, &own.replacen("# By hostport install.\n", "", 1));
+    root.call(&["install", "crio"]).expect_success();
+    root.call(&["uninstall", "crio"]).expect_success();
+    assert!(root.path(CRIO).exists());
+}
+
+#[test]
+fn a_configuration_that_calls_another_program_is_refused() {
+    let root = Root::new().with(
+        &format!("{FOLDER}/hostport.json"),
+        r#"{"hook": {"path": "/usr/bin/hostport"}, "when": {}, "stages": []}"#,
+    );
+    let said = root.refused(&["install", "crio"]);
+    assert!(said.contains("it calls \"/usr/bin/hostport\", not /opt/hostport/hostport"), "{said}");
+    let before = root.all();
+    assert_eq!(root.call(&["uninstall", "crio"]).expect_success().stdout, "nothing to change\n");
+    assert_eq!(root.all(), before);
+}
