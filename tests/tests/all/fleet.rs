@@ -100,7 +100,8 @@ fn the_image_follows_a_nodes_cni_list_and_puts_portmap_back() {
     const LIST: &str =
         r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "portmap"}]}"#;
     let (lab, node) = (Lab::new(), Scratch::new("fleet"));
-    let [bin, lists, plugins] = ["bin", "lists", "plugins"].map(|name| node.folder(name));
+    let [bin, lists, plugins, _] =
+        ["bin", "lists", "plugins", "hooks"].map(|name| node.folder(name));
     fs::write(plugins.join("portmap"), "").unwrap();
     let list = lists.join("10-pods.conflist");
     fs::write(&list, LIST).unwrap();
