@@ -52,6 +52,13 @@ impl Change {
         Ok((before != after).then_some(Change { path, before, after }))
     }
 
+    /// The change of a file that had this text when its new one was made.
+    pub fn of(path: PathBuf, before: String, after: String) -> Option<Self> {
+        let is_one = before != after;
+        let [before, after] = [before, after].map(|text| Some(Content::File(text)));
+        is_one.then_some(Change { path, before, after })
+    }
+
     /// What it will have done.
     pub fn done(&self) -> String {
         let path = escape::path(&self.path);

@@ -109,7 +109,7 @@ pub fn uninstall(node: &Node, folders: &Folders, results: &Path) -> Result<Plan,
         match needed {
             0 => plan.changes.extend(Change::to(path, None)?),
             pods => plan.then.push(format!(
-                "{} stays, since the runtime may call it when {} end: uninstall again later",
+                "{} stays, since the runtime may call it for the end of {}: uninstall again later",
                 escape::path(&path),
                 count(pods, "attachment")
             )),
@@ -145,13 +145,13 @@ fn exchanged(
         match exchange(&text, from, to).map_err(|why| InstallError::unclear(&path, why))? {
             Found::Nothing => {}
             Found::Already => exchanged.already = true,
-            Found::Exchanged(new) => match Content::read(&path)? {
-                Some(Content::Link(to)) => {
+            Found::Exchanged(new) => {
+                if let Ok(to) = fs::read_link(&path) {
                     let why = format!("it is a link to {}: change that file", escape::path(&to));
                     return Err(InstallError::unclear(&path, why));
                 }
-                _ => exchanged.lists.extend(Change::to(path, Some(Content::File(new)))?),
-            },
+                exchanged.lists.extend(Change::of(path, text, new));
+            }
         }
     }
     Ok(exchanged)

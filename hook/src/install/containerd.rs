@@ -37,11 +37,11 @@ pub fn install(node: &Node) -> Result<Plan, InstallError> {
         None => plan.changes.extend(Change::to(spec, Some(Content::File(specification)))?),
     }
     let runtime = containerd::default_runtime(&node.root);
-    let text = edited(&text, &runtime).map_err(|why| {
+    let new = edited(&text, &runtime).map_err(|why| {
         let why = format!("{why}; change it by hand (hostport doctor says how)");
         InstallError::unclear(&path, why)
     })?;
-    plan.changes.extend(Change::to(path, Some(Content::File(text)))?);
+    plan.changes.extend(Change::of(path, text, new));
     plan.then.push(RESTART.to_owned());
     Ok(plan)
 }
@@ -54,7 +54,7 @@ pub fn uninstall(node: &Node) -> Result<Plan, InstallError> {
     let restored = restored(&text);
     let names_it = |(_, values): &Setting| values.iter().any(|value| value == containerd::SPEC);
     let still_named = toml::settings(&restored).iter().any(names_it);
-    plan.changes.extend(Change::to(path, Some(Content::File(restored)))?);
+    plan.changes.extend(Change::of(path, text, restored));
     let spec = node.below(containerd::SPEC);
     let is_own = matches!(Content::read(&spec)?, Some(Content::File(there)) if there == SPEC.replace(PROGRAM, &node.program));
     if is_own && !still_named {

@@ -133,7 +133,7 @@ fn the_plugin_gets_where_portmap_is_and_stays_while_a_pod_may_need_it() {
     let root = root.with(file, &record);
     let said = root.call(&["uninstall", "cni"]).expect_success();
     assert!(
-        said.stdout.contains("since the runtime may call it when 1 attachment end"),
+        said.stdout.contains("since the runtime may call it for the end of 1 attachment"),
         "{said:?}"
     );
     assert_eq!(root.read(FILE), LIST);
