@@ -80,7 +80,9 @@ fn edited(text: &str, runtime: &str) -> Result<String, String> {
     let plugin = plugin.ok_or("its version is not 2 or 3")?;
     let table = format!("plugins.{plugin}.containerd.runtimes.{runtime}");
     let is_above = |(key, _): &Setting| {
-        table.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        table
+            .strip_prefix(key.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     if before.iter().any(is_above) {
         return Err("it has tables in a form that is not understood".to_owned());
@@ -121,6 +123,10 @@ fn edited(text: &str, runtime: &str) -> Result<String, String> {
                 }
                 lines.insert(place.unwrap_or(begin) + 1, line(key, values));
             }
+        }
+        // What is there by dotted keys cannot be a table again.
+        None if before.iter().any(|(key, _)| key.starts_with(&format!("{table}."))) => {
+            return Err(format!("its table of the runtime {runtime} is not understood"));
         }
         None if runtime == "runc" => {
             let quoted = table.replacen(plugin, &format!("\"{plugin}\""), 1);
@@ -223,6 +229,11 @@ mod tests {
             (V2.replace("= []", "= [\n]"), "not understood"),
             (V2.replace("= []", "= '''a'''"), "not understood"),
             (format!("version = 2\n{table}]\nruntimes = {{ runc = {{}} }}\n"), "not understood"),
+            (format!("version = 2\n{table}.runtimes]\nrunc = {{}}\n"), "not understood"),
+            (
+                format!("version = 2\n{table}.runtimes]\nrunc.runtime_type = \"x\"\n"),
+                "not understood",
+            ),
             (V2.replace('\n', "\r\n"), "not understood"),
         ] {
             let why = edited(&text, "runc").unwrap_err();

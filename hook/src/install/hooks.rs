@@ -1,10 +1,12 @@
 //! Hook configurations, and the files that make podman and CRI-O read them.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::change::Content;
 use super::{Change, InstallError, Node, Plan};
-use crate::diagnose::installation::{DEFAULT_HOOKS, Reader};
+use crate::diagnose::installation::{CRIO, DEFAULT_HOOKS, Reader};
 use crate::output::escape;
 
 /// The configurations, as the sources have them.
@@ -53,8 +55,16 @@ pub fn install(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
 pub fn uninstall(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
     let mut plan = Plan::default();
     let settings = node.below(reader.own());
-    if matches!(Content::read(&settings)?, Some(Content::File(text)) if text.starts_with(HEADER)) {
+    if is_own(&settings)? {
         plan.changes.extend(Change::to(settings, None)?);
+    }
+    // CRI-O reads the same folder; podman needs no settings that would tell that it does.
+    if is_own(&node.below(CRIO.own()))? && reader.own() != CRIO.own() {
+        plan.then.push(
+            "CRI-O reads the hook configurations too, so they stay: hostport uninstall crio"
+                .to_owned(),
+        );
+        return Ok(plan);
     }
     for (name, _) in FILES {
         let path = node.below(DEFAULT_HOOKS).join(name);
@@ -65,6 +75,11 @@ pub fn uninstall(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
     }
     plan.then.extend(reader.restart().filter(|_| !plan.changes.is_empty()).map(str::to_owned));
     Ok(plan)
+}
+
+/// Whether a file of settings is by this program.
+fn is_own(path: &Path) -> Result<bool, InstallError> {
+    Ok(matches!(Content::read(path)?, Some(Content::File(text)) if text.starts_with(HEADER)))
 }
 
 /// The program that a configuration calls.

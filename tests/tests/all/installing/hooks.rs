@@ -49,6 +49,11 @@ fn crio_gets_its_own_host_ports_turned_off() {
     assert!(said.stdout.ends_with("then: systemctl restart crio\n"), "{said:?}");
     let own = root.read(CRIO);
     assert!(own.contains("disable_hostport_mapping = true\n") && own.contains(FOLDER), "{own}");
+    // Both read one folder.
+    let both = root.all();
+    let said = root.call(&["uninstall", "podman"]).expect_success();
+    assert!(said.stdout.contains("so they stay: hostport uninstall crio"), "{said:?}");
+    assert_eq!(root.all(), both);
     root.call(&["uninstall", "crio"]).expect_success();
     assert_eq!(root.all(), before);
     // The operator's own file of that name is not taken away.
