@@ -98,12 +98,12 @@ fn edited(text: &str, runtime: &str) -> Result<String, String> {
             for (key, values) in &wanted {
                 let name = format!("{table}.{key}");
                 let there = before.iter().find(|(there, _)| *there == name).map(|(_, there)| there);
+                if there == Some(values) {
+                    continue;
+                }
                 let is_empty = |there: &Vec<String>| there.iter().all(String::is_empty);
                 if *key == "base_runtime_spec" && !there.is_none_or(is_empty) {
                     return Err(format!("the runtime {runtime} has a {key} already"));
-                }
-                if there == Some(values) {
-                    continue;
                 }
                 let is_it = |line: &String| {
                     toml::settings(line).first().is_some_and(|(there, _)| there == key)
@@ -213,7 +213,10 @@ mod tests {
         let others = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n\
             \tcontainer_annotations = ['a.b/*', \"c\"] # ours\n";
         assert_eq!(set(others), [spec, of(&["a.b/*", "c", KUBELET_PORTS])]);
-        for text in [V2, bare, others] {
+        // What an operator has begun by hand is completed.
+        let begun = V2.replace("spec = \"\"", &format!("spec = \"{}\"", containerd::SPEC));
+        assert_eq!(set(&begun), set(V2));
+        for text in [V2, bare, others, &begun] {
             assert_eq!(restored(&edited(text, "runc").unwrap()), text);
         }
     }
