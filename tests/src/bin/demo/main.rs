@@ -211,7 +211,8 @@ impl Demo {
         let said = self.at(NODE, &run_line("late"));
         page.error(&said.stderr);
         page.check(!said.success(), "it did not start", &said.stdout)?;
-        for name in ["9000/tcp", &first.id, &format!("{}:8080", first.ipv4)] {
+        let owner = format!("web [{}]", first.id.get(..12).unwrap_or(&first.id));
+        for name in ["9000/tcp", &owner, &format!("{}:8080", first.ipv4)] {
             let what = format!("the error names {name}");
             page.holds(said.stderr.contains(name), &what, &said.stderr)?;
         }
