@@ -172,6 +172,7 @@ fn ip_of(family: u8, value: &[u8]) -> Result<Option<IpAddr>, Malformed> {
 
 /// Of `linux/rtnetlink.h`.
 const RTNH_F_DEAD: u32 = 1;
+const RTA_VIA: u16 = 18;
 const RTPROT_RA: u8 = 9;
 
 /// A route: RTM_NEWROUTE.
@@ -222,7 +223,7 @@ impl Route {
                 (libc::RTA_GATEWAY, address) => {
                     (route.gateway, route.via) = (true, ip_of(*family, address)?);
                 }
-                (libc::RTA_VIA, _) => route.gateway = true,
+                (RTA_VIA, _) => route.gateway = true,
                 (libc::RTA_MULTIPATH, value) => route.parse_hops(value)?,
                 _ => {}
             }
