@@ -25,26 +25,33 @@ SECONDS  ?= 600
 TEST_THREADS ?= $(shell echo $$((5 * $$(nproc))))
 
 CARGO  ?= cargo
-TARGET := $(shell (rustc -vV 2>/dev/null || echo host: $$(uname -m)-unknown-linux-gnu) | sed -n 's/^host: //p')
-BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport
+# Asked for when a recipe needs it, after xtask/install-packages.
+TARGET  = $(eval TARGET := $(shell dist/triple))$(TARGET)
+STATIC := $(or $(CARGO_TARGET_DIR),target)/static
+BINARY := $(STATIC)/hostport
 
 # Statically linked at a fixed address, so nothing is loaded or relocated before main. Without unwinding tables. Paths in
 # panic messages do not depend on the folder of the sources.
 STATIC_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,hook/static.ld \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/hostport
-STATIC_ENV   := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)"
+# $(call static,PACKAGE,PROGRAM): builds $(STATIC)/PROGRAM.
+static = CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(STATIC_FLAGS)" \
+	$(CARGO) build --release --locked --package $(1) --bin $(2) --target $(TARGET) && \
+	mkdir -p $(STATIC) && ln -f $(dir $(STATIC))$(TARGET)/release/$(2) $(STATIC)/$(2)
 
 include dist/packages.mk
 include dist/kubernetes/deploy.mk
 
-.PHONY: help build demo test monitoring-test graphs vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
+.PHONY: help compiler build demo test monitoring-test graphs vm-test endurance check bench bench-quick fuzz reference docs package-contents install install-manual install-containerd uninstall uninstall-manual uninstall-containerd clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-build: ## Build the static binary
+compiler:
 	@xtask/install-packages build
-	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-hook --target $(TARGET)
+
+build: compiler ## Build the static binary
+	$(call static,hostport-hook,hostport)
 	@ls -l $(BINARY)
 
 demo: build ## Run the worked example, and show its output
@@ -81,7 +88,7 @@ graphs: build ## Draw docs/graphs.svg: the dashboard's queries in a real Prometh
 
 vm-test: build ## Run the tests on other kernels, in virtual machines (KERNELS="5.10 6.1", ARGS="--help"): docs/kernels.md
 	@xtask/install-packages vm
-	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-vm-tests --bin vm-guest --target $(TARGET)
+	$(call static,hostport-vm-tests,vm-guest)
 	$(if $(ARGS),,$(CARGO) test --quiet --locked --package hostport-vm-tests --test broken_machines -- --ignored)
 	$(CARGO) run --quiet --locked --package hostport-vm-tests -- $(KERNELS) $(ARGS)
 

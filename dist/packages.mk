@@ -8,9 +8,8 @@ DIST := target/dist
 # All files get the date of the last commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
-triple = $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(1)))-unknown-linux-gnu
-binary_of = $(or $(CARGO_TARGET_DIR),target)/$(call triple,$(1))/release/hostport
 NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
+binary_of = $(if $(filter $(NATIVE),$(1)),$(BINARY),$(STATIC)/$(1)/hostport)
 
 .PHONY: manual deb deb-files binary-amd64 binary-arm64 package-test
 
@@ -24,7 +23,7 @@ binary-$(NATIVE): build
 ifneq ($(NATIVE),arm64)
 binary-arm64:
 	@xtask/install-packages arm64
-	dist/cross arm64 $(STATIC_FLAGS)
+	dist/cross arm64 $(call binary_of,arm64) $(STATIC_FLAGS)
 	qemu-aarch64-static $(call binary_of,arm64) --version
 	qemu-aarch64-static $(call binary_of,arm64) --help >/dev/null
 endif
@@ -59,7 +58,7 @@ package-test: ## Install, upgrade under load, remove and purge the package in a 
 	$(MAKE) --no-print-directory $(PACKAGE_ROOT)/.complete
 	test -d $(PREVIOUS_TREE) || { mkdir -p $(PREVIOUS_TREE) && git archive $(PREVIOUS) | tar -x -C $(PREVIOUS_TREE); }
 	env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) --no-print-directory --directory $(PREVIOUS_TREE) build
-	dist/debian/build $(PREVIOUS_TREE)/target/$(TARGET)/release/hostport $(NATIVE) $(DEB_VERSION)~previous \
+	dist/debian/build $(PREVIOUS_TREE)/target/*-linux-*/release/hostport $(NATIVE) $(DEB_VERSION)~previous \
 		target/package-test/previous.deb
 	HOSTPORT_PACKAGE=$(abspath $(DIST)/hostport_$(DEB_VERSION)_$(NATIVE).deb) \
 		HOSTPORT_PACKAGE_PREVIOUS=$(abspath target/package-test/previous.deb) \
@@ -90,7 +89,7 @@ release: release-files ## Build tarballs with checksums and SBOMs into target/di
 	test ! -s target/release-test/missing
 
 release-files: $(foreach a,$(ARCHITECTURES),binary-$(a)) manual target/tools/bin/cargo-cyclonedx
-	$(foreach a,$(ARCHITECTURES),dist/release $(call binary_of,$(a)) $(call triple,$(a)) $(a) $(VERSION) $(DIST) &&) true
+	$(foreach a,$(ARCHITECTURES),dist/release $(call binary_of,$(a)) $(a) $(VERSION) $(DIST) &&) true
 
 # The library's interface to compare with: that of the last tag or, without one, of the commit before this one.
 BASELINE ?= $(PREVIOUS)

@@ -1,6 +1,5 @@
 # The image for Kubernetes nodes, and its tests. docs/fleet.md.
 
-INSTALLER := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/hostport-install
 IMAGE := $(DIST)/hostport-$(VERSION)-image-$(NATIVE).tar
 # podman's storage, separate from this machine's.
 IMAGE_STORE := --root $(abspath target/image/store) --runroot $(abspath target/image/run) --storage-driver vfs
@@ -8,10 +7,10 @@ IMAGE_STORE := --root $(abspath target/image/store) --runroot $(abspath target/i
 .PHONY: image deploy-test
 image: build ## Build the container image for Kubernetes nodes into target/dist (as root)
 	@xtask/install-packages deploy
-	$(STATIC_ENV) $(CARGO) build --release --locked --package hostport-installer --target $(TARGET)
+	$(call static,hostport-installer,hostport-install)
 	@rm -rf target/image/context
 	@mkdir -p target/image/context $(DIST)
-	cp $(BINARY) $(INSTALLER) target/image/context
+	cp $(BINARY) $(STATIC)/hostport-install target/image/context
 	cp -R oci-hooks.d dist/containerd target/image/context
 	podman $(IMAGE_STORE) build --quiet --timestamp $(SOURCE_DATE_EPOCH) --tag localhost/hostport:$(VERSION) \
 		--file dist/kubernetes/Containerfile target/image/context

@@ -148,5 +148,5 @@ pub fn repository() -> PathBuf {
 
 /// A static program where the Makefile builds it.
 fn static_program(name: &str) -> PathBuf {
-    repository().join("target/x86_64-unknown-linux-gnu/release").join(name)
+    repository().join("target/static").join(name)
 }
