@@ -30,9 +30,9 @@ use crate::runtime::{Finished, Scratch};
 
 /// The program under test: `$HOSTPORT`, which `make test` sets to the static binary.
 pub fn program() -> PathBuf {
-    let path = std::env::var_os("HOSTPORT").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/static/hostport")
-    });
+    let path = std::env::var_os("HOSTPORT")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/static/hostport"));
     assert!(path.is_file(), "{path:?} is not there: run `make build`, or set HOSTPORT");
     path
 }

@@ -43,7 +43,7 @@ fn a_config_that_is_no_file_is_refused_without_waiting_for_it() {
         (other, |file| fs::create_dir(file).unwrap()),
         (other, |file| mknodat(CWD, file, FileType::Fifo, Mode::RUSR, 0).unwrap()),
         (other, |file| symlink("/dev/zero", file).unwrap()),
-        ("Input/output error", |file| symlink("/proc/self/mem", file).unwrap()),
+        ("os error 5", |file| symlink("/proc/self/mem", file).unwrap()),
     ];
     for (problem, make) in cases {
         let bundle = ground.asking("9000:8080");
