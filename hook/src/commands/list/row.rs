@@ -96,10 +96,12 @@ impl Row {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Object {
     /// The node's address; 0.0.0.0 or :: is every local one.
-    host_ip: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    host_ip: IpAddr,
     host_port: u16,
     protocol: String,
-    container_ip: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    container_ip: IpAddr,
     container_port: u16,
     /// The container's ID; null for an element that hostport did not write.
     owner: Option<String>,
@@ -142,10 +144,10 @@ impl Object {
         let (host, endpoint, pod) = (row.host, row.endpoint, row.names.pod.as_ref());
         let namespace = pod.map(|pod| &pod.namespace).filter(|namespace| !namespace.is_empty());
         Object {
-            host_ip: host.host_ip.to_string(),
+            host_ip: host.host_ip,
             host_port: host.port.get(),
             protocol: host.protocol.to_string(),
-            container_ip: endpoint.ip.to_string(),
+            container_ip: endpoint.ip,
             container_port: endpoint.port.get(),
             owner: row.owner.as_ref().map(OwnerId::to_string),
             pod_namespace: namespace.map(|name| escape::line(name)),
