@@ -193,7 +193,9 @@ pub fn publish_requests(
         None => {
             let settings = Settings { table: context.table.clone(), ..Settings::default() };
             let mut host_ports = context.host_ports(settings).map_err(reconcile::Error::from)?;
-            host_ports.adopt().map_err(reconcile::Error::from)?.clone()
+            let settings = host_ports.adopt().map_err(reconcile::Error::from)?.clone();
+            host_ports.leave();
+            settings
         }
     };
     let wanted = Wanted {

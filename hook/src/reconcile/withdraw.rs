@@ -134,7 +134,10 @@ pub fn withdraw_ended<N: Node>(
     let journal = Journal::over(node.folder()?, Lock::Shared)?;
     let (table, mut budget) = (settings.table.clone(), Budget::default());
     let mut host_ports = node.host_ports(settings)?;
-    withdraw_each_dead(&journal, node.liveness(), &mut host_ports, owners, &table, &mut budget)
+    let done =
+        withdraw_each_dead(&journal, node.liveness(), &mut host_ports, owners, &table, &mut budget);
+    host_ports.leave();
+    done
 }
 
 /// Withdraws what owners at these addresses have that are dead, or gone by another rule. Nearly always there are none:
@@ -149,16 +152,29 @@ pub fn withdraw_at<N: Node>(
     let table = settings.table.clone();
     let mut host_ports = node.host_ports(settings)?;
     let owners = owners_at(&mut host_ports, pods)?;
-    if owners.is_empty() {
-        return Ok(());
-    }
+    let done = match owners.is_empty() {
+        true => Ok(()),
+        false => withdraw_gone(node, folder, &mut host_ports, (&owners, &table), is_gone),
+    };
+    // Closing it would wait until the kernel has freed what any process has withdrawn.
+    host_ports.leave();
+    done
+}
+
+/// Withdraws what those of the owners have that are dead or gone.
+fn withdraw_gone<N: Node>(
+    node: &N,
+    folder: N::Folder,
+    host_ports: &mut HostPorts<N::Kernel>,
+    (owners, table): (&BTreeSet<OwnerId>, &TableName),
+    is_gone: impl Fn(&Entry) -> bool,
+) -> Result<(), Error> {
     let (journal, liveness) = (Journal::over(folder, Lock::Shared)?, node.liveness());
     let (mut done, mut budget) = (Ok(()), Budget::default());
-    for owner in &owners {
-        let of = (owner, &table);
+    for owner in owners {
+        let of = (owner, table);
         let is_gone = |entry: &Entry| liveness.is_dead(entry) || is_gone(entry);
-        let this =
-            withdraw_if(&journal, liveness, &mut host_ports, of, BRIEFLY, &mut budget, is_gone);
+        let this = withdraw_if(&journal, liveness, host_ports, of, BRIEFLY, &mut budget, is_gone);
         done = done.and(this.map(drop));
     }
     done

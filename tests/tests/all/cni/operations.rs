@@ -3,6 +3,7 @@
 use hostport_tests::cni::{Attachment, error};
 use hostport_tests::hook::{hostport, journal_files, list, published};
 use hostport_tests::lab::{Client, ClientError, Lab, NODE4, NODE6, PodSpec, Protocol, tcp};
+use hostport_tests::strace::Invocation;
 use serde_json::json;
 use std::net::IpAddr;
 
@@ -188,4 +189,26 @@ fn a_flush_and_a_reload_lose_nothing() {
     hostport(lab.node(), &["doctor"]).expect_success();
     attachment.del(lab.node()).expect_success();
     assert!(journal_files(lab.node()).is_empty());
+}
+
+/// Closing such a socket waits until the kernel has freed what any process has just deleted.
+#[test]
+fn no_call_closes_a_netfilter_socket_itself() {
+    let lab = Lab::new();
+    let web = lab.pod("web");
+    let with = Attachment::of(&web).ports(&[(9000, 8080, "tcp")]);
+    let without = Attachment::of(&web);
+    for (attachment, operation) in [(&without, "ADD"), (&with, "ADD"), (&with, "DEL")] {
+        let (finished, calls) =
+            Invocation::plugin(attachment, lab.node(), operation).trace(lab.node());
+        finished.expect_success();
+        let count = |name: &str, part: &str| {
+            calls.iter().filter(|call| call.name == name && call.text.contains(part)).count()
+        };
+        assert_eq!(
+            count("socket", "NETLINK_NETFILTER"),
+            count("sendmsg", "SCM_RIGHTS"),
+            "{operation}: {calls:#?}"
+        );
+    }
 }
