@@ -1,16 +1,21 @@
 //! One file or link of a node: as it is, and as it is to be.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use super::InstallError;
 use crate::output::escape;
+
+/// How long another process of this program may change a folder.
+const BRIEFLY: Duration = Duration::from_secs(5);
 
 /// What is under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +54,9 @@ impl Change {
     /// What has to be done so that a name has this content; none if it has.
     pub fn to(path: PathBuf, after: Option<Content>) -> Result<Option<Self>, InstallError> {
         let before = Content::read(&path)?;
+        if let (Some(Content::Link(to)), Some(Content::File(_))) = (&before, &after) {
+            return Err(InstallError::link(&path, to));
+        }
         Ok((before != after).then_some(Change { path, before, after }))
     }
 
@@ -98,9 +106,12 @@ impl Change {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         // No runtime takes it for a list or a hook configuration.
         let new = folder.join(format!(".{name}.hostport-new"));
-        remove(&new).map_err(failed())?;
-        if let Some(after) = &self.after {
+        if self.after.is_some() {
             fs::create_dir_all(folder).map_err(failed())?;
+        }
+        let _lock = lock(folder)?;
+        remove(&new).map_err(InstallError::io("remove", &new))?;
+        if let Some(after) = &self.after {
             write(&new, after, &self.path).map_err(failed())?;
         }
         let made = self.put(&new);
@@ -136,6 +147,23 @@ impl Change {
     }
 }
 
+/// Keeps other processes of this program from changing files of a folder, until it is dropped.
+fn lock(folder: &Path) -> Result<File, InstallError> {
+    let opened = File::open(folder).map_err(InstallError::io("open", folder))?;
+    let end = Instant::now() + BRIEFLY;
+    loop {
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(InstallError::Busy(folder.to_owned())),
+            locked => {
+                return locked.map(|()| opened).map_err(InstallError::io("lock", folder));
+            }
+        }
+    }
+}
+
 /// Removes a file, if it is there.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -151,7 +179,7 @@ fn write(new: &Path, content: &Content, present: &Path) -> io::Result<()> {
         Content::File(text) => text,
     };
     let mut file = File::create_new(new)?;
-    let present = fs::symlink_metadata(present).ok();
+    let present = fs::symlink_metadata(present).ok().filter(Metadata::is_file);
     let mode = present.as_ref().map_or(0o644, |present| present.mode() & 0o7777);
     file.set_permissions(Permissions::from_mode(mode))?;
     let own = file.metadata()?;

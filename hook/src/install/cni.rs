@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::change::Content;
 use super::list::{Found, HOSTPORT, PORTMAP, exchange};
-use super::{Change, InstallError, Node, Plan};
+use super::{Change, InstallError, Node, Plan, is_program};
 use crate::diagnose::installation::{PLUGINS, files, is_list, missing_plugin};
 use crate::output::{count, escape, several};
 use crate::portmap;
@@ -59,13 +59,15 @@ pub fn install(node: &Node, folders: &Folders) -> Result<Plan, InstallError> {
     let mut plan = Plan::default();
     for folder in plugins {
         let path = node.below(folder).join(HOSTPORT);
-        let leads = match Content::read(&path) {
-            Ok(None) => false,
-            Ok(Some(Content::Link(to))) => node.below(folder.join(to)).exists(),
-            // A copy of the program.
-            _ => true,
+        let there = match fs::read_link(&path) {
+            Ok(to) => node.below(folder.join(to)),
+            Err(_) => path.clone(),
         };
-        if !leads {
+        // It may be a copy of the program.
+        if !is_program(&there) {
+            if there.exists() {
+                return Err(InstallError::unclear(&path, "it is no program: move it away"));
+            }
             let link = Content::Link(node.program.clone().into());
             plan.changes.extend(Change::to(path, Some(link))?);
         }
@@ -138,17 +140,17 @@ fn exchanged(
 ) -> Result<Exchange, InstallError> {
     let mut exchanged = Exchange { lists: Vec::new(), already: false };
     for path in files(&node.below(&folders.lists), "") {
-        if !is_list(&path) {
+        // What is no file, and a link that leads nowhere, is no list.
+        if !is_list(&path) || !path.is_file() {
             continue;
         }
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let text = fs::read_to_string(&path).map_err(InstallError::io("read", &path))?;
         match exchange(&text, from, to).map_err(|why| InstallError::unclear(&path, why))? {
             Found::Nothing => {}
             Found::Already => exchanged.already = true,
             Found::Exchanged(new) => {
                 if let Ok(to) = fs::read_link(&path) {
-                    let why = format!("it is a link to {}: change that file", escape::path(&to));
-                    return Err(InstallError::unclear(&path, why));
+                    return Err(InstallError::link(&path, &to));
                 }
                 exchanged.lists.extend(Change::of(path, text, new));
             }

@@ -21,9 +21,13 @@ pub fn install(node: &Node) -> Result<Plan, InstallError> {
         return Ok(plan);
     }
     let path = node.below(containerd::CONFIG);
-    let Some(Content::File(text)) = Content::read(&path)? else {
-        let why = "it is no file: write one with: containerd config default > /etc/containerd/config.toml";
-        return Err(InstallError::unclear(&path, why));
+    let text = match Content::read(&path)? {
+        Some(Content::File(text)) => text,
+        Some(Content::Link(to)) => return Err(InstallError::link(&path, &to)),
+        None => {
+            let why = "it is not there: write one with: containerd config default > /etc/containerd/config.toml";
+            return Err(InstallError::unclear(&path, why));
+        }
     };
     let specification = SPEC.replace(PROGRAM, &node.program);
     let spec = node.below(containerd::SPEC);

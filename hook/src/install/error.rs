@@ -17,6 +17,8 @@ pub enum InstallError {
         path = escape::path(.0)
     )]
     Changed(PathBuf),
+    #[error("another hostport install changes {}: try again", escape::path(.0))]
+    Busy(PathBuf),
     #[error("{program} {why}: name the program with --program", program = escape::path(.program))]
     Program { program: PathBuf, why: &'static str },
     #[error(
@@ -37,6 +39,14 @@ impl InstallError {
     ) -> impl FnOnce(E) -> Self {
         let path = path.as_ref().to_owned();
         move |source| InstallError::Io { action, path, source: source.into() }
+    }
+
+    /// For a link to a file.
+    pub fn link(path: &Path, to: &Path) -> Self {
+        InstallError::unclear(
+            path,
+            format!("it is a link to {}: change that file", escape::path(to)),
+        )
     }
 
     pub fn unclear(path: &Path, why: impl ToString) -> Self {

@@ -44,8 +44,13 @@ pub fn install(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
         }
     }
     if let Some((path, text)) = reader.settings(&node.root) {
+        let path = node.below(path);
+        if matches!(Content::read(&path)?, Some(Content::File(_))) && !is_own(&path)? {
+            let why = "hostport install did not write it: move its settings to another file";
+            return Err(InstallError::unclear(&path, why));
+        }
         let text = format!("{HEADER}{text}");
-        plan.changes.extend(Change::to(node.below(path), Some(Content::File(text)))?);
+        plan.changes.extend(Change::to(path, Some(Content::File(text)))?);
     }
     plan.then.extend(reader.restart().filter(|_| !plan.changes.is_empty()).map(str::to_owned));
     Ok(plan)

@@ -67,14 +67,17 @@ impl Node {
     /// # Errors
     /// [`InstallError::Program`], if no runtime could call it.
     pub fn check_program(&self) -> Result<(), InstallError> {
-        let found = fs::metadata(self.below(&self.program));
-        let runs = found.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
-        let program = || PathBuf::from(&self.program);
-        match runs {
+        match is_program(&self.below(&self.program)) {
             true => Ok(()),
-            false => {
-                Err(InstallError::Program { program: program(), why: "is no program on the node" })
-            }
+            false => Err(InstallError::Program {
+                program: PathBuf::from(&self.program),
+                why: "is no program on the node",
+            }),
         }
     }
+}
+
+/// Whether a file can be executed.
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

@@ -62,6 +62,9 @@ fn containerd_reads_both_settings_and_gets_its_own_file_back() {
 fn what_is_not_understood_stays_as_it_is() {
     let said = Root::new().refused(&["install", "containerd"]);
     assert!(said.contains("containerd config default > /etc/containerd/config.toml"), "{said}");
+    let root = Root::new().with("/etc/containerd/real.toml", "").with_link(CONFIG, "real.toml");
+    let said = root.refused(&["install", "containerd"]);
+    assert!(said.contains("it is a link to real.toml: change that file"), "{said}");
     let said = Root::new().with(CONFIG, "").refused(&["install", "containerd"]);
     assert!(said.contains("its version is not 2 or 3; change it by hand"), "{said}");
     let own = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  \

@@ -75,3 +75,13 @@ fn a_configuration_that_calls_another_program_is_refused() {
     assert_eq!(root.call(&["uninstall", "crio"]).expect_success().stdout, "nothing to change\n");
     assert_eq!(root.all(), before);
 }
+
+#[test]
+fn a_link_and_settings_of_others_are_refused() {
+    let root = Root::new().with_link(&format!("{FOLDER}/hostport.json"), "/etc/passwd");
+    let said = root.refused(&["install", "podman"]);
+    assert!(said.contains("it is a link to /etc/passwd: change that file"), "{said}");
+    let root = Root::new().with(CRIO, "[crio.runtime]\nlog_level = \"debug\"\n");
+    let said = root.refused(&["install", "crio"]);
+    assert!(said.contains("zz-hostport.conf stays as it is: hostport install did not"), "{said}");
+}

@@ -2,6 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
+
+use hostport_tests::rounds::rounds;
+use hostport_tests::runtime::Finished;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::Root;
 
@@ -85,6 +90,43 @@ fn what_is_not_understood_stays_as_it_is() {
         said.contains("20-other.conflist stays as it is: it is a link to 10-pods.conflist"),
         "{said}"
     );
+}
+
+#[test]
+fn a_list_that_cannot_be_read_stops_both_ways_and_what_is_no_file_does_not() {
+    let root = node();
+    let fifo = root.path("/etc/cni/net.d/05-pipe.conflist");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    root.call(&["install", "cni"]).expect_success();
+    let bytes = [exchanged().as_bytes(), b"\xe9"].concat();
+    fs::write(root.path(FILE), bytes).unwrap();
+    for way in ["install", "uninstall"] {
+        let said = root.refused(&[way, "cni"]);
+        assert!(said.contains("cannot read /etc/cni/net.d/10-pods.conflist"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_called_hostport_and_is_no_program_is_not_taken_for_it() {
+    let said = node().with("/opt/cni/bin/hostport", "").refused(&["install", "cni"]);
+    assert!(said.contains("/opt/cni/bin/hostport stays as it is: it is no program"), "{said}");
+}
+
+#[test]
+fn of_several_installs_at_once_none_undoes_another() {
+    let root = node();
+    for _ in 0..rounds(20, 500) {
+        fs::write(root.path(FILE), LIST).unwrap();
+        let calls: Vec<Finished> = thread::scope(|scope| {
+            let calls: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| root.call(&["install", "cni"]))).collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        });
+        assert_eq!(root.read(FILE), exchanged(), "{calls:#?}");
+        let is_told = |call: &Finished| call.code == Some(0) || call.stderr.contains("try again");
+        assert!(calls.iter().all(is_told), "{calls:#?}");
+        assert!(calls.iter().any(|call| call.code == Some(0)), "{calls:#?}");
+    }
 }
 
 #[test]

@@ -98,7 +98,8 @@ fn collect(folder: &Path, all: &mut Vec<String>) {
         }
         let content = match fs::read_link(&path) {
             Ok(to) => format!("-> {}", to.display()),
-            Err(_) => fs::read_to_string(&path).unwrap(),
+            Err(_) if !path.is_file() => "no file".to_owned(),
+            Err(_) => String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned(),
         };
         all.push(format!("{}: {content}", path.display()));
     }
