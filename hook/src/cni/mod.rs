@@ -6,7 +6,7 @@
 //! members        the members of a JSON object, as they stand there
 //! configuration  the network's configuration, with portmap's own keys
 //! previous       the result of the plugins before this one
-//! error          errors as the specification writes them
+//! error          errors as the specification writes them (commands/cni/code: which one a failure gets)
 //! ```
 
 mod configuration;

@@ -44,6 +44,7 @@ pub enum Error {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Ruleset(#[from] hostport_nft::Error),
+    /// In the words of [`hostport_nft::Taken`], with the owner's names.
     #[error(
         "host port {} is taken by {} (endpoint {}): stop that one, or choose another host port",
         taken.host, owner.called(), taken.endpoint

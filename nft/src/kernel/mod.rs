@@ -1,15 +1,26 @@
 //! The only place that does I/O. [`Kernel`] is everything that the operations ask of nf_tables and the connection
 //! tracking; [`Socket`] asks the real one. The operations above know neither messages nor sockets.
+//!
+//! ```text
+//! socket       the real kernel
+//! fake         one in memory, for tests
+//! transaction  changes that are made together, and what becomes of them (ops/attempt tries again)
+//! walk         lists read completely, although others change them
+//! snapshot     everything that a family has, of all tables
+//! foreign      deleting what other programs have left
+//! events       changes of the ruleset as they are made
+//! close        closing a socket without waiting
+//! ```
 
 mod close;
 pub(crate) mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod foreign;
-pub(crate) mod retry;
 mod snapshot;
 mod socket;
 mod transaction;
+pub(crate) mod walk;
 
 use std::fs::File;
 use std::io::Read;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::retry::{self, PATIENCE, back_off, complete};
+use super::walk::{self, PATIENCE, back_off, complete};
 use super::{Kernel, Socket};
 use crate::error::Error;
 use crate::model::Generation;
@@ -91,7 +91,7 @@ impl SetReader {
         let request = Message::dump_any_elements(set);
         let begin = self.socket.now();
         let walk = |socket: &mut Socket| socket.walk(&request, elements);
-        let found = retry::elements(&mut self.socket, PATIENCE, walk);
+        let found = walk::elements(&mut self.socket, PATIENCE, walk);
         self.spent += self.socket.now().duration_since(begin);
         found.ok()?
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::HostPorts;
 use crate::error::{Error, refusal};
-use crate::kernel::retry::back_off;
+use crate::kernel::walk::back_off;
 use crate::kernel::{Failure, Kernel, Outcome, Transaction};
 
 /// What became of an attempt to make a change.

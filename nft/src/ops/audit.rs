@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use super::conditions::conditions_of;
 use super::host_ports::{HostPorts, none_if_refused};
 use crate::error::Error;
-use crate::kernel::retry::PATIENCE;
+use crate::kernel::walk::PATIENCE;
 use crate::kernel::{Kernel, SetName, TableQuery};
 use crate::model::{Conditions, Family, Gather, LinkName, Published, Settings};
 use crate::ruleset::element::{Hairpin, SameLink, take_address};

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::attempt::{Attempt, attempt};
 use super::host_ports::{HostPorts, TableState};
 use crate::error::Error;
-use crate::kernel::retry::PATIENCE;
+use crate::kernel::walk::PATIENCE;
 use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
 use crate::model::{Claim, Conditions, Family, Gather, HostPort};
 use crate::ruleset::element::{Hairpin, HairpinOwner, Masqueraded, SameLink, port_key};

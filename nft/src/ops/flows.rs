@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use super::host_ports::HostPorts;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::kernel::retry::{PATIENCE, complete};
+use crate::kernel::walk::{PATIENCE, complete};
 use crate::model::{Family, Flow, Gather, HostPort, Mapping, Port, Protocol};
 
 /// Which TCP connections are forgotten with the flows of other protocols.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::{Error, no_nf_tables};
-use crate::kernel::retry::{self, PATIENCE};
+use crate::kernel::walk::{self, PATIENCE};
 use crate::kernel::{Kernel, Socket, TableFacts, TableQuery};
 use crate::model::{Boot, Family, HostPort, OwnerId, Published, Settings};
 use crate::ruleset::element::{
@@ -340,7 +340,7 @@ impl<K: Kernel> HostPorts<K> {
         patience: Duration,
     ) -> Result<Option<Vec<Element>>, Error> {
         let set = SetRef { family, table: &self.settings.table, name };
-        retry::elements(&mut self.kernel, patience, |kernel| kernel.elements(set))
+        walk::elements(&mut self.kernel, patience, |kernel| kernel.elements(set))
     }
 }
 

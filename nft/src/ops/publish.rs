@@ -10,7 +10,7 @@ use super::attempt::{Attempt, attempt};
 use super::conditions::{hairpins, push_conditions};
 use super::host_ports::{HostPorts, TableState};
 use crate::error::{Error, Taken};
-use crate::kernel::retry::PATIENCE;
+use crate::kernel::walk::PATIENCE;
 use crate::kernel::{Change, Kernel, Outcome, SetName, Transaction};
 use crate::model::{Claim, Conditions, Family, Gather, HostPort, Mapping, OwnerId, Published};
 use crate::ruleset::element::{Hairpin, HairpinOwner, hairpin_key, port_key};

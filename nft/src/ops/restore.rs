@@ -9,7 +9,7 @@ use super::attempt::{Attempt, attempt};
 use super::host_ports::{HostPorts, TableState};
 use super::publish::each_once;
 use crate::error::Error;
-use crate::kernel::retry::{PATIENCE, complete};
+use crate::kernel::walk::{PATIENCE, complete};
 use crate::kernel::{Change, Element, Kernel, SetName, Transaction};
 use crate::model::{Claim, Conditions, Family, Gather, HostPort, Published};
 use crate::ruleset::table::{Elements, Table};

@@ -1,5 +1,7 @@
 //! The CNI plugin: what a runtime calls when a pod's network is made, and when it goes.
 
+mod code;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
@@ -22,7 +24,7 @@ use crate::context::Context;
 use crate::journal::{DEFAULT_FOLDER, Entry, JournalSnapshot, PATIENCE, PortRange, Refusal};
 use crate::metrics::counters::{Call, Counters};
 use crate::network::container::{Pod, PodError};
-use crate::network::namespace::{self, NetworkNamespace};
+use crate::network::namespace::NetworkNamespace;
 use crate::output::{log, timestamp};
 use crate::reconcile::publish::publish;
 use crate::reconcile::withdraw::{withdraw, withdraw_at, withdraw_ended};
@@ -31,6 +33,8 @@ use crate::request::Request;
 use crate::request::annotations::PortRequest;
 use crate::request::attachment::Attachment;
 use crate::request::policy::{Group, Wanted};
+
+pub use code::AddError;
 
 /// The largest input, in bytes: a configuration with the most ports, and a result.
 const LARGEST: u64 = 8 * 1024 * 1024;
@@ -159,17 +163,6 @@ fn add(environment: &Environment, configuration: &Configuration<'_>) -> Result<S
         );
     }
     done.map(|_| output).map_err(CniError::from)
-}
-
-/// Why ports could not be published.
-#[derive(Debug, thiserror::Error)]
-pub enum AddError {
-    #[error(transparent)]
-    Cni(#[from] CniError),
-    #[error(transparent)]
-    Admission(#[from] AdmissionError),
-    #[error(transparent)]
-    Operation(#[from] reconcile::Error),
 }
 
 /// Publishes what an attachment asks for. A port that another keeps is left out if `leaves_out` says so. Returns how many
@@ -414,38 +407,4 @@ pub fn no_previous() -> CniError {
         Code::Configuration,
         "there is no prevResult: list hostport after the plugin that gives the pod its addresses",
     )
-}
-
-impl From<AddError> for CniError {
-    fn from(error: AddError) -> Self {
-        use namespace::Error::{Gone, NotANetworkNamespace};
-        let code = match error {
-            AddError::Cni(error) => return error,
-            AddError::Operation(error) => return error.into(),
-            AddError::Admission(AdmissionError::Pod(PodError::Namespace(
-                Gone(_) | NotANetworkNamespace(_),
-            ))) => Code::Environment,
-            AddError::Admission(
-                AdmissionError::Pod(PodError::Broadcast(..)) | AdmissionError::Resolve(_),
-            ) => Code::Configuration,
-            AddError::Admission(_) => Code::Other,
-        };
-        CniError::new(code, error)
-    }
-}
-
-impl From<reconcile::Error> for CniError {
-    fn from(error: reconcile::Error) -> Self {
-        use hostport_nft::Error::{Contention, NoNfTables, NotPermitted, Open, Unsupported};
-        let code = match &error {
-            error if error.is_conflict() => Code::TryAgain,
-            reconcile::Error::Journal(crate::journal::JournalError::Locked { .. })
-            | reconcile::Error::Ruleset(Contention { .. }) => Code::TryAgain,
-            reconcile::Error::Ruleset(Open(_) | NoNfTables | NotPermitted | Unsupported(_)) => {
-                Code::NotAvailable
-            }
-            _ => Code::Other,
-        };
-        CniError::new(code, error)
-    }
 }

@@ -1,5 +1,10 @@
 //! Which annotations count, and which container owns the ports that they ask for.
 //!
+//! ```text
+//! caller   who wrote a container's annotations: kubelet, the pod's author, the node's user
+//! options  the annotations that say how ports are to be published
+//! ```
+//!
 //! # Who can write what
 //!
 //! Outside Kubernetes the author of config.json runs the container, and everything in it counts.
