@@ -102,10 +102,16 @@ pub fn uninstall(node: &Node, folders: &Folders, results: &Path) -> Result<Plan,
     let needed = needed.count();
     for folder in folders.plugins() {
         let path = node.below(folder).join(HOSTPORT);
-        let is_own = fs::read_link(&path).is_ok_and(|to| to == Path::new(&node.program));
-        if !is_own
-            || (folder, node.program.as_str()) == (Path::new(OF_THE_PACKAGE.0), OF_THE_PACKAGE.1)
-        {
+        let Ok(to) = fs::read_link(&path) else { continue };
+        if (folder, to.as_path()) == (Path::new(OF_THE_PACKAGE.0), Path::new(OF_THE_PACKAGE.1)) {
+            continue;
+        }
+        if to != Path::new(&node.program) {
+            plan.then.push(format!(
+                "{} stays, since it leads to {}: name the program with --program to remove it",
+                escape::path(&path),
+                escape::path(&to)
+            ));
             continue;
         }
         match needed {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::change::Content;
 use super::{Change, InstallError, Node, Plan};
-use crate::diagnose::installation::{CRIO, DEFAULT_HOOKS, Reader};
+use crate::diagnose::installation::{CRIO, DEFAULT_HOOKS, PODMAN, Reader};
 use crate::output::escape;
 
 /// The configurations, as the sources have them.
@@ -63,19 +63,27 @@ pub fn uninstall(node: &Node, reader: &Reader) -> Result<Plan, InstallError> {
     if is_own(&settings)? {
         plan.changes.extend(Change::to(settings, None)?);
     }
-    // CRI-O reads the same folder; podman needs no settings that would tell that it does.
-    if is_own(&node.below(CRIO.own()))? && reader.own() != CRIO.own() {
-        plan.then.push(
-            "CRI-O reads the hook configurations too, so they stay: hostport uninstall crio"
-                .to_owned(),
-        );
-        return Ok(plan);
+    // Both read the same folder. podman needs no settings for the usual one: then nothing tells that it reads there.
+    for (other, name, face) in [(&CRIO, "CRI-O", "crio"), (&PODMAN, "podman", "podman")] {
+        if other.own() != reader.own() && is_own(&node.below(other.own()))? {
+            plan.then.push(format!(
+                "{name} reads the hook configurations too, so they stay: hostport uninstall {face}"
+            ));
+            return Ok(plan);
+        }
     }
     for (name, _) in FILES {
         let path = node.below(DEFAULT_HOOKS).join(name);
         let Some(Content::File(there)) = Content::read(&path)? else { continue };
-        if calls(&there).as_deref() == Some(&node.program) {
-            plan.changes.extend(Change::to(path, None)?);
+        match calls(&there) {
+            Some(program) if program == node.program => {
+                plan.changes.extend(Change::to(path, None)?);
+            }
+            other => plan.then.push(format!(
+                "{} stays, since it calls {}: name the program with --program to remove it",
+                escape::path(&path),
+                other.map_or("no program".to_owned(), |it| escape::quote(&it))
+            )),
         }
     }
     plan.then.extend(reader.restart().filter(|_| !plan.changes.is_empty()).map(str::to_owned));

@@ -72,8 +72,22 @@ fn a_configuration_that_calls_another_program_is_refused() {
     let said = root.refused(&["install", "crio"]);
     assert!(said.contains("it calls \"/usr/bin/hostport\", not /opt/hostport/hostport"), "{said}");
     let before = root.all();
-    assert_eq!(root.call(&["uninstall", "crio"]).expect_success().stdout, "nothing to change\n");
+    let said = root.call(&["uninstall", "crio"]).expect_success().stdout;
+    assert!(said.starts_with("nothing to change\nthen: "), "{said}");
+    assert!(said.contains("stays, since it calls \"/usr/bin/hostport\": name"), "{said}");
     assert_eq!(root.all(), before);
+}
+
+#[test]
+fn one_runtime_keeps_what_the_other_one_gives_up() {
+    let folders = "[engine]\nhooks_dir = [\"/srv/hooks\"]\n";
+    let root = Root::new().with("/etc/containers/containers.conf", folders);
+    for face in ["podman", "crio"] {
+        root.call(&["install", face]).expect_success();
+    }
+    let said = root.call(&["uninstall", "crio"]).expect_success().stdout;
+    assert!(said.contains("podman reads the hook configurations too, so they stay"), "{said}");
+    assert!(root.read(&format!("{FOLDER}/hostport.json")).contains(PROGRAM));
 }
 
 #[test]
