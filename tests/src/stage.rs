@@ -72,6 +72,7 @@ pub struct Stage {
     lab: Lab,
     victims: Pod,
     rivals: Pod,
+    successors: Pod,
     bystanders: Pod,
 }
 
@@ -96,12 +97,12 @@ impl Scene {
 
 impl Stage {
     #[expect(clippy::new_without_default, reason = "a default that takes root would surprise")]
-    /// Builds a lab with three pods.
+    /// Builds a lab with a pod for each kind of container: those of one pod would share a port.
     pub fn new() -> Stage {
         let lab = Lab::new();
-        let [victims, rivals, bystanders] =
-            ["victims", "rivals", "bystanders"].map(|name| lab.pod(name));
-        Stage { lab, victims, rivals, bystanders }
+        let [victims, rivals, successors, bystanders] =
+            ["victims", "rivals", "successors", "bystanders"].map(|name| lab.pod(name));
+        Stage { lab, victims, rivals, successors, bystanders }
     }
 
     /// The node.
@@ -165,7 +166,7 @@ impl Stage {
 
     /// A container in another pod that asks for what the victim had.
     pub fn successor(&self) -> Container {
-        Container::new("successor", &self.rivals, VICTIM_PORTS)
+        Container::new("successor", &self.successors, VICTIM_PORTS)
     }
 
     /// What is there now.
